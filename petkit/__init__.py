@@ -1,0 +1,51 @@
+"""petkit: from a handful of labels, unlabelled text and a few cloze patterns to a text classifier.
+
+    few labels ─┐                                   unlabelled text ─┐
+    patterns  ──┼─► A: K teachers (masked LMs) ─► teacher logits ────┼─► B: soft labels ─► C: student classifier
+    verbalizer ─┘     one per (pattern, seed)       per row, per teacher                   KL distillation
+
+Packages, each importing only from those below it:
+
+    cli → console → api, insight.check, insight.doctor → stages.pipeline, deliver
+        → stages.a_teachers | b_soft_labels | c_student | evaluation (none imports another)
+        → stages.workload, stages.step → lm.training, lm.inference, lm.heads, runs → lm.backbone, task.pvp
+        → task.*, lm.losses, lm.ensemble → spec → events → errors
+
+Two things differ from what one might expect. Stages take a ``Workload`` (the checked specification with
+its data) and return ``Step`` objects instead of doing their work at once, so that planning, staleness and
+resuming are written once, in ``stages.pipeline``. And ``stages.evaluation`` is a stage of its own, so that
+a new test file never touches training.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["InvalidInput", "PetkitError", "Prediction", "Predictor", "RunResult", "__version__", "load_pipeline", "run"]
+
+if TYPE_CHECKING:
+    from petkit.api import run
+    from petkit.deliver.predictor import Prediction, Predictor
+    from petkit.errors import InvalidInput, PetkitError
+    from petkit.spec.loader import load_pipeline
+    from petkit.stages.pipeline import RunResult
+
+_HOMES = {
+    "run": "petkit.api",
+    "Prediction": "petkit.deliver.predictor",
+    "Predictor": "petkit.deliver.predictor",
+    "InvalidInput": "petkit.errors",
+    "PetkitError": "petkit.errors",
+    "load_pipeline": "petkit.spec.loader",
+    "RunResult": "petkit.stages.pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import public names when they are first used, so that ``import petkit`` stays light."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'petkit' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

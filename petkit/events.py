@@ -1,0 +1,69 @@
+"""What happens during a run, as typed events.
+
+Stages emit; ``petkit.console`` draws them, ``petkit.runs.store`` appends them to ``events.jsonl``.
+Nothing else in petkit prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """A run began; ``steps`` of its steps need work, the others are up to date."""
+
+    steps: int
+
+
+@dataclass(frozen=True)
+class StepSkipped:
+    """A step was found finished and up to date; no work was done."""
+
+    step: str
+
+
+@dataclass(frozen=True)
+class StepStarted:
+    """A step began; ``why`` says what made it necessary."""
+
+    step: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """``done`` of ``total`` units of work in a step (``total`` None: not known)."""
+
+    step: str
+    done: int
+    total: int | None
+    unit: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class StepFinished:
+    """A step was published; ``facts`` are its few figures worth showing."""
+
+    step: str
+    seconds: float
+    facts: dict[str, float | int | str]
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something the user should know that is no error."""
+
+    step: str
+    message: str
+
+
+Event: TypeAlias = RunStarted | StepSkipped | StepStarted | Progress | StepFinished | Notice
+Listen: TypeAlias = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """Listen to nothing."""

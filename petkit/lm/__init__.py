@@ -1,0 +1,1 @@
+"""Models and tensors: loading, scoring at the mask, losses, training, inference."""

@@ -1,0 +1,101 @@
+"""Rows into batches: grouped by length, padded to the longest row of the batch only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from petkit.task.pattern import Encoded
+from petkit.task.tokenization import PieceTokenizer
+
+IndexArray = NDArray[np.int64]
+# How many batches are drawn and sorted by length together in training.
+_WINDOW = 16
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One padded batch. ``mask_positions`` holds the slot of each row, -1 where a row has none."""
+
+    input_ids: Tensor  # (batch, length) int64
+    attention_mask: Tensor  # (batch, length) int64
+    token_type_ids: Tensor | None  # (batch, length) int64
+    mask_positions: Tensor  # (batch,) int64
+
+    def to(self, device: str | torch.device) -> Batch:
+        """Return the batch on ``device``."""
+        types = None if self.token_type_ids is None else self.token_type_ids.to(device)
+        return Batch(self.input_ids.to(device), self.attention_mask.to(device), types, self.mask_positions.to(device))
+
+    @property
+    def model_inputs(self) -> dict[str, Tensor]:
+        """The keyword arguments of a transformers encoder."""
+        inputs = {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
+        if self.token_type_ids is not None:
+            inputs["token_type_ids"] = self.token_type_ids
+        return inputs
+
+
+def collate(rows: Sequence[Encoded], tokenizer: PieceTokenizer) -> Batch:
+    """Pad rows on the right to the longest of them."""
+    lengths = np.array([len(row.ids) for row in rows])
+    width = int(lengths.max())
+    ids = np.full((len(rows), width), tokenizer.pad_id, np.int64)
+    for index, row in enumerate(rows):
+        ids[index, : len(row.ids)] = row.ids
+    columns = np.arange(width)
+    types = None
+    if tokenizer.uses_token_types:
+        second = np.array([row.second for row in rows])
+        inside = columns < lengths[:, None]
+        types = torch.from_numpy(((columns >= second[:, None]) & inside).astype(np.int64))
+    return Batch(
+        input_ids=torch.from_numpy(ids),
+        attention_mask=torch.from_numpy((columns < lengths[:, None]).astype(np.int64)),
+        token_type_ids=types,
+        mask_positions=torch.tensor([row.mask for row in rows], dtype=torch.int64),
+    )
+
+
+def inference_batches(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[IndexArray]:
+    """Yield row indices, longest rows first, so that no padded batch exceeds ``tokens_per_batch`` (one row always fits)."""
+    order = np.argsort(-np.asarray(lengths), kind="stable")
+    start = 0
+    while start < len(order):
+        rows = max(1, tokens_per_batch // max(1, lengths[order[start]]))
+        yield order[start : start + rows]
+        start += rows
+
+
+def training_batches(lengths: Sequence[int] | IndexArray, batch_size: int, steps: int, seed: int) -> Iterator[IndexArray]:
+    """Yield ``steps`` batches of row indices: endless reshuffled passes over all rows, grouped by length.
+
+    Rows are drawn without replacement within a pass, and no batch holds a row twice; up to 16 batches
+    of a pass at a time are sorted by length and dealt in random order, so that padding is small and the
+    order stays random. With fewer rows than ``batch_size`` a batch is one whole pass.
+    """
+    random = np.random.default_rng(seed)
+    sizes = np.asarray(lengths)
+    batch_size = min(batch_size, len(sizes))
+    left = np.zeros(0, np.int64)  # rows of the last pass that filled no batch
+    given = 0
+    while given < steps:
+        order = random.permutation(len(sizes))
+        if len(left):
+            # The one batch of two passes: what is left of one, filled up with other rows of the next.
+            fresh = order[~np.isin(order, left)][: batch_size - len(left)]
+            yield np.concatenate([left, fresh])
+            given += 1
+            order = order[~np.isin(order, fresh)]
+        whole = min(len(order) // batch_size, steps - given) * batch_size
+        for start in range(0, whole, _WINDOW * batch_size):
+            window = order[start : min(start + _WINDOW * batch_size, whole)]
+            batches = window[np.argsort(sizes[window], kind="stable")].reshape(-1, batch_size)
+            yield from batches[random.permutation(len(batches))]
+        given += whole // batch_size
+        left = order[whole:]

@@ -1,0 +1,60 @@
+"""Label logits of many rows, in order, as fast as the machine allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from petkit.lm.arithmetic import Arithmetic, inference
+from petkit.lm.batching import Batch, collate, inference_batches
+from petkit.task.pattern import Encoded
+from petkit.task.tokenization import PieceTokenizer
+
+FloatArray = NDArray[np.float32]
+
+
+class ClassifierLogits(nn.Module):
+    """A sequence classifier that reads a :class:`Batch`, as :class:`~petkit.lm.heads.LabelScorer` does."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model: Any = model
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return label logits, shape ``(batch, labels)``, float32."""
+        logits: Tensor = self.model(**batch.model_inputs).logits
+        return logits.float()
+
+
+def label_logits(
+    scorer: Callable[[Batch], Tensor],
+    rows: Sequence[Encoded],
+    tokenizer: PieceTokenizer,
+    arithmetic: Arithmetic,
+    tokens_per_batch: int,
+    on_rows: Callable[[int], None] = lambda done: None,
+) -> FloatArray:
+    """Score rows in batches of similar length.
+
+    Args:
+        scorer: a prepared :class:`LabelScorer` or :class:`ClassifierLogits`.
+        on_rows: called with the number of rows of every finished batch.
+
+    Returns:
+        Logits of shape ``(rows, labels)``, in the order of ``rows``.
+    """
+    logits: FloatArray | None = None
+    with inference(arithmetic):
+        for indices in inference_batches([len(row.ids) for row in rows], tokens_per_batch):
+            batch = collate([rows[index] for index in indices], tokenizer).to(arithmetic.device)
+            values = scorer(batch).to("cpu", torch.float32).numpy()  # (batch, labels)
+            if logits is None:
+                logits = np.empty((len(rows), values.shape[1]), np.float32)
+            logits[indices] = values
+            on_rows(len(indices))
+    return np.zeros((0, 0), np.float32) if logits is None else logits

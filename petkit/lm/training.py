@@ -1,0 +1,121 @@
+"""The training loop: AdamW, linear decay, clipping. One screen, for teachers and student alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+
+from petkit.errors import PetkitError
+from petkit.lm.arithmetic import Arithmetic
+
+Rows = TypeVar("Rows")
+
+
+class TrainingSettings(Protocol):
+    """The knobs of the loop; ``TeachersSpec`` and ``StudentSpec`` have them."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def warmup(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def adam_epsilon(self) -> float: ...
+    @property
+    def max_grad_norm(self) -> float: ...
+    @property
+    def dropout(self) -> float: ...
+
+
+class TrainingDiverged(PetkitError):
+    """The loss became infinite or not a number."""
+
+    exit_code = 1
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch, so that a teacher depends on its own seed only."""
+    set_seed(seed)
+
+
+def fit(
+    model: nn.Module,
+    batches: Iterable[Rows],
+    loss_of: Callable[[nn.Module, Rows], Tensor],
+    settings: TrainingSettings,
+    arithmetic: Arithmetic,
+    on_step: Callable[[int, float], None] = lambda step, loss: None,
+) -> list[float]:
+    """Train ``model`` in place on one batch per step.
+
+    Args:
+        batches: ``settings.steps`` batches.
+        loss_of: gives the loss of a batch, shape ``()``; it must call the model it is handed.
+        on_step: called after every step with its number and loss.
+
+    Returns:
+        The loss of every step.
+
+    Raises:
+        TrainingDiverged: the loss is no longer finite.
+    """
+    # accelerate keeps the first device and precision of a process for ever; a run may follow another one.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    mixed = "bf16" if arithmetic.precision == "bfloat16" else "no"
+    accelerator = Accelerator(cpu=arithmetic.device == "cpu", mixed_precision=mixed)
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model, settings.weight_decay), lr=settings.learning_rate, eps=settings.adam_epsilon, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: linear_decay(step, settings.steps, settings.warmup))
+    set_dropout(model, settings.dropout)
+    prepared, optimizer, schedule = accelerator.prepare(model.train(), optimizer, schedule)
+    losses: list[float] = []
+    for step, rows in enumerate(batches, 1):
+        loss = loss_of(prepared, rows)
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
+            raise TrainingDiverged(f"training diverged: the loss is {losses[-1]} at step {step} (lower learning_rate)")
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(prepared.parameters(), settings.max_grad_norm)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+        on_step(step, losses[-1])
+    accelerator.unwrap_model(prepared, keep_fp32_wrapper=False).eval()
+    return losses
+
+
+def set_dropout(model: nn.Module, probability: float) -> None:
+    """Set the probability of every dropout layer, and of attention that keeps its own as a plain number (ModernBERT)."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = probability
+        elif isinstance(vars(module).get("attention_dropout"), float):
+            vars(module)["attention_dropout"] = probability
+
+
+def linear_decay(step: int, steps: int, warmup: float) -> float:
+    """Return the share of the peak learning rate at ``step`` (from 0): up over ``warmup · steps``, then down to 0."""
+    rising = round(warmup * steps)
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    return max(0.0, (steps - step) / max(1, steps - rising))
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Split the trainable parameters into those that decay and those that do not (bias and norm weights: vectors)."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"params": [parameter for parameter in trainable if parameter.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [parameter for parameter in trainable if parameter.ndim < 2], "weight_decay": 0.0},
+    ]

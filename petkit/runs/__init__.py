@@ -1,0 +1,1 @@
+"""The run folder: finished steps, fingerprints, locks, provenance."""

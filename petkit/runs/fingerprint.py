@@ -1,0 +1,43 @@
+"""What a step depends on, as one flat mapping and one hash; and what changed between two of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import TypeAlias
+
+Value: TypeAlias = "str | int | float | bool | None | list[str] | list[int] | dict[str, list[str]]"
+Inputs: TypeAlias = Mapping[str, Value]
+
+_SHOWN = 60
+
+
+def fingerprint(inputs: Inputs) -> str:
+    """Return the hash of a step's inputs, independent of the order of keys (lists and label order count)."""
+    # dicts inside values keep their order: the order of labels is the order of classes.
+    canonical = json.dumps([[key, inputs[key]] for key in sorted(inputs)], ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def changes(old: Inputs, new: Inputs) -> str:
+    """Say in one line what changed: ``teachers.steps 100 → 200, data.train changed``."""
+    told = []
+    for key in dict.fromkeys((*old, *new)):
+        if key not in old:
+            told.append(f"{key} added")
+        elif key not in new:
+            told.append(f"{key} removed")
+        elif json.dumps(old[key]) != json.dumps(new[key]):
+            before, after = _short(old[key]), _short(new[key])
+            told.append(f"{key} {before} → {after}" if before and after else f"{key} changed")
+    return ", ".join(told)
+
+
+def _short(value: Value) -> str:
+    """Return a value for people, or nothing where it says nothing (hashes, long lists)."""
+    if isinstance(value, str):
+        is_hash = len(value) == 64 and all(letter in "0123456789abcdef" for letter in value)
+        return "" if is_hash or len(value) > _SHOWN else value
+    text = json.dumps(value, ensure_ascii=False)
+    return "" if len(text) > _SHOWN else text

@@ -1,0 +1,62 @@
+"""What made a result: versions, processor, time. Recorded, never part of a fingerprint."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = (
+    "petkit",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "accelerate",
+    "peft",
+    "datasets",
+    "safetensors",
+    "pyarrow",
+    "numpy",
+    "scikit-learn",
+    "typer",
+    "pydantic",
+)
+
+
+def package_versions() -> dict[str, str]:
+    """Return the installed version of every package a result can depend on ('missing' where there is none)."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+def machine() -> dict[str, str | int]:
+    """Return what this machine is: system, processor, cores, Python."""
+    return {
+        "system": platform.platform(),
+        "processor": processor_name(),
+        "cores": os.cpu_count() or 1,
+        "python": sys.version.split()[0],
+    }
+
+
+def processor_name() -> str:
+    """Return the processor's name as the system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def now() -> str:
+    """Return the time in UTC, to the second, as ISO 8601."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

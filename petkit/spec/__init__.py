@@ -1,0 +1,1 @@
+"""What the user writes: the specification and the strict YAML it comes from."""

@@ -1,0 +1,120 @@
+"""The pattern language: ``"[ Category: {mask} ] {text|lower_first}"`` as parts.
+
+A pattern text is literal text with ``{mask}`` (the slot), ``{field}`` (a column of the data) and
+``{field|filter}``; ``{{`` and ``}}`` are plain braces. The parser never calls ``str.format``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TypeAlias
+
+FILTERS = ("lower_first", "strip_punct")
+_SLOT = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]")
+_NAME = re.compile(r"[^\W\d]\w*")
+
+
+@dataclass(frozen=True)
+class Literal:
+    """Text of the pattern itself; never shortened."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Field:
+    """A column of the data; the only part that truncation may shorten."""
+
+    name: str
+    filters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Mask:
+    """The slot a label word fills."""
+
+
+Part: TypeAlias = Literal | Field | Mask
+Segment: TypeAlias = tuple[Part, ...]
+
+
+def parse_segment(text: str) -> tuple[Segment, list[str]]:
+    """Parse one segment of a pattern.
+
+    Returns:
+        The parts (adjacent literals merged), and what is wrong with the text (empty if nothing).
+    """
+    parts: list[Part] = []
+    problems: list[str] = []
+    literal = ""
+    position = 0
+    for match in _SLOT.finditer(text):
+        literal += text[position : match.start()]
+        position = match.end()
+        token = match.group()
+        if token in ("{{", "}}"):
+            literal += token[0]
+        elif token in ("{", "}"):
+            problems.append(f"unbalanced {token!r} at column {match.start() + 1}; write {token * 2} for a plain brace")
+        else:
+            if literal:
+                parts.append(Literal(literal))
+                literal = ""
+            parts.append(_slot(token[1:-1].strip(), problems))
+    literal += text[position:]
+    if literal:
+        parts.append(Literal(literal))
+    return tuple(parts), problems
+
+
+def _slot(inside: str, problems: list[str]) -> Part:
+    name, *filters = (piece.strip() for piece in inside.split("|"))
+    if not _NAME.fullmatch(name):
+        problems.append(f"{{{inside}}} is no field name; write {{{{ and }}}} for plain braces")
+        return Literal("")
+    if name == "mask":
+        if filters:
+            problems.append("{mask} takes no filter")
+        return Mask()
+    unknown = [entry for entry in filters if entry not in FILTERS]
+    if unknown:
+        problems.append(f"unknown filter {', '.join(map(repr, unknown))}; known: {', '.join(FILTERS)}")
+    return Field(name, tuple(filters))
+
+
+def apply_filters(text: str, filters: tuple[str, ...]) -> str:
+    """Apply the named filters of a ``{field|filter}`` slot to ``text``, left to right."""
+    for name in filters:
+        if name == "lower_first":
+            text = text[:1].lower() + text[1:]
+        elif name == "strip_punct":
+            text = text.rstrip().rstrip(".,;:!?…").rstrip()
+    return text
+
+
+def parse_pattern(text: tuple[str, ...]) -> tuple[tuple[Segment, ...], list[str]]:
+    """Parse a pattern of one or two segments and check that it holds exactly one mask and a field.
+
+    Returns:
+        The segments, and every problem found (empty if the pattern is sound).
+    """
+    problems: list[str] = []
+    if not 1 <= len(text) <= 2:
+        problems.append(f"a pattern has one or two segments, not {len(text)}")
+    segments = []
+    for source in text:
+        segment, found = parse_segment(source)
+        segments.append(segment)
+        problems += found
+    parts = [part for segment in segments for part in segment]
+    masks = sum(isinstance(part, Mask) for part in parts)
+    if masks != 1:
+        problems.append(
+            "no {mask}; the slot for the label word is missing"
+            if masks == 0
+            else f"{masks} times {{mask}}; a pattern has exactly one"
+        )
+    if not any(isinstance(part, Field) for part in parts):
+        problems.append("no {field}; a pattern without data says the same of every row")
+    return tuple(segments), problems

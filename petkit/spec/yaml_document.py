@@ -1,0 +1,173 @@
+"""Strict YAML with a place for every value.
+
+YAML's traps are closed here: ``no``, ``yes`` and ``on`` are strings, ``1e-5`` is a number, a key
+written twice is refused, and every value remembers its file and line for error messages.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import yaml
+
+from petkit.errors import InvalidInput, Problem, shown_path
+
+Location: TypeAlias = tuple[str | int, ...]
+Place: TypeAlias = tuple[str, int | None]
+
+MAX_BYTES = 16 * 2**20
+MAX_NODES = 1_000_000
+MAX_DEPTH = 100
+# Here a plain scalar is text as written: label `0`, word `007`, column `yes`.
+_TEXT_KEYS = frozenset({"text", "id", "task"})
+_TEXT_HOLDERS = frozenset({"labels", "label_names", "columns"})
+_PLAIN_TAGS = frozenset(
+    f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "timestamp", "seq", "map")
+)
+_INT = re.compile(r"[-+]?[0-9]+")
+NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_CONSTANTS = {
+    "": None, "~": None, "null": None, "Null": None, "NULL": None,
+    "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
+    ".inf": float("inf"), "-.inf": float("-inf"), ".nan": float("nan"),
+}  # fmt: skip
+
+
+@dataclass
+class Document:
+    """Plain data (dicts, tuples, scalars) and where each value was written."""
+
+    data: Any
+    places: dict[Location, Place] = field(default_factory=dict)
+
+    def place(self, location: Location) -> Place:
+        """Return file and line of ``location``, or of its nearest written parent."""
+        while location and location not in self.places:
+            location = location[:-1]
+        return self.places[location]
+
+    def problem(self, location: Location, message: str, cure: str = "", *, key: str | None = None) -> Problem:
+        """Return a problem placed at ``location``; ``key`` defaults to its dotted path."""
+        file, line = self.place(location)
+        return Problem(file, line, ".".join(map(str, location)) if key is None else key, message, cure)
+
+
+def read_document(path: Path) -> Document:
+    """Read one YAML file whose top level is a mapping.
+
+    Raises:
+        InvalidInput: missing, unreadable, too large, not UTF-8, no YAML, empty, not a mapping, keys twice.
+    """
+    shown = shown_path(path)
+    if not path.is_file():
+        what = "is a folder, not a file" if path.is_dir() else "no such file"
+        raise InvalidInput([Problem(shown, None, "", what)])
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise InvalidInput([Problem(shown, None, "", f"cannot be read: {error.strerror}")]) from None
+    if len(raw) > MAX_BYTES:
+        raise InvalidInput([Problem(shown, None, "", f"larger than {MAX_BYTES // 2**20} MiB; that is no configuration")])
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise InvalidInput([Problem(shown, line, "", "not UTF-8", "save the file as UTF-8")]) from None
+    document = parse_document(text, shown)
+    if document.data is None:
+        raise InvalidInput([Problem(shown, 1, "", "the file is empty")])
+    if not isinstance(document.data, dict):
+        raise InvalidInput([Problem(shown, 1, "", "the top level must be a mapping of keys to values")])
+    return document
+
+
+def parse_document(text: str, shown: str, *, under: Location = ()) -> Document:
+    """Parse YAML ``text``; ``shown`` names it in messages; ``under`` is where in a larger document it belongs.
+
+    Raises:
+        InvalidInput: the text is no YAML, holds several documents, foreign tags or a key twice.
+    """
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = None if mark is None else mark.line + 1
+        raise InvalidInput([Problem(shown, line, "", f"not valid YAML: {error.problem or error.context}")]) from None
+    except yaml.YAMLError as error:
+        raise InvalidInput([Problem(shown, None, "", f"not valid YAML: {str(error).splitlines()[0]}")]) from None
+    except RecursionError:
+        raise InvalidInput([Problem(shown, None, "", "nested too deeply")]) from None
+    if node is None:
+        return Document(None, {(): (shown, 1)})
+    builder = _Builder(shown, under)
+    document = Document(builder.build(node, ()), builder.places)
+    if builder.problems:
+        raise InvalidInput(builder.problems)
+    return document
+
+
+class _Builder:
+    """Turns YAML nodes into data, collecting places and problems on the way."""
+
+    def __init__(self, shown: str, under: Location) -> None:
+        self.shown = shown
+        self.under = under
+        self.places: dict[Location, Place] = {}
+        self.problems: list[Problem] = []
+        self.nodes = 0
+
+    def build(self, node: yaml.Node, location: Location) -> Any:
+        line = node.start_mark.line + 1
+        self.places.setdefault(location, (self.shown, line))
+        self.nodes += 1
+        if self.nodes > MAX_NODES:  # aliases of aliases grow without bound
+            raise InvalidInput([Problem(self.shown, line, "", f"more than {MAX_NODES:,} values")])
+        if len(location) > MAX_DEPTH:  # or a value that holds itself
+            raise InvalidInput([Problem(self.shown, line, "", "nested too deeply")])
+        if node.tag not in _PLAIN_TAGS and not (isinstance(node, yaml.ScalarNode) and node.tag.endswith((":merge", ":value"))):
+            self.problems.append(Problem(self.shown, line, ".".join(map(str, location)), f"tag {node.tag!r} is not allowed"))
+            return None
+        if isinstance(node, yaml.ScalarNode):
+            return _scalar(node, _is_text((*self.under, *location)))
+        if isinstance(node, yaml.SequenceNode):
+            return tuple(self.build(child, (*location, index)) for index, child in enumerate(node.value))
+        return self._mapping(node, location)
+
+    def _mapping(self, node: yaml.Node, location: Location) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            where = ".".join(map(str, location))
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.problems.append(Problem(self.shown, line, where, "a key must be plain text"))
+                continue
+            key = key_node.value
+            if key in data:
+                first = self.places[(*location, key)][1]
+                self.problems.append(Problem(self.shown, line, where, f"key {key!r} is written twice", f"first on line {first}"))
+                continue
+            self.places[(*location, key)] = (self.shown, line)
+            data[key] = self.build(value_node, (*location, key))
+        return data
+
+
+def _is_text(location: Location) -> bool:
+    return location[-1:] != () and (location[-1] in _TEXT_KEYS or not (_TEXT_KEYS | _TEXT_HOLDERS).isdisjoint(location[:-1]))
+
+
+def _scalar(node: yaml.ScalarNode, as_text: bool) -> Any:
+    value: str = node.value
+    if node.style is not None:  # quoted or block text
+        return value
+    if as_text:
+        return value or None
+    if value in _CONSTANTS:
+        return _CONSTANTS[value]
+    if _INT.fullmatch(value):
+        return int(value) if len(value) < 4000 else value
+    if NUMBER.fullmatch(value):
+        return float(value)
+    return value

@@ -1,0 +1,207 @@
+"""Patterns compiled for one tokenizer: from field tokens to a cloze question that fits (PET, section 3).
+
+Truncation shortens fields only. Tokens are taken from the longest field until the row fits, so the
+mask and the pattern's own words always survive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal as Choice
+from typing import TypeAlias
+
+import numpy as np
+
+from petkit.spec.cloze import Field, Literal, Mask, Part, Segment, apply_filters, parse_pattern
+from petkit.spec.schema import PatternSpec
+from petkit.task.tokenization import IntArray, PieceTokenizer
+
+Truncate: TypeAlias = Choice["tail", "head", "middle"]
+# Stands for a field's last letter, so that the pattern's ``.`` after it is no word of its own (SentencePiece: no ``▁.``).
+_ANY_LETTER = "q"
+
+
+@dataclass(frozen=True)
+class FieldKey:
+    """One way a field is tokenised: which field, after which filters, after which glue."""
+
+    field: str
+    filters: tuple[str, ...]
+    glue: str
+
+    def text(self, fields: Mapping[str, str]) -> str:
+        """Return the text to tokenise for a row."""
+        return apply_filters(fields[self.field], self.filters).strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One row ready for a model: token ids, where token type 1 begins, and the mask's position (-1: none)."""
+
+    ids: IntArray
+    second: int
+    mask: int
+
+
+@dataclass(frozen=True)
+class MaskContext:
+    """What stands around the slot, so that label words are probed in place."""
+
+    glue: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A pattern as parsed, before it meets a tokenizer."""
+
+    id: str
+    segments: tuple[Segment, ...]
+
+    @classmethod
+    def from_spec(cls, spec: PatternSpec) -> Pattern:
+        """Parse a checked pattern."""
+        return cls(spec.id, parse_pattern(spec.segments)[0])
+
+    @classmethod
+    def plain(cls, fields: Sequence[str]) -> Pattern:
+        """Return the maskless pattern a classifier reads: one field, a pair, or several fields as lines of one text."""
+        if len(fields) <= 2:
+            return cls("plain", tuple((Field(name),) for name in fields))
+        parts: list[Part] = []
+        for name in fields:
+            parts += [Field(name), Literal("\n")]
+        return cls("plain", (tuple(parts[:-1]),))
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields used, in order of appearance."""
+        return tuple(dict.fromkeys(part.name for segment in self.segments for part in segment if isinstance(part, Field)))
+
+    def render(self, fields: Mapping[str, str], mask: str) -> tuple[str, ...]:
+        """Return the filled segments as text, for people."""
+
+        def say(part: Part) -> str:
+            if isinstance(part, Field):
+                return apply_filters(fields[part.name], part.filters)
+            return mask if isinstance(part, Mask) else part.text
+
+        return tuple("".join(map(say, segment)) for segment in self.segments)
+
+
+class CompiledPattern:
+    """A pattern as token ids and gaps for fields.
+
+    Args:
+        pattern: the parsed pattern.
+        tokenizer: of the backbone.
+        max_length: tokens per row, special tokens included.
+        truncate: which end of a too long field goes.
+    """
+
+    def __init__(self, pattern: Pattern, tokenizer: PieceTokenizer, max_length: int, truncate: Truncate) -> None:
+        self.pattern = pattern
+        self.max_length = max_length
+        self.truncate: Truncate = truncate
+        template = tokenizer.pair if len(pattern.segments) == 2 else tokenizer.single
+        self.mask_context: MaskContext | None = None
+        # The row from left to right: fixed token ids, or the key of a field.
+        self._pieces: list[IntArray | FieldKey] = [np.array(template.prefix, np.int32)]
+        self._mask_piece = -1
+        self._second_piece = -1
+        for index, segment in enumerate(pattern.segments):
+            if index:
+                self._pieces.append(np.array(template.middle, np.int32))
+                self._second_piece = len(self._pieces) if template.second_type_from else -1
+            self._compile(segment, tokenizer)
+        self._pieces.append(np.array(template.suffix, np.int32))
+        self.keys = tuple(dict.fromkeys(piece for piece in self._pieces if isinstance(piece, FieldKey)))
+        self._gaps = [piece for piece in self._pieces if isinstance(piece, FieldKey)]
+        self.fixed = sum(len(piece) for piece in self._pieces if not isinstance(piece, FieldKey))
+
+    @property
+    def room(self) -> int:
+        """Tokens left for the fields; below 1 the pattern cannot be used at this length."""
+        return self.max_length - self.fixed
+
+    def is_cut(self, lengths: Mapping[FieldKey, int]) -> bool:
+        """Say whether a row with fields of these token counts must be shortened."""
+        return sum(lengths[key] for key in self._gaps) > self.room
+
+    def encode(self, tokens: Mapping[FieldKey, IntArray]) -> Encoded:
+        """Assemble a row from its fields' token ids, shortening fields so that it fits ``max_length``."""
+        kept = iter(share_room([len(tokens[key]) for key in self._gaps], self.room))
+        pieces: list[IntArray] = []
+        position = 0
+        mask = -1
+        second = -1
+        for index, piece in enumerate(self._pieces):
+            if index == self._mask_piece:
+                mask = position
+            if index == self._second_piece:
+                second = position
+            ids = shorten(tokens[piece], next(kept), self.truncate) if isinstance(piece, FieldKey) else piece
+            pieces.append(ids)
+            position += len(ids)
+        return Encoded(np.concatenate(pieces), second if second >= 0 else position, mask)
+
+    def _compile(self, segment: Segment, tokenizer: PieceTokenizer) -> None:
+        glue = ""
+        for index, part in enumerate(segment):
+            if isinstance(part, Mask):
+                after = segment[index + 1] if index + 1 < len(segment) else None
+                text_after = after.text if isinstance(after, Literal) else ""
+                self.mask_context = MaskContext(glue, text_after[:1] if not text_after[:1].isspace() else "")
+                self._mask_piece = len(self._pieces)
+                self._pieces.append(np.array([tokenizer.mask_id], np.int32))
+                glue = ""
+            elif isinstance(part, Field):
+                self._pieces.append(FieldKey(part.name, part.filters, tokenizer.canonical_glue(glue)))
+                glue = ""
+            else:
+                follows_field = index > 0 and isinstance(segment[index - 1], Field)
+                glue = self._compile_literal(part.text, glue, tokenizer, _ANY_LETTER if follows_field else "")
+
+    def _compile_literal(self, text: str, glue: str, tokenizer: PieceTokenizer, stand_in: str) -> str:
+        """Add a literal's tokens and return the glue it leaves to the next part."""
+        body = text.rstrip()
+        space = text[len(body) :]
+        if not body:
+            return glue + space
+        lead = body[: len(body) - len(body.lstrip())]
+        ids = tokenizer.encode([body.lstrip()], glue + lead or stand_in)[0]
+        self._pieces.append(np.array(ids, np.int32))
+        return space or body.split()[-1][-32:]
+
+
+def share_room(lengths: Sequence[int], room: int) -> list[int]:
+    """Return how many tokens each field keeps: the longest gives until the sum fits ``room``.
+
+    Among equally long fields the later ones give first. Fields may shrink to nothing.
+    """
+    kept = list(lengths)
+    excess = sum(kept) - max(room, 0)
+    while excess > 0:
+        longest = max(kept)
+        tied = [index for index, length in enumerate(kept) if length == longest]
+        lower = max((length for length in kept if length < longest), default=0)
+        take = min(longest - lower, excess // len(tied))
+        if take == 0:  # fewer tokens are over than fields are tied
+            tied, take = tied[-excess:], 1
+        for index in tied:
+            kept[index] -= take
+        excess -= take * len(tied)
+    return kept
+
+
+def shorten(ids: IntArray, keep: int, truncate: Truncate) -> IntArray:
+    """Return ``keep`` tokens of ``ids``, cutting its tail, head or middle; the order stays."""
+    if keep >= len(ids):
+        return ids
+    if truncate == "tail":
+        return ids[:keep]
+    if truncate == "head":
+        return ids[len(ids) - keep :]
+    front = -(-keep // 2)
+    return np.concatenate([ids[:front], ids[len(ids) - (keep - front) :]])

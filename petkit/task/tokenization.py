@@ -1,0 +1,175 @@
+"""One tokenizer, seen the way patterns need it: pieces of a text, tokenised as they would be in place.
+
+A pattern is assembled from token ids of its pieces, so that every text is tokenised once for all
+patterns and teachers, truncation can never touch the pattern, and user text that spells a special
+token stays plain text. A piece must come out as if it stood in the whole sentence; what that takes is
+its *glue*, the characters just before it:
+
+- white space belongs to the piece after it (byte-level BPE: ``Ġgreat``; SentencePiece: ``▁great``);
+- any other character (``(`` in ``({text})``) is tokenised along and its tokens are dropped again;
+- a field counts as some letter: what touches it (the ``.`` in ``{text}.``) goes on in the same word;
+- the slot counts as nothing: a piece after ``{mask}`` starts afresh, as it does in the tokenizers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from petkit.errors import ModelRefused
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+IntArray = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Template:
+    """The special tokens around one segment or two, and where token type 1 begins."""
+
+    prefix: tuple[int, ...]
+    middle: tuple[int, ...]
+    suffix: tuple[int, ...]
+    second_type_from: int  # 0: never, 1: from `middle`'s end on (BERT), as found by asking the tokenizer
+
+    @property
+    def size(self) -> int:
+        """Number of special tokens."""
+        return len(self.prefix) + len(self.middle) + len(self.suffix)
+
+
+class PieceTokenizer:
+    """A transformers tokenizer with a mask token, and its ways with spaces and special tokens.
+
+    Raises:
+        ModelRefused: no mask token, or no padding token.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, name: str, *, needs_mask: bool = True) -> None:
+        self.hf: Any = tokenizer
+        self.name = name
+        if needs_mask and tokenizer.mask_token_id is None:
+            raise ModelRefused(
+                f"{name}: the tokenizer has no mask token, so it cannot answer a cloze question (use a masked language model)"
+            )
+        if tokenizer.pad_token_id is None:
+            raise ModelRefused(f"{name}: the tokenizer has no padding token")
+        self.mask_id: int = tokenizer.mask_token_id if tokenizer.mask_token_id is not None else -1
+        self.pad_id: int = tokenizer.pad_token_id
+        self.unknown_id: int | None = tokenizer.unk_token_id
+        self.uses_token_types = "token_type_ids" in tokenizer.model_input_names
+        self._probes: dict[tuple[str, str], list[int]] = {}
+
+    def encode(self, texts: Sequence[str], glue: str = "") -> list[list[int]]:
+        """Return the token ids of each text as it stands after ``glue``; no special tokens, no truncation."""
+        if not texts:
+            return []
+        if not glue or glue.isspace():
+            return self._ids([glue + text if text else "" for text in texts])
+        if not self.hf.is_fast:  # no offsets to cut at
+            return self._ids(list(texts))
+        encoded = self._raw([glue + text for text in texts], offsets=True)
+        pieces = []
+        for text, ids, offsets in zip(texts, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+            kept = [token for token, (start, _) in zip(ids, offsets, strict=True) if text and start >= len(glue)]
+            straddles = any(start < len(glue) < end for start, end in offsets)
+            pieces.append(self._ids([text])[0] if straddles else self._as_text(kept))
+        return pieces
+
+    def word_tokens(self, word: str, glue: str, after: str = "") -> list[int]:
+        """Return the tokens that ``word`` takes between ``glue`` and ``after``; probes are remembered.
+
+        A word that melts into what follows comes out as no tokens.
+        """
+        alone = self._probe(word, glue)
+        if after:
+            together = self._probe(word + after, glue)
+            if together[: len(alone)] != alone:
+                return []
+        return alone
+
+    def canonical_glue(self, glue: str) -> str:
+        """Return the simplest glue with the same effect, so that pieces are shared between patterns."""
+        joins = glue[-1:].isalnum()
+        return glue if self._space_matters or joins else ""
+
+    @cached_property
+    def _space_matters(self) -> bool:
+        """Whether a space before a word changes its tokens (byte-level BPE, SentencePiece) or not (WordPiece)."""
+        plain, spaced, bracketed = self._ids(["it", " it", "(it"])
+        return bool(plain != spaced or bracketed[-len(plain) :] != plain)
+
+    @cached_property
+    def single(self) -> Template:
+        """The special tokens around one segment."""
+        probe = self._ids(["it"])[0]
+        whole = self.hf("it")["input_ids"]
+        start = _find(whole, probe, 0)
+        return Template(tuple(whole[:start]), (), tuple(whole[start + len(probe) :]), 0)
+
+    @cached_property
+    def pair(self) -> Template:
+        """The special tokens around two segments."""
+        first, second = self._ids(["it", "was"])
+        whole = self.hf("it", "was")
+        ids, types = whole["input_ids"], whole.get("token_type_ids") or [0]
+        start = _find(ids, first, 0)
+        stop = start + len(first)
+        next_start = _find(ids, second, stop)
+        template = (tuple(ids[:start]), tuple(ids[stop:next_start]), tuple(ids[next_start + len(second) :]))
+        return Template(*template, second_type_from=int(types[-1] == 1))
+
+    def describe(self, ids: Sequence[int]) -> str:
+        """Return token ids as quoted tokens, for messages."""
+        return ", ".join(repr(token) for token in self.hf.convert_ids_to_tokens(list(ids)))
+
+    def _probe(self, text: str, glue: str) -> list[int]:
+        key = (text, glue)
+        if key not in self._probes:
+            self._probes[key] = self.encode([text], glue)[0]
+        return self._probes[key]
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        return [self._as_text(ids) for ids in self._raw(texts)["input_ids"]]
+
+    def _as_text(self, ids: list[int]) -> list[int]:
+        """Spell out special tokens: a text can only mention them, but SentencePiece has their names among its words."""
+        if self._special.isdisjoint(ids):
+            return ids
+        return [token for mentioned in ids for token in self._spelled.get(mentioned, (mentioned,))]
+
+    @cached_property
+    def _special(self) -> frozenset[int]:
+        return frozenset(self.hf.all_special_ids) - {self.unknown_id}
+
+    @cached_property
+    def _spelled(self) -> dict[int, tuple[int, ...]]:
+        """Special token → the tokens of its name, with a space after the first character to keep it from being read as one."""
+        ids = sorted(self._special)
+        names = self.hf.convert_ids_to_tokens(ids)
+        apart = self._raw([f"{name[:1]} {name[1:]}" for name in names])["input_ids"]
+        return {key: tuple(token for token in row if token not in self._special) for key, row in zip(ids, apart, strict=True)}
+
+    def _raw(self, texts: list[str], *, offsets: bool = False) -> Any:
+        return self.hf(
+            texts,
+            add_special_tokens=False,
+            split_special_tokens=True,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            return_offsets_mapping=offsets,
+            verbose=False,
+        )
+
+
+def _find(whole: list[int], part: list[int], start: int) -> int:
+    for index in range(start, len(whole) - len(part) + 1):
+        if whole[index : index + len(part)] == part:
+            return index
+    raise ModelRefused("the tokenizer changes a text when it adds special tokens; petkit cannot place a pattern in it")
