@@ -1,0 +1,48 @@
+"""Shared fixtures. Nothing here reaches the network, and every run draws the same numbers."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+from tests.tiny import tiny_model_folder
+
+torch.set_num_threads(1)
+settings.register_profile(
+    "petkit",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("petkit")
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """``model_folder(arch)`` is the folder of a tiny random model, made once; copy it before changing it."""
+    made: dict[str, Path] = {}
+
+    def make(arch: str) -> Path:
+        if arch not in made:
+            made[arch] = tiny_model_folder(arch, tmp_path_factory.mktemp("models") / arch)
+        return made[arch]
+
+    return make
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder, so that messages name files without their folders."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

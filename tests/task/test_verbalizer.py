@@ -1,0 +1,199 @@
+"""Label words found in place, and what is said of those that cannot be used."""
+
+from __future__ import annotations
+
+import pytest
+
+from petkit.errors import InvalidInput
+from petkit.spec.loader import Pipeline
+from petkit.spec.schema import DataSpec, PatternSpec, PipelineSpec, VerbalizerSpec
+from petkit.task.pattern import MaskContext
+from petkit.task.pvp import compile_pvp, compile_pvps
+from petkit.task.verbalizer import LabelWords, WordProblem, find_label_words
+from tests.task.rendering import compiled, pattern
+from tests.tiny import KINDS, pieces
+
+OTHER = "category"  # a sound word for the label that a test is not about
+
+
+def find(kind: str, text: str, labels: dict[str, tuple[str, ...]]) -> tuple[LabelWords, list[WordProblem]]:
+    context = compiled(kind, pattern(text)).mask_context
+    assert context is not None
+    return find_label_words(VerbalizerSpec(labels=labels), pieces(kind), context)
+
+
+def found(kind: str, text: str, *words: str) -> list[str]:
+    """Return the tokens of words that are all sound."""
+    words_found, problems = find(kind, text, {"A": words, "B": (OTHER,)})
+    assert problems == []
+    return [word.token for word in words_found.words[0]]
+
+
+def problem(kind: str, text: str, word: str) -> str:
+    """Return what is said of one word."""
+    _, problems = find(kind, text, {"A": (word,), "B": (OTHER,)})
+    (only,) = (problem for problem in problems if problem.label == "A")
+    return f"{only.message} ({only.cure})"
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "token"),
+    [
+        ("wordpiece", "{mask}: {a}", "great"),
+        ("wordpiece", "{a} ({mask})", "great"),
+        ("bytebpe", "{mask}: {a}", "great"),
+        ("bytebpe", "{a} It was {mask}.", "Ġgreat"),
+        ("bytebpe", "{a} ({mask})", "great"),
+        ("bytebpe", "{a} ( {mask} )", "Ġgreat"),
+        ("bytebpe-strict", "{a} It was {mask}.", "Ġgreat"),
+        ("sentencepiece", "{mask}: {a}", "▁great"),
+        ("sentencepiece", "{a} It was {mask}.", "▁great"),
+        ("sentencepiece-lower", "{a} {mask}", "▁great"),
+        ("sentencepiece-spaces", "{a} {mask}", "▁great"),
+    ],
+)
+def test_word_takes_the_form_of_its_place(kind: str, text: str, token: str) -> None:
+    assert found(kind, text, "great") == [token]
+
+
+@pytest.mark.parametrize(
+    ("kind", "written", "token"),
+    [
+        ("wordpiece", "World", "world"),
+        ("wordpiece", "WORLD", "world"),
+        ("bytebpe", "World", "ĠWorld"),  # as written, where that is a token
+        ("bytebpe", "Sports", "Ġsports"),  # else in lower case
+        ("bytebpe", "SPORTS", "Ġsports"),
+        ("bytebpe", "berlin", "ĠBerlin"),  # else with a capital
+        ("sentencepiece", "World", "▁World"),
+        ("sentencepiece", "Sports", "▁sports"),
+        ("sentencepiece-lower", "World", "▁world"),
+    ],
+)
+def test_casing(kind: str, written: str, token: str) -> None:
+    assert found(kind, "{a} {mask}.", written) == [token]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_token_ids_are_columns_of_the_vocabulary_in_class_order(kind: str) -> None:
+    labels = {"Good": ("good", "great"), "Bad": ("terrible",)}
+    words, problems = find(kind, "{a} It was {mask}.", labels)
+    names = [[word.token for word in group] for group in words.words]
+
+    assert problems == []
+    assert [[pieces(kind).hf.convert_tokens_to_ids(name) for name in group] for group in names] == [
+        list(ids) for ids in words.token_ids
+    ]
+    assert [[word.written for word in group] for group in words.words] == [list(group) for group in labels.values()]
+
+
+def test_unknown_word() -> None:
+    assert problem("wordpiece", "{a} {mask}.", "世界") == "'世界' is unknown to tiny-wordpiece (use a word of its vocabulary)"
+    assert problem("sentencepiece", "{a} {mask}.", "世").startswith("'世' is unknown to tiny-sentencepiece")
+
+
+@pytest.mark.parametrize(
+    ("kind", "word", "told"),
+    [
+        ("wordpiece", "wor", "'wor' is 3 tokens for tiny-wordpiece ('w', '##o', '##r') (use one token, such as 'world')"),
+        (
+            "bytebpe",
+            "sportsgame",
+            "'sportsgame' is 2 tokens for tiny-bytebpe ('Ġsports', 'game') (use one token, such as 'sports')",
+        ),
+        ("sentencepiece", "goo", "'goo' is 4 tokens for tiny-sentencepiece ('▁', 'g', 'o', 'o') (use one token, such as 'good')"),
+        ("wordpiece", "xyz", "'xyz' is 3 tokens for tiny-wordpiece ('x', '##y', '##z') (use a word that is one token)"),
+        ("wordpiece", "very good", "'very good' is 2 tokens for tiny-wordpiece ('very', 'good') (use one token, such as 'very')"),
+    ],
+)
+def test_word_of_several_tokens_and_what_to_use_instead(kind: str, word: str, told: str) -> None:
+    assert problem(kind, "{a} {mask}.", word) == told
+
+
+@pytest.mark.parametrize("kind", ["sentencepiece", "sentencepiece-spaces"])
+def test_word_that_is_no_token_without_a_space(kind: str) -> None:
+    assert problem(kind, "{a} ({mask})", "great").startswith(f"'great' is 5 tokens for tiny-{kind} ('g', 'r', ")
+
+
+@pytest.mark.parametrize("word", ["[MASK]", "<mask>", "</s>"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_special_token_is_no_label_word(kind: str, word: str) -> None:
+    assert "tokens for" in problem(kind, "{a} {mask}.", word)
+
+
+def test_word_glued_to_what_follows() -> None:
+    assert problem("bytebpe", "{mask}t {a}", "no") == "'no' melts into the 't' after the slot (put a space after {mask})"
+    assert found("bytebpe", "{mask} t {a}", "no") == ["no"]
+    assert found("bytebpe", "{mask}, {a}", "no") == ["no"]
+
+
+def test_same_token_for_two_labels() -> None:
+    _, problems = find("wordpiece", "{a} {mask}.", {"A": ("World",), "B": ("world",)})
+
+    assert problems == [WordProblem("B", "'world' is the same token 'world' as 'World' of label 'A'")]
+
+
+def test_same_token_twice_for_a_label() -> None:
+    _, problems = find("wordpiece", "{a} {mask}.", {"A": ("World", "WORLD"), "B": (OTHER,)})
+
+    assert problems == [WordProblem("A", "'WORLD' and 'World' are the same token 'world'", "keep one")]
+
+
+def test_casing_keeps_labels_apart_where_the_tokenizer_does() -> None:
+    words, problems = find("bytebpe", "{a} {mask}.", {"A": ("World",), "B": ("world",)})
+
+    assert problems == []
+    assert words.token_ids[0] != words.token_ids[1]
+
+
+def test_every_bad_word_is_told() -> None:
+    _, problems = find("wordpiece", "{a} {mask}.", {"A": ("xyz", "great", "世"), "B": ("Great", "qq")})
+
+    assert [(problem.label, problem.message.split()[0]) for problem in problems] == [
+        ("A", "'xyz'"),
+        ("A", "'世'"),
+        ("B", "'Great'"),
+        ("B", "'qq'"),
+    ]
+
+
+def test_probing_needs_no_context() -> None:
+    words, problems = find_label_words(
+        VerbalizerSpec(labels={"A": ("good",), "B": ("bad",)}), pieces("bytebpe"), MaskContext("", "")
+    )
+
+    assert (problems, [word.token for group in words.words for word in group]) == ([], ["good", "bad"])
+
+
+def spec(**settings: object) -> PipelineSpec:
+    return PipelineSpec(
+        task="news",
+        data=DataSpec(train="a.jsonl", unlabeled="b.jsonl"),
+        patterns=(PatternSpec(id="one", text="{mask}: {text}"), PatternSpec(id="two", text="it was {mask}. {text}")),
+        verbalizer=VerbalizerSpec(labels={"A": ("good",), "B": ("bad",)}),
+    ).model_copy(update=settings)
+
+
+def test_pvps_of_a_pipeline() -> None:
+    pvps, problems = compile_pvps(Pipeline.from_spec(spec()), pieces("bytebpe"), 32)
+
+    assert problems == []
+    assert [pvp.id for pvp in pvps] == ["one", "two"]
+    assert [pvp.words.words[0][0].token for pvp in pvps] == ["good", "Ġgood"]
+
+
+def test_problems_of_all_patterns_are_told() -> None:
+    verbalizer = VerbalizerSpec(labels={"A": ("xyz",), "B": ("bad",)})
+    _, problems = compile_pvps(Pipeline.from_spec(spec(verbalizer=verbalizer)), pieces("wordpiece"), 5)
+
+    assert [str(problem)[:52] for problem in problems] == [
+        "specification: label 'A': 'xyz' is 3 tokens for tiny-w"[:52],
+        "specification: pattern 'two' alone takes 6 tokens; max_length is 5"[:52],
+        "specification: label 'A': 'xyz' is 3 tokens for tiny-w"[:52],
+    ]
+
+
+def test_one_pvp_alone() -> None:
+    assert compile_pvp(spec(), 1, pieces("wordpiece"), 32).id == "two"
+    with pytest.raises(InvalidInput, match="pattern 'two' alone takes 6 tokens"):
+        compile_pvp(spec(), 1, pieces("wordpiece"), 6)

@@ -1,0 +1,150 @@
+"""Tiny tokenizers and masked language models, built on the spot: offline, deterministic, of every kind that matters.
+
+Kinds of tokenizer:
+
+- ``wordpiece``: BERT's; lower case, white space means nothing;
+- ``bytebpe``: RoBERTa's as its checkpoints are; the mask swallows the space before it (``lstrip``);
+- ``bytebpe-strict``: the same, but the mask leaves that space alone;
+- ``sentencepiece``: XLM-R's; every word after white space starts with ``▁``;
+- ``sentencepiece-lower``: ALBERT's; the same in lower case and without accents;
+- ``sentencepiece-spaces``: DeBERTa-v2's; white space itself becomes ``▁``.
+"""
+
+from __future__ import annotations
+
+import json
+import string
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from petkit.task.tokenization import PieceTokenizer
+
+KINDS = ("wordpiece", "bytebpe", "bytebpe-strict", "sentencepiece", "sentencepiece-lower", "sentencepiece-spaces")
+ARCHITECTURES = {
+    "bert": "wordpiece",
+    "distilbert": "wordpiece",
+    "electra": "wordpiece",
+    "roberta": "bytebpe",
+    "modernbert": "bytebpe",
+    "xlm-roberta": "sentencepiece",
+    "albert": "sentencepiece-lower",
+    "deberta-v2": "sentencepiece-spaces",
+}
+MAX_LENGTH = 64
+# Every one of these is a single token of every kind, at the start of a text and after a space.
+WORDS = (
+    "a", "the", "of", "in", "it", "is", "was", "this", "and", "not", "all", "very", "good", "great", "bad", "terrible",
+    "yes", "no", "world", "sports", "business", "science", "news", "category", "football", "market", "movie", "game",
+    "team", "question", "answer",
+)  # fmt: skip
+# A capital of its own, in the kinds that keep case; "Berlin" has no lower-case form.
+CAPITALS = ("World", "Great", "Berlin")
+_CHARACTERS = string.ascii_letters + string.digits + ".,:;!?()[]{}<>/'\"-_|@#"
+
+
+@cache
+def tiny_tokenizer(kind: str) -> Any:
+    """Return the transformers tokenizer of a kind; the same object every time, so do not change it."""
+    family = kind.partition("-")[0]
+    builders = {"wordpiece": _wordpiece, "bytebpe": _byte_bpe, "sentencepiece": _sentencepiece}
+    return builders[family](kind)
+
+
+@cache
+def pieces(kind: str) -> PieceTokenizer:
+    """Return the tokenizer of a kind as patterns see it."""
+    return PieceTokenizer(tiny_tokenizer(kind), f"tiny-{kind}")
+
+
+def tiny_model_folder(arch: str, path: Path) -> Path:
+    """Save a random masked-LM of ``arch`` with its tokenizer: 2 layers of 32 units, dropout 0.1, 64 positions."""
+    from transformers import AutoConfig, AutoModelForMaskedLM
+
+    tokenizer = tiny_tokenizer(ARCHITECTURES[arch])
+    config = AutoConfig.for_model(arch, **_config(arch, tokenizer))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForMaskedLM.from_config(config)
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+def _config(arch: str, tokenizer: Any) -> dict[str, Any]:
+    ids = {"pad_token_id": tokenizer.pad_token_id, "vocab_size": len(tokenizer), "max_position_embeddings": MAX_LENGTH}
+    if arch == "distilbert":
+        sizes = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
+        return {**ids, **sizes, "dropout": 0.1, "attention_dropout": 0.1}
+    ids |= {"bos_token_id": tokenizer.cls_token_id, "eos_token_id": tokenizer.sep_token_id}
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    if arch == "modernbert":
+        ids |= {"cls_token_id": tokenizer.cls_token_id, "sep_token_id": tokenizer.sep_token_id}
+        dropout = {"attention_dropout": 0.1, "embedding_dropout": 0.1, "mlp_dropout": 0.1}
+        return {**ids, **sizes, **dropout, "global_attn_every_n_layers": 2, "local_attention": 16}
+    own: dict[str, Any] = {
+        "albert": {"embedding_size": 16, "type_vocab_size": 2},
+        "electra": {"embedding_size": 16, "type_vocab_size": 2},
+        "deberta-v2": {
+            "relative_attention": True, "position_buckets": 16, "pos_att_type": ["p2c", "c2p"],
+            "share_att_key": True, "norm_rel_ebd": "layer_norm", "type_vocab_size": 0,
+        },
+        "roberta": {"type_vocab_size": 1},
+        "xlm-roberta": {"type_vocab_size": 1},
+    }.get(arch, {})  # fmt: skip
+    return {**ids, **sizes, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, **own}
+
+
+def _wordpiece(kind: str) -> Any:
+    from transformers import BertTokenizer
+
+    characters = [mark for mark in _CHARACTERS if not mark.isupper()]
+    entries = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters]
+    entries += [f"##{mark}" for mark in characters if mark.isalnum()]
+    entries += [word for word in (*WORDS, "berlin") if len(word) > 1]
+    vocabulary = {token: index for index, token in enumerate(entries)}
+    return BertTokenizer(vocab=vocabulary, do_lower_case=True, model_max_length=MAX_LENGTH)
+
+
+def _byte_bpe(kind: str) -> Any:
+    from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
+    from transformers import RobertaTokenizer
+
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=1000,  # more than there is to learn, so that every word becomes one token
+        min_frequency=1,
+        show_progress=False,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+    )
+    trained.train_from_iterator([f"{word} {word}" for word in (*WORDS, *CAPITALS)], trainer)
+    state = json.loads(trained.to_str())["model"]
+    return RobertaTokenizer(
+        vocab=state["vocab"],
+        merges=[tuple(pair) for pair in state["merges"]],
+        mask_token=AddedToken("<mask>", lstrip=kind == "bytebpe", special=True, normalized=False),
+        model_max_length=MAX_LENGTH,
+    )
+
+
+def _sentencepiece(kind: str) -> Any:
+    from transformers import AlbertTokenizer, DebertaV2Tokenizer, XLMRobertaTokenizer
+
+    words = [(f"▁{word}", -2.0) for word in (*WORDS, *CAPITALS, "berlin")]
+    entries = [("▁", -3.0), *((mark, -8.0) for mark in _CHARACTERS), *words]
+    if kind == "sentencepiece":
+        special = ["<s>", "<pad>", "</s>", "<unk>"]
+        return XLMRobertaTokenizer(vocab=_scores(special, entries, "<mask>"), model_max_length=MAX_LENGTH)
+    if kind == "sentencepiece-lower":
+        special = ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"]
+        return AlbertTokenizer(vocab=_scores(special, entries), model_max_length=MAX_LENGTH)
+    special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
+    return DebertaV2Tokenizer(vocab=_scores(special, entries, "[MASK]"), unk_id=3, model_max_length=MAX_LENGTH)
+
+
+def _scores(special: list[str], entries: list[tuple[str, float]], *last: str) -> list[tuple[str, float]]:
+    return [(token, 0.0) for token in special] + entries + [(token, 0.0) for token in last]
