@@ -1,0 +1,5 @@
+"""``python -m petkit``."""
+
+from petkit.cli import main
+
+main()

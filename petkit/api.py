@@ -1,0 +1,40 @@
+"""petkit from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from petkit.events import Listen, ignore
+from petkit.spec.loader import Pipeline, load_pipeline
+from petkit.spec.schema import PipelineSpec
+from petkit.stages.pipeline import RunResult
+from petkit.stages.pipeline import run as run_pipeline
+
+
+def run(
+    pipeline: str | Path | Pipeline | PipelineSpec,
+    out: str | Path | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    force: str | None = None,
+    listen: Listen = ignore,
+) -> RunResult:
+    """Run a pipeline from labels to classifier; what is finished and up to date is not done again.
+
+    Args:
+        pipeline: a pipeline file, or a specification made in Python.
+        out: the run folder; default: ``runs/<task>``.
+        overrides: ``key=value`` strings, as ``--set`` takes them (files only).
+        force: None, ``"stale"``, ``"a"``, ``"b"``, ``"c"``, ``"evaluation"`` or ``"all"``.
+        listen: called with every event (see :mod:`petkit.events`).
+
+    Raises:
+        InvalidInput: mistakes in the input; nothing was written.
+        RunConflict: the run folder is in use or was made by other settings.
+    """
+    if isinstance(pipeline, PipelineSpec):
+        loaded = Pipeline.from_spec(pipeline)
+    else:
+        loaded = pipeline if isinstance(pipeline, Pipeline) else load_pipeline(pipeline, overrides)
+    return run_pipeline(loaded, out or Path("runs") / loaded.spec.task, force=force, listen=listen)

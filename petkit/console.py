@@ -1,0 +1,249 @@
+"""What appears on the terminal: progress, plans, tables. The only module that prints.
+
+Results go to standard output, progress and errors to standard error. Text from data is never
+interpreted as markup.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from petkit.errors import PetkitError
+from petkit.events import Event, Notice, RunStarted, StepFinished, StepSkipped, StepStarted
+from petkit.events import Progress as Advance
+
+if TYPE_CHECKING:
+    from petkit.deliver.predictor import Prediction
+    from petkit.deliver.scaffold import Scaffold
+    from petkit.insight.check import Check
+    from petkit.insight.doctor import Finding
+    from petkit.stages.pipeline import PlannedStep, RunResult
+
+_terminal = sys.stdout.isatty()
+# Lines and tables are fitted to a terminal; a file or a program gets them as long as they are.
+out = Console(highlight=False, soft_wrap=not _terminal, width=None if _terminal else 10_000)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class RunDisplay:
+    """Shows a run as it happens: bars on a terminal, one line per step elsewhere, nothing when quiet."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._bars: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._whole: TaskID | None = None
+        self._line_open = False
+        if err.is_terminal and not quiet:
+            self._bars = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}", markup=False),
+                console=err,
+                transient=True,
+            )
+
+    def __enter__(self) -> RunDisplay:
+        if self._bars is not None:
+            self._bars.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+        self._end_line()
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        if self._quiet:
+            return
+        if isinstance(event, Advance):
+            self._advance(event)
+        elif isinstance(event, RunStarted):
+            if self._bars is not None and event.steps:
+                self._whole = self._bars.add_task("whole run", total=event.steps, note="")
+        elif isinstance(event, StepStarted):
+            if self._bars is not None:
+                self._tasks[event.step] = self._bars.add_task(event.step, total=None, note="")
+            else:
+                err.print(Text(f"{event.step}: {event.why} … "), end="")
+                self._line_open = True
+        elif isinstance(event, StepFinished):
+            if self._bars is not None and event.step in self._tasks:
+                self._bars.remove_task(self._tasks.pop(event.step))
+                if self._whole is not None:
+                    self._bars.advance(self._whole)
+            facts = ", ".join(f"{name} {_shown(value)}" for name, value in event.facts.items() if name != "seconds")
+            named = "" if self._line_open else f"{event.step}: "
+            err.print(Text(f"{named}done in {event.seconds:.1f} s" + (f" ({facts})" if facts else "")))
+            self._line_open = False
+        elif isinstance(event, StepSkipped):
+            err.print(Text(f"{event.step}: up to date", style="dim"))
+        elif isinstance(event, Notice):
+            self._end_line()
+            err.print(Text(f"{event.step}: {event.message}", style="yellow"))
+
+    def _end_line(self) -> None:
+        """Finish the line of a step that began and has not ended."""
+        if self._line_open:
+            err.print()
+            self._line_open = False
+
+    def _advance(self, event: Advance) -> None:
+        if self._bars is not None and event.step in self._tasks:
+            self._bars.update(self._tasks[event.step], completed=event.done, total=event.total, note=event.note)
+
+
+def show_error(error: PetkitError) -> None:
+    """Print an error's own words."""
+    err.print(Text(str(error), style="red" if err.is_terminal else ""))
+
+
+def show_failure(error: Exception) -> None:
+    """Print in one line what the user's input did not cause: the system's refusal, or petkit's own fault."""
+    if isinstance(error, OSError) and error.strerror:
+        err.print(Text(": ".join(map(str, filter(None, ("petkit", error.filename, error.strerror))))))
+        return
+    err.print(
+        Text(f"petkit: internal error: {type(error).__name__}: {error} (set PETKIT_DEBUG=1 to see where, and please report it)")
+    )
+
+
+def say(text: str) -> None:
+    """Print a line of result."""
+    out.print(Text(text))
+
+
+def note(text: str) -> None:
+    """Print a remark beside the result."""
+    err.print(Text(text))
+
+
+def show_json(data: Any) -> None:
+    """Print data as JSON."""
+    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def show_plan(planned: Sequence[PlannedStep]) -> None:
+    """Print what a run would do."""
+    table = _table("step", "action", "why")
+    for entry in planned:
+        table.add_row(Text(entry.step), Text(entry.action), Text(entry.why))
+    out.print(table)
+
+
+def show_result(result: RunResult) -> None:
+    """Print the table at the end of a run: untrained and trained accuracy, and where the model lies."""
+    if not result.ran:
+        say("Nothing to do: every step is finished and up to date.")
+    if result.metrics is not None:
+        metrics = result.metrics
+        table = _table(f"accuracy on {metrics['rows']:,} test rows", "untrained", "trained", right=(1, 2))
+        for name, row in metrics["teachers"].items():
+            table.add_row(Text(f"teacher {name}"), _percent(row["untrained_accuracy"]), _percent(row["accuracy"]))
+        table.add_row("ensemble", _percent(metrics["untrained_ensemble"]["accuracy"]), _percent(metrics["ensemble"]["accuracy"]))
+        low, high = metrics["student"]["accuracy_interval"]
+        table.add_row("student", "", f"{_percent(metrics['student']['accuracy'])}  ({_percent(low)} to {_percent(high)})")
+        out.print(table)
+    if (result.student / "config.json").is_file():
+        say(f"classifier: {result.student}")
+
+
+def show_metrics(metrics: dict[str, Any]) -> None:
+    """Print an evaluation."""
+    table = _table("figure", "value", "95 % interval", right=(1, 2))
+    for name, title in (("accuracy", "accuracy"), ("macro_f1", "macro-F1")):
+        low, high = metrics[f"{name}_interval"]
+        table.add_row(title, _percent(metrics[name]), f"{_percent(low)} to {_percent(high)}")
+    for name, title in (("nll", "NLL (nats)"), ("brier", "Brier score"), ("ece", "ECE")):
+        table.add_row(title, f"{metrics[name]:.4f}", "")
+    table.add_row("rows", f"{metrics['rows']:,}", "")
+    out.print(table)
+    labels = _table("label", "precision", "recall", "F1", "rows", right=(1, 2, 3, 4))
+    for label, row in metrics["labels"].items():
+        labels.add_row(Text(label), _percent(row["precision"]), _percent(row["recall"]), _percent(row["f1"]), f"{row['rows']:,}")
+    out.print(labels)
+    confusion = _table("gold \\ predicted", *metrics["labels"], right=tuple(range(1, len(metrics["labels"]) + 1)))
+    for label, counts in zip(metrics["labels"], metrics["confusion"], strict=True):
+        confusion.add_row(Text(label), *map(str, counts))
+    out.print(confusion)
+
+
+def show_predictions(texts: Sequence[str], predictions: Sequence[Prediction]) -> None:
+    """Print predictions for texts given on the command line."""
+    table = _table("text", "label", "probability", right=(2,))
+    for text, prediction in zip(texts, predictions, strict=True):
+        table.add_row(Text(text, overflow="ellipsis", no_wrap=True), Text(prediction.label), f"{prediction.probability:.3f}")
+    out.print(table)
+
+
+def show_check(check: Check) -> None:
+    """Print what ``petkit validate`` found."""
+    rows = ", ".join(f"{count:,} {part}" for part, count in check.rows.items())
+    say(f"{check.task}: {rows}; {check.teachers} teachers; {check.max_length} tokens per row")
+    counts = _table("label", "examples", "label words as tokens", right=(1,))
+    first = check.patterns[0].words
+    for label, count in check.label_counts.items():
+        words = ", ".join(f"{word.written} → {word.token} ({word.token_id})" for word in first[label])
+        counts.add_row(Text(label), str(count), Text(words))
+    out.print(counts)
+    for view in check.patterns:
+        say(f"pattern {view.id}: {view.cut_share:.1%} of the unlabelled rows are shortened")
+        say("  " + " | ".join(view.rendered))
+        say("  " + view.tokens)
+        if view.words != first:
+            forms = "; ".join(f"{label}: {', '.join(word.token for word in words)}" for label, words in view.words.items())
+            say(f"  label words here: {forms}")
+    for warning in check.warnings:
+        out.print(Text(f"warning: {warning}", style="yellow"))
+    say("No mistakes found.")
+
+
+def show_findings(findings: Sequence[Finding]) -> None:
+    """Print what ``petkit doctor`` found."""
+    table = _table("", "", "")
+    for finding in findings:
+        table.add_row("ok" if finding.healthy else Text("BAD", style="red"), Text(finding.name), Text(finding.value))
+    out.print(table)
+
+
+def show_scaffold(scaffold: Scaffold) -> None:
+    """Print what ``petkit init`` wrote and what comes next."""
+    for name in scaffold.files:
+        say(f"{scaffold.folder / name}")
+    for remark in scaffold.notes:
+        say(f"note: {remark}")
+    say(f"Next: petkit validate {scaffold.folder / 'pipeline.yaml'}")
+
+
+def as_data(entries: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return dataclass instances as plain data for JSON."""
+    return [asdict(entry) for entry in entries]
+
+
+def _table(*titles: str, right: tuple[int, ...] = ()) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=any(titles))
+    for index, title in enumerate(titles):
+        table.add_column(Text(title), justify="right" if index in right else "left", overflow="fold")
+    return table
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _shown(value: float | int | str) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,124 @@
+"""``petkit validate``: everything that can be known about a pipeline before training, in seconds."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from petkit.spec.loader import Pipeline
+from petkit.stages.workload import Workload
+from petkit.task.examples import Example, ExampleSource
+from petkit.task.pattern import Pattern
+from petkit.task.verbalizer import LabelWord
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class PatternView:
+    """One pattern on a real row: its segments, tokens, the share of unlabelled rows it must shorten, and its words."""
+
+    id: str
+    rendered: tuple[str, ...]
+    tokens: str
+    cut_share: float
+    words: dict[str, tuple[LabelWord, ...]]
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a sound pipeline looks like, and what in it deserves a second look."""
+
+    task: str
+    rows: dict[str, int]
+    label_counts: dict[str, int]
+    teachers: int
+    max_length: int
+    patterns: tuple[PatternView, ...]
+    warnings: tuple[str, ...] = field(default=())
+
+
+def check_pipeline(pipeline: Pipeline) -> Check:
+    """Check a pipeline and describe it.
+
+    Raises:
+        InvalidInput: all mistakes, at once.
+    """
+    work = Workload(pipeline)
+    counts = Counter(example.label for example in work.train)
+    return Check(
+        task=work.spec.task,
+        rows={part: scan.rows for part, scan in work.scans.items()},
+        label_counts={label: counts[index] for index, label in enumerate(work.labels)},
+        teachers=len(work.teacher_names),
+        max_length=work.max_length,
+        patterns=tuple(_views(work)),
+        warnings=tuple(_warnings(work)),
+    )
+
+
+def _views(work: Workload) -> Iterable[PatternView]:
+    mask: str = work.tokenizer.hf.mask_token
+    store = work.tokens("unlabeled")
+    example = work.train[0]
+    for index, pvp in enumerate(work.pvps):
+        keys = pvp.pattern.keys
+        lengths = {key: store.lengths(key) for key in keys}
+        cut = sum(pvp.pattern.is_cut({key: int(lengths[key][row]) for key in keys}) for row in range(store.rows))
+        encoded = pvp.pattern.encode(work.tokens("train").row(0))
+        yield PatternView(
+            id=pvp.id,
+            rendered=Pattern.from_spec(work.spec.patterns[index]).render(example.fields, mask),
+            tokens=" ".join(work.tokenizer.hf.convert_ids_to_tokens(encoded.ids.tolist())),
+            cut_share=cut / max(1, store.rows),
+            words=dict(zip(work.labels, pvp.words.words, strict=True)),
+        )
+
+
+def _warnings(work: Workload) -> Iterable[str]:
+    train = _texts(work.train)
+    source = work.source("train")
+    yield from _repeats(train, source)
+    counts = Counter(example.label for example in work.train)
+    if max(counts.values()) > 3 * min(counts.values()):
+        yield f"{source.shown}: the largest label has more than three times the rows of the smallest; the classifier will lean to it"
+    seen_in_train = {key for key, rows in train.items() if rows}
+    unlabeled = work.source("unlabeled")
+    texts = Counter(_key(example) for example in unlabeled)
+    repeated = sum(count - 1 for count in texts.values())
+    if repeated:
+        yield f"{unlabeled.shown}: {repeated:,} of {sum(texts.values()):,} rows repeat an earlier row"
+    if work.spec.data.test is None:
+        return
+    test_source = work.source("test")
+    test = list(test_source)
+    leaked = [example for example in test if _key(example) in seen_in_train]
+    if leaked:
+        lines = ", ".join(str(example.line) for example in leaked[:_SHOWN])
+        yield f"{test_source.shown}: {len(leaked)} rows are also few-shot examples (lines {lines}); their accuracy says nothing"
+    shared = sum(_key(example) in texts for example in test)
+    if shared:
+        yield f"{test_source.shown}: {shared:,} of {len(test):,} rows are also in the unlabelled set; use such figures with care"
+    yield from _repeats(_texts(test), test_source)
+
+
+def _texts(examples: Iterable[Example]) -> dict[int, list[Example]]:
+    grouped: dict[int, list[Example]] = defaultdict(list)
+    for example in examples:
+        grouped[_key(example)].append(example)
+    return grouped
+
+
+def _repeats(grouped: dict[int, list[Example]], source: ExampleSource) -> Iterable[str]:
+    for rows in [rows for rows in grouped.values() if len(rows) > 1][:_SHOWN]:
+        lines = ", ".join(str(example.line) for example in rows)
+        if len({example.label for example in rows}) > 1:
+            yield f"{source.shown}: lines {lines} hold the same text under different labels"
+        else:
+            yield f"{source.shown}: lines {lines} hold the same text"
+
+
+def _key(example: Example) -> int:
+    """Return a small key that equal texts share, whatever their case and spacing."""
+    return hash(tuple(" ".join(text.lower().split()) for text in example.fields.values()))
