@@ -192,15 +192,11 @@ def _run(
     from petkit.spec.loader import load_pipeline
 
     loaded = load_pipeline(pipeline, overrides)  # before anything heavy is imported: most mistakes show here
-    from petkit.runs.store import RunStore
     from petkit.stages import pipeline as spine
-    from petkit.stages.workload import Workload
 
     folder = out or Path("runs") / loaded.spec.task
     if dry_run:
-        work, store = Workload(loaded), RunStore(folder)
-        steps = spine.all_steps(work, spine.arithmetic_of(work, store))
-        planned = [entry for entry in spine.plan(steps, store, force) if entry.stage in stages]
+        planned = spine.preview(loaded, folder, stages=stages, force=force)
         console.show_json(console.as_data(planned)) if json else console.show_plan(planned)
         return
     with console.RunDisplay(quiet=quiet) as display:

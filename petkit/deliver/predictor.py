@@ -48,18 +48,20 @@ class Predictor:
         labels: label names in class order.
         fields: the fields a row must have.
         columns: field name → column name, as in the pipeline's data.
+        label_names: label of each class number, where the pipeline's data has numbers.
     """
 
     def __init__(
         self,
         labels: Sequence[str],
         fields: Sequence[str],
-        columns: Mapping[str, str],
+        reading: Mapping[str, Any],
         score: Callable[[Sequence[Fields]], FloatArray],
     ) -> None:
         self.labels = tuple(labels)
         self.fields = tuple(fields)
-        self.columns = dict(columns)
+        self.columns: dict[str, str] = dict(reading.get("columns") or {})
+        self.label_names: tuple[str, ...] | None = tuple(reading.get("label_names") or ()) or None
         self._score = score
 
     @classmethod
@@ -89,7 +91,7 @@ class Predictor:
             raise ModelRefused(f"{shown_path(folder)}: only a run folder holds teachers")
         if teachers:
             return _load_ensemble(store, arithmetic, compute.tokens_per_batch)
-        return _load_student(store.path(STUDENT) if is_run else folder, arithmetic, compute.tokens_per_batch)
+        return _load_student(store.path(STUDENT) if is_run else folder, manifest, arithmetic, compute.tokens_per_batch)
 
     def __call__(self, rows: Sequence[str | Fields]) -> list[Prediction]:
         """Predict rows: texts, or mappings from field to text.
@@ -132,7 +134,7 @@ def _compute_of(manifest: Mapping[str, Any]) -> ComputeSpec:
     return ComputeSpec(precision=precision) if precision in ("float32", "bfloat16") else ComputeSpec()
 
 
-def _load_student(folder: Path, arithmetic: Arithmetic, tokens_per_batch: int) -> Predictor:
+def _load_student(folder: Path, manifest: Mapping[str, Any], arithmetic: Arithmetic, tokens_per_batch: int) -> Predictor:
     name = str(folder)
     config = load_config(name)
     about = _read(folder / STUDENT_FILE)
@@ -148,7 +150,8 @@ def _load_student(folder: Path, arithmetic: Arithmetic, tokens_per_batch: int) -
     def score(rows: Sequence[Fields]) -> FloatArray:
         return label_logits(student, encode_rows(rows, pattern, tokenizer), tokenizer, arithmetic, tokens_per_batch)
 
-    return Predictor(labels, fields, about.get("columns", {}), score)
+    # A run knows best how its data is read now; a folder on its own remembers how it was.
+    return Predictor(labels, fields, manifest.get("data", about), score)
 
 
 def _load_ensemble(store: RunStore, arithmetic: Arithmetic, tokens_per_batch: int) -> Predictor:
@@ -179,8 +182,7 @@ def _load_ensemble(store: RunStore, arithmetic: Arithmetic, tokens_per_batch: in
         ]
         return combine(np.stack(logits), weights, ensemble["combine"])
 
-    columns = _read(store.folder / STUDENT / STUDENT_FILE).get("columns", {})
-    return Predictor(ensemble["labels"], about["fields"], columns, score)
+    return Predictor(ensemble["labels"], about["fields"], store.manifest().get("data", {}), score)
 
 
 def encode_rows(rows: Sequence[Fields], pattern: CompiledPattern, tokenizer: PieceTokenizer) -> list[Encoded]:

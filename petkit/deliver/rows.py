@@ -31,7 +31,7 @@ class Writer(Protocol):
 
 def source_of(path: str, predictor: Predictor, *, labelled: bool) -> ExampleSource:
     """Return a file as examples with the predictor's fields, and its labels where they are needed."""
-    data = DataSpec(train=path, unlabeled=path, columns=predictor.columns)
+    data = DataSpec(train=path, unlabeled=path, columns=predictor.columns, label_names=predictor.label_names)
     return ExampleSource(path, data, predictor.fields, predictor.labels if labelled else None)
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import TypeAlias
 
-Value: TypeAlias = "str | int | float | bool | None | list[str] | list[int] | dict[str, list[str]]"
+Value: TypeAlias = "str | int | float | bool | list[str] | list[int] | dict[str, list[str]] | None"
 Inputs: TypeAlias = Mapping[str, Value]
 
 _SHOWN = 60

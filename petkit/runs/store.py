@@ -112,6 +112,19 @@ class RunStore:
 
     # -- writing ---------------------------------------------------------------------------------
 
+    def refuse_foreign(self) -> None:
+        """Refuse a folder that is not this program's to write into.
+
+        Raises:
+            RunConflict: it is a file, or holds something that is no petkit run.
+        """
+        if not self.folder.exists():
+            return
+        if not self.folder.is_dir():
+            raise RunConflict(f"{self.shown}: is a file, not a folder (choose another --out)")
+        if not self.manifest() and any(entry.name not in _BEFORE_MANIFEST for entry in self.folder.iterdir()):
+            raise RunConflict(f"{self.shown}: is not empty and holds no petkit run (choose another --out)")
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run folder for this process; the system frees the lock when the process dies.
@@ -119,11 +132,7 @@ class RunStore:
         Raises:
             RunConflict: another process works on it, it cannot be written, or it is no run folder.
         """
-        existing = self.folder.exists()
-        if existing and not self.folder.is_dir():
-            raise RunConflict(f"{self.shown}: is a file, not a folder (choose another --out)")
-        if existing and not self.manifest() and any(entry.name not in _BEFORE_MANIFEST for entry in self.folder.iterdir()):
-            raise RunConflict(f"{self.shown}: is not empty and holds no petkit run (choose another --out)")
+        self.refuse_foreign()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.folder / ".lock", timeout=0)

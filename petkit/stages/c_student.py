@@ -135,7 +135,7 @@ def _save(job: Job, work: Workload, student: ClassifierLogits) -> None:
         "task": work.spec.task,
         "labels": work.labels,
         "fields": work.fields,
-        "columns": work.spec.data.columns,
+        **work.reading,
         "max_length": work.student_max_length,
         "truncate": work.spec.truncate,
     }

@@ -87,6 +87,16 @@ def plan(steps: Sequence[Step], store: RunStore, force: str | None = None) -> li
     return planned
 
 
+def preview(
+    pipeline: Pipeline, folder: str | Path, *, stages: Sequence[Stage] = STAGES, force: str | None = None
+) -> list[PlannedStep]:
+    """Say what :func:`run` would do with these arguments; writes nothing and raises as it would for bad input."""
+    work, store = Workload(pipeline), RunStore(folder)
+    store.refuse_foreign()
+    steps = all_steps(work, arithmetic_of(work, store))
+    return [entry for entry in plan(steps, store, force) if entry.stage in stages]
+
+
 def run(
     pipeline: Pipeline,
     folder: str | Path,
@@ -109,11 +119,13 @@ def run(
     """
     work = Workload(pipeline)
     store = RunStore(folder)
+    store.refuse_foreign()
     arithmetic = arithmetic_of(work, store)
     steps = all_steps(work, arithmetic)
     whole = plan(steps, store, force)
     planned = [entry for entry in whole if entry.stage in stages]
     _refuse_stale(planned, store)
+    _refuse_unready(steps, store, stages)
     with store.locked():
         _describe(store, work, arithmetic)
         work.scratch = store.scratch("tokens")
@@ -146,11 +158,6 @@ def metrics_of(store: RunStore) -> dict[str, Any] | None:
 
 def _advance(step: Step, store: RunStore, force: str | None, listen: Listen) -> bool:
     """Bring one step up to date; say whether there was work to do."""
-    for need in step.needs:
-        if store.content(need) is None:
-            raise IncompleteRun(
-                f"{store.shown}: {step.name} needs {need}, which is not finished (run petkit {_command(need)} first)"
-            )
     inputs = step.all_inputs(store)
     status = store.status(step.name, inputs)
     forced = force in (step.stage, "all")
@@ -180,6 +187,16 @@ def _refuse_stale(planned: Sequence[PlannedStep], store: RunStore) -> None:
     raise RunConflict("\n".join(lines))
 
 
+def _refuse_unready(steps: Sequence[Step], store: RunStore, stages: Sequence[Stage]) -> None:
+    """Refuse stages whose inputs neither exist nor will be made in this run."""
+    coming = {step.name for step in steps if step.stage in stages}
+    for step in steps:
+        for need in step.needs:
+            if step.stage in stages and need not in coming and store.content(need) is None:
+                why = f"{step.name} needs {need}, which is not finished"
+                raise IncompleteRun(f"{store.shown}: {why} (run petkit {_command(need)} first)")
+
+
 def _tell_stale_sources(whole: Sequence[PlannedStep], stages: Sequence[Stage], listen: Listen) -> None:
     """Say which steps of stages that were not asked for are read although other settings made them."""
     last = max(STAGES.index(stage) for stage in stages)
@@ -196,6 +213,7 @@ def _describe(store: RunStore, work: Workload, arithmetic: Arithmetic) -> None:
         {
             "task": work.spec.task,
             "labels": work.labels,
+            "data": work.reading,
             "created": before.get("created", now()),
             "arithmetic": arithmetic.record(),
             "versions": package_versions(),

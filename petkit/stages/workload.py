@@ -87,6 +87,11 @@ class Workload:
             for seed in self.spec.teachers.seeds
         ]
 
+    @property
+    def reading(self) -> dict[str, object]:
+        """How the data's columns are read; recorded so that predictions read new files the same way."""
+        return {"columns": self.spec.data.columns, "label_names": self.spec.data.label_names}
+
     def source(self, part: str) -> ExampleSource:
         """Return ``train``, ``unlabeled`` or ``test`` as a stream of examples."""
         labels = None if part == "unlabeled" else self.labels

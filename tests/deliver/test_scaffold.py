@@ -1,0 +1,187 @@
+"""``petkit init``: what it writes is a project that passes its own check."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from petkit.console import show_scaffold
+from petkit.deliver.scaffold import MAX_TRAIN_PER_LABEL, Scaffold, create_project
+from petkit.errors import InvalidInput
+from petkit.insight.check import Check, check_pipeline
+from petkit.spec.loader import load_pipeline
+from petkit.task.records import read_records
+
+HEADERS = ("pipeline.yaml", "patterns.yaml", "verbalizer.yaml")
+
+
+def check(scaffold: Scaffold) -> Check:
+    """Return what ``petkit validate`` finds."""
+    return check_pipeline(load_pipeline(scaffold.folder / "pipeline.yaml"))
+
+
+def rows_of(scaffold: Scaffold, part: str) -> list[dict[str, Any]]:
+    return [dict(record.values) for record in read_records(str(scaffold.folder / "data" / f"{part}.jsonl"))]
+
+
+def words_of(scaffold: Scaffold) -> dict[str, tuple[str, ...]]:
+    return load_pipeline(scaffold.folder / "pipeline.yaml").spec.verbalizer.labels
+
+
+def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> str:
+    """Write rows as csv, tsv or jsonl by the file's ending."""
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    else:
+        with path.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
+            writer.writeheader()
+            writer.writerows(rows)
+    return str(path)
+
+
+def mixed_rows(text: str = "text", label: str = "label") -> list[dict[str, Any]]:
+    """Return 52 rows of ``praise``, 3 of ``complaint``, 4 without a label and 1 without text."""
+    rows = [{text: f"well done, number {index}", label: "praise"} for index in range(MAX_TRAIN_PER_LABEL + 2)]
+    rows += [{text: f"this is late, number {index}", label: "complaint"} for index in range(3)]
+    rows += [{text: f"message {index}", label: ""} for index in range(4)]
+    return [*rows, {text: "  ", label: "praise"}]
+
+
+def test_from_labels(here: Path) -> None:
+    scaffold = create_project(here / "My Task!", ["complaint", "praise", "question"], None)
+
+    assert scaffold.files == (*HEADERS, "data/train.jsonl", "data/unlabeled.jsonl")
+    assert {path.relative_to(scaffold.folder).as_posix() for path in scaffold.folder.rglob("*") if path.is_file()} == set(
+        scaffold.files
+    )
+    found = check(scaffold)
+    assert found.task == "my-task"
+    assert found.label_counts == {"complaint": 1, "praise": 1, "question": 1}
+    assert (found.teachers, len(found.patterns)) == (6, 3)
+    assert scaffold.notes == ("data/*.jsonl hold placeholders: replace them by your own rows",)
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_every_file_opens_with_what_why_and_what_to_change(name: str, here: Path) -> None:
+    create_project(here / "new", ["praise", "question"], None)
+
+    opening = (here / "new" / name).read_text(encoding="utf-8").splitlines()[:3]
+    for line, start in zip(opening, ("# What this is: ", "# How to run:   petkit validate new/pipeline.yaml", "# "), strict=True):
+        assert line.startswith(start)
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl"])
+@pytest.mark.parametrize("columns", [("text", "label"), ("Message", "Category")], ids="-".join)
+def test_from_a_file(kind: str, columns: tuple[str, str], here: Path) -> None:
+    source = write_rows(here / f"rows.{kind}", mixed_rows(*columns))
+
+    scaffold = create_project(here / "new", [], source)
+
+    assert scaffold.notes == (f"53 labelled, 4 unlabelled and 2 test rows from rows.{kind}",)
+    assert Counter(row["label"] for row in rows_of(scaffold, "train")) == {"praise": MAX_TRAIN_PER_LABEL, "complaint": 3}
+    assert rows_of(scaffold, "unlabeled") == [{"text": f"message {index}"} for index in range(4)]
+    assert rows_of(scaffold, "test") == [{"text": f"well done, number {index}", "label": "praise"} for index in (50, 51)]
+    found = check(scaffold)
+    assert found.rows == {"train": 53, "unlabeled": 4, "test": 2}
+    assert not any("test.jsonl" in warning for warning in found.warnings)
+
+
+def test_chosen_labels_of_a_file(here: Path) -> None:
+    rows = [{"text": f"{label} {index}", "label": label} for label in ("praise", "complaint", "question") for index in range(2)]
+    source = write_rows(here / "rows.csv", [*rows, {"text": "a", "label": ""}])
+
+    scaffold = create_project(here / "new", ["question", "praise"], source)
+
+    assert list(words_of(scaffold)) == ["question", "praise"]
+    assert scaffold.notes == (
+        "4 labelled, 1 unlabelled and 0 test rows from rows.csv",
+        "2 rows with other labels were left out: complaint",
+    )
+    assert check(scaffold).label_counts == {"question": 2, "praise": 2}
+
+
+def test_a_file_without_unlabelled_rows(here: Path) -> None:
+    source = write_rows(here / "rows.csv", [{"text": "a", "label": "praise"}, {"text": "b", "label": "complaint"}])
+
+    scaffold = create_project(here / "new", [], source)
+
+    assert rows_of(scaffold, "unlabeled") == [{"text": "b"}, {"text": "a"}]
+    assert any("no row was without a label" in note for note in scaffold.notes)
+    assert check(scaffold).rows == {"train": 2, "unlabeled": 2}
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        ("delivery", ("delivery",)),
+        ("Sci/Tech", ("sci", "tech")),
+        ("order_status", ("order", "status")),
+        ("5", ("5",)),
+        ("no", ("no",)),
+    ],
+)
+def test_label_names_become_words(label: str, words: tuple[str, ...], here: Path) -> None:
+    scaffold = create_project(here / "new", [label, "praise"], None)
+
+    assert set(words_of(scaffold)[label]) <= set(words) and words_of(scaffold)[label]
+    assert check(scaffold).label_counts == {label: 1, "praise": 1}
+
+
+@pytest.mark.parametrize("label", ["xqzvkw", "praise", "???"], ids=["no token", "taken", "no letters"])
+def test_a_label_without_a_word_of_its_own_gets_a_note(label: str, here: Path) -> None:
+    first = "Praise!" if label == "praise" else "praise"
+
+    scaffold = create_project(here / "new", [first, label], None)
+
+    told = f"verbalizer.yaml: choose a word for label {label!r}; its name is no single word of the embedded model"
+    assert told in scaffold.notes
+    with pytest.raises(InvalidInput, match=r"verbalizer\.yaml:6"):
+        check(scaffold)
+
+
+@pytest.mark.parametrize("name", ["x" * 80, "_-Ünï!", "42"], ids=["long", "odd", "number"])
+def test_any_folder_name_gives_a_task_name(name: str, here: Path) -> None:
+    assert check(create_project(here / name, ["praise", "question"], None)).task
+
+
+def test_an_empty_folder_may_be_used(here: Path) -> None:
+    (here / "new").mkdir()
+
+    assert create_project(here / "new", ["praise", "question"], None).files
+
+
+@pytest.mark.parametrize("taken", ["folder/mine.txt", "folder"], ids=["full", "a file"])
+def test_an_existing_folder_is_refused(taken: str, here: Path) -> None:
+    (here / taken).parent.mkdir(exist_ok=True)
+    (here / taken).write_text("mine", encoding="utf-8")
+
+    with pytest.raises(InvalidInput, match="folder: already exists and is not empty"):
+        create_project(here / "folder", ["praise", "question"], None)
+
+    assert [path for path in here.rglob("*") if path.is_file()] == [here / taken]
+
+
+def test_broken_rows_are_all_told(here: Path) -> None:
+    (here / "rows.jsonl").write_text('{"text": "a", "label": "b"}\n[1]\n{"text"\n', encoding="utf-8")
+
+    with pytest.raises(InvalidInput) as caught:
+        create_project(here / "new", [], str(here / "rows.jsonl"))
+
+    assert [problem.line for problem in caught.value.problems] == [2, 3]
+    assert not (here / "new").exists()
+
+
+def test_shown_to_a_person(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    show_scaffold(create_project(Path("new"), ["praise", "question"], None))
+
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == str(Path("new/pipeline.yaml"))
+    assert shown[-2].startswith("note: data/*.jsonl hold placeholders")
+    assert shown[-1] == f"Next: petkit validate {Path('new/pipeline.yaml')}"

@@ -1,0 +1,138 @@
+"""What ``petkit validate`` tells of a sound pipeline: counts, rendered patterns, label word tokens and doubts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from petkit.console import show_check
+from petkit.insight.check import Check, check_pipeline
+from petkit.spec.loader import load_pipeline
+from tests.cli import project
+
+Rows = Sequence[tuple[str, str]]
+Checked = Callable[..., Check]
+
+
+@pytest.fixture
+def checked(here: Path, model_folder: Callable[[str], Path]) -> Checked:
+    """``checked(train=[(text, label), …], …)`` checks the tiny project with other rows."""
+
+    def check(
+        train: Rows = project.TRAIN, unlabeled: Sequence[str] = project.UNLABELED, test: Rows = project.TEST, model: str = "bert"
+    ) -> Check:
+        files = {
+            "train.jsonl": project.json_lines({"text": text, "label": label} for text, label in train),
+            "unlabeled.jsonl": project.json_lines({"text": text} for text in unlabeled),
+            "test.jsonl": project.json_lines({"text": text, "label": label} for text, label in test),
+        }
+        return check_pipeline(load_pipeline(project.write(here, model_folder(model), files)))
+
+    return check
+
+
+def test_counts(checked: Checked) -> None:
+    check = checked()
+
+    assert check.task == "tiny"
+    assert check.rows == {"train": 4, "unlabeled": 5, "test": 3}
+    assert check.label_counts == {"World": 2, "Sports": 2}
+    assert (check.teachers, check.max_length) == (2, 32)
+    assert check.warnings == ()
+
+
+def test_patterns_on_a_real_row(checked: Checked) -> None:
+    colon, brackets = checked().patterns
+
+    assert (colon.id, brackets.id) == ("colon", "brackets")
+    assert colon.rendered == ("[MASK]: the news of the world",)
+    assert colon.tokens == "[CLS] [MASK] : the news of the world [SEP]"
+    assert brackets.rendered == ("[ category: [MASK] ] the news of the world",)
+
+
+@pytest.mark.parametrize(("model", "mask", "token"), [("bert", "[MASK]", "football"), ("roberta", "<mask>", "Ġfootball")])
+def test_label_words_are_shown_as_tokens_in_place(model: str, mask: str, token: str, checked: Checked) -> None:
+    brackets = checked(model=model).patterns[1]
+
+    assert mask in brackets.rendered[0]
+    assert [word.token for word in brackets.words["Sports"]][1] == token
+    assert [word.written for word in brackets.words["Sports"]] == ["sports", "football"]
+    assert len({word.token_id for words in brackets.words.values() for word in words}) == 3
+
+
+@pytest.mark.parametrize(("long", "share"), [(0, 0.0), (1, 0.2), (5, 1.0)])
+def test_share_of_shortened_rows(long: int, share: float, checked: Checked) -> None:
+    unlabeled = ["very " * 40] * long + ["a game"] * (5 - long)
+
+    assert [view.cut_share for view in checked(unlabeled=unlabeled).patterns] == [share, share]
+
+
+def test_a_row_that_just_fits_is_not_shortened(checked: Checked) -> None:
+    # "[CLS] [MASK] : … [SEP]" takes 4 of 32 tokens, "[CLS] [ category : [MASK] ] … [SEP]" takes 7.
+    colon, brackets = checked(unlabeled=["very " * 28, "very " * 25]).patterns
+
+    assert (colon.cut_share, brackets.cut_share) == (0.0, 0.5)
+
+
+WORLD, SPORTS = project.TRAIN[0], project.TRAIN[2]
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ({"train": [WORLD, SPORTS, WORLD]}, "train.jsonl: lines 1, 3 hold the same text"),
+        ({"train": [WORLD, SPORTS, ("The  NEWS of the world ", "World")]}, "train.jsonl: lines 1, 3 hold the same text"),
+        ({"train": [WORLD, SPORTS, (WORLD[0], "Sports")]}, "train.jsonl: lines 1, 3 hold the same text under different labels"),
+        (
+            {"train": [WORLD, SPORTS, ("a", "World"), ("b", "World"), ("c", "World")]},
+            "train.jsonl: the largest label has more than three times the rows of the smallest; the classifier will lean to it",
+        ),
+        ({"unlabeled": ["a", "b", "a", "A", "c"]}, "unlabeled.jsonl: 2 of 5 rows repeat an earlier row"),
+        (
+            {"test": [("a", "World"), (SPORTS[0].upper(), "Sports")]},
+            "test.jsonl: 1 rows are also few-shot examples (lines 2); their accuracy says nothing",
+        ),
+        (
+            {"test": [("a", "World"), (project.UNLABELED[0], "World")]},
+            "test.jsonl: 1 of 2 rows are also in the unlabelled set; use such figures with care",
+        ),
+        ({"test": [("a", "World"), ("a", "World")]}, "test.jsonl: lines 1, 2 hold the same text"),
+        ({"test": [("a", "World"), ("a", "Sports")]}, "test.jsonl: lines 1, 2 hold the same text under different labels"),
+    ],
+    ids=[
+        "duplicate", "duplicate but for case and space", "conflict", "unbalanced", "unlabelled repeats",
+        "test in train", "test in unlabelled", "test duplicate", "test conflict",
+    ],
+)  # fmt: skip
+def test_doubts(rows: dict[str, Rows], told: str, checked: Checked) -> None:
+    assert checked(**rows).warnings == (told,)
+
+
+def test_three_times_as_many_rows_are_no_doubt(checked: Checked) -> None:
+    assert checked(train=[WORLD, SPORTS, ("a", "World"), ("b", "World")]).warnings == ()
+
+
+def test_shown_to_a_person(checked: Checked, capsys: pytest.CaptureFixture[str]) -> None:
+    show_check(checked(unlabeled=["very " * 40, "[b]a[/b]", "a", "a"]))
+
+    shown = capsys.readouterr().out
+    for told in (
+        "tiny: 4 train, 4 unlabeled, 3 test; 2 teachers; 32 tokens per row\n",
+        "pattern colon: 25.0% of the unlabelled rows are shortened\n  [MASK]: the news of the world\n",
+        "warning: unlabeled.jsonl: 1 of 4 rows repeat an earlier row\n",
+        "No mistakes found.\n",
+    ):
+        assert told in shown
+    assert [line.split()[:3] for line in shown.splitlines()[2:4]] == [["World", "2", "world"], ["Sports", "2", "sports"]]
+
+
+def test_words_that_differ_between_patterns_are_shown(checked: Checked, capsys: pytest.CaptureFixture[str]) -> None:
+    """At the start of a text RoBERTa's words have no leading space, inside a text they have one."""
+    check = checked(model="roberta")
+
+    show_check(check)
+
+    assert check.patterns[0].words != check.patterns[1].words
+    assert "  label words here: World: Ġworld; Sports: Ġsports, Ġfootball\n" in capsys.readouterr().out

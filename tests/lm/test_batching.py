@@ -1,0 +1,129 @@
+"""Rows into batches: padding, token budgets, and passes over the data."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from petkit.lm.batching import collate, inference_batches, training_batches
+from petkit.task.pattern import Encoded
+from tests.tiny import pieces
+
+
+def row(*ids: int, second: int | None = None, mask: int = -1) -> Encoded:
+    return Encoded(np.array(ids, np.int32), len(ids) if second is None else second, mask)
+
+
+def lengths(rows: int, seed: int = 0) -> list[int]:
+    return np.random.default_rng(seed).integers(3, 60, size=rows).tolist()
+
+
+def test_collate_pads_on_the_right_to_the_longest_row() -> None:
+    tokenizer = pieces("wordpiece")
+    batch = collate([row(2, 7, 8, 3, mask=1), row(2, 9, 3, second=2), row(2, 3)], tokenizer)
+    pad = tokenizer.pad_id
+    assert batch.input_ids.tolist() == [[2, 7, 8, 3], [2, 9, 3, pad], [2, 3, pad, pad]]
+    assert batch.attention_mask.tolist() == [[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0]]
+    assert batch.mask_positions.tolist() == [1, -1, -1]
+    assert batch.token_type_ids is not None
+    assert batch.token_type_ids.tolist() == [[0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
+    assert set(batch.model_inputs) == {"input_ids", "attention_mask", "token_type_ids"}
+
+
+@pytest.mark.parametrize("kind", ["bytebpe", "sentencepiece"])
+def test_collate_gives_no_token_types_to_models_without_them(kind: str) -> None:
+    tokenizer = pieces(kind)
+    batch = collate([row(0, 5, 2, second=1), row(0, 2)], tokenizer)
+    assert batch.token_type_ids is None and set(batch.model_inputs) == {"input_ids", "attention_mask"}
+    assert tokenizer.pad_id == 1 and batch.input_ids.tolist() == [[0, 5, 2], [0, 2, 1]]
+
+
+def test_collate_equals_the_tokenizers_own_padding() -> None:
+    tokenizer = pieces("wordpiece")
+    pairs = [("good news", "bad"), ("the game", "it was great and good")]
+    expected = tokenizer.hf([one for one, _ in pairs], [two for _, two in pairs], padding=True)
+    singles = [tokenizer.hf(one, two) for one, two in pairs]
+    rows = [row(*entry["input_ids"], second=entry["token_type_ids"].index(1)) for entry in singles]
+    assert {name: value.tolist() for name, value in collate(rows, tokenizer).model_inputs.items()} == dict(expected)
+
+
+@pytest.mark.parametrize("budget", [1, 59, 64, 300, 100_000])
+@pytest.mark.parametrize("rows", [1, 2, 97])
+def test_inference_batches_keep_the_budget_and_lose_no_row(rows: int, budget: int) -> None:
+    sizes = lengths(rows)
+    batches = list(inference_batches(sizes, budget))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(rows))
+    for batch in batches:
+        padded = max(sizes[index] for index in batch) * len(batch)
+        assert padded <= budget or len(batch) == 1
+
+
+def test_inference_batches_start_with_the_longest_and_pad_little() -> None:
+    sizes = lengths(200)
+    batches = list(inference_batches(sizes, 256))
+    assert max(sizes) == sizes[batches[0][0]]
+    padded = sum(max(sizes[index] for index in batch) * len(batch) for batch in batches)
+    assert padded < 1.1 * sum(sizes)
+
+
+def test_inference_batches_of_nothing_and_of_empty_rows() -> None:
+    assert list(inference_batches([], 100)) == []
+    assert sorted(np.concatenate(list(inference_batches([0, 0, 3], 100))).tolist()) == [0, 1, 2]
+
+
+CASES = [(1, 16), (3, 16), (16, 16), (17, 16), (32, 16), (40, 16), (10, 4), (7, 5), (9, 1), (500, 16), (1000, 7)]
+
+
+@pytest.mark.parametrize(("rows", "batch_size"), CASES)
+@pytest.mark.parametrize("steps", [1, 5, 130])
+def test_training_batches_number_and_size(rows: int, batch_size: int, steps: int) -> None:
+    batches = list(training_batches(lengths(rows), batch_size, steps, seed=1))
+    assert len(batches) == steps
+    assert {len(batch) for batch in batches} == {min(rows, batch_size)}
+
+
+@pytest.mark.parametrize(("rows", "batch_size"), CASES)
+@pytest.mark.parametrize("seed", range(5))
+def test_no_batch_holds_a_row_twice(rows: int, batch_size: int, seed: int) -> None:
+    """Grouping by length across passes once put 16 copies of one row into a batch."""
+    for batch in training_batches(lengths(rows), batch_size, 120, seed):
+        assert len(set(batch.tolist())) == len(batch)
+
+
+@pytest.mark.parametrize(("rows", "batch_size"), CASES)
+def test_rows_come_in_passes_without_replacement(rows: int, batch_size: int) -> None:
+    """At no time has any row been seen twice more often than another."""
+    seen: Counter[int] = Counter(dict.fromkeys(range(rows), 0))
+    for batch in training_batches(lengths(rows), batch_size, 150, seed=3):
+        seen.update(batch.tolist())
+        assert max(seen.values()) - min(seen.values()) <= 1
+
+
+def test_training_batches_follow_their_seed() -> None:
+    def draw(seed: int) -> list[list[int]]:
+        return [batch.tolist() for batch in training_batches(lengths(50), 8, 40, seed)]
+
+    assert draw(1) == draw(1)
+    assert draw(1) != draw(2)
+
+
+def test_more_steps_begin_like_fewer() -> None:
+    """Within the first pass at least, so that a longer training sees the same rows first."""
+    few = np.concatenate(list(training_batches(lengths(64), 8, 8, seed=1)))
+    assert sorted(few.tolist()) == list(range(64))
+
+
+def test_passes_differ() -> None:
+    batches = [frozenset(batch.tolist()) for batch in training_batches(lengths(512), 8, 128, seed=1)]
+    assert len(set(batches)) > 120
+
+
+def test_training_batches_group_by_length_in_random_order() -> None:
+    sizes = lengths(512)
+    batches = list(training_batches(sizes, 8, 64, seed=1))
+    padded = sum(max(sizes[index] for index in batch) * len(batch) for batch in batches)
+    assert padded < 1.2 * sum(sizes)  # without grouping about 1.7
+    means = [np.mean([sizes[index] for index in batch]) for batch in batches]
+    assert abs(np.corrcoef(means[:16], np.arange(16))[0, 1]) < 0.9  # not sorted from short to long

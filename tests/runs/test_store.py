@@ -1,0 +1,322 @@
+"""The run folder: a step is finished, stale, damaged or missing; and nothing half-made is ever seen."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from petkit.errors import IncompleteRun, RunConflict
+from petkit.events import Notice, StepFinished, StepSkipped, StepStarted
+from petkit.runs import store as store_module
+from petkit.runs.fingerprint import Inputs
+from petkit.runs.store import RunStore
+
+STEP = "stage_a/colon-1/model"
+INPUTS: Inputs = {"teachers.steps": 100, "model": "0123456789abcdef" * 4}
+CHANGED: Inputs = {**INPUTS, "teachers.steps": 200}
+
+
+@pytest.fixture
+def store(here: Path) -> RunStore:
+    """A store in a run folder shown as ``run``; the lock is not held."""
+    return RunStore(here / "run")
+
+
+def publish(store: RunStore, step: str = STEP, inputs: Inputs = INPUTS, content: str = "weights", **facts: float) -> None:
+    with store.locked():
+        store.write_manifest({"task": "test"})
+        with store.publishing(step, inputs, dict(facts)) as folder:
+            (folder / "model.bin").write_text(content)
+            (folder / "logits").mkdir()
+            (folder / "logits" / "part.bin").write_text(content * 2)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+# -- publishing and reading ----------------------------------------------------------------------------
+
+
+def test_published_step_is_finished_and_readable(store: RunStore) -> None:
+    assert (store.status(STEP, INPUTS).state, store.content(STEP), store.facts(STEP)) == ("missing", None, {})
+    publish(store, accuracy=0.75)
+    assert store.status(STEP, INPUTS).state == "finished"
+    assert (store.path(STEP) / "logits" / "part.bin").read_text() == "weightsweights"
+    assert store.facts(STEP) == {"accuracy": 0.75}
+    record = json.loads((store.folder / STEP / "step.json").read_text())
+    assert record["inputs"] == INPUTS and record["versions"]["torch"] and record["machine"]["cores"]
+    assert sorted(record["files"]) == ["logits/part.bin", "model.bin"]
+
+
+def test_content_follows_the_bytes(store: RunStore) -> None:
+    publish(store)
+    publish(store, "other", {"a": 1})
+    publish(store, "third", INPUTS, content="other weights")
+    assert store.content(STEP) == store.content("other") != store.content("third")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "why"),
+    [
+        (CHANGED, "teachers.steps 100 → 200"),
+        ({**INPUTS, "model": "f" * 64}, "model changed"),
+        ({**INPUTS, "teachers.seed": 1}, "teachers.seed added"),
+    ],
+)
+def test_other_inputs_make_a_step_stale_and_leave_it_alone(store: RunStore, inputs: Inputs, why: str) -> None:
+    publish(store)
+    before = tree(store.folder)
+    status = store.status(STEP, inputs)
+    assert (status.state, status.why) == ("stale", why)
+    assert tree(store.folder) == before
+
+
+def test_inputs_about_to_be_renewed_make_nothing_stale(store: RunStore) -> None:
+    publish(store, inputs={**INPUTS, "stage_a/x": "old"})
+    now: Inputs = {**INPUTS, "stage_a/x": "new"}
+    assert store.status(STEP, now).state == "stale"
+    assert store.status(STEP, now, unknown=["stage_a/x"]).state == "finished"
+    assert store.status(STEP, {**now, "teachers.steps": 1}, unknown=["stage_a/x"]).why == "teachers.steps 100 → 1"
+
+
+def test_replacing_a_step_leaves_nothing_of_the_old_one(store: RunStore) -> None:
+    publish(store)
+    (store.folder / STEP / "stray.txt").write_text("old")
+    publish(store, inputs=CHANGED, content="new")
+    assert sorted(tree(store.folder / STEP)) == ["logits/part.bin", "model.bin", "step.json"]
+    assert store.status(STEP, INPUTS).why == "teachers.steps 200 → 100"
+    assert (store.path(STEP) / "model.bin").read_text() == "new"
+    assert not (store.folder / ".work").exists()
+
+
+# -- damage ----------------------------------------------------------------------------------------------
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[1] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "removed": (lambda path: path.unlink(), "model.bin is missing"),
+    "truncated": (lambda path: path.write_text("weight"), "model.bin has 6 bytes instead of 7"),
+    "longer": (lambda path: path.write_text("weights!"), "model.bin has 8 bytes instead of 7"),
+    "flipped": (flip, "model.bin has changed"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_damaged_step_is_never_read(store: RunStore, case: str) -> None:
+    publish(store)
+    damage, why = DAMAGE[case]
+    damage(store.folder / STEP / "model.bin")
+    fresh = RunStore(store.folder)
+    with pytest.raises(IncompleteRun, match=rf"run: {STEP} is damaged: {why} \(delete the folder {STEP} and run again\)"):
+        fresh.path(STEP)
+    if case != "flipped":  # sizes are looked at on every run, contents when a step is read
+        assert (fresh.status(STEP, INPUTS).state, fresh.status(STEP, INPUTS).why) == ("damaged", why)
+
+
+def test_nothing_is_read_before_it_is_finished(store: RunStore) -> None:
+    with pytest.raises(IncompleteRun, match=f"run: {STEP} is not finished"):
+        store.path(STEP)
+
+
+@pytest.mark.parametrize("record", [None, "", "{", "[]", '{"schema": 1}', '{"schema": 99, "step": "x"}'])
+def test_files_without_a_whole_record_are_missing(store: RunStore, record: str | None) -> None:
+    publish(store)
+    path = store.folder / STEP / "step.json"
+    path.unlink() if record is None else path.write_text(record)
+    assert store.status(STEP, INPUTS).state == "missing" and store.content(STEP) is None
+    with pytest.raises(IncompleteRun, match="not finished"):
+        store.path(STEP)
+
+
+def test_a_step_copied_under_another_name_is_not_that_step(store: RunStore) -> None:
+    publish(store)
+    shutil.copytree(store.folder / STEP, store.folder / "stage_a" / "colon-2" / "model")
+    assert store.status("stage_a/colon-2/model", INPUTS).state == "missing"
+
+
+def test_a_damaged_step_is_made_anew(store: RunStore) -> None:
+    publish(store)
+    (store.folder / STEP / "model.bin").unlink()
+    publish(store)
+    assert store.status(STEP, INPUTS).state == "finished" and store.path(STEP)
+
+
+# -- crashes ---------------------------------------------------------------------------------------------
+
+
+class Crash(BaseException):
+    """Stands for anything, a keyboard interrupt included."""
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["new", "replacing"])
+@pytest.mark.parametrize("where", ["work", "record", "rename"])
+def test_crash_while_publishing_leaves_nothing_half_made(
+    store: RunStore, before: bool, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if before:
+        publish(store)
+
+    def crash(*args: object) -> None:
+        raise Crash
+
+    def half_a_step() -> None:
+        with monkeypatch.context() as broken, store.locked(), store.publishing(STEP, CHANGED, {}) as folder:
+            (folder / "model.bin").write_text("half")
+            if where == "work":
+                crash()
+            broken.setattr(*((store_module, "write_json") if where == "record" else (os, "replace")), crash)
+
+    with pytest.raises(Crash):
+        half_a_step()
+    assert store.status(STEP, INPUTS).state == ("finished" if before else "missing")
+    assert not before or (store.path(STEP) / "model.bin").read_text() == "weights"
+    assert not (store.folder / ".work").exists()
+    publish(store)
+    assert store.status(STEP, INPUTS).state == "finished"
+
+
+def test_what_a_killed_run_left_in_work_is_swept_away(store: RunStore) -> None:
+    publish(store)
+    (store.folder / ".work" / "steps" / "x").mkdir(parents=True)
+    (store.folder / ".work" / "steps" / "x" / "model.bin").write_text("half")
+    with store.locked():
+        assert not (store.folder / ".work").exists()
+        assert store.scratch("tokens").is_dir()
+    assert not (store.folder / ".work").exists()
+
+
+def test_killed_before_the_first_manifest_is_no_foreign_folder(store: RunStore) -> None:
+    """Killed at the worst moment: the folder holds a lock, work, and a manifest that was not yet renamed."""
+    (store.folder / ".work" / "steps").mkdir(parents=True)
+    for name in (".lock", ".manifest.json.tmp"):
+        (store.folder / name).write_text("")
+    publish(store)
+    assert store.status(STEP, INPUTS).state == "finished"
+
+
+def test_small_files_are_whole_or_not_there(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(store)
+    monkeypatch.setattr(os, "replace", lambda *paths: (_ for _ in ()).throw(Crash()))
+    with pytest.raises(Crash):
+        store.write_manifest({"task": "other"})
+    assert store.manifest()["task"] == "test"
+
+
+# -- whose folder it is ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def holder(store: RunStore) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the run folder."""
+    code = "import sys; from petkit.runs.store import RunStore\nwith RunStore(sys.argv[1]).locked():\n print('held', flush=True); input()"
+    command = [sys.executable, "-c", code, str(store.folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_folder_held_by_another_process_until_it_dies(store: RunStore, holder: subprocess.Popen[str]) -> None:
+    with pytest.raises(RunConflict, match=r"^run: in use by another process \(wait for it, or choose another --out\)$"):
+        publish(store)
+    assert store.status(STEP, INPUTS).state == "missing"  # reading needs no lock
+    holder.kill()
+    holder.wait()
+    publish(store)
+    assert store.status(STEP, INPUTS).state == "finished"
+
+
+def test_lock_is_free_after_an_error(store: RunStore) -> None:
+    with pytest.raises(Crash), store.locked():
+        raise Crash
+    publish(store)
+
+
+def test_foreign_folder_is_refused_and_untouched(store: RunStore) -> None:
+    store.folder.mkdir()
+    (store.folder / "thesis.txt").write_text("precious")
+    with pytest.raises(RunConflict, match=r"^run: is not empty and holds no petkit run \(choose another --out\)$"):
+        publish(store)
+    assert list(tree(store.folder)) == ["thesis.txt"]
+
+
+def test_empty_folder_is_accepted(store: RunStore) -> None:
+    store.folder.mkdir()
+    publish(store)
+
+
+def test_file_in_place_of_the_folder(store: RunStore) -> None:
+    store.folder.write_text("a file")
+    with pytest.raises(RunConflict, match="run: is a file, not a folder"):
+        publish(store)
+
+
+@pytest.mark.parametrize("manifest", ["{", "[]", '{"name": "a web page"}', '{"schema": 99}'])
+def test_manifest_of_something_else(store: RunStore, manifest: str) -> None:
+    store.folder.mkdir()
+    (store.folder / "manifest.json").write_text(manifest)
+    with pytest.raises(RunConflict, match=r"run: manifest\.json was not written by this version of petkit"):
+        publish(store)
+    assert list(tree(store.folder)) == ["manifest.json"]
+
+
+def test_folder_that_cannot_be_made_is_reported(store: RunStore) -> None:
+    store.folder.parent.joinpath("file").write_text("")
+    with pytest.raises(RunConflict, match=r"cannot be written: Not a directory"):
+        publish(RunStore(store.folder.parent / "file" / "run"))
+
+
+def test_read_only_folder_is_reported(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(store)
+
+    def refuse(*args: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(store_module.FileLock, "acquire", refuse)  # permissions do not bind an administrator
+    with pytest.raises(RunConflict, match=r"^run: cannot be written: Permission denied$"):
+        publish(store)
+
+
+def test_reading_writes_nothing(store: RunStore) -> None:
+    publish(store)
+    before = {path: path.stat().st_mtime_ns for path in store.folder.rglob("*")}
+    fresh = RunStore(store.folder)
+    assert fresh.status(STEP, INPUTS).state == "finished" and fresh.path(STEP) and fresh.manifest() and fresh.facts(STEP) == {}
+    assert {path: path.stat().st_mtime_ns for path in store.folder.rglob("*")} == before
+
+
+def test_moved_run_folder_is_still_whole(store: RunStore, here: Path) -> None:
+    publish(store)
+    shutil.move(store.folder, here / "archive" / "old-run")
+    moved = RunStore(here / "archive" / "old-run")
+    assert moved.status(STEP, INPUTS).state == "finished" and moved.path(STEP)
+    publish(moved, "stage_b", {"a": 1})
+    assert moved.status("stage_b", {"a": 1}).state == "finished"
+
+
+# -- the story -------------------------------------------------------------------------------------------
+
+
+def test_events_are_appended_one_per_line(store: RunStore) -> None:
+    publish(store)
+    events = [StepSkipped("a"), StepStarted("b", "stale: übel"), StepFinished("b", 1.5, {"loss": 0.1}), Notice("b", "two\nlines")]
+    for event in events:
+        store.log(event)
+    lines = (store.folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    entries = [json.loads(line) for line in lines]
+    assert [entry["event"] for entry in entries] == ["StepSkipped", "StepStarted", "StepFinished", "Notice"]
+    assert entries[1]["why"] == "stale: übel" and entries[2]["facts"] == {"loss": 0.1} and entries[3]["message"] == "two\nlines"
+    assert all(entry["time"].endswith("+00:00") for entry in entries)

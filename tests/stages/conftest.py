@@ -1,0 +1,51 @@
+"""One finished run of the tiny task, shared by the tests that read it or change a copy."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from petkit.events import Event
+from petkit.stages.pipeline import RunResult
+from tests.stages.tiny_task import run_task, write_task
+
+
+@dataclass(frozen=True)
+class FirstRun:
+    """What the first run of the task gave back and told."""
+
+    result: RunResult
+    heard: list[Event]
+
+
+@pytest.fixture(scope="session")
+def task(tmp_path_factory: pytest.TempPathFactory, model_folder: Callable[[str], Path]) -> Path:
+    """The pipeline file; nobody changes it or its data."""
+    return write_task(tmp_path_factory.mktemp("task"), model_folder("bert"))
+
+
+@pytest.fixture(scope="session")
+def first_run(task: Path) -> Iterator[FirstRun]:
+    """The first run of the task."""
+    heard: list[Event] = []
+    result = run_task(task, task.parent / "finished", listen=heard.append)
+    gc.freeze()  # a run collects garbage after every step; the libraries' million objects need no second look
+    yield FirstRun(result, heard)
+    gc.unfreeze()
+
+
+@pytest.fixture(scope="session")
+def finished(first_run: FirstRun) -> Path:
+    """The folder of the first run; nobody changes it."""
+    return first_run.result.folder
+
+
+@pytest.fixture
+def copy(finished: Path, here: Path) -> Path:
+    """A finished run to change, shown as ``run`` in messages."""
+    return Path(shutil.copytree(finished, here / "run"))

@@ -1,0 +1,189 @@
+"""SIGKILL anywhere, run again: the same bytes as a run that nobody disturbed, and no finished step done twice.
+
+The runs to kill are forked from a server process that has imported everything once.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from petkit.errors import RunConflict
+from petkit.events import Event, Progress
+from petkit.runs.store import RunStore
+from tests.stages.conftest import FirstRun
+from tests.stages.tiny_task import STEPS, products, run_task, student_weights
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+PATIENCE = 60.0  # seconds
+SHORT = ("teachers.steps=6", "student.steps=8")
+# A step, and how many of its progress events pass before the run is stopped.
+MOMENTS = [
+    ("stage_a/colon-1/model", 1),
+    ("stage_a/brackets-1/model", 4),
+    ("stage_a/colon-2/logits", 1),
+    ("stage_b", 1),
+    ("stage_c/model", 1),
+    ("stage_c/model", 8),
+    ("evaluation", 4),
+]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(task: Path, first_run: FirstRun) -> Path:
+    """The same run without a kill."""
+    return run_task(task, task.parent / "undisturbed", *SHORT).folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fork_server() -> None:
+    """A process that has imported everything from where these tests have it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]), prepend=os.pathsep)
+        multiprocessing.get_context("forkserver").set_forkserver_preload(
+            ["tests.stages.tiny_task", "transformers.models.bert.modeling_bert"]
+        )
+        forkserver.ensure_running()
+
+
+def wait_to_be_killed(said: Connection) -> None:
+    """Tell the parent and do nothing more."""
+    said.send("here")
+    time.sleep(2 * PATIENCE)
+
+
+def run_until(task: str, folder: str, said: Connection, moment: tuple[str, int] | None, options: dict[str, Any]) -> None:
+    """Run the task in this process; stop at ``moment``."""
+    gc.freeze()
+    heard = 0
+
+    def listen(event: Event) -> None:
+        nonlocal heard
+        if moment is not None and isinstance(event, Progress) and event.step == moment[0]:
+            heard += 1
+            if heard == moment[1]:
+                wait_to_be_killed(said)
+
+    run_task(Path(task), Path(folder), *SHORT, listen=listen, **options)
+    said.send("finished")
+
+
+def run_until_rename(task: str, folder: str, said: Connection, target: str, options: dict[str, Any]) -> None:
+    """Run the task; stop before anything is renamed to ``target``, a path in the run folder."""
+    rename = os.replace
+
+    def replace(source: Any, destination: Any) -> None:
+        if Path(destination) == Path(folder) / target:
+            wait_to_be_killed(said)
+        rename(source, destination)
+
+    os.replace = replace
+    run_until(task, folder, said, None, options)
+
+
+@contextmanager
+def running(
+    target: Callable[..., None], task: Path, folder: Path, where: Any, **options: Any
+) -> Iterator[tuple[BaseProcess, Connection]]:
+    context = multiprocessing.get_context("forkserver")
+    hears, says = context.Pipe(duplex=False)
+    process = context.Process(target=target, args=(str(task), str(folder), says, where, options), daemon=True)
+    process.start()
+    says.close()
+    try:
+        yield process, hears
+    finally:
+        process.kill()
+        process.join()
+        hears.close()
+
+
+def kill_at(target: Callable[..., None], task: Path, folder: Path, where: Any, **options: Any) -> None:
+    """Run the task in a process of its own and kill that at the given point."""
+    with running(target, task, folder, where, **options) as (process, hears):
+        assert hears.poll(PATIENCE), "the run did not come that far"
+        assert hears.recv() == "here"
+        with pytest.raises(RunConflict, match="in use by another process"):
+            run_task(task, folder, *SHORT)
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+
+
+def told(folder: Path) -> list[Any]:
+    """Return the events in the run folder."""
+    path = folder / "events.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.mark.parametrize(("step", "count"), MOMENTS, ids=[f"{step}-{count}" for step, count in MOMENTS])
+def test_killed_at_work(step: str, count: int, task: Path, undisturbed: Path, here: Path) -> None:
+    folder = here / "run"
+    kill_at(run_until, task, folder, (step, count))
+    done = STEPS[: STEPS.index(step)]
+    assert [entry["step"] for entry in told(folder) if entry["event"] == "StepStarted"] == [*done, step]
+    assert [name for name in STEPS if RunStore(folder).content(name) is not None] == list(done)
+    before = products(folder)
+    assert (folder / ".work").exists()  # half a step lies there
+    result = run_task(task, folder, *SHORT)
+    assert result.ran == STEPS[len(done) :]
+    assert before.items() <= products(folder).items()
+    assert products(folder) == products(undisturbed) and student_weights(folder) == student_weights(undisturbed)
+    assert not (folder / ".work").exists()
+
+
+@pytest.mark.parametrize(
+    "target", ["manifest.json", "config.resolved.yaml", "stage_a/brackets-2/model", "stage_b", "stage_c/model"]
+)
+def test_killed_while_publishing(target: str, task: Path, undisturbed: Path, here: Path) -> None:
+    """Everything is written, its name is not."""
+    kill_at(run_until_rename, task, here / "run", target)
+    assert not (here / "run" / target).exists()
+    assert run_task(task, here / "run", *SHORT).ran == STEPS[STEPS.index(target) if target in STEPS else 0 :]
+    assert products(here / "run") == products(undisturbed)
+
+
+def test_killed_between_the_old_step_and_the_new(task: Path, undisturbed: Path, here: Path) -> None:
+    """The old soft labels have stepped aside, the new ones are not in their place: the step is missing, never half."""
+    folder = Path(shutil.copytree(undisturbed, here / "run"))
+    kill_at(run_until_rename, task, folder, "stage_b", force="b")
+    assert RunStore(folder).content("stage_b") is None
+    assert run_task(task, folder, *SHORT).ran == ("stage_b",)
+    assert products(folder) == products(undisturbed)
+
+
+def test_killed_again_and_again_at_any_moment(task: Path, undisturbed: Path, here: Path) -> None:
+    """Wherever the clock strikes: each run begins where the last one ended, and the end is the same."""
+    folder = here / "run"
+    for delay in (0.05, 0.2, 0.4):
+        before = told(folder)
+        with running(run_until, task, folder, None) as (process, hears):
+            wait_for_more(folder, before, hears)
+            time.sleep(delay)
+            process.kill()
+            process.join()
+    run_task(task, folder, *SHORT)
+    assert products(folder) == products(undisturbed)
+    ends = [entry["step"] for entry in told(folder) if entry["event"] == "StepFinished"]
+    assert len(ends) == len(set(ends))  # nothing that was told finished was done again
+
+
+def wait_for_more(folder: Path, before: list[Any], hears: Connection) -> None:
+    """Wait until the run tells something, or has finished."""
+    deadline = time.monotonic() + PATIENCE
+    while told(folder) == before and not hears.poll(0.01):
+        assert time.monotonic() < deadline, "the run did not start"
