@@ -76,12 +76,14 @@ def training_batches(lengths: Sequence[int] | IndexArray, batch_size: int, steps
     """Yield ``steps`` batches of row indices: endless reshuffled passes over all rows, grouped by length.
 
     Rows are drawn without replacement within a pass, and no batch holds a row twice; up to 16 batches
-    of a pass at a time are sorted by length and dealt in random order, so that padding is small and the
-    order stays random. With fewer rows than ``batch_size`` a batch is one whole pass.
+    of a pass at a time, at most a quarter of it, are sorted by length and dealt in random order, so that
+    padding is small and passes still differ. With fewer rows than ``batch_size`` a batch is one whole pass.
     """
     random = np.random.default_rng(seed)
     sizes = np.asarray(lengths)
     batch_size = min(batch_size, len(sizes))
+    # Sorting a whole small pass would deal nearly the same batches in every pass.
+    window_size = max(1, min(_WINDOW, len(sizes) // (4 * batch_size))) * batch_size
     left = np.zeros(0, np.int64)  # rows of the last pass that filled no batch
     given = 0
     while given < steps:
@@ -93,8 +95,8 @@ def training_batches(lengths: Sequence[int] | IndexArray, batch_size: int, steps
             given += 1
             order = order[~np.isin(order, fresh)]
         whole = min(len(order) // batch_size, steps - given) * batch_size
-        for start in range(0, whole, _WINDOW * batch_size):
-            window = order[start : min(start + _WINDOW * batch_size, whole)]
+        for start in range(0, whole, window_size):
+            window = order[start : min(start + window_size, whole)]
             batches = window[np.argsort(sizes[window], kind="stable")].reshape(-1, batch_size)
             yield from batches[random.permutation(len(batches))]
         given += whole // batch_size
