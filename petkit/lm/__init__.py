@@ -1,1 +1,8 @@
 """Models and tensors: loading, scoring at the mask, losses, training, inference."""
+
+import os
+
+# oneDNN keeps a compiled kernel for every shape it has met, hundreds of megabytes for texts of all lengths.
+# It reads these once, when torch first multiplies.
+for _variable in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+    os.environ.setdefault(_variable, "32")

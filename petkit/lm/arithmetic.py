@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -113,6 +116,19 @@ def prepare_for_inference(model: nn.Module, arithmetic: Arithmetic) -> nn.Module
             if isinstance(module, nn.Linear) and id(module.weight) not in kept:
                 module.to(torch.bfloat16)
     return model.to(arithmetic.device)
+
+
+def release_memory() -> None:
+    """Give the memory of models that are no longer used back to the system.
+
+    Models are cycles of modules and hooks, which only the garbage collector frees; and what is freed
+    stays with the C library's allocator until it is told to let go (glibc).
+    """
+    gc.collect()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Rows into batches: grouped by length, padded to the longest row of the batch only."""
+"""Rows into batches: grouped by length, padded to the longest row of the batch (rounded up to 8)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from petkit.task.pattern import Encoded
 from petkit.task.tokenization import PieceTokenizer
 
 IndexArray = NDArray[np.int64]
+# Widths are rounded up to whole vector registers; fewer different shapes also keep torch's kernel caches small.
+_MULTIPLE = 8
 # How many batches are drawn and sorted by length together in training.
 _WINDOW = 16
 
@@ -42,9 +44,9 @@ class Batch:
 
 
 def collate(rows: Sequence[Encoded], tokenizer: PieceTokenizer) -> Batch:
-    """Pad rows on the right to the longest of them."""
+    """Pad rows on the right to the longest of them, rounded up to a multiple of 8."""
     lengths = np.array([len(row.ids) for row in rows])
-    width = int(lengths.max())
+    width = -(-int(lengths.max()) // _MULTIPLE) * _MULTIPLE
     ids = np.full((len(rows), width), tokenizer.pad_id, np.int64)
     for index, row in enumerate(rows):
         ids[index, : len(row.ids)] = row.ids

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from petkit.insight.metrics import evaluate_logits
-from petkit.lm.arithmetic import Arithmetic, prepare_for_inference
+from petkit.lm.arithmetic import Arithmetic, prepare_for_inference, release_memory
 from petkit.lm.backbone import load_classifier
 from petkit.lm.ensemble import FloatArray, combine, log_softmax
 from petkit.lm.inference import ClassifierLogits, label_logits
@@ -57,6 +57,8 @@ def _evaluate(job: Job, work: Workload, arithmetic: Arithmetic) -> None:
         shards = shard_logits(scorer, pvp, work, "test", arithmetic, lambda done: job.progress(base + done, total, "rows", note))
         logits = np.concatenate(list(shards))
         finished += 1
+        del scorer, shards
+        release_memory()
         return logits
 
     untrained = [score_teacher(work.spec.model, index, f"{pvp.id}, untrained") for index, pvp in enumerate(work.pvps)]

@@ -5,7 +5,6 @@ pipeline file ─► Workload (everything checked) ─► steps ─► plan ─�
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any, Literal
 
 from petkit.errors import IncompleteRun, RunConflict
 from petkit.events import Event, Listen, Notice, Progress, RunStarted, StepFinished, StepSkipped, StepStarted, ignore
-from petkit.lm.arithmetic import Arithmetic, choose_arithmetic
+from petkit.lm.arithmetic import Arithmetic, choose_arithmetic, release_memory
 from petkit.runs.provenance import machine, now, package_versions
 from petkit.runs.store import RunStore
 from petkit.spec.loader import Pipeline, dump_spec
@@ -170,7 +169,7 @@ def _advance(step: Step, store: RunStore, force: str | None, listen: Listen) -> 
     with store.publishing(step.name, inputs, facts) as folder:
         step.work(Job(step.name, folder, store, listen, facts))
         facts["seconds"] = round(time.monotonic() - started, 3)
-    gc.collect()  # models are cycles of modules and hooks; free one before the next is loaded
+    release_memory()
     listen(StepFinished(step.name, time.monotonic() - started, facts))
     return True
 
