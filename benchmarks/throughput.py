@@ -178,7 +178,7 @@ def make_task(rows: int, steps: int, teachers: int) -> Task:
     few, texts = texts[:32], texts[32:]
     labels = torch.arange(32) % len(VERBALIZER.labels)
     settings = TeachersSpec(steps=steps)
-    return Task(texts, few, labels, tokenizer, patterns, columns, settings, choose_arithmetic(ComputeSpec()))
+    return Task(texts, few, labels, tokenizer, patterns, columns, settings, choose_arithmetic(ComputeSpec(device="cpu")))
 
 
 def main() -> None:

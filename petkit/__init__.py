@@ -15,6 +15,10 @@ Two things differ from what one might expect. Stages take a ``Workload`` (the ch
 its data) and return ``Step`` objects instead of doing their work at once, so that planning, staleness and
 resuming are written once, in ``stages.pipeline``. And ``stages.evaluation`` is a stage of its own, so that
 a new test file never touches training.
+
+Two things fall short of the design. Python 3.11 is the oldest supported, because the pinned transformers, numpy and
+scikit-learn ask for it. And a run uses one device: the loop runs on accelerate, but several processes are refused,
+because the run folder is written by one.
 """
 
 from __future__ import annotations

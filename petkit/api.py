@@ -31,8 +31,11 @@ def run(
 
     Raises:
         InvalidInput: mistakes in the input; nothing was written.
+        TypeError: ``overrides`` for a specification that was not read from a file.
         RunConflict: the run folder is in use or was made by other settings.
     """
+    if overrides and not isinstance(pipeline, (str, Path)):
+        raise TypeError("overrides belong to a pipeline file; change the specification itself instead")
     if isinstance(pipeline, PipelineSpec):
         loaded = Pipeline.from_spec(pipeline)
     else:

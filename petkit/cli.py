@@ -11,6 +11,7 @@ import typer
 
 from petkit import console
 from petkit.errors import InvalidInput, PetkitError, Problem
+from petkit.events import FORCE_TARGETS
 
 app = typer.Typer(
     name="petkit",
@@ -22,7 +23,6 @@ app = typer.Typer(
 )
 
 INTERRUPTED = 130  # the exit code by convention, and what typer makes of Ctrl-C
-FORCE_TARGETS = ("stale", "a", "b", "c", "evaluation", "all")
 
 PipelineFile = Annotated[Path, typer.Argument(metavar="PIPELINE", help="The pipeline's YAML file.", show_default=False)]
 Out = Annotated[Path | None, typer.Option("--out", metavar="RUN", help="Run folder. Default: runs/<task>.")]
@@ -93,7 +93,8 @@ def predict(
     model: Model,
     texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to label.", show_default=False)] = None,
     input: Annotated[
-        str | None, typer.Option(metavar="FILE|-", help="jsonl, csv, tsv, parquet, or - for standard input.")
+        str | None,
+        typer.Option(metavar="FILE|-", help="jsonl, csv, tsv, parquet; - for standard input: JSON Lines, or one text per line."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="jsonl, csv or tsv. Default: JSON Lines on standard output.")
@@ -166,7 +167,7 @@ def init(
         str | None, typer.Option("--from", metavar="FILE", help="Rows to start from; those without a label are unlabelled.")
     ] = None,
 ) -> None:
-    """Write a project that works as it stands."""
+    """Write a project to fill in."""
     from petkit.deliver.scaffold import create_project
 
     names = [label.strip() for label in labels.split(",")] if labels else []

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
+
+Stage: TypeAlias = Literal["a", "b", "c", "evaluation"]
+STAGES: tuple[Stage, ...] = ("a", "b", "c", "evaluation")
+# What --force takes: stale steps only, one stage, or everything.
+FORCE_TARGETS = ("stale", *STAGES, "all")
 
 
 @dataclass(frozen=True)

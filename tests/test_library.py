@@ -58,8 +58,9 @@ def commands(path: Path) -> list[Command]:
             continue
         program, verb, pipeline, *options = shlex.split(line)
         assert (program, verb) == ("petkit", "run"), line
-        assert options[::2] == ["--set"] * (len(options) // 2) and len(options) % 2 == 0, line
-        found.append(Command(pipeline, tuple(options[1::2])))
+        assert len(options) % 2 == 0 and {*options[::2]} <= {"--set", "--out"}, line
+        pairs = zip(options[::2], options[1::2], strict=True)
+        found.append(Command(pipeline, tuple(value for option, value in pairs if option == "--set")))
     return found
 
 

@@ -17,7 +17,7 @@ from petkit.lm.backbone import load_classifier, load_config, load_masked_lm, loa
 from petkit.lm.ensemble import FloatArray, combine, log_softmax
 from petkit.lm.heads import LabelScorer
 from petkit.lm.inference import ClassifierLogits, label_logits
-from petkit.runs.layout import ENSEMBLE_FILE, SOFT_LABELS, STUDENT, STUDENT_FILE, TEACHER_FILE, teacher_model
+from petkit.runs.layout import ENSEMBLE_FILE, SOFT_LABELS, STUDENT, STUDENT_FILE, TEACHER_FILE, teacher_logits, teacher_model
 from petkit.runs.store import RunStore
 from petkit.spec.schema import ComputeSpec, PatternSpec, VerbalizerSpec
 from petkit.task.pattern import CompiledPattern, Encoded, Pattern
@@ -83,7 +83,8 @@ class Predictor:
         if not folder.is_dir():
             raise ModelRefused(f"{shown_path(folder)}: no such run or model folder")
         store = RunStore(folder)
-        manifest = store.manifest()
+        # Other tools write a manifest.json too; beside a config.json it is a model folder.
+        manifest = {} if (folder / "config.json").is_file() else store.manifest()
         is_run = bool(manifest)
         compute = compute or _compute_of(manifest)
         arithmetic = choose_arithmetic(compute)
@@ -159,7 +160,13 @@ def _load_ensemble(store: RunStore, arithmetic: Arithmetic, tokens_per_batch: in
     members: list[tuple[LabelScorer, CompiledPattern, PieceTokenizer]] = []
     about: dict[str, Any] = {}
     for teacher in ensemble["weights"]:
-        folder = store.path(teacher_model(teacher))
+        model, logits = teacher_model(teacher), teacher_logits(teacher)
+        folder = store.path(model)
+        made_from = {**store.inputs(logits), **store.inputs(SOFT_LABELS)}
+        if made_from.get(model) != store.content(model) or made_from.get(logits) != store.content(logits):
+            raise IncompleteRun(
+                f"{store.shown}: teacher {teacher} is newer than its logits or the soft labels (finish the run first)"
+            )
         about = _read(folder / TEACHER_FILE)
         tokenizer = load_tokenizer(str(folder))
         spec = PatternSpec.model_validate_json(json.dumps(about["pattern"]))

@@ -1,4 +1,4 @@
-"""``petkit init``: a project that works as it stands, from label names or from a file of rows."""
+"""``petkit init``: a project to fill in, from label names or from a file of rows."""
 
 from __future__ import annotations
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from petkit.spec.loader import Pipeline
 from petkit.stages.workload import Workload
 from petkit.task.examples import Example, ExampleSource
 from petkit.task.pattern import Pattern
+from petkit.task.token_store import TokenStore
 from petkit.task.verbalizer import LabelWord
 
 _SHOWN = 5
+SAMPLE = 5000
 
 
 @dataclass(frozen=True)
 class PatternView:
-    """One pattern on a real row: its segments, tokens, the share of unlabelled rows it must shorten, and its words."""
+    """One pattern on a real row: its segments, tokens, the share of unlabelled rows it must shorten
+    (of the first 5,000), and its words."""
 
     id: str
     rendered: tuple[str, ...]
@@ -60,12 +64,13 @@ def check_pipeline(pipeline: Pipeline) -> Check:
 
 def _views(work: Workload) -> Iterable[PatternView]:
     mask: str = work.tokenizer.hf.mask_token
-    store = work.tokens("unlabeled")
+    keys = list(dict.fromkeys(key for pvp in work.pvps for key in pvp.pattern.keys))
+    sample = islice(work.source("unlabeled"), SAMPLE)
+    store = TokenStore.build(sample, work.tokenizer, keys, work.max_length + 1, work.spec.truncate)
     example = work.train[0]
     for index, pvp in enumerate(work.pvps):
-        keys = pvp.pattern.keys
-        lengths = {key: store.lengths(key) for key in keys}
-        cut = sum(pvp.pattern.is_cut({key: int(lengths[key][row]) for key in keys}) for row in range(store.rows))
+        lengths = {key: store.lengths(key) for key in pvp.pattern.keys}
+        cut = sum(pvp.pattern.is_cut({key: int(counts[row]) for key, counts in lengths.items()}) for row in range(store.rows))
         encoded = pvp.pattern.encode(work.tokens("train").row(0))
         yield PatternView(
             id=pvp.id,

@@ -46,7 +46,7 @@ class Batch:
 def collate(rows: Sequence[Encoded], tokenizer: PieceTokenizer) -> Batch:
     """Pad rows on the right to the longest of them, rounded up to a multiple of 8."""
     lengths = np.array([len(row.ids) for row in rows])
-    width = -(-int(lengths.max()) // _MULTIPLE) * _MULTIPLE
+    width = _padded(int(lengths.max()))
     ids = np.full((len(rows), width), tokenizer.pad_id, np.int64)
     for index, row in enumerate(rows):
         ids[index, : len(row.ids)] = row.ids
@@ -64,12 +64,16 @@ def collate(rows: Sequence[Encoded], tokenizer: PieceTokenizer) -> Batch:
     )
 
 
+def _padded(length: int) -> int:
+    return -(-length // _MULTIPLE) * _MULTIPLE
+
+
 def inference_batches(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[IndexArray]:
     """Yield row indices, longest rows first, so that no padded batch exceeds ``tokens_per_batch`` (one row always fits)."""
     order = np.argsort(-np.asarray(lengths), kind="stable")
     start = 0
     while start < len(order):
-        rows = max(1, tokens_per_batch // max(1, lengths[order[start]]))
+        rows = max(1, tokens_per_batch // max(1, _padded(int(lengths[order[start]]))))
         yield order[start : start + rows]
         start += rows
 
@@ -79,11 +83,13 @@ def training_batches(lengths: Sequence[int] | IndexArray, batch_size: int, steps
 
     Rows are drawn without replacement within a pass, and no batch holds a row twice; up to 16 batches
     of a pass at a time, at most a quarter of it, are sorted by length and dealt in random order, so that
-    padding is small and passes still differ. With fewer rows than ``batch_size`` a batch is one whole pass.
+    padding is small and passes still differ. Where a batch would hold every row, it holds half of them:
+    all seeds would walk the same way otherwise.
     """
     random = np.random.default_rng(seed)
     sizes = np.asarray(lengths)
-    batch_size = min(batch_size, len(sizes))
+    if len(sizes) <= batch_size:
+        batch_size = -(-len(sizes) // 2)
     # Sorting a whole small pass would deal nearly the same batches in every pass.
     window_size = max(1, min(_WINDOW, len(sizes) // (4 * batch_size))) * batch_size
     left = np.zeros(0, np.int64)  # rows of the last pass that filled no batch

@@ -34,11 +34,6 @@ def read_matrix(folder: Path, column: str) -> NDArray[np.float32]:
     return np.concatenate(blocks)
 
 
-def count_rows(folder: Path) -> int:
-    """Return the number of rows over all shards, from the files' footers."""
-    return sum(pq.read_metadata(path).num_rows for path in sorted(folder.glob("part-*.parquet")))
-
-
 def _column(values: Any) -> pa.Array:
     if isinstance(values, np.ndarray) and values.ndim == 2:
         flat = pa.array(np.ascontiguousarray(values, np.float32).reshape(-1))

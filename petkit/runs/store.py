@@ -91,10 +91,10 @@ class RunStore:
         record = self._record(step)
         return None if record is None else fingerprint({name: entry["sha256"] for name, entry in record["files"].items()})
 
-    def facts(self, step: str) -> dict[str, Any]:
-        """Return the figures recorded with a finished step (empty if there is none)."""
+    def inputs(self, step: str) -> dict[str, Any]:
+        """Return the inputs a finished step was made from (empty if there is none)."""
         record = self._record(step)
-        return {} if record is None else dict(record["facts"])
+        return {} if record is None else dict(record["inputs"])
 
     def manifest(self) -> dict[str, Any]:
         """Return the manifest, or an empty mapping before the first run.

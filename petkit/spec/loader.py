@@ -84,9 +84,11 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
     return Pipeline(spec, document, path.stem)
 
 
-def dump_spec(spec: PipelineSpec) -> str:
-    """Return ``spec`` as YAML with every default written out; it is itself a pipeline file."""
-    return yaml.dump(spec.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+def dump_spec(spec: PipelineSpec, leave_out: frozenset[str] = frozenset()) -> str:
+    """Return ``spec`` as YAML with every default written out (but ``leave_out``); it is itself a pipeline file."""
+    return yaml.dump(
+        spec.model_dump(mode="json", exclude=set(leave_out)), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120
+    )
 
 
 class _Dumper(yaml.SafeDumper):

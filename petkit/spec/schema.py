@@ -38,7 +38,7 @@ class Section(BaseModel):
 class DataSpec(Section):
     """Where the rows are and which columns hold what."""
 
-    train: str = Field(description="few-shot examples: jsonl, csv, tsv or parquet file, or hf://name[/config]/split")
+    train: str = Field(description="few-shot examples: jsonl, csv, tsv or parquet file, or hf://owner/name[/config]/split")
     unlabeled: str = Field(description="unlabelled set, same formats; read as a stream")
     test: str | None = Field(None, description="optional test set; nothing is ever selected on it")
     columns: dict[str, str] = Field(

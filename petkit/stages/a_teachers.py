@@ -46,7 +46,7 @@ def steps(work: Workload, arithmetic: Arithmetic) -> list[Step]:
         }
         trainer = _Trainer(work, arithmetic, pvp, seed)
         found.append(Step(teacher_model(teacher), "a", inputs, trainer.train))
-        scored: Inputs = {"step.version": 1, "data.unlabeled": work.scans["unlabeled"].sha256, "precision": arithmetic.precision}
+        scored: Inputs = {"step.version": 1, **work.unlabeled_inputs(), "precision": arithmetic.precision}
         found.append(
             Step(teacher_logits(teacher), "a", scored, _Scorer(work, arithmetic, pvp, teacher).score, (teacher_model(teacher),))
         )

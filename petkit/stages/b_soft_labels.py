@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from petkit.errors import IncompleteRun
 from petkit.events import Notice
 from petkit.lm.ensemble import FloatArray, agreement, combine, entropy, log_softmax, teacher_weights
-from petkit.runs.fingerprint import Inputs
+from petkit.runs.fingerprint import Inputs, changes
 from petkit.runs.layout import AGREEMENT_FILE, ENSEMBLE_FILE, SOFT_LABELS, TEACHER_FILE, teacher_logits, teacher_model
 from petkit.runs.shards import read_shards, write_shard
 from petkit.runs.store import RunStore, write_json
@@ -28,8 +29,7 @@ def steps(work: Workload) -> list[Step]:
     teachers = [name for name, _, _ in work.teacher_names]
     inputs: Inputs = {
         "step.version": 1,
-        "labels": list(work.labels),
-        "data.unlabeled": work.scans["unlabeled"].sha256,
+        **work.unlabeled_inputs(),
         **{f"soft_labels.{name}": value for name, value in work.spec.soft_labels.model_dump().items()},
     }
     needs = [teacher_logits(teacher) for teacher in teachers]
@@ -44,7 +44,24 @@ def untrained_accuracies(store: RunStore, teachers: list[str]) -> list[float]:
     return [float(json.loads(path.read_text(encoding="utf-8"))["untrained_accuracy"]) for path in paths]
 
 
+def _refuse_other_rows(store: RunStore, work: Workload, teachers: list[str]) -> None:
+    """Refuse logits of other rows or labels: beside this unlabelled set they would label the wrong texts.
+
+    Raises:
+        IncompleteRun: with what changed.
+    """
+    expected = work.unlabeled_inputs()
+    for teacher in teachers:
+        made_for = {name: store.inputs(teacher_logits(teacher)).get(name) for name in expected}
+        if made_for != dict(expected):
+            changed = changes(made_for, expected)
+            raise IncompleteRun(
+                f"{store.shown}: the logits of teacher {teacher} are out of date: {changed} (run petkit stage-a --force)"
+            )
+
+
 def _label(job: Job, work: Workload, teachers: list[str]) -> None:
+    _refuse_other_rows(job.store, work, teachers)
     settings, labels, total = work.spec.soft_labels, work.labels, work.scans["unlabeled"].rows
     uniform = settings.weighting == "uniform"
     accuracies = [1.0] * len(teachers) if uniform else untrained_accuracies(job.store, teachers)
@@ -53,7 +70,7 @@ def _label(job: Job, work: Workload, teachers: list[str]) -> None:
     same = np.zeros((len(teachers), len(teachers)), np.int64)
     won = np.zeros(len(labels), np.int64)
     entropy_sum = agreement_sum = 0.0
-    ids = (example.id for example in work.source("unlabeled"))
+    ids = (example.id for example in work.rows("unlabeled"))
     done = 0
     for index, logits in enumerate(_teacher_shards(job.store, teachers)):  # (teachers, rows, labels)
         combined = combine(logits, weights, settings.combine)  # (rows, labels)
@@ -75,6 +92,8 @@ def _label(job: Job, work: Workload, teachers: list[str]) -> None:
         write_shard(job.folder / "soft_labels", index, columns)
         done += len(combined)
         job.progress(done, total, "rows")
+    for _ in ids:  # to the end, where the rows prove to be those of the check
+        pass
     share = weights / weights.sum()
     description: dict[str, Any] = {
         "labels": labels,

@@ -36,6 +36,7 @@ def steps(work: Workload, arithmetic: Arithmetic) -> list[Step]:
     inputs: Inputs = {
         "step.version": 1,
         **work.common_inputs(arithmetic),
+        "fields": list(work.fields),
         "model": work.student_model_hash,
         "max_length": work.student_max_length,
         "data.train": work.scans["train"].sha256,

@@ -43,7 +43,7 @@ def steps(work: Workload, arithmetic: Arithmetic) -> list[Step]:
 
 
 def _evaluate(job: Job, work: Workload, arithmetic: Arithmetic) -> None:
-    examples = list(work.source("test"))
+    examples = list(work.rows("test"))
     gold = np.array([example.label for example in examples], np.int64)
     ensemble = json.loads((job.store.path(SOFT_LABELS) / ENSEMBLE_FILE).read_text(encoding="utf-8"))
     rounds = len(work.pvps) + len(work.teacher_names) + 1
@@ -66,6 +66,7 @@ def _evaluate(job: Job, work: Workload, arithmetic: Arithmetic) -> None:
         name: score_teacher(str(job.store.path(teacher_model(name))), index, name) for name, index, _ in work.teacher_names
     }
     weights = np.array([ensemble["weights"][name] for name in teachers], np.float32)
+    before = [untrained[index] for _, index, _ in work.teacher_names]
     combined = combine(np.stack(list(teachers.values())), weights, ensemble["combine"])
     base = finished * len(gold)
     student = _student_logits(
@@ -77,9 +78,7 @@ def _evaluate(job: Job, work: Workload, arithmetic: Arithmetic) -> None:
             name: {"untrained_accuracy": _accuracy(untrained[index], gold), "accuracy": _accuracy(teachers[name], gold)}
             for name, index, _ in work.teacher_names
         },
-        "untrained_ensemble": {
-            "accuracy": _accuracy(combine(np.stack(untrained), np.ones(len(untrained), np.float32), "logits"), gold)
-        },
+        "untrained_ensemble": {"accuracy": _accuracy(combine(np.stack(before), weights, ensemble["combine"]), gold)},
         "ensemble": evaluate_logits(combined, gold, work.labels).to_dict(),
         "student": evaluate_logits(student, gold, work.labels).to_dict(),
     }

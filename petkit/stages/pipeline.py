@@ -11,14 +11,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from petkit.errors import IncompleteRun, RunConflict
-from petkit.events import Event, Listen, Notice, Progress, RunStarted, StepFinished, StepSkipped, StepStarted, ignore
+from petkit.errors import IncompleteRun, InvalidInput, Problem, RunConflict
+from petkit.events import (
+    FORCE_TARGETS,
+    STAGES,
+    Event,
+    Listen,
+    Notice,
+    Progress,
+    RunStarted,
+    Stage,
+    StepFinished,
+    StepSkipped,
+    StepStarted,
+    ignore,
+)
 from petkit.lm.arithmetic import Arithmetic, choose_arithmetic, release_memory
 from petkit.runs.provenance import machine, now, package_versions
 from petkit.runs.store import RunStore
 from petkit.spec.loader import Pipeline, dump_spec
 from petkit.stages import a_teachers, b_soft_labels, c_student, evaluation
-from petkit.stages.step import STAGES, Job, Stage, Step
+from petkit.stages.step import Job, Step
 from petkit.stages.workload import Workload
 
 
@@ -56,12 +69,18 @@ def all_steps(work: Workload, arithmetic: Arithmetic) -> list[Step]:
     ]
 
 
-def plan(steps: Sequence[Step], store: RunStore, force: str | None = None) -> list[PlannedStep]:
-    """Say what a run would do, without doing it.
+def plan(steps: Sequence[Step], store: RunStore, force: str | None = None, stages: Sequence[Stage] = STAGES) -> list[PlannedStep]:
+    """Say what a run would do with every step, without doing it.
 
     Args:
         force: None, ``"stale"`` (redo what other settings made), a stage to redo, or ``"all"``.
+        stages: the stages that will be worked on; the others stay as they are.
+
+    Raises:
+        InvalidInput: an unknown ``force``.
     """
+    if force is not None and force not in FORCE_TARGETS:
+        raise InvalidInput([Problem("", None, "force", f"unknown stage {force!r}", f"one of {', '.join(FORCE_TARGETS)}")])
     planned: list[PlannedStep] = []
     renewed: set[str] = set()
     for step in steps:
@@ -80,7 +99,7 @@ def plan(steps: Sequence[Step], store: RunStore, force: str | None = None) -> li
             why = f"after {waits[0]}, if that changes"
         else:
             action, why = "skip", "finished"
-        if action != "skip":
+        if action != "skip" and step.stage in stages:
             renewed.add(step.name)
         planned.append(PlannedStep(step.name, step.stage, action, why))
     return planned
@@ -93,7 +112,8 @@ def preview(
     work, store = Workload(pipeline), RunStore(folder)
     store.refuse_foreign()
     steps = all_steps(work, arithmetic_of(work, store))
-    return [entry for entry in plan(steps, store, force) if entry.stage in stages]
+    _refuse_unready(steps, store, stages)
+    return [entry for entry in plan(steps, store, force, stages) if entry.stage in stages]
 
 
 def run(
@@ -121,11 +141,12 @@ def run(
     store.refuse_foreign()
     arithmetic = arithmetic_of(work, store)
     steps = all_steps(work, arithmetic)
-    whole = plan(steps, store, force)
-    planned = [entry for entry in whole if entry.stage in stages]
-    _refuse_stale(planned, store)
+    _refuse_stale(plan(steps, store, force, stages), store, stages)
     _refuse_unready(steps, store, stages)
     with store.locked():
+        # Another process may have worked here until now.
+        planned = plan(steps, store, force, stages)
+        _refuse_stale(planned, store, stages)
         _describe(store, work, arithmetic)
         work.scratch = store.scratch("tokens")
 
@@ -134,10 +155,12 @@ def run(
                 store.log(event)
             listen(event)
 
-        tell(RunStarted(sum(entry.action != "skip" for entry in planned)))
-        _tell_stale_sources(whole, stages, tell)
+        tell(RunStarted(sum(entry.action != "skip" and entry.stage in stages for entry in planned)))
+        _tell_stale_sources(planned, stages, tell)
         ran = [step.name for step in steps if step.stage in stages and _advance(step, store, force, tell)]
-    return RunResult(store.folder, tuple(ran), metrics_of(store) if "evaluation" in stages else None)
+    # Without a test set there may still be an evaluation of an earlier student in the folder.
+    evaluated = any(step.stage == "evaluation" and step.stage in stages for step in steps)
+    return RunResult(store.folder, tuple(ran), evaluation.read_metrics(store) if evaluated else None)
 
 
 def arithmetic_of(work: Workload, store: RunStore) -> Arithmetic:
@@ -148,11 +171,6 @@ def arithmetic_of(work: Workload, store: RunStore) -> Arithmetic:
         chosen = choose_arithmetic(compute.model_copy(update={"precision": begun["precision"]}))
         return Arithmetic(chosen.device, chosen.precision, chosen.threads, begun.get("matmul_speedup", 0.0))
     return choose_arithmetic(compute)
-
-
-def metrics_of(store: RunStore) -> dict[str, Any] | None:
-    """Return the finished evaluation of a run, or None."""
-    return evaluation.read_metrics(store)
 
 
 def _advance(step: Step, store: RunStore, force: str | None, listen: Listen) -> bool:
@@ -174,8 +192,8 @@ def _advance(step: Step, store: RunStore, force: str | None, listen: Listen) -> 
     return True
 
 
-def _refuse_stale(planned: Sequence[PlannedStep], store: RunStore) -> None:
-    stale = [entry for entry in planned if entry.action == "stale"]
+def _refuse_stale(planned: Sequence[PlannedStep], store: RunStore, stages: Sequence[Stage]) -> None:
+    stale = [entry for entry in planned if entry.action == "stale" and entry.stage in stages]
     if not stale:
         return
     lines = [f"{store.shown}: made by other settings:"]
@@ -219,7 +237,11 @@ def _describe(store: RunStore, work: Workload, arithmetic: Arithmetic) -> None:
             "machine": machine(),
         }
     )
-    store.write_text("config.resolved.yaml", dump_spec(work.spec))
+    # The length really used: a default beyond the model's own limit was lowered to it.
+    # Two models with different limits have no one length: the default stays unsaid, and is lowered for each again.
+    resolved = work.spec.model_copy(update={"max_length": work.max_length})
+    unsaid = frozenset({"max_length"} if work.max_length != work.student_max_length else ())
+    store.write_text("config.resolved.yaml", dump_spec(resolved, unsaid))
 
 
 def _command(step: str) -> str:

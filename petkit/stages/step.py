@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias
 
-from petkit.events import Listen, Progress
+from petkit.events import Listen, Progress, Stage
 from petkit.runs.fingerprint import Inputs
 from petkit.runs.store import RunStore
-
-Stage: TypeAlias = Literal["a", "b", "c", "evaluation"]
-STAGES: tuple[Stage, ...] = ("a", "b", "c", "evaluation")
 
 
 @dataclass

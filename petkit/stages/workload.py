@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from petkit.lm.backbone import (
     load_tokenizer,
     longest_input,
     model_fingerprint,
+    new_classifier,
 )
 from petkit.runs.fingerprint import Inputs
 from petkit.spec.loader import Pipeline
@@ -97,6 +98,10 @@ class Workload:
         labels = None if part == "unlabeled" else self.labels
         return ExampleSource(getattr(self.spec.data, part), self.spec.data, self.fields, labels)
 
+    def rows(self, part: str) -> Iterator[Example]:
+        """Yield the rows of a part of the data; they must be those that were checked and hashed at the start."""
+        return self.source(part).unchanged(self.scans[part])
+
     def tokens(self, part: str, *, student: bool = False) -> TokenStore:
         """Return the token ids of a part of the data, tokenised once per tokenizer for all patterns."""
         shared = self.student_tokenizer is self.tokenizer and self.student_max_length == self.max_length
@@ -107,7 +112,7 @@ class Workload:
             if self.scratch is not None and self.scans[part].rows > 10_000:
                 folder = self.scratch / f"{part}-{'student' if key[1] else 'teachers'}"
                 folder.mkdir(parents=True, exist_ok=True)
-            rows = self.train if part == "train" else self.source(part)
+            rows = self.train if part == "train" else self.rows(part)
             limit = self.student_max_length if key[1] else self.max_length
             self._tokens[key] = TokenStore.build(rows, tokenizer, self._keys(key[1], shared), limit, self.spec.truncate, folder)
         return self._tokens[key]
@@ -120,10 +125,13 @@ class Workload:
         """
         return {
             "labels": list(self.labels),
-            "fields": list(self.fields),
             "truncate": self.spec.truncate,
             "precision": arithmetic.precision,
         }
+
+    def unlabeled_inputs(self) -> Inputs:
+        """Return what logits on the unlabelled set belong to: its rows, and the labels in class order."""
+        return {"labels": list(self.labels), "data.unlabeled": self.scans["unlabeled"].sha256}
 
     # -- checks ----------------------------------------------------------------------------------
 
@@ -135,8 +143,11 @@ class Workload:
             if needs_mask:
                 check_masked_lm(config, name)
             tokenizer = load_tokenizer(name, needs_mask=needs_mask)
+            # A missing head and damaged weights show only when weights meet architecture.
             if needs_mask and name != EMBEDDED:
-                load_masked_lm(name)  # a missing head shows only when weights meet architecture
+                load_masked_lm(name)
+            elif not needs_mask and name not in (EMBEDDED, self.spec.model):
+                new_classifier(name, self.labels)
         except ModelRefused as error:
             if needs_mask or name != self.spec.model:
                 problems.append(self.pipeline.problem(location, str(error)))
@@ -184,7 +195,7 @@ class Workload:
                 problems.append(self.pipeline.problem(("data", part), f"{found.file}: no such file") if named else found)
         if self.scans["train"].problems:
             return
-        self.train = list(self.source("train"))
+        self.train = list(self.rows("train"))
         counts = Counter(example.label for example in self.train)
         for index, label in enumerate(self.labels):
             if not counts[index]:

@@ -64,16 +64,29 @@ class ExampleSource:
                 raise InvalidInput(problems)
             yield example
 
+    def unchanged(self, scan: Scan) -> Iterator[Example]:
+        """Yield every row, and make sure at the end that they are the rows of an earlier scan.
+
+        Raises:
+            InvalidInput: the source has changed since.
+        """
+        digest = self._digest()
+        for example in self:
+            _add(digest, example)
+            yield example
+        if digest.hexdigest() != scan.sha256:
+            raise InvalidInput([Problem(self.shown, None, "", "changed while petkit was working with it", "run again")])
+
     def scan(self) -> Scan:
         """Read everything once: count, hash and check. Shows the first 20 bad rows and counts the rest."""
-        digest = hashlib.sha256(repr((self.fields, self.labels)).encode())
+        digest = self._digest()
         problems: list[Problem] = []
         rows = bad = 0
         try:
             for example, found in self._checked():
                 rows += 1
                 if example is not None:
-                    digest.update(repr((*example.fields.values(), example.label)).encode("utf-8", "surrogatepass"))
+                    _add(digest, example)
                     continue
                 bad += 1
                 if bad <= SHOWN_PROBLEMS:
@@ -89,6 +102,9 @@ class ExampleSource:
     def columns(self) -> tuple[str, ...]:
         """Return the column names of the first row (empty for an empty file)."""
         return next((tuple(map(str, record.values)) for record in islice(read_records(self.source), 1)), ())
+
+    def _digest(self) -> hashlib._Hash:
+        return hashlib.sha256(repr((sorted(self.fields), self.labels)).encode())
 
     def _checked(self) -> Iterator[tuple[Example | None, list[Problem]]]:
         names = self.data.label_names
@@ -143,3 +159,8 @@ class ExampleSource:
             problems.append(Problem(self.shown, record.line, column, message, did_you_mean(label, list(self.labels or ()))))
             return -1
         return self._label_index[label]
+
+
+def _add(digest: hashlib._Hash, example: Example) -> None:
+    """Hash what a row says, whatever the order in which patterns name its fields."""
+    digest.update(repr((sorted(example.fields.items()), example.label)).encode("utf-8", "surrogatepass"))

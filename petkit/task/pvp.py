@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from petkit.errors import InvalidInput, Problem
+from petkit.errors import Problem
 from petkit.spec.loader import Pipeline
-from petkit.spec.schema import PatternSpec, PipelineSpec
+from petkit.spec.schema import PatternSpec
 from petkit.task.pattern import CompiledPattern, Pattern
 from petkit.task.tokenization import PieceTokenizer
 from petkit.task.verbalizer import LabelWords, find_label_words
@@ -44,12 +44,3 @@ def compile_pvps(pipeline: Pipeline, tokenizer: PieceTokenizer, max_length: int)
             problems.append(pipeline.problem(location, f"label {word.label!r}: {word.message}", word.cure, key=""))
         pvps.append(PVP(pattern_spec.id, pattern, words))
     return pvps, problems
-
-
-def compile_pvp(spec: PipelineSpec, index: int, tokenizer: PieceTokenizer, max_length: int) -> PVP:
-    """Compile the pattern at ``index`` of a specification that was checked before."""
-    only = spec.model_copy(update={"patterns": (spec.patterns[index],)})
-    pvps, problems = compile_pvps(Pipeline.from_spec(only), tokenizer, max_length)
-    if problems:
-        raise InvalidInput(problems)
-    return pvps[0]

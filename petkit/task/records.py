@@ -42,7 +42,7 @@ def format_of(source: str) -> str:
 
 
 def read_records(source: str) -> Iterator[Record]:
-    """Yield the rows of ``source`` (a path or ``hf://name[/config]/split``) without holding the file in memory.
+    """Yield the rows of ``source`` (a path or ``hf://owner/name[/config]/split``) without holding the file in memory.
 
     Raises:
         InvalidInput: no such file, unreadable, wrongly encoded, damaged, or an unknown kind.
@@ -146,12 +146,20 @@ def _parquet_records(path: Path) -> Iterator[Record]:
 
 
 def _hub_records(source: str) -> Iterator[Record]:
-    for number, values in enumerate(_hub_dataset(source), 1):
-        yield Record(number, values)
+    import pyarrow as pa
+    from huggingface_hub.errors import HfHubHTTPError
+
+    number = 0
+    try:
+        for number, values in enumerate(_hub_dataset(source), 1):
+            yield Record(number, values)
+    except (OSError, ValueError, RuntimeError, pa.ArrowException, HfHubHTTPError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InvalidInput([Problem(source, None, "", f"cannot be read after row {number:,}: {first_line}")]) from None
 
 
 def _hub_dataset(source: str) -> Any:
-    """Open ``hf://name[/config]/split`` as a stream; ``name`` is ``dataset`` or ``owner/dataset``."""
+    """Open ``hf://owner/name[/config]/split`` as a stream; ``name`` is ``dataset`` or ``owner/dataset``."""
     from datasets import load_dataset
 
     pieces = source.removeprefix("hf://").split("/")

@@ -29,6 +29,8 @@ def petkit_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     """``petkit_command("run", "pipeline.yaml")`` runs ``petkit`` in this process, through its real entry."""
 
     def call(*arguments: object, stdin: bytes = b"") -> Outcome:
+        # The program's name comes from here too; "python -m pytest" would be another one.
+        monkeypatch.setattr(sys.modules["__main__"], "__package__", None)
         monkeypatch.setattr(sys, "argv", ["petkit", *map(str, arguments)])
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
         capsys.readouterr()

@@ -76,6 +76,14 @@ def test_a_row_that_just_fits_is_not_shortened(checked: Checked) -> None:
     assert (colon.cut_share, brackets.cut_share) == (0.0, 0.5)
 
 
+@pytest.mark.parametrize(("late", "share"), [(5000, 0.0), (4999, 1 / 5000)])
+def test_the_share_is_that_of_the_first_5000_rows(late: int, share: float, checked: Checked) -> None:
+    check = checked(unlabeled=["a game"] * late + ["very " * 40] * 3)
+
+    assert [view.cut_share for view in check.patterns] == [share, share]
+    assert check.rows["unlabeled"] == late + 3
+
+
 WORLD, SPORTS = project.TRAIN[0], project.TRAIN[2]
 
 

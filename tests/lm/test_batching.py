@@ -20,15 +20,19 @@ def lengths(rows: int, seed: int = 0) -> list[int]:
     return np.random.default_rng(seed).integers(3, 60, size=rows).tolist()
 
 
-def test_collate_pads_on_the_right_to_the_longest_row() -> None:
+def padded(values: list[int], width: int = 8, fill: int = 0) -> list[int]:
+    return values + [fill] * (width - len(values))
+
+
+def test_collate_pads_on_the_right_to_a_multiple_of_eight() -> None:
     tokenizer = pieces("wordpiece")
     batch = collate([row(2, 7, 8, 3, mask=1), row(2, 9, 3, second=2), row(2, 3)], tokenizer)
-    pad = tokenizer.pad_id
-    assert batch.input_ids.tolist() == [[2, 7, 8, 3], [2, 9, 3, pad], [2, 3, pad, pad]]
-    assert batch.attention_mask.tolist() == [[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0]]
+    expected = [padded(ids, fill=tokenizer.pad_id) for ids in ([2, 7, 8, 3], [2, 9, 3], [2, 3])]
+    assert batch.input_ids.tolist() == expected
+    assert batch.attention_mask.tolist() == [padded([1] * 4), padded([1] * 3), padded([1] * 2)]
     assert batch.mask_positions.tolist() == [1, -1, -1]
     assert batch.token_type_ids is not None
-    assert batch.token_type_ids.tolist() == [[0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
+    assert batch.token_type_ids.tolist() == [padded([]), padded([0, 0, 1]), padded([])]
     assert set(batch.model_inputs) == {"input_ids", "attention_mask", "token_type_ids"}
 
 
@@ -37,13 +41,24 @@ def test_collate_gives_no_token_types_to_models_without_them(kind: str) -> None:
     tokenizer = pieces(kind)
     batch = collate([row(0, 5, 2, second=1), row(0, 2)], tokenizer)
     assert batch.token_type_ids is None and set(batch.model_inputs) == {"input_ids", "attention_mask"}
-    assert tokenizer.pad_id == 1 and batch.input_ids.tolist() == [[0, 5, 2], [0, 2, 1]]
+    assert tokenizer.pad_id == 1 and batch.input_ids.tolist() == [padded([0, 5, 2], fill=1), padded([0, 2], fill=1)]
+
+
+@pytest.mark.parametrize(("longest", "width"), [(1, 8), (7, 8), (8, 8), (9, 16), (16, 16), (17, 24)])
+def test_collate_rounds_the_width_up_to_eight(longest: int, width: int) -> None:
+    """What is added is padding: no attention, type 0, also where the second text goes up to the end of its row."""
+    tokenizer = pieces("wordpiece")
+    batch = collate([row(*[7] * longest, second=0), row(7)], tokenizer)
+    assert batch.token_type_ids is not None
+    assert {tuple(value.shape) for value in batch.model_inputs.values()} == {(2, width)}
+    assert batch.input_ids[0].tolist() == padded([7] * longest, width, tokenizer.pad_id)
+    assert batch.attention_mask[0].tolist() == batch.token_type_ids[0].tolist() == padded([1] * longest, width)
 
 
 def test_collate_equals_the_tokenizers_own_padding() -> None:
     tokenizer = pieces("wordpiece")
     pairs = [("good news", "bad"), ("the game", "it was great and good")]
-    expected = tokenizer.hf([one for one, _ in pairs], [two for _, two in pairs], padding=True)
+    expected = tokenizer.hf([one for one, _ in pairs], [two for _, two in pairs], padding=True, pad_to_multiple_of=8)
     singles = [tokenizer.hf(one, two) for one, two in pairs]
     rows = [row(*entry["input_ids"], second=entry["token_type_ids"].index(1)) for entry in singles]
     assert {name: value.tolist() for name, value in collate(rows, tokenizer).model_inputs.items()} == dict(expected)
@@ -56,8 +71,8 @@ def test_inference_batches_keep_the_budget_and_lose_no_row(rows: int, budget: in
     batches = list(inference_batches(sizes, budget))
     assert sorted(np.concatenate(batches).tolist()) == list(range(rows))
     for batch in batches:
-        padded = max(sizes[index] for index in batch) * len(batch)
-        assert padded <= budget or len(batch) == 1
+        width = -(-max(sizes[index] for index in batch) // 8) * 8  # as collate pads them
+        assert width * len(batch) <= budget or len(batch) == 1
 
 
 def test_inference_batches_start_with_the_longest_and_pad_little() -> None:
@@ -81,7 +96,16 @@ CASES = [(1, 16), (3, 16), (16, 16), (17, 16), (32, 16), (40, 16), (10, 4), (7, 
 def test_training_batches_number_and_size(rows: int, batch_size: int, steps: int) -> None:
     batches = list(training_batches(lengths(rows), batch_size, steps, seed=1))
     assert len(batches) == steps
-    assert {len(batch) for batch in batches} == {min(rows, batch_size)}
+    assert {len(batch) for batch in batches} == {batch_size if rows > batch_size else (rows + 1) // 2}
+
+
+@pytest.mark.parametrize(("rows", "batch_size"), [(2, 16), (3, 16), (16, 16), (15, 16)])
+def test_seeds_walk_differently_where_one_batch_could_hold_every_row(rows: int, batch_size: int) -> None:
+    def draw(seed: int) -> list[frozenset[int]]:
+        return [frozenset(batch.tolist()) for batch in training_batches(lengths(rows), batch_size, 20, seed)]
+
+    assert draw(1) == draw(1)
+    assert len({tuple(draw(seed)) for seed in range(8)}) > 1
 
 
 @pytest.mark.parametrize(("rows", "batch_size"), CASES)

@@ -46,11 +46,11 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 def test_published_step_is_finished_and_readable(store: RunStore) -> None:
-    assert (store.status(STEP, INPUTS).state, store.content(STEP), store.facts(STEP)) == ("missing", None, {})
+    assert (store.status(STEP, INPUTS).state, store.content(STEP), store.inputs(STEP)) == ("missing", None, {})
     publish(store, accuracy=0.75)
     assert store.status(STEP, INPUTS).state == "finished"
     assert (store.path(STEP) / "logits" / "part.bin").read_text() == "weightsweights"
-    assert store.facts(STEP) == {"accuracy": 0.75}
+    assert store.inputs(STEP) == INPUTS
     record = json.loads((store.folder / STEP / "step.json").read_text())
     assert record["inputs"] == INPUTS and record["versions"]["torch"] and record["machine"]["cores"]
     assert sorted(record["files"]) == ["logits/part.bin", "model.bin"]
@@ -294,7 +294,9 @@ def test_reading_writes_nothing(store: RunStore) -> None:
     publish(store)
     before = {path: path.stat().st_mtime_ns for path in store.folder.rglob("*")}
     fresh = RunStore(store.folder)
-    assert fresh.status(STEP, INPUTS).state == "finished" and fresh.path(STEP) and fresh.manifest() and fresh.facts(STEP) == {}
+    assert (
+        fresh.status(STEP, INPUTS).state == "finished" and fresh.path(STEP) and fresh.manifest() and fresh.inputs(STEP) == INPUTS
+    )
     assert {path: path.stat().st_mtime_ns for path in store.folder.rglob("*")} == before
 
 

@@ -142,7 +142,7 @@ def test_plan_of_an_empty_and_of_a_finished_run(task: Path, finished: Path, here
 
 
 STALE = [
-    ("teachers.steps=31", TEACHERS[::2], "stale: teachers.steps 30 → 31"),
+    ("teachers.steps=41", TEACHERS[::2], "stale: teachers.steps 40 → 41"),
     ("max_length=20", (*TEACHERS[::2], "stage_c/model"), "stale: max_length 32 → 20"),
     ("truncate=head", (*TEACHERS[::2], "stage_c/model"), "stale: truncate tail → head"),
     ("verbalizer.labels.World=[movie]", TEACHERS[::2], "stale: verbalizer changed"),
@@ -259,10 +259,10 @@ def test_a_teacher_does_not_depend_on_the_others(task: Path, here: Path) -> None
 
 def test_a_stage_says_that_what_it_reads_was_made_by_other_settings(task: Path, copy: Path) -> None:
     heard: list[Event] = []
-    result = run_task(task, copy, "teachers.steps=31", stages=("b", "c"), listen=heard.append)
+    result = run_task(task, copy, "teachers.steps=41", stages=("b", "c"), listen=heard.append)
     told = [f"{event.step}: {event.message}" for event in heard if isinstance(event, Notice)]
     assert result.ran == ()
-    assert told == ["stage_a/colon-1/model: used as it is, though stale: teachers.steps 30 → 31, and 3 more like it"]
+    assert told == ["stage_a/colon-1/model: used as it is, though stale: teachers.steps 40 → 41, and 3 more like it"]
 
 
 # -- missing and damaged steps -----------------------------------------------------------------------

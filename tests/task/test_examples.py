@@ -257,3 +257,40 @@ def test_hash_follows_the_labels_of_the_task(here: Path) -> None:
     hashes = {source(path, labels=labels).scan().sha256 for labels in (LABELS, LABELS[::-1], (*LABELS, "Art"), None)}
 
     assert len(hashes) == 4
+
+
+FIELDS = ("text", "more")
+PAIRS = [{"text": "One.", "more": "Two.", "label": "World"}, {"text": "Two.", "more": "One.", "label": "Sports"}]
+
+
+def test_hash_does_not_follow_the_order_in_which_fields_are_named(here: Path) -> None:
+    path = jsonl(here / "rows.jsonl", PAIRS)
+
+    assert source(path, FIELDS).scan().sha256 == source(path, FIELDS[::-1]).scan().sha256
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"text": "One"}, {"more": "Two"}, {"label": "Sports"}, {"text": "Two.", "more": "One."}],
+    ids=["text", "other text", "label", "fields swapped"],
+)
+def test_hash_of_several_fields_follows_each(here: Path, change: dict[str, str]) -> None:
+    before, after = jsonl(here / "a.jsonl", PAIRS), jsonl(here / "b.jsonl", [PAIRS[0] | change, PAIRS[1]])
+
+    assert source(before, FIELDS).scan().sha256 != source(after, FIELDS).scan().sha256
+
+
+def test_unchanged_rows_are_those_of_the_scan(here: Path) -> None:
+    opened = source(jsonl(here / "rows.jsonl", BASE))
+    scan = opened.scan()
+
+    assert list(opened.unchanged(scan)) == list(opened)
+
+
+@pytest.mark.parametrize("rows", [BASE[::-1], BASE[:1], [*BASE, GOOD]], ids=["reordered", "one less", "one more"])
+def test_changed_rows_are_refused(here: Path, rows: list[Any]) -> None:
+    scan = source(jsonl(here / "rows.jsonl", BASE)).scan()
+    later = source(jsonl(here / "rows.jsonl", rows))
+
+    with pytest.raises(InvalidInput, match=r"rows\.jsonl: changed while petkit was working with it \(run again\)"):
+        list(later.unchanged(scan))

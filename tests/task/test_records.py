@@ -219,7 +219,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     [
         ("hf://ag_news/train", ("ag_news", None, "train", True)),
         ("hf://fancyzhx/ag_news/test", ("fancyzhx/ag_news", None, "test", True)),
-        ("hf://nyu-mll/glue/sst2/train[:10]", ("nyu-mll/glue", "sst2", "train[:10]", True)),
+        ("hf://nyu-mll/glue/sst2/train", ("nyu-mll/glue", "sst2", "train", True)),
     ],
 )
 def test_hub_dataset(hub: list[tuple[Any, ...]], source: str, asked: tuple[Any, ...]) -> None:
@@ -244,3 +244,26 @@ def test_hub_dataset_that_cannot_be_opened(hub: list[tuple[Any, ...]]) -> None:
     told = "cannot be opened: Dataset 'missing' doesn't exist (check the name and the network)"
 
     assert refused("hf://missing/train") == f"hf://missing/train: {told}"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionError("the line went dead\nmore"),
+        ValueError("the line went dead"),
+        RuntimeError("the line went dead"),
+        pa.ArrowInvalid("the line went dead"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_hub_dataset_that_breaks_midway(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    import datasets
+
+    class Breaking(Dataset):
+        def __iter__(self) -> Iterator[dict[str, Any]]:
+            yield from ROWS
+            raise error
+
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: Breaking(None))
+
+    assert refused("hf://ag_news/train") == "hf://ag_news/train: cannot be read after row 2: the line went dead"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from petkit.errors import InvalidInput
 from petkit.spec.loader import Pipeline
 from petkit.spec.schema import DataSpec, PatternSpec, PipelineSpec, VerbalizerSpec
 from petkit.task.pattern import MaskContext
-from petkit.task.pvp import compile_pvp, compile_pvps
+from petkit.task.pvp import compile_pvps
 from petkit.task.verbalizer import LabelWords, WordProblem, find_label_words
 from tests.task.rendering import compiled, pattern
 from tests.tiny import KINDS, pieces
@@ -191,9 +190,3 @@ def test_problems_of_all_patterns_are_told() -> None:
         "specification: pattern 'two' alone takes 6 tokens; max_length is 5"[:52],
         "specification: label 'A': 'xyz' is 3 tokens for tiny-w"[:52],
     ]
-
-
-def test_one_pvp_alone() -> None:
-    assert compile_pvp(spec(), 1, pieces("wordpiece"), 32).id == "two"
-    with pytest.raises(InvalidInput, match="pattern 'two' alone takes 6 tokens"):
-        compile_pvp(spec(), 1, pieces("wordpiece"), 6)

@@ -1,0 +1,206 @@
+"""What a run refuses so that nothing is made from things that do not belong together."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+import petkit
+from petkit.errors import IncompleteRun, InvalidInput
+from petkit.stages.workload import Workload
+from tests.stages.tiny_task import STEPS, load, planned, products, rows, run_task, write_rows, write_task
+
+Folder = Callable[[str], Path]
+ONE_PATTERN = "patterns=[{id: colon, text: '{mask} news: {text}'}]"
+REORDERED = "verbalizer.labels={World: [world], Sports: [sports, football], Science: [science]}"
+
+
+@pytest.fixture
+def own(copy: Path, model_folder: Folder) -> Path:
+    """A pipeline like the shared one, with files to change; its run is finished in ``run`` beside it."""
+    return write_task(copy.parent / "own", model_folder("bert"))
+
+
+def times(folder: Path) -> Mapping[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def edit(texts: list[dict[str, str]]) -> list[dict[str, str]]:
+    return [*texts[:-1], {**texts[-1], "text": "all the news"}]
+
+
+CHANGES = [
+    pytest.param(lambda texts: texts[::-1], (), "data.unlabeled changed", id="reordered"),
+    pytest.param(edit, (), "data.unlabeled changed", id="edited"),
+    pytest.param(
+        list, (REORDERED,), 'labels ["Sports", "Science", "World"] → ["World", "Sports", "Science"]', id="labels reordered"
+    ),
+]
+
+
+# -- stages alone ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("change", "overrides", "told"), CHANGES)
+@pytest.mark.parametrize("before", ["finished", "missing"])
+def test_stage_b_refuses_logits_of_other_rows_or_labels(
+    before: str, change: Callable[[Any], Any], overrides: Sequence[str], told: str, own: Path, copy: Path
+) -> None:
+    write_rows(own.parent / "unlabeled.jsonl", change(rows(30, 30)))
+    if before == "missing":
+        shutil.rmtree(copy / "stage_b")
+    made = products(copy)
+    with pytest.raises(IncompleteRun) as refused:
+        run_task(own, copy, *overrides, stages=("b",), force="b" if before == "finished" else None)
+    assert refused.value.exit_code == 2
+    expected = f"run: the logits of teacher colon-1 are out of date: {told} (run petkit stage-a --force)"
+    assert str(refused.value) == expected
+    assert products(copy) == made and (copy / "stage_b").exists() == (before == "finished")
+
+
+@pytest.mark.parametrize(
+    ("change", "overrides", "told"),
+    [
+        (lambda texts: texts[::-1], (), r"for another unlabelled set \(run petkit stage-a and stage-b\)"),
+        (edit, (), r"for another unlabelled set \(run petkit stage-a and stage-b\)"),
+        (list, (REORDERED,), r"for labels Sports, Science, World \(run petkit stage-b\)"),
+    ],
+    ids=["reordered", "edited", "labels reordered"],
+)
+def test_stage_c_refuses_soft_labels_of_other_rows_or_labels(
+    change: Callable[[Any], Any], overrides: Sequence[str], told: str, own: Path, copy: Path
+) -> None:
+    write_rows(own.parent / "unlabeled.jsonl", change(rows(30, 30)))
+    made = products(copy)
+    with pytest.raises(IncompleteRun, match=f"run: the soft labels are {told}"):
+        run_task(own, copy, *overrides, stages=("c",), force="c")
+    assert products(copy) == made
+
+
+def test_what_is_refused_is_mended_by_running_all(own: Path, copy: Path) -> None:
+    write_rows(own.parent / "unlabeled.jsonl", rows(30, 30)[::-1])
+    logits = tuple(step for step in STEPS if step.endswith("logits"))
+    result = run_task(own, copy, force="stale")
+    assert result.ran[: len(logits) + 2] == (*logits, "stage_b", "stage_c/model")
+    assert run_task(own, copy, stages=("b", "c")).ran == ()
+
+
+def test_no_evaluation_of_an_earlier_student_is_shown(task: Path, copy: Path) -> None:
+    assert (copy / "evaluation" / "metrics.json").is_file()
+    result = run_task(task, copy, "data.test=null", "student.steps=2", force="stale")
+    assert result.metrics is None and result.ran == ("stage_c/model",)
+
+
+# -- arguments of petkit.run -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("force", ["stage_c", False, True, "", "al", "A"])
+def test_unknown_force_is_refused_and_nothing_is_redone(force: Any, task: Path, copy: Path) -> None:
+    before = times(copy)
+    with pytest.raises(InvalidInput) as refused:
+        petkit.run(task, copy, force=force)
+    assert str(refused.value) == f"force: unknown stage {force!r} (one of stale, a, b, c, evaluation, all)"
+    assert times(copy) == before
+    assert petkit.run(task, copy, force=None).ran == ()
+
+
+def test_overrides_belong_to_a_file(task: Path, copy: Path) -> None:
+    before = times(copy)
+    for pipeline in (load(task), load(task).spec):
+        with pytest.raises(TypeError, match="overrides belong to a pipeline file"):
+            petkit.run(pipeline, copy, overrides=["student.steps=2"])
+    assert times(copy) == before
+
+
+# -- data and models ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["unlabeled", "test"])
+@pytest.mark.parametrize("how", ["rows", "tokens", "student"])
+def test_data_that_changes_under_way_is_refused(part: str, how: str, here: Path, model_folder: Folder) -> None:
+    task = write_task(here / "task", model_folder("bert"))
+    work = Workload(load(task))
+    count = work.scans[part].rows
+    write_rows(task.parent / f"{part}.jsonl", rows(count, count)[::-1])
+    with pytest.raises(InvalidInput, match=rf"{part}\.jsonl: changed while petkit was working with it"):
+        list(work.rows(part)) if how == "rows" else work.tokens(part, student=how == "student")
+    write_rows(task.parent / f"{part}.jsonl", rows(count, count))
+    assert len(list(work.rows(part))) == count == work.tokens(part).rows
+
+
+def test_data_that_changes_before_stage_b_reads_it_is_refused(own: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names of the rows are read here, which a changed file would give to other texts."""
+    made = products(copy)
+    checked = Workload.rows
+    monkeypatch.setattr(
+        Workload,
+        "rows",
+        lambda work, part: (
+            write_rows(own.parent / "unlabeled.jsonl", rows(30, 30)[::-1]) if part == "unlabeled" else None,
+            checked(work, part),
+        )[1],
+    )
+    with pytest.raises(InvalidInput, match="changed while petkit was working with it"):
+        run_task(own, copy, stages=("b",), force="b")
+    assert products(copy) == made
+
+
+@pytest.mark.parametrize("part", ["model", "student.model"])
+def test_damaged_weights_are_refused_before_anything_is_written(part: str, task: Path, here: Path, model_folder: Folder) -> None:
+    folder = Path(shutil.copytree(model_folder("roberta"), here / "broken"))
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:2000])
+    with pytest.raises(InvalidInput, match="broken: "):
+        run_task(task, here / "run", f"{part}={folder}")
+    assert not (here / "run").exists()
+
+
+# -- what is recorded --------------------------------------------------------------------------------
+
+
+def without_length(folder: Path, model: Path) -> Path:
+    """Write the task without ``max_length``: its default is more than the tiny models can read."""
+    task = write_task(folder, model)
+    settings = yaml.safe_load(task.read_text())
+    del settings["max_length"]
+    task.write_text(yaml.safe_dump(settings, sort_keys=False))
+    return task
+
+
+@pytest.mark.parametrize("arch", ["bert", "roberta"])
+def test_the_resolved_pipeline_is_a_pipeline(arch: str, here: Path, model_folder: Folder) -> None:
+    task = without_length(here / "task", model_folder(arch))
+    quick = ("teachers.steps=1", "student.steps=1", "teachers.seeds=[1]", ONE_PATTERN)
+    run_task(task, here / "run", *quick)
+    resolved = here / "run" / "config.resolved.yaml"
+    used = Workload(load(task)).max_length
+    assert used <= 64 and load(resolved).spec.max_length == used
+    assert {entry.action for entry in planned(resolved, here / "run").values()} == {"skip"}
+
+
+@pytest.mark.parametrize("which", ["model", "student.model"])
+def test_the_resolved_pipeline_of_models_with_different_limits(which: str, here: Path, model_folder: Folder) -> None:
+    task = without_length(here / "task", model_folder("bert"))
+    other = (f"{which}={model_folder('roberta')}",)
+    run_task(task, here / "run", *other, "teachers.steps=1", "student.steps=1", "teachers.seeds=[1]", ONE_PATTERN)
+    resolved = here / "run" / "config.resolved.yaml"
+    assert {entry.action for entry in planned(resolved, here / "run").values()} == {"skip"}
+
+
+# -- seeds -------------------------------------------------------------------------------------------
+
+
+def test_seeds_give_different_teachers_where_a_batch_could_hold_every_row(here: Path, model_folder: Folder) -> None:
+    task = write_task(here / "task", model_folder("bert"))
+    write_rows(task.parent / "train.jsonl", rows(16, 16))
+    settings = ("teachers.dropout=0", "teachers.batch_size=16", "teachers.steps=3", ONE_PATTERN)
+    run_task(task, here / "run", *settings, stages=("a",))
+    one, two = (load_file(here / "run" / "stage_a" / f"colon-{seed}" / "model" / "model.safetensors") for seed in (1, 2))
+    # More than rounding: the same rows in another order would give nearly the same weights.
+    assert max((value - two[name]).abs().max().item() for name, value in one.items()) > 1e-3
