@@ -1,0 +1,44 @@
+"""The example's messages are a fair problem: whole, different from each other, and more than word counting can do."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLE = ROOT / "examples" / "support-tickets"
+
+
+def rows(part: str) -> list[dict[str, str]]:
+    text = (EXAMPLE / "data" / f"{part}.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize(("part", "per_label"), [("train", 8), ("test", 30)])
+def test_labels_are_balanced(part: str, per_label: int) -> None:
+    assert set(Counter(row["label"] for row in rows(part)).values()) == {per_label}
+
+
+def test_unlabelled_rows_are_many_and_unlabelled() -> None:
+    unlabeled = rows("unlabeled")
+
+    assert len(unlabeled) >= 400
+    assert all("label" not in row for row in unlabeled)
+
+
+def test_no_message_stands_twice() -> None:
+    texts = [" ".join(row["text"].lower().split()) for part in ("train", "unlabeled", "test") for row in rows(part)]
+
+    assert len(set(texts)) == len(texts)
+
+
+def test_word_counting_is_not_enough() -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "tfidf.py"), str(EXAMPLE / "pipeline.yaml")]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    assert 20 < float(result.stdout.split()[-1]) < 75
