@@ -11,7 +11,7 @@ import typer
 
 from petkit import console
 from petkit.errors import InvalidInput, PetkitError, Problem
-from petkit.events import FORCE_TARGETS
+from petkit.events import FORCE_TARGETS, STAGES, Stage
 
 app = typer.Typer(
     name="petkit",
@@ -52,21 +52,9 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-@app.command(epilog="Example: petkit run pipelines/ag_news.yaml --set data.train=my.jsonl --out runs/try-1")
-def run(
-    pipeline: PipelineFile,
-    out: Out = None,
-    set_: Set = [],  # noqa: B006 (typer copies it)
-    dry_run: DryRun = False,
-    force: Force = None,
-    quiet: Quiet = False,
-    json: Json = False,
-) -> None:
-    """All stages: from labels to an evaluated classifier."""
-    _run(("a", "b", "c", "evaluation"), pipeline, out, set_, dry_run, force, quiet, json)
+def _stages_command(name: str, stages: tuple[Stage, ...], text: str, options: str = "") -> None:
+    """Add a command that works on some stages; all of them take the same options."""
 
-
-def _stage_command(name: str, stage: str, text: str) -> None:
     def command(
         pipeline: PipelineFile,
         out: Out = None,
@@ -76,14 +64,17 @@ def _stage_command(name: str, stage: str, text: str) -> None:
         quiet: Quiet = False,
         json: Json = False,
     ) -> None:
-        _run((stage,), pipeline, out, set_, dry_run, force, quiet, json)
+        _run(stages, pipeline, out, set_, dry_run, force, quiet, json)
 
-    app.command(name, help=text, epilog=f"Example: petkit {name} pipelines/ag_news.yaml")(command)
+    app.command(name, help=text, epilog=f"Example: petkit {name} pipelines/ag_news.yaml{options}")(command)
 
 
-_stage_command("stage-a", "a", "Stage A alone: train the teachers and score the unlabelled set.")
-_stage_command("stage-b", "b", "Stage B alone: combine the teachers into soft labels.")
-_stage_command("stage-c", "c", "Stage C alone: distil the soft labels into the classifier.")
+_stages_command(
+    "run", STAGES, "All stages: from labels to an evaluated classifier.", " --set data.train=my.jsonl --out runs/try-1"
+)
+_stages_command("stage-a", ("a",), "Stage A alone: train the teachers and score the unlabelled set.")
+_stages_command("stage-b", ("b",), "Stage B alone: combine the teachers into soft labels.")
+_stages_command("stage-c", ("c",), "Stage C alone: distil the soft labels into the classifier.")
 
 
 @app.command(

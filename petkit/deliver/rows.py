@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Protocol
 
-from petkit.deliver.predictor import Prediction, Predictor
+from petkit.deliver.predictor import CHUNK, Prediction, Predictor
 from petkit.errors import InvalidInput, Problem, did_you_mean, shown_path
 from petkit.lm.ensemble import log_softmax
 from petkit.spec.schema import DataSpec
@@ -19,7 +19,6 @@ from petkit.task.examples import Example, ExampleSource
 from petkit.task.records import parse_json_line
 
 OUTPUTS = ("jsonl", "csv", "tsv")
-CHUNK = 1024
 STANDARD_INPUT = "standard input"
 
 
