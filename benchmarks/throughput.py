@@ -29,8 +29,8 @@ import torch
 from petkit.lm.arithmetic import Arithmetic, choose_arithmetic, matmul_seconds, prepare_for_inference
 from petkit.lm.backbone import EMBEDDED, load_masked_lm, load_tokenizer
 from petkit.lm.batching import collate, training_batches
-from petkit.lm.heads import LabelScorer
 from petkit.lm.inference import label_logits
+from petkit.lm.label_scorer import WordScorer
 from petkit.lm.losses import cross_entropy
 from petkit.lm.training import fit, seed_everything, set_dropout
 from petkit.spec.schema import ComputeSpec, PatternSpec, TeachersSpec, VerbalizerSpec
@@ -70,7 +70,7 @@ class Task:
     few_labels: torch.Tensor
     tokenizer: PieceTokenizer
     patterns: list[CompiledPattern]
-    columns: list[tuple[tuple[int, ...], ...]]
+    words: list[tuple[tuple[tuple[int, ...], ...], ...]]
     settings: TeachersSpec
     arithmetic: Arithmetic
 
@@ -96,7 +96,7 @@ def petkit_way(task: Task, teacher: int, store: TokenStore, few: TokenStore, tim
     start = time.perf_counter()
     rows = [pattern.encode(tokens) for tokens in few]
     seed_everything(1)
-    scorer = LabelScorer(load_masked_lm(EMBEDDED, task.arithmetic.training_attention), task.columns[teacher])
+    scorer = WordScorer(load_masked_lm(EMBEDDED, task.arithmetic.training_attention), task.words[teacher])
     order = training_batches([len(row.ids) for row in rows], task.settings.batch_size, task.settings.steps, 1)
     fit(
         scorer,
@@ -118,7 +118,7 @@ def petkit_way(task: Task, teacher: int, store: TokenStore, few: TokenStore, tim
 def plain_way(task: Task, teacher: int, timing: Timing) -> np.ndarray:
     """Train and use one teacher as the usual tools do."""
     pattern, hf = task.patterns[teacher].pattern, task.tokenizer.hf
-    columns = task.columns[teacher]
+    columns = [[word[0] for word in label] for label in task.words[teacher]]
 
     def encode(texts: list[str]) -> dict[str, torch.Tensor]:
         rendered = [pattern.render({"text": text}, hf.mask_token)[0] for text in texts]
@@ -127,7 +127,7 @@ def plain_way(task: Task, teacher: int, timing: Timing) -> np.ndarray:
     def label_scores(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         logits = model(**inputs).logits  # (batch, length, vocabulary)
         at_mask = logits[inputs["input_ids"] == task.tokenizer.mask_id]  # (batch, vocabulary)
-        return torch.stack([at_mask[:, list(words)].mean(dim=1) for words in columns], dim=1)
+        return torch.stack([at_mask[:, words].mean(dim=1) for words in columns], dim=1)
 
     start = time.perf_counter()
     seed_everything(1)
@@ -167,18 +167,18 @@ def body_flops_per_token() -> float:
 def make_task(rows: int, steps: int, teachers: int) -> Task:
     """Compile the patterns and draw the rows."""
     tokenizer = load_tokenizer(EMBEDDED)
-    patterns, columns = [], []
+    patterns, words = [], []
     for index, text in enumerate(PATTERNS[:teachers]):
         pattern = CompiledPattern(Pattern.from_spec(PatternSpec(id=f"p{index}", text=text)), tokenizer, MAX_LENGTH, "tail")
         assert pattern.mask_context is not None
-        words, _ = find_label_words(VERBALIZER, tokenizer, pattern.mask_context)
+        found, _ = find_label_words(VERBALIZER, tokenizer, pattern.mask_context)
         patterns.append(pattern)
-        columns.append(words.token_ids)
+        words.append(found.token_ids)
     texts = news_texts(rows + 32)
     few, texts = texts[:32], texts[32:]
     labels = torch.arange(32) % len(VERBALIZER.labels)
     settings = TeachersSpec(steps=steps)
-    return Task(texts, few, labels, tokenizer, patterns, columns, settings, choose_arithmetic(ComputeSpec(device="cpu")))
+    return Task(texts, few, labels, tokenizer, patterns, words, settings, choose_arithmetic(ComputeSpec(device="cpu")))
 
 
 def main() -> None:

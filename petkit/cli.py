@@ -114,7 +114,7 @@ def predict(
     elif texts and sys.stdout.isatty():
         console.show_predictions(texts, [prediction for _, prediction in rows])
     else:
-        write = json_writer(sys.stdout)
+        write = json_writer(sys.stdout, predictor)
         for example, prediction in rows:
             write(example, prediction)
 
@@ -150,6 +150,65 @@ def validate(pipeline: PipelineFile, set_: Set = [], json: Json = False) -> None
     console.show_json(asdict(check)) if json else console.show_check(check)
 
 
+@app.command("zero-shot", epilog="Example: petkit zero-shot pipelines/ag_news.yaml --set data.train=my.jsonl")
+def zero_shot(pipeline: PipelineFile, set_: Set = [], quiet: Quiet = False, json: Json = False) -> None:  # noqa: B006
+    """What every pattern knows untrained, plain and calibrated; writes nothing."""
+    from dataclasses import asdict
+
+    from petkit.spec.loader import load_pipeline
+
+    loaded = load_pipeline(pipeline, set_)
+    from petkit.insight.zero_shot import zero_shot as ask
+
+    with console.RunDisplay(quiet=quiet) as display:
+        found = ask(loaded, display)
+    console.show_json(asdict(found)) if json else console.show_zero_shot(found)
+
+
+@app.command("rank-patterns", epilog="Example: petkit rank-patterns pipelines/ag_news.yaml --set patterns=my-patterns.yaml")
+def rank_patterns(pipeline: PipelineFile, set_: Set = [], quiet: Quiet = False, json: Json = False) -> None:  # noqa: B006
+    """Order the patterns by how well they suit the model, without a development set; writes nothing."""
+    from dataclasses import asdict
+
+    from petkit.spec.loader import load_pipeline
+
+    loaded = load_pipeline(pipeline, set_)
+    from petkit.insight.ranking import rank_patterns as rank
+
+    with console.RunDisplay(quiet=quiet) as display:
+        found = rank(loaded, display)
+    console.show_json(asdict(found)) if json else console.show_ranking(found)
+
+
+@app.command("search-verbalizer", epilog="Example: petkit search-verbalizer pipelines/ag_news.yaml --out my-words.yaml")
+def search_verbalizer(
+    pipeline: PipelineFile,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write a verbalizer file. Default: show only.")
+    ] = None,
+    pattern: Annotated[str | None, typer.Option(metavar="ID", help="For this pattern alone. Default: all together.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
+    set_: Set = [],  # noqa: B006 (typer copies it)
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Find label words on the few-shot examples."""
+    from dataclasses import asdict
+
+    from petkit.spec.loader import load_pipeline
+
+    loaded = load_pipeline(pipeline, set_)
+    from petkit.deliver import found_verbalizer
+
+    if out is not None:
+        found_verbalizer.refuse_taken(out, force=force)
+    with console.RunDisplay(quiet=quiet) as display:
+        found = found_verbalizer.search_verbalizer(loaded, pattern, display)
+    if out is not None:
+        found.write(out, force=force)
+    console.show_json(asdict(found)) if json else console.show_verbalizer(found)
+
+
 @app.command(epilog="Example: petkit init my-task --labels complaint,praise,question --from messages.csv")
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="New folder.", show_default=False)],
@@ -163,6 +222,25 @@ def init(
 
     names = [label.strip() for label in labels.split(",")] if labels else []
     console.show_scaffold(create_project(folder, names, source))
+
+
+@app.command(epilog="Example: petkit adapt pipelines/ag_news.yaml --set adapt.steps=1000")
+def adapt(
+    pipeline: PipelineFile,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="New folder. Default: runs/<task>-adapted.")] = None,
+    set_: Set = [],  # noqa: B006 (typer copies it)
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Train the language model on the unlabelled set, for pipelines to start from."""
+    from petkit.spec.loader import load_pipeline
+
+    loaded = load_pipeline(pipeline, set_)
+    from petkit.stages.adaptation import adapt as adapt_model
+
+    with console.RunDisplay(quiet=quiet) as display:
+        adapted = adapt_model(loaded, out or Path("runs") / f"{loaded.spec.task}-adapted", listen=display)
+    console.show_json(adapted.to_dict()) if json else console.say(adapted.summary(pipeline))
 
 
 @app.command(epilog="Example: petkit doctor --json")
@@ -209,6 +287,8 @@ def _teachers(who: str) -> bool:
 
 def spell_out_force(arguments: list[str]) -> list[str]:
     """Write a bare ``--force`` as ``--force=stale``: an option with an optional value, which typer does not know."""
+    if arguments[:1] == ["search-verbalizer"]:  # here it is a plain switch
+        return arguments
     end = arguments.index("--") if "--" in arguments else len(arguments)  # what follows are no options
     spelt = []
     for argument, following in zip(arguments[:end], [*arguments[1:end], ""], strict=False):

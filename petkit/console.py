@@ -22,11 +22,14 @@ from petkit.events import Event, Notice, RunStarted, StepFinished, StepSkipped, 
 from petkit.events import Progress as Advance
 
 if TYPE_CHECKING:
+    from petkit.deliver.found_verbalizer import FoundVerbalizer
     from petkit.deliver.predictor import Prediction
     from petkit.deliver.scaffold import Scaffold
     from petkit.insight.check import Check
     from petkit.insight.doctor import Finding
+    from petkit.insight.zero_shot import ZeroShot
     from petkit.stages.pipeline import PlannedStep, RunResult
+    from petkit.stages.ranking import Ranking
 
 _terminal = sys.stdout.isatty()
 # Lines and tables are fitted to a terminal; a file or a program gets them as long as they are.
@@ -151,13 +154,24 @@ def show_result(result: RunResult) -> None:
         say("Nothing to do: every step is finished and up to date.")
     if result.metrics is not None:
         metrics = result.metrics
-        table = _table(f"accuracy on {metrics['rows']:,} test rows", "untrained", "trained", right=(1, 2))
+        what = "all labels right" if metrics["label_kind"] == "multi" else "accuracy"
+        title = f"{what} on {metrics['rows']:,} test rows"
+        table = _table(title, "untrained", "calibrated", "trained", right=(1, 2, 3))
         for name, row in metrics["teachers"].items():
-            table.add_row(Text(f"teacher {name}"), _percent(row["untrained_accuracy"]), _percent(row["accuracy"]))
-        table.add_row("ensemble", _percent(metrics["untrained_ensemble"]["accuracy"]), _percent(metrics["ensemble"]["accuracy"]))
+            figures = (row["untrained_accuracy"], row["calibrated_accuracy"], row["accuracy"])
+            table.add_row(Text(f"teacher {name}"), *map(_percent, figures))
+        before = metrics["zero_shot"]["ensemble"]
+        table.add_row("ensemble", *map(_percent, (before["raw"], before["batch"], metrics["ensemble"]["accuracy"])))
         low, high = metrics["student"]["accuracy_interval"]
-        table.add_row("student", "", f"{_percent(metrics['student']['accuracy'])}  ({_percent(low)} to {_percent(high)})")
+        table.add_row("student", "", "", f"{_percent(metrics['student']['accuracy'])}  ({_percent(low)} to {_percent(high)})")
+        for name, row in metrics.get("baselines", {}).items():
+            accuracy = _percent(row["metrics"]["accuracy"])
+            table.add_row(Text(f"baseline {name}"), *(("", accuracy, "") if name == "zero_shot" else ("", "", accuracy)))
         out.print(table)
+        for warning in metrics["warnings"]:
+            out.print(Text(f"warning: {warning}", style="yellow"))
+        if "verdict" in metrics:
+            say(metrics["verdict"]["text"])
     if (result.student / "config.json").is_file():
         say(f"classifier: {result.student}")
 
@@ -165,17 +179,25 @@ def show_result(result: RunResult) -> None:
 def show_metrics(metrics: dict[str, Any]) -> None:
     """Print an evaluation."""
     table = _table("figure", "value", "95 % interval", right=(1, 2))
-    for name, title in (("accuracy", "accuracy"), ("macro_f1", "macro-F1")):
+    multi = "micro_f1" in metrics
+    titles = {"accuracy": "all labels right" if multi else "accuracy", "micro_f1": "micro-F1", "macro_f1": "macro-F1"}
+    for name in [name for name in titles if name in metrics]:
         low, high = metrics[f"{name}_interval"]
-        table.add_row(title, _percent(metrics[name]), f"{_percent(low)} to {_percent(high)}")
-    for name, title in (("nll", "NLL (nats)"), ("brier", "Brier score"), ("ece", "ECE")):
-        table.add_row(title, f"{metrics[name]:.4f}", "")
+        table.add_row(titles[name], _percent(metrics[name]), f"{_percent(low)} to {_percent(high)}")
+    if multi:
+        table.add_row("decisions right", _percent(metrics["label_accuracy"]), "")
+    titles = {"mae": "MAE (places)", "expected_mae": "MAE of the expected place", "quadratic_kappa": "quadratic κ"}
+    titles |= {"nll": "NLL (nats)", "brier": "Brier score", "ece": "ECE"}
+    for name in [name for name in titles if name in metrics]:
+        table.add_row(titles[name], f"{metrics[name]:.4f}", "")
     table.add_row("rows", f"{metrics['rows']:,}", "")
     out.print(table)
     labels = _table("label", "precision", "recall", "F1", "rows", right=(1, 2, 3, 4))
     for label, row in metrics["labels"].items():
         labels.add_row(Text(label), _percent(row["precision"]), _percent(row["recall"]), _percent(row["f1"]), f"{row['rows']:,}")
     out.print(labels)
+    if multi:
+        return
     confusion = _table("gold \\ predicted", *metrics["labels"], right=tuple(range(1, len(metrics["labels"]) + 1)))
     for label, counts in zip(metrics["labels"], metrics["confusion"], strict=True):
         confusion.add_row(Text(label), *map(str, counts))
@@ -184,9 +206,12 @@ def show_metrics(metrics: dict[str, Any]) -> None:
 
 def show_predictions(texts: Sequence[str], predictions: Sequence[Prediction]) -> None:
     """Print predictions for texts given on the command line."""
-    table = _table("text", "label", "probability", right=(2,))
+    ordinal = any(prediction.expected is not None for prediction in predictions)
+    table = _table("text", "label", "probability", *(["expected place"] if ordinal else []), right=(2, 3))
     for text, prediction in zip(texts, predictions, strict=True):
-        table.add_row(Text(text, overflow="ellipsis", no_wrap=True), Text(prediction.label), f"{prediction.probability:.3f}")
+        figures = [prediction.probability] if prediction.expected is None else [prediction.probability, prediction.expected]
+        label = ", ".join(prediction.labels) or "(none)"
+        table.add_row(Text(text, overflow="ellipsis", no_wrap=True), Text(label), *(f"{figure:.3f}" for figure in figures))
     out.print(table)
 
 
@@ -197,7 +222,7 @@ def show_check(check: Check) -> None:
     counts = _table("label", "examples", "label words as tokens", right=(1,))
     first = check.patterns[0].words
     for label, count in check.label_counts.items():
-        words = ", ".join(f"{word.written} → {word.token} ({word.token_id})" for word in first[label])
+        words = ", ".join(f"{word.written} → {word.token} ({'+'.join(map(str, word.token_ids))})" for word in first[label])
         counts.add_row(Text(label), str(count), Text(words))
     out.print(counts)
     for view in check.patterns:
@@ -210,6 +235,53 @@ def show_check(check: Check) -> None:
     for warning in check.warnings:
         out.print(Text(f"warning: {warning}", style="yellow"))
     say("No mistakes found.")
+
+
+def show_zero_shot(found: ZeroShot) -> None:
+    """Print the untrained accuracies, or the label shares where no row has a label."""
+    everyone = {**{f"pattern {name}": answers for name, answers in found.patterns.items()}, "ensemble": found.ensemble}
+    for part in found.ensemble.accuracy:
+        table = _table(f"accuracy on {found.rows[part]:,} {part} rows", "raw", "contextual", "batch", right=(1, 2, 3))
+        for name, answers in everyone.items():
+            table.add_row(Text(name), *(_percent(answers.accuracy[part][way]) for way in ("raw", "contextual", "batch")))
+        out.print(table)
+    if not found.ensemble.accuracy:
+        labels = found.ensemble.label_shares["batch"]
+        shares = _table(f"labels of {found.rows['unlabeled']:,} rows (batch)", *labels, right=tuple(range(1, len(labels) + 1)))
+        for name, answers in everyone.items():
+            shares.add_row(Text(name), *map(_percent, answers.label_shares["batch"].values()))
+        out.print(shares)
+    for remark in found.notes:
+        say(f"note: {remark}")
+
+
+def show_ranking(ranking: Ranking) -> None:
+    """Print the patterns, best first, and what the pipeline makes of that order."""
+    table = _table("pattern", "mean rank", "information (nats)", "agreement", "cross-entropy (nats)", right=(1, 2, 3, 4))
+    for row in ranking.patterns:
+        agreement = "" if row.agreement is None else _percent(row.agreement)
+        cross_entropy = "" if row.cross_entropy is None else f"{row.cross_entropy:.3f}"
+        table.add_row(Text(row.id), f"{row.rank:.2f}", f"{row.information:.4f}", agreement, cross_entropy)
+    out.print(table)
+    if ranking.left_out:
+        say(f"note: no cross-entropy: {ranking.left_out}")
+    if ranking.kept == len(ranking.patterns):
+        say("all patterns are kept; keep_patterns: N in the pipeline uses the best N")
+    else:
+        say(f"keep_patterns: {ranking.kept} in the pipeline uses the first {ranking.kept} of these")
+
+
+def show_verbalizer(found: FoundVerbalizer) -> None:
+    """Print found label words, and beside them those that the pipeline names."""
+    table = _table("label", "word", "log-likelihood ratio", "", right=(2,))
+    for label, words in found.words.items():
+        named = found.named.get(label, {})
+        for word, score in {**words, **named}.items():
+            origin = [*["found"] * (word in words), *["named"] * (word in named)]
+            table.add_row(Text(label), Text(word), f"{score:.2f}", ", ".join(origin))
+    out.print(table)
+    patterns = f"pattern {found.patterns[0]}" if len(found.patterns) == 1 else f"sum over {len(found.patterns)} patterns"
+    say(f"note: found on {found.rows:,} labelled rows; in nats per row, {patterns}")
 
 
 def show_findings(findings: Sequence[Finding]) -> None:

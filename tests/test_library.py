@@ -1,80 +1,16 @@
-"""The YAML library: every file loads, every label word is one token, and what the comments say can be run."""
+"""The YAML library: every file loads, every label word has its tokens, and what the comments say can be run."""
 
 from __future__ import annotations
 
 import os
-import shlex
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from petkit.lm.backbone import load_tokenizer
-from petkit.spec.loader import Pipeline, load_pipeline
-from petkit.task.pvp import compile_pvps
-from petkit.task.tokenization import PieceTokenizer
+from petkit.spec.loader import load_pipeline
+from tests.library import EMBEDDED, EXAMPLE, FILES, PARTS, PIPELINES, ROOT, commands, parts_of, problems_of, shown
 
-ROOT = Path(__file__).resolve().parents[1]
-EXAMPLE = ROOT / "examples" / "support-tickets"
-PIPELINES = (*sorted((ROOT / "pipelines").glob("*.yaml")), EXAMPLE / "pipeline.yaml")
-PARTS = (
-    *sorted((ROOT / "patterns").glob("*.yaml")),
-    *sorted((ROOT / "verbalizers").glob("*.yaml")),
-    EXAMPLE / "patterns.yaml",
-    EXAMPLE / "verbalizer.yaml",
-)
-FILES = (*PIPELINES, *PARTS)
-BENCH_TASKS = ("ag_news", "sst2", "imdb", "trec", "sick")
-
-
-@dataclass(frozen=True)
-class Command:
-    """A ``petkit run`` line of a file's opening comment."""
-
-    pipeline: str
-    overrides: tuple[str, ...]
-
-
-def shown(path: Path) -> str:
-    """Return ``path`` as the comments write it, from the repository's root."""
-    return path.relative_to(ROOT).as_posix()
-
-
-def opening_comment(path: Path) -> list[str]:
-    """Return the comment lines a file starts with, without their marks."""
-    lines: list[str] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if not line.startswith("#"):
-            break
-        lines.append(line.removeprefix("#").strip())
-    return lines
-
-
-def commands(path: Path) -> list[Command]:
-    """Return the commands of a file's opening comment; each stands on a line of its own."""
-    found: list[Command] = []
-    for line in opening_comment(path):
-        if not line.startswith("petkit "):
-            continue
-        program, verb, pipeline, *options = shlex.split(line)
-        assert (program, verb) == ("petkit", "run"), line
-        assert len(options) % 2 == 0 and {*options[::2]} <= {"--set", "--out"}, line
-        pairs = zip(options[::2], options[1::2], strict=True)
-        found.append(Command(pipeline, tuple(value for option, value in pairs if option == "--set")))
-    return found
-
-
-def parts_of(pipeline: Pipeline) -> set[str]:
-    """Return the pattern and verbalizer files that a pipeline read, seen from the current folder."""
-    spec = pipeline.spec
-    places = [("patterns", index, "id") for index in range(len(spec.patterns))]
-    return {pipeline.document.place(place)[0] for place in (*places, ("verbalizer", "labels"))}
-
-
-def problems_of(pipeline: Pipeline, tokenizer: PieceTokenizer) -> list[str]:
-    """Return what is wrong with a pipeline's patterns and label words for a tokenizer."""
-    _, problems = compile_pvps(pipeline, tokenizer, pipeline.spec.max_length)
-    return [str(problem) for problem in problems]
+BENCH_TASKS = ("ag_news", "sst2", "imdb", "trec", "sick", "eprstmt_zh", "tnews_zh")
 
 
 @pytest.fixture(autouse=True)
@@ -83,18 +19,12 @@ def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
-@pytest.fixture(scope="module")
-def tokenizer() -> PieceTokenizer:
-    """The embedded model's tokenizer."""
-    return load_tokenizer("embedded")
-
-
-@pytest.mark.parametrize("path", PIPELINES, ids=shown)
-def test_pipeline_compiles_for_the_embedded_model(path: Path, tokenizer: PieceTokenizer) -> None:
+@pytest.mark.parametrize("path", EMBEDDED, ids=shown)
+def test_pipeline_compiles_for_the_embedded_model(path: Path) -> None:
     pipeline = load_pipeline(path)
 
     assert pipeline.spec.model == "embedded"
-    assert problems_of(pipeline, tokenizer) == []
+    assert problems_of(pipeline) == []
 
 
 @pytest.mark.parametrize("path", PIPELINES, ids=shown)
@@ -105,19 +35,19 @@ def test_class_numbers_mean_the_verbalizers_labels(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=shown)
-def test_file_opens_with_commands_that_load(path: Path, tokenizer: PieceTokenizer) -> None:
+def test_file_opens_with_commands_that_load(path: Path) -> None:
     found = commands(path)
 
     assert found, f"{shown(path)} starts with no comment that says how to run it"
     for command in found:
-        assert problems_of(load_pipeline(command.pipeline, command.overrides), tokenizer) == []
+        assert problems_of(command.load()) == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=shown)
 def test_first_command_is_about_the_file_itself(path: Path) -> None:
     command = commands(path)[0]
 
-    assert shown(path) in {command.pipeline, *parts_of(load_pipeline(command.pipeline, command.overrides))}
+    assert shown(path) in {command.pipeline, *parts_of(command.load())}
 
 
 @pytest.mark.parametrize("path", PARTS, ids=shown)
@@ -125,13 +55,27 @@ def test_part_is_used_by_a_pipeline(path: Path) -> None:
     """A pipeline uses a file as its default, or in a command that its comment offers."""
     offered = [command for pipeline in PIPELINES for command in commands(pipeline)]
 
-    assert any(shown(path) in parts_of(load_pipeline(command.pipeline, command.overrides)) for command in offered)
+    assert any(shown(path) in parts_of(command.load()) for command in offered)
 
 
 def test_every_pipeline_has_its_own_run_folder() -> None:
     tasks = [load_pipeline(path).spec.task for path in PIPELINES]
 
     assert len(set(tasks)) == len(tasks)
+
+
+def test_labels_of_a_scale_stand_in_its_order() -> None:
+    scales = [spec for path in PIPELINES if (spec := load_pipeline(path).spec).label_kind == "ordinal"]
+
+    assert {spec.task for spec in scales} == {"yelp", "yelp-paper"}
+    assert all(spec.labels == spec.data.label_names == ("1 star", "2 star", "3 stars", "4 stars", "5 stars") for spec in scales)
+
+
+def test_messages_may_have_several_topics() -> None:
+    spec = load_pipeline(ROOT / "pipelines" / "multi_label.yaml").spec
+
+    assert spec.label_kind == "multi" and spec.data.label_separator == "|"
+    assert spec.thresholds == (0.5, 0.4, 0.5, 0.5)  # delivery, price, quality, service
 
 
 def test_example_trains_one_teacher_for_each_of_four_patterns() -> None:

@@ -61,9 +61,13 @@ def pieces(kind: str) -> PieceTokenizer:
 
 def tiny_model_folder(arch: str, path: Path) -> Path:
     """Save a random masked-LM of ``arch`` with its tokenizer: 2 layers of 32 units, dropout 0.1, 64 positions."""
+    return save_tiny_model(arch, tiny_tokenizer(ARCHITECTURES[arch]), path)
+
+
+def save_tiny_model(arch: str, tokenizer: Any, path: Path) -> Path:
+    """Save a random masked-LM of ``arch`` for any tokenizer, and the tokenizer with it."""
     from transformers import AutoConfig, AutoModelForMaskedLM
 
-    tokenizer = tiny_tokenizer(ARCHITECTURES[arch])
     config = AutoConfig.for_model(arch, **_config(arch, tokenizer))
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -9,7 +9,8 @@ import numpy as np
 from petkit.deliver.predictor import CHUNK, Predictor
 from petkit.deliver.rows import source_of
 from petkit.errors import InvalidInput
-from petkit.insight.metrics import Metrics, evaluate_logits
+from petkit.insight.metrics import Metrics, evaluate
+from petkit.task.examples import targets_of
 
 
 def evaluate_file(predictor: Predictor, path: str) -> Metrics:
@@ -23,8 +24,8 @@ def evaluate_file(predictor: Predictor, path: str) -> Metrics:
     if scan.problems:
         raise InvalidInput(scan.problems)
     rows = iter(source)
-    blocks, gold = [], []
+    blocks, targets = [], []
     while chunk := list(islice(rows, CHUNK)):
         blocks.append(predictor.logits([example.fields for example in chunk]))
-        gold += [example.label for example in chunk]
-    return evaluate_logits(np.concatenate(blocks), np.array(gold, np.int64), predictor.labels)
+        targets.append(targets_of(chunk, len(predictor.labels)))
+    return evaluate(np.concatenate(blocks), np.concatenate(targets), predictor.labels, predictor.decision)

@@ -11,18 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from petkit.errors import IncompleteRun, InvalidInput, ModelRefused, Problem, shown_path
+from petkit.errors import InvalidInput, ModelRefused, Problem, shown_path
 from petkit.lm.arithmetic import Arithmetic, choose_arithmetic, prepare_for_inference
-from petkit.lm.backbone import load_classifier, load_config, load_masked_lm, load_tokenizer, longest_input
-from petkit.lm.ensemble import FloatArray, combine, log_softmax
-from petkit.lm.heads import LabelScorer
+from petkit.lm.backbone import load_classifier, load_config, load_tokenizer, longest_input
+from petkit.lm.decision import Decision
+from petkit.lm.ensemble import FloatArray, combine_teachers
 from petkit.lm.inference import ClassifierLogits, label_logits
-from petkit.runs.layout import ENSEMBLE_FILE, SOFT_LABELS, STUDENT, STUDENT_FILE, TEACHER_FILE, teacher_logits, teacher_model
+from petkit.runs.layout import ENSEMBLE_FILE, SOFT_LABELS, STUDENT, STUDENT_FILE
 from petkit.runs.store import RunStore
-from petkit.spec.schema import ComputeSpec, PatternSpec, VerbalizerSpec
-from petkit.task.pattern import CompiledPattern, Encoded, Pattern
-from petkit.task.tokenization import PieceTokenizer
-from petkit.task.verbalizer import find_label_words
+from petkit.spec.schema import ComputeSpec, DataSpec
+from petkit.stages.teacher_loading import load_teacher
+from petkit.task.pattern import CompiledPattern, Pattern
+from petkit.task.pvp import tokenised
 
 CHUNK = 1024
 Fields = Mapping[str, str]
@@ -30,11 +30,21 @@ Fields = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Prediction:
-    """The label of one row, its probability, and the probabilities of all labels in class order."""
+    """The answer for one row.
+
+    Attributes:
+        label: its label; where rows may have several, all it has with the separator between them (empty: none).
+        probability: how probable the answer is; of several labels, that it has these and no other, each judged on its own.
+        probabilities: of each label, in class order; they sum to 1 unless rows may have several.
+        labels: the labels by themselves: one, or as many as the row has.
+        expected: the expected place ``Σ p_i i`` on an ordinal scale, from 0; None for other labels.
+    """
 
     label: str
     probability: float
     probabilities: dict[str, float]
+    labels: tuple[str, ...]
+    expected: float | None = None
 
 
 class Predictor:
@@ -49,6 +59,8 @@ class Predictor:
         fields: the fields a row must have.
         columns: field name → column name, as in the pipeline's data.
         label_names: label of each class number, where the pipeline's data has numbers.
+        label_separator: stands between several labels of a row, in files and in ``Prediction.label``.
+        decision: how label logits become answers.
     """
 
     def __init__(
@@ -57,11 +69,14 @@ class Predictor:
         fields: Sequence[str],
         reading: Mapping[str, Any],
         score: Callable[[Sequence[Fields]], FloatArray],
+        decision: Decision,
     ) -> None:
         self.labels = tuple(labels)
         self.fields = tuple(fields)
         self.columns: dict[str, str] = dict(reading.get("columns") or {})
         self.label_names: tuple[str, ...] | None = tuple(reading.get("label_names") or ()) or None
+        self.label_separator: str = reading.get("label_separator") or DataSpec.model_fields["label_separator"].default
+        self.decision = decision
         self._score = score
 
     @classmethod
@@ -106,19 +121,25 @@ class Predictor:
         """Predict any number of rows in order, a thousand at a time; memory does not grow with their number."""
         pending = iter(rows)
         while chunk := list(islice(pending, CHUNK)):
-            for log_probs in log_softmax(self.logits(chunk)):
-                yield self.prediction(log_probs)
+            yield from self._predictions(self.logits(chunk))
 
     def logits(self, rows: Sequence[str | Fields]) -> FloatArray:
         """Return label logits of shape ``(rows, labels)``."""
         return self._score([self._checked(row) for row in rows])
 
-    def prediction(self, log_probs: FloatArray) -> Prediction:
-        """Turn one row of log-probabilities into a prediction."""
-        probabilities = np.exp(log_probs.astype(np.float64))
-        best = int(probabilities.argmax())
-        named = dict(zip(self.labels, probabilities.tolist(), strict=True))
-        return Prediction(self.labels[best], float(probabilities[best]), named)
+    def _predictions(self, logits: FloatArray) -> Iterator[Prediction]:
+        kind = self.decision.kind
+        rows = zip(self.decision.probabilities(logits), self.decision.chosen(logits), strict=True)
+        for probabilities, chosen in rows:  # both (labels,)
+            labels = tuple(label for label, given in zip(self.labels, chosen, strict=True) if given)
+            answer = np.where(chosen, probabilities, 1 - probabilities) if kind == "multi" else probabilities[chosen]
+            yield Prediction(
+                label=self.label_separator.join(labels),
+                probability=float(answer.prod()),
+                probabilities=dict(zip(self.labels, probabilities.tolist(), strict=True)),
+                labels=labels,
+                expected=float(probabilities @ np.arange(len(self.labels))) if kind == "ordinal" else None,
+            )
 
     def _checked(self, row: str | Fields) -> Fields:
         if isinstance(row, str):
@@ -149,53 +170,28 @@ def _load_student(folder: Path, manifest: Mapping[str, Any], arithmetic: Arithme
     labels = [str(names[index]) for index in range(len(names))]
 
     def score(rows: Sequence[Fields]) -> FloatArray:
-        return label_logits(student, encode_rows(rows, pattern, tokenizer), tokenizer, arithmetic, tokens_per_batch)
+        encoded = [pattern.encode(tokens) for tokens in tokenised(rows, pattern.keys, tokenizer)]
+        return label_logits(student, encoded, tokenizer, arithmetic, tokens_per_batch)
 
+    kind = about.get("label_kind", "multi" if config.problem_type == "multi_label_classification" else "single")
     # A run knows best how its data is read now; a folder on its own remembers how it was.
-    return Predictor(labels, fields, manifest.get("data", about), score)
+    decision = Decision(kind, tuple(about["thresholds"])) if "thresholds" in about else Decision(kind)
+    return Predictor(labels, fields, manifest.get("data", about), score, decision)
 
 
 def _load_ensemble(store: RunStore, arithmetic: Arithmetic, tokens_per_batch: int) -> Predictor:
     ensemble = _read(store.path(SOFT_LABELS) / ENSEMBLE_FILE)
-    members: list[tuple[LabelScorer, CompiledPattern, PieceTokenizer]] = []
-    about: dict[str, Any] = {}
-    for teacher in ensemble["weights"]:
-        model, logits = teacher_model(teacher), teacher_logits(teacher)
-        folder = store.path(model)
-        made_from = {**store.inputs(logits), **store.inputs(SOFT_LABELS)}
-        if made_from.get(model) != store.content(model) or made_from.get(logits) != store.content(logits):
-            raise IncompleteRun(
-                f"{store.shown}: teacher {teacher} is newer than its logits or the soft labels (finish the run first)"
-            )
-        about = _read(folder / TEACHER_FILE)
-        tokenizer = load_tokenizer(str(folder))
-        spec = PatternSpec.model_validate_json(json.dumps(about["pattern"]))
-        pattern = CompiledPattern(Pattern.from_spec(spec), tokenizer, about["max_length"], about["truncate"])
-        verbalizer = VerbalizerSpec.model_validate_json(json.dumps(about["verbalizer"]))
-        if pattern.mask_context is None:
-            raise IncompleteRun(f"{store.shown}: {TEACHER_FILE} of {teacher} has no mask in its pattern")
-        words, problems = find_label_words(verbalizer, tokenizer, pattern.mask_context)
-        if problems:
-            raise IncompleteRun(f"{store.shown}: teacher {teacher} does not fit its tokenizer: {problems[0].message}")
-        scorer = LabelScorer(load_masked_lm(str(folder)), words.token_ids)
-        prepare_for_inference(scorer, arithmetic)
-        members.append((scorer, pattern, tokenizer))
-    weights = np.array(list(ensemble["weights"].values()), np.float32)
+    # Teachers that were left out have no say, so they need not be asked.
+    ensemble["teachers"] = {name: member for name, member in ensemble["teachers"].items() if member["weight"] > 0}
+    members = [load_teacher(store, teacher, arithmetic) for teacher in ensemble["teachers"]]
 
     def score(rows: Sequence[Fields]) -> FloatArray:
-        logits = [
-            label_logits(scorer, encode_rows(rows, pattern, tokenizer), tokenizer, arithmetic, tokens_per_batch)
-            for scorer, pattern, tokenizer in members
-        ]
-        return combine(np.stack(logits), weights, ensemble["combine"])
+        logits = np.stack([member.logits(rows, arithmetic, tokens_per_batch) for member in members])
+        return combine_teachers(logits, ensemble)
 
-    return Predictor(ensemble["labels"], about["fields"], store.manifest().get("data", {}), score)
-
-
-def encode_rows(rows: Sequence[Fields], pattern: CompiledPattern, tokenizer: PieceTokenizer) -> list[Encoded]:
-    """Tokenise and assemble rows for one pattern."""
-    columns = {key: tokenizer.encode([key.text(row) for row in rows], key.glue) for key in pattern.keys}
-    return [pattern.encode({key: np.array(ids[index], np.int32) for key, ids in columns.items()}) for index in range(len(rows))]
+    # Thresholds are a student's; the ensemble answers at even chances.
+    decision = Decision(ensemble["label_kind"])
+    return Predictor(ensemble["labels"], members[0].fields, store.manifest().get("data", {}), score, decision)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -7,18 +7,18 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import tee
 from pathlib import Path
 from typing import IO, Protocol
 
-from petkit.deliver.predictor import CHUNK, Prediction, Predictor
+from petkit.deliver.predictor import Prediction, Predictor
 from petkit.errors import InvalidInput, Problem, did_you_mean, shown_path
-from petkit.lm.ensemble import log_softmax
 from petkit.spec.schema import DataSpec
 from petkit.task.examples import Example, ExampleSource
 from petkit.task.records import parse_json_line
 
 OUTPUTS = ("jsonl", "csv", "tsv")
+_DELIMITERS = {"csv": ",", "tsv": "\t"}
 STANDARD_INPUT = "standard input"
 
 
@@ -30,8 +30,13 @@ class Writer(Protocol):
 
 def source_of(path: str, predictor: Predictor, *, labelled: bool) -> ExampleSource:
     """Return a file as examples with the predictor's fields, and its labels where they are needed."""
-    data = DataSpec(train=path, unlabeled=path, columns=predictor.columns, label_names=predictor.label_names)
-    return ExampleSource(path, data, predictor.fields, predictor.labels if labelled else None)
+    data = DataSpec(
+        unlabeled=path,
+        columns=predictor.columns,
+        label_names=predictor.label_names,
+        label_separator=predictor.label_separator,
+    )
+    return ExampleSource(path, data, predictor.fields, predictor.labels if labelled else None, predictor.decision.kind)
 
 
 def argument_rows(texts: Sequence[str], predictor: Predictor) -> list[Example]:
@@ -104,11 +109,8 @@ def _mistake(value: object) -> str:
 
 def predict_rows(examples: Iterable[Example], predictor: Predictor) -> Iterator[tuple[Example, Prediction]]:
     """Yield each example with its prediction, a thousand rows in memory at a time."""
-    pending = iter(examples)
-    while chunk := list(islice(pending, CHUNK)):
-        log_probs = log_softmax(predictor.logits([example.fields for example in chunk]))
-        for example, row in zip(chunk, log_probs, strict=True):
-            yield example, predictor.prediction(row)
+    kept, read = tee(examples)
+    return zip(kept, predictor.stream(example.fields for example in read), strict=True)
 
 
 @contextmanager
@@ -132,21 +134,26 @@ def output_file(path: Path, predictor: Predictor) -> Iterator[Writer]:
         raise InvalidInput([Problem(shown_path(path), None, "--output", f"cannot be written: {error.strerror}")]) from None
     try:
         with stream:
-            yield json_writer(stream) if ending == "jsonl" else _table_writer(stream, predictor, "\t" if ending == "tsv" else ",")
+            yield json_writer(stream, predictor) if ending == "jsonl" else _table_writer(stream, predictor, _DELIMITERS[ending])
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def json_writer(stream: IO[str]) -> Writer:
-    """Return a writer of JSON Lines: id, fields, label, probability, probabilities."""
+def json_writer(stream: IO[str], predictor: Predictor) -> Writer:
+    """Return a writer of JSON Lines: id, fields, label, probability, probabilities; ``expected`` on an ordinal scale.
+
+    Where rows may have several labels, ``label`` is the list of them: a file of predictions reads like one of data.
+    """
+    multi = predictor.decision.kind == "multi"
 
     def write(example: Example, prediction: Prediction) -> None:
         row = {
             "id": example.id,
             **example.fields,
-            "label": prediction.label,
+            "label": list(prediction.labels) if multi else prediction.label,
             "probability": round(prediction.probability, 6),
+            **({} if prediction.expected is None else {"expected": round(prediction.expected, 6)}),
             "probabilities": {label: round(value, 6) for label, value in prediction.probabilities.items()},
         }
         stream.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -155,12 +162,17 @@ def json_writer(stream: IO[str]) -> Writer:
 
 
 def _table_writer(stream: IO[str], predictor: Predictor, delimiter: str) -> Writer:
-    """Return a writer of CSV or TSV: id, fields, label, probability, and one column ``p(label)`` per label."""
+    """Return a writer of CSV or TSV: id, fields, label, probability, and one column ``p(label)`` per label.
+
+    Several labels of a row stand in one cell with the separator between them; an ordinal scale adds ``expected``.
+    """
+    expected = ["expected"] if predictor.decision.kind == "ordinal" else []
     table = csv.writer(stream, delimiter=delimiter)
-    table.writerow(["id", *predictor.fields, "label", "probability", *(f"p({label})" for label in predictor.labels)])
+    table.writerow(["id", *predictor.fields, "label", "probability", *expected, *(f"p({label})" for label in predictor.labels)])
 
     def write(example: Example, prediction: Prediction) -> None:
-        probabilities = (f"{value:.6f}" for value in prediction.probabilities.values())
-        table.writerow([example.id, *example.fields.values(), prediction.label, f"{prediction.probability:.6f}", *probabilities])
+        figures = [prediction.probability, *([] if prediction.expected is None else [prediction.expected])]
+        figures += prediction.probabilities.values()
+        table.writerow([example.id, *example.fields.values(), prediction.label, *(f"{value:.6f}" for value in figures)])
 
     return write

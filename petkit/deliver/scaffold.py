@@ -131,6 +131,13 @@ def _sort_rows(source: str, labels: Sequence[str], notes: list[str]) -> tuple[di
     columns = [str(name) for name in records[0].values]
     text = _column(columns, _TEXT_COLUMNS, source, "text")
     label = _column(columns, _LABEL_COLUMNS, source, "label")
+    several = next((record for record in records if isinstance(record.values.get(label), list)), None)
+    if several is not None:
+        message, cure = (
+            "holds a list of labels; init starts tasks of one label per row",
+            "write label_kind: multi into a pipeline",
+        )
+        raise InvalidInput([Problem(shown_path(source), several.line, label, message, cure)])
     by_label: dict[str, list[dict[str, str]]] = defaultdict(list)
     unlabeled: list[dict[str, str]] = []
     for record in records:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from petkit.spec.loader import Pipeline
+from petkit.stages.baselines import refuse_impossible
 from petkit.stages.workload import Workload
 from petkit.task.examples import Example, ExampleSource
 from petkit.task.pattern import Pattern
@@ -50,12 +51,13 @@ def check_pipeline(pipeline: Pipeline) -> Check:
         InvalidInput: all mistakes, at once.
     """
     work = Workload(pipeline)
-    counts = Counter(example.label for example in work.train)
+    refuse_impossible(work)
+    counts = Counter(label for example in work.train for label in example.labels)
     return Check(
         task=work.spec.task,
         rows={part: scan.rows for part, scan in work.scans.items()},
         label_counts={label: counts[index] for index, label in enumerate(work.labels)},
-        teachers=len(work.teacher_names),
+        teachers=sum(map(len, work.generations)),
         max_length=work.max_length,
         patterns=tuple(_views(work)),
         warnings=tuple(_warnings(work)),
@@ -67,27 +69,26 @@ def _views(work: Workload) -> Iterable[PatternView]:
     keys = list(dict.fromkeys(key for pvp in work.pvps for key in pvp.pattern.keys))
     sample = islice(work.source("unlabeled"), SAMPLE)
     store = TokenStore.build(sample, work.tokenizer, keys, work.max_length + 1, work.spec.truncate)
-    example = work.train[0]
+    example = work.train[0] if work.train else next(iter(work.source("unlabeled")))
+    tokens = (work.tokens("train") if work.train else store).row(0)
+    no_words = ((),) * len(work.labels)  # they are still to be found
     for index, pvp in enumerate(work.pvps):
         lengths = {key: store.lengths(key) for key in pvp.pattern.keys}
         cut = sum(pvp.pattern.is_cut({key: int(counts[row]) for key, counts in lengths.items()}) for row in range(store.rows))
-        encoded = pvp.pattern.encode(work.tokens("train").row(0))
+        encoded = pvp.pattern.encode(tokens)
         yield PatternView(
             id=pvp.id,
             rendered=Pattern.from_spec(work.spec.patterns[index]).render(example.fields, mask),
             tokens=" ".join(work.tokenizer.hf.convert_ids_to_tokens(encoded.ids.tolist())),
             cut_share=cut / max(1, store.rows),
-            words=dict(zip(work.labels, pvp.words.words, strict=True)),
+            words=dict(zip(work.labels, pvp.words.words or no_words, strict=True)),
         )
 
 
 def _warnings(work: Workload) -> Iterable[str]:
     train = _texts(work.train)
-    source = work.source("train")
-    yield from _repeats(train, source)
-    counts = Counter(example.label for example in work.train)
-    if max(counts.values()) > 3 * min(counts.values()):
-        yield f"{source.shown}: the largest label has more than three times the rows of the smallest; the classifier will lean to it"
+    if work.train:
+        yield from _labelled_doubts(work, train)
     seen_in_train = {key for key, rows in train.items() if rows}
     unlabeled = work.source("unlabeled")
     texts = Counter(_key(example) for example in unlabeled)
@@ -108,6 +109,17 @@ def _warnings(work: Workload) -> Iterable[str]:
     yield from _repeats(_texts(test), test_source)
 
 
+def _labelled_doubts(work: Workload, train: dict[int, list[Example]]) -> Iterable[str]:
+    """Yield what looks wrong with the few-shot examples."""
+    source = work.source("train")
+    yield from _repeats(train, source)
+    counts = Counter(label for example in work.train for label in example.labels)
+    if work.spec.label_kind != "multi" and max(counts.values()) > 3 * min(counts.values()):
+        yield f"{source.shown}: the largest label has more than three times the rows of the smallest; the classifier will lean to it"
+    if work.spec.label_kind == "multi" and all(len(example.labels) == 1 for example in work.train):
+        yield f"{source.shown}: every row has exactly one label; label_kind: single would tell the labels apart better"
+
+
 def _texts(examples: Iterable[Example]) -> dict[int, list[Example]]:
     grouped: dict[int, list[Example]] = defaultdict(list)
     for example in examples:
@@ -118,7 +130,7 @@ def _texts(examples: Iterable[Example]) -> dict[int, list[Example]]:
 def _repeats(grouped: dict[int, list[Example]], source: ExampleSource) -> Iterable[str]:
     for rows in [rows for rows in grouped.values() if len(rows) > 1][:_SHOWN]:
         lines = ", ".join(str(example.line) for example in rows)
-        if len({example.label for example in rows}) > 1:
+        if len({example.labels for example in rows}) > 1:
             yield f"{source.shown}: lines {lines} hold the same text under different labels"
         else:
             yield f"{source.shown}: lines {lines} hold the same text"

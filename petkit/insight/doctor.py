@@ -11,7 +11,7 @@ from petkit.errors import PetkitError
 from petkit.lm.arithmetic import choose_arithmetic, inference, matmul_seconds, prepare_for_inference
 from petkit.lm.backbone import EMBEDDED, embedded_folder, load_masked_lm, load_tokenizer
 from petkit.lm.batching import collate
-from petkit.lm.heads import LabelScorer
+from petkit.lm.label_scorer import WordScorer
 from petkit.runs.provenance import machine, package_versions
 from petkit.spec.schema import ComputeSpec
 from petkit.task.pattern import Encoded
@@ -51,7 +51,7 @@ def _fill_in(arithmetic: Any) -> str:
     words = ["london", "paris", "bread", "monday"]
     tokenizer = load_tokenizer(EMBEDDED)
     ids = tokenizer.hf.convert_tokens_to_ids(words)
-    scorer = LabelScorer(load_masked_lm(EMBEDDED), [[token] for token in ids])
+    scorer = WordScorer(load_masked_lm(EMBEDDED), [[[token]] for token in ids])
     prepare_for_inference(scorer, arithmetic)
     import numpy as np
 

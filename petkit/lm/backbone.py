@@ -184,8 +184,12 @@ def load_masked_lm(name: str, attention: str | None = None) -> PreTrainedModel:
     return model
 
 
-def new_classifier(name: str, labels: Sequence[str], attention: str | None = None) -> PreTrainedModel:
-    """Load a backbone with a new classification head; the head is drawn from torch's current random state."""
+def new_classifier(name: str, labels: Sequence[str], attention: str | None = None, *, multi: bool = False) -> PreTrainedModel:
+    """Load a backbone with a new classification head; the head is drawn from torch's current random state.
+
+    Its configuration tells transformers whether labels share a softmax or, where rows may have several (``multi``), each
+    has a sigmoid of its own.
+    """
     from transformers import AutoModelForSequenceClassification
 
     model, _ = _load_weights(
@@ -194,7 +198,7 @@ def new_classifier(name: str, labels: Sequence[str], attention: str | None = Non
         num_labels=len(labels),
         id2label=dict(enumerate(labels)),
         label2id={label: index for index, label in enumerate(labels)},
-        problem_type="single_label_classification",
+        problem_type="multi_label_classification" if multi else "single_label_classification",
         **_attention(attention),
     )
     return model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,17 +22,51 @@ _WINDOW = 16
 
 @dataclass(frozen=True)
 class Batch:
-    """One padded batch. ``mask_positions`` holds the slot of each row, -1 where a row has none."""
+    """One padded batch. ``mask_positions`` holds the first mask of each row (-1: none), ``masks`` how many stand there."""
 
     input_ids: Tensor  # (batch, length) int64
     attention_mask: Tensor  # (batch, length) int64
     token_type_ids: Tensor | None  # (batch, length) int64
     mask_positions: Tensor  # (batch,) int64
+    masks: int = 1
 
     def to(self, device: str | torch.device) -> Batch:
         """Return the batch on ``device``."""
         types = None if self.token_type_ids is None else self.token_type_ids.to(device)
-        return Batch(self.input_ids.to(device), self.attention_mask.to(device), types, self.mask_positions.to(device))
+        return Batch(self.input_ids.to(device), self.attention_mask.to(device), types, self.mask_positions.to(device), self.masks)
+
+    def with_ids(self, input_ids: Tensor) -> Batch:
+        """Return the batch with other token ids in the same places."""
+        return replace(self, input_ids=input_ids)
+
+    def with_masks(self, masks: int) -> Batch:
+        """Return the batch with only the first ``masks`` masks of each row; what stood behind them moves up."""
+        gone = self.masks - masks
+        if gone == 0:
+            return self
+        places = torch.arange(self.input_ids.shape[1], device=self.input_ids.device)  # (length,)
+        behind = places >= (self.mask_positions + masks)[:, None]  # (batch, length)
+        source = places + gone * behind
+        inside = source < len(places)
+        source = source.clamp(max=len(places) - 1)
+        types = None if self.token_type_ids is None else self.token_type_ids.gather(1, source) * inside
+        attention = self.attention_mask.gather(1, source) * inside
+        return Batch(self.input_ids.gather(1, source), attention, types, self.mask_positions, masks)
+
+    @staticmethod
+    def stacked(batches: Sequence[Batch]) -> Batch:
+        """Return batches of the same width as one; its rows may hold different numbers of masks."""
+        first = batches[0]
+        types = None
+        if first.token_type_ids is not None:
+            types = torch.cat([batch.token_type_ids for batch in batches if batch.token_type_ids is not None])
+        return Batch(
+            torch.cat([batch.input_ids for batch in batches]),
+            torch.cat([batch.attention_mask for batch in batches]),
+            types,
+            torch.cat([batch.mask_positions for batch in batches]),
+            max(batch.masks for batch in batches),
+        )
 
     @property
     def model_inputs(self) -> dict[str, Tensor]:
@@ -61,6 +95,7 @@ def collate(rows: Sequence[Encoded], tokenizer: PieceTokenizer) -> Batch:
         attention_mask=torch.from_numpy((columns < lengths[:, None]).astype(np.int64)),
         token_type_ids=types,
         mask_positions=torch.tensor([row.mask for row in rows], dtype=torch.int64),
+        masks=rows[0].masks,
     )
 
 

@@ -1,15 +1,15 @@
-"""Label logits at the mask: the masked-LM head on one row per text, read at the label words only.
+"""The masked-LM head at chosen positions only.
 
 PET, equation 1: ``s(l | x) = M(v(l) | P(x))``. The head of a masked language model maps every position
 to the whole vocabulary; a PVP needs one position and a handful of columns. A forward hook replaces the
-encoder's output by its rows at the mask, so every architecture's own head runs on those rows alone,
-and the vocabulary projection multiplies the label words' columns alone. No tensor of shape
-``(batch, length, vocabulary)`` ever exists; the result equals the full forward.
+encoder's output by the wanted rows, so every architecture's own head runs on those rows alone, and the
+vocabulary projection can be answered by something smaller: the label words' columns, a vector per label.
+No tensor of shape ``(batch, length, vocabulary)`` ever exists; the result equals the full forward.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,71 +20,119 @@ from transformers import PreTrainedModel
 from petkit.lm.batching import Batch
 
 
-class LabelScorer(nn.Module):
-    """A masked language model that answers with label logits.
+class MaskReader(nn.Module):
+    """A masked language model that answers at chosen positions.
 
-    While a scorer is attached, ``model`` gives word logits at the mask rows only; :meth:`detach` makes it plain again.
+    While a reader is attached, ``model`` gives rows of logits only for what is asked; :meth:`detach` makes it plain again.
 
     Args:
         model: any ``AutoModelForMaskedLM``.
-        label_token_ids: the vocabulary columns of each label's words, labels in class order.
+
+    Attributes:
+        features: the encoder's rows at the positions last read, shape ``(positions, hidden)``.
     """
 
-    averaging: Tensor
-    columns: Tensor
-
-    def __init__(self, model: PreTrainedModel, label_token_ids: Sequence[Sequence[int]]) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model: Any = model
-        flat = [token for words in label_token_ids for token in words]
-        averaging = torch.zeros(len(flat), len(label_token_ids))  # (words, labels)
-        row = 0
-        for label, words in enumerate(label_token_ids):
-            averaging[row : row + len(words), label] = 1 / len(words)
-            row += len(words)
-        self.register_buffer("averaging", averaging, persistent=False)
-        self.register_buffer("columns", torch.tensor(flat), persistent=False)
-        self._positions: Tensor | None = None
-        self._hook = model.base_model.register_forward_hook(self._keep_mask_rows)
-        self._projection = _vocabulary_projection(model)
-        if self._projection is not None:
-            self._projection.forward = self._project_columns
+        self.features: Tensor | None = None
+        self._where: tuple[Tensor, Tensor] | None = None
+        self._answer: Callable[[Tensor], Tensor] | None = None
+        self._hook = model.base_model.register_forward_hook(self._keep_rows)
+        self.projection = _vocabulary_projection(model)
+        if self.projection is not None:
+            self.projection.forward = self._project
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Return label logits, shape ``(batch, labels)``, float32: the mean over each label's words."""
-        self._positions = batch.mask_positions
+    def read(self, batch: Batch, rows: Tensor, columns: Tensor, answer: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Run the model and its head at the given positions.
+
+        Args:
+            batch: model inputs.
+            rows: row of each position in the batch, shape ``(positions,)``.
+            columns: column of each position, shape ``(positions,)``.
+            answer: takes the head's last hidden rows ``(positions, 1, hidden)`` in the vocabulary projection's place
+                (only for models with such a projection); default: the projection itself.
+
+        Returns:
+            Shape ``(positions, vocabulary)``, or ``(positions, width of the answer)``.
+        """
+        self._where, self._answer = (rows, columns), answer
         try:
-            logits = self.model(**batch.model_inputs).logits  # (batch, 1, words) or (batch, 1, vocabulary)
+            logits: Tensor = self.model(**batch.model_inputs).logits  # (positions, 1, width)
         finally:
-            self._positions = None
-        word_logits = logits[:, 0] if self._projection is not None else logits[:, 0, self.columns]  # (batch, words)
-        with torch.autocast(word_logits.device.type, enabled=False):  # it would round the sums to bfloat16 again
-            label_logits: Tensor = word_logits.float() @ self.averaging  # (batch, labels)
-        return label_logits
+            self._where = self._answer = None
+        return logits[:, 0]
+
+    def vocabulary_logits(self, batch: Batch) -> Tensor:
+        """Return the logits of the whole vocabulary at each row's (first) mask, shape ``(batch, vocabulary)``, float32."""
+        return self.read(batch, torch.arange(len(batch.input_ids), device=batch.input_ids.device), batch.mask_positions).float()
+
+    def columns(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """Project ``hidden (…, hidden)`` on some tokens only, shape ``(…, tokens)``, in float32.
+
+        A few columns cost nothing in float32, and label logits in bfloat16 would be 1/256 apart at best.
+        """
+        assert self.projection is not None
+        weight, bias = self.projection.weight[tokens], self.projection.bias
+        with torch.autocast(hidden.device.type, enabled=False):
+            return functional.linear(hidden.float(), weight.float(), None if bias is None else bias[tokens].float())
+
+    def full(self, hidden: Tensor) -> Tensor:
+        """Project ``hidden (…, hidden)`` on the whole vocabulary, shape ``(…, vocabulary)``."""
+        assert self.projection is not None
+        return functional.linear(hidden, self.projection.weight, self.projection.bias)
 
     def detach(self) -> PreTrainedModel:
         """Undo all hooks and return the plain model."""
         self._hook.remove()
-        if self._projection is not None:
-            del self._projection.forward
-            self._projection = None
+        if self.projection is not None:
+            del self.projection.forward
+            self.projection = None
         model: PreTrainedModel = self.model
         return model
 
-    def _keep_mask_rows(self, module: nn.Module, args: Any, output: Any) -> Any:
-        if self._positions is None:
+    def _keep_rows(self, module: nn.Module, args: Any, output: Any) -> Any:
+        if self._where is None:
             return output
-        hidden = output[0]  # (batch, length, hidden)
-        rows = torch.arange(hidden.shape[0], device=hidden.device)
-        output["last_hidden_state"] = hidden[rows, self._positions].unsqueeze(1)  # (batch, 1, hidden)
+        rows, columns = self._where
+        self.features = output[0][rows, columns]  # (positions, hidden)
+        output["last_hidden_state"] = self.features.unsqueeze(1)  # (positions, 1, hidden)
         return output
 
-    def _project_columns(self, hidden: Tensor) -> Tensor:
-        assert self._projection is not None
-        weight, bias = self._projection.weight[self.columns], self._projection.bias
-        # A few columns cost nothing in float32, and label logits in bfloat16 would be 1/256 apart at best.
-        with torch.autocast(hidden.device.type, enabled=False):
-            return functional.linear(hidden.float(), weight.float(), None if bias is None else bias[self.columns].float())
+    def _project(self, hidden: Tensor) -> Tensor:
+        return self.full(hidden) if self._answer is None else self._answer(hidden)
+
+
+class SoftTokens(nn.Module):
+    """Trained embeddings for the soft tokens of a pattern (P-Tuning, Liu et al. 2021): ids -1, -2, … in a batch.
+
+    They start as the embeddings of random words, drawn from torch's current random state.
+
+    Args:
+        model: whose input embeddings answer all other ids.
+        count: number of soft tokens.
+    """
+
+    def __init__(self, model: PreTrainedModel, count: int) -> None:
+        super().__init__()
+        self._embeddings: list[Any] = [model.get_input_embeddings()]  # in a list, so as not to own its parameters
+        weight = self._embeddings[0].weight
+        drawn = torch.randint(weight.shape[0], (count,))
+        self.vectors = nn.Parameter(weight[drawn.to(weight.device)].detach().clone().float())  # (count, embedding)
+        self._embeddings[0].forward = self._embed
+
+    def detach(self) -> None:
+        """Let the model's embeddings answer alone again."""
+        del self._embeddings[0].forward
+
+    def _embed(self, ids: Tensor) -> Tensor:
+        layer = self._embeddings[0]
+        embedded: Tensor = type(layer).forward(layer, ids.clamp(min=0))  # (batch, length, embedding)
+        soft = ids < 0
+        if not soft.any():
+            return embedded
+        chosen = self.vectors[(-1 - ids).clamp(min=0)].to(embedded.dtype)  # (batch, length, embedding)
+        return torch.where(soft.unsqueeze(-1), chosen, embedded)
 
 
 def _vocabulary_projection(model: Any) -> Any:

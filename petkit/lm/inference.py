@@ -19,16 +19,31 @@ FloatArray = NDArray[np.float32]
 
 
 class ClassifierLogits(nn.Module):
-    """A sequence classifier that reads a :class:`Batch`, as :class:`~petkit.lm.heads.LabelScorer` does."""
+    """A sequence classifier that reads a :class:`Batch`, as :class:`~petkit.lm.label_scorer.LabelScorer` does.
 
-    def __init__(self, model: nn.Module) -> None:
+    Attributes:
+        features: the first hidden vector of each row in the last forward pass, shape ``(batch, hidden)``.
+    """
+
+    features: Tensor
+
+    def __init__(self, model: Any) -> None:
         super().__init__()
-        self.model: Any = model
+        self.model = model
+        self._hook = model.base_model.register_forward_hook(self._keep_first)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return label logits, shape ``(batch, labels)``, float32."""
         logits: Tensor = self.model(**batch.model_inputs).logits
         return logits.float()
+
+    def detach(self) -> Any:
+        """Undo the hook and return the plain transformers model."""
+        self._hook.remove()
+        return self.model
+
+    def _keep_first(self, module: nn.Module, args: Any, output: Any) -> None:
+        self.features = output[0][:, 0]  # (batch, hidden)
 
 
 def label_logits(
@@ -42,15 +57,16 @@ def label_logits(
     """Score rows in batches of similar length.
 
     Args:
-        scorer: a prepared :class:`LabelScorer` or :class:`ClassifierLogits`.
+        scorer: a prepared :class:`~petkit.lm.label_scorer.LabelScorer` or :class:`ClassifierLogits`.
         on_rows: called with the number of rows of every finished batch.
 
     Returns:
         Logits of shape ``(rows, labels)``, in the order of ``rows``.
     """
     logits: FloatArray | None = None
+    budget = tokens_per_batch // getattr(scorer, "copies", 1)
     with inference(arithmetic):
-        for indices in inference_batches([len(row.ids) for row in rows], tokens_per_batch):
+        for indices in inference_batches([len(row.ids) for row in rows], budget):
             batch = collate([rows[index] for index in indices], tokenizer).to(arithmetic.device)
             values = scorer(batch).to("cpu", torch.float32).numpy()  # (batch, labels)
             if logits is None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Protocol, TypeVar
 
 import torch
@@ -14,12 +15,13 @@ from torch import Tensor, nn
 
 from petkit.errors import PetkitError
 from petkit.lm.arithmetic import Arithmetic
+from petkit.lm.checkpoint import Checkpoints, capture, restore, seed_step
 
 Rows = TypeVar("Rows")
 
 
 class TrainingSettings(Protocol):
-    """The knobs of the loop; ``TeachersSpec`` and ``StudentSpec`` have them."""
+    """The knobs of the loop; ``TeachersSpec``, ``StudentSpec`` and ``AdaptSpec`` have them."""
 
     @property
     def steps(self) -> int: ...
@@ -55,16 +57,27 @@ def fit(
     settings: TrainingSettings,
     arithmetic: Arithmetic,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
+    *,
+    seed: int | None = None,
+    checkpoints: Checkpoints | None = None,
+    new: Sequence[nn.Parameter] = (),
+    new_learning_rate: float = 0.0,
 ) -> list[float]:
     """Train ``model`` in place on one batch per step.
 
+    With ``checkpoints`` a training that was killed goes on after the last of them. It ends with the same bytes as an
+    undisturbed one (on a processor) if every step draws from ``seed`` alone: batches are skipped, never drawn anew.
+
     Args:
-        batches: ``settings.steps`` batches.
+        batches: ``settings.steps`` batches, the same ones in every call.
         loss_of: gives the loss of a batch, shape ``()``; it must call the model it is handed.
         on_step: called after every step with its number and loss.
+        seed: where given, torch is seeded anew from it and the step's number before every step.
+        checkpoints: where the state between two steps is kept; none after the last step.
+        new: parameters that the pretrained model did not come with, and their own peak rate.
 
     Returns:
-        The loss of every step.
+        The loss of every step, those before the checkpoint included.
 
     Raises:
         TrainingDiverged: the loss is no longer finite.
@@ -74,13 +87,21 @@ def fit(
     mixed = "bf16" if arithmetic.precision == "bfloat16" else "no"
     accelerator = Accelerator(cpu=arithmetic.device == "cpu", mixed_precision=mixed)
     optimizer = torch.optim.AdamW(
-        parameter_groups(model, settings.weight_decay), lr=settings.learning_rate, eps=settings.adam_epsilon, fused=True
+        parameter_groups(model, settings.weight_decay, new, new_learning_rate),
+        lr=settings.learning_rate,
+        eps=settings.adam_epsilon,
+        fused=True,
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: linear_decay(step, settings.steps, settings.warmup))
+    losses = [] if checkpoints is None else _resume(model, optimizer, checkpoints)
+    done = len(losses)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: linear_decay(step, settings.steps, settings.warmup), last_epoch=done - 1
+    )
     set_dropout(model, settings.dropout)
     prepared, optimizer, schedule = accelerator.prepare(model.train(), optimizer, schedule)
-    losses: list[float] = []
-    for step, rows in enumerate(batches, 1):
+    for step, rows in enumerate(islice(batches, done, None), done + 1):
+        if seed is not None:
+            seed_step(seed, step)
         loss = loss_of(prepared, rows)
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):
@@ -90,9 +111,21 @@ def fit(
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
+        if checkpoints is not None and step % checkpoints.every == 0 and step < settings.steps:
+            checkpoints.save(step, capture(model, optimizer, losses))
         on_step(step, losses[-1])
     accelerator.unwrap_model(prepared, keep_fp32_wrapper=False).eval()
     return losses
+
+
+def _resume(model: nn.Module, optimizer: torch.optim.Optimizer, checkpoints: Checkpoints) -> list[float]:
+    """Bring model and optimizer to the last checkpoint, if there is one; return the losses of the steps before it."""
+    found = checkpoints.load()
+    if found is None:
+        return []
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]  # a schedule that begins in the middle asks for the peak
+    return restore(model, optimizer, found)
 
 
 def set_dropout(model: nn.Module, probability: float) -> None:
@@ -112,10 +145,17 @@ def linear_decay(step: int, steps: int, warmup: float) -> float:
     return max(0.0, (steps - step) / max(1, steps - rising))
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Split the trainable parameters into those that decay and those that do not (bias and norm weights: vectors)."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
+def parameter_groups(
+    model: nn.Module, weight_decay: float, new: Sequence[nn.Parameter] = (), new_learning_rate: float = 0.0
+) -> list[dict[str, object]]:
+    """Split the trainable parameters: those that decay, those that do not (bias and norm weights: vectors), and new ones.
+
+    New parameters do not decay: they start where they make sense, not at zero.
+    """
+    apart = {id(parameter) for parameter in new}
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad and id(parameter) not in apart]
+    groups: list[dict[str, object]] = [
         {"params": [parameter for parameter in trainable if parameter.ndim >= 2], "weight_decay": weight_decay},
         {"params": [parameter for parameter in trainable if parameter.ndim < 2], "weight_decay": 0.0},
     ]
+    return groups + ([{"params": list(new), "weight_decay": 0.0, "lr": new_learning_rate}] if apart else [])

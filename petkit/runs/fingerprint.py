@@ -5,12 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 Value: TypeAlias = "str | int | float | bool | list[str] | list[int] | dict[str, list[str]] | None"
 Inputs: TypeAlias = Mapping[str, Value]
 
 _SHOWN = 60
+
+
+def flat(prefix: str, values: Mapping[str, Any]) -> dict[str, Value]:
+    """Return nested settings as flat inputs: ``{"contrastive": {"weight": 0}}`` → ``prefix.contrastive.weight``."""
+    found: dict[str, Value] = {}
+    for name, value in values.items():
+        found |= flat(f"{prefix}.{name}", value) if isinstance(value, Mapping) else {f"{prefix}.{name}": value}
+    return found
 
 
 def fingerprint(inputs: Inputs) -> str:

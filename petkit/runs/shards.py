@@ -34,6 +34,12 @@ def read_matrix(folder: Path, column: str) -> NDArray[np.float32]:
     return np.concatenate(blocks)
 
 
+def read_column(folder: Path, column: str) -> NDArray[np.float32]:
+    """Return a column of plain numbers of all shards as one ``(rows,)`` array."""
+    blocks = [np.asarray(shard[column], np.float32) for shard in read_shards(folder, [column])]
+    return np.concatenate(blocks)
+
+
 def _column(values: Any) -> pa.Array:
     if isinstance(values, np.ndarray) and values.ndim == 2:
         flat = pa.array(np.ascontiguousarray(values, np.float32).reshape(-1))

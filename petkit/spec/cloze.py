@@ -1,7 +1,8 @@
 """The pattern language: ``"[ Category: {mask} ] {text|lower_first}"`` as parts.
 
-A pattern text is literal text with ``{mask}`` (the slot), ``{field}`` (a column of the data) and
-``{field|filter}``; ``{{`` and ``}}`` are plain braces. The parser never calls ``str.format``.
+A pattern text is literal text with ``{mask}`` (the slot), ``{field}`` (a column of the data) or
+``{field|filter}``, and ``{soft:3}`` (three trained tokens without a word); ``{{`` and ``}}`` are plain
+braces. The parser never calls ``str.format``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import TypeAlias
 FILTERS = ("lower_first", "strip_punct")
 _SLOT = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]")
 _NAME = re.compile(r"[^\W\d]\w*")
+_SOFT = re.compile(r"soft\s*:\s*(.*)", re.DOTALL)
+MOST_SOFT = 100
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,14 @@ class Mask:
     """The slot a label word fills."""
 
 
-Part: TypeAlias = Literal | Field | Mask
+@dataclass(frozen=True)
+class Soft:
+    """Tokens without a word, whose embeddings are trained (P-Tuning, Liu et al. 2021)."""
+
+    count: int
+
+
+Part: TypeAlias = Literal | Field | Mask | Soft
 Segment: TypeAlias = tuple[Part, ...]
 
 
@@ -69,6 +79,12 @@ def parse_segment(text: str) -> tuple[Segment, list[str]]:
 
 
 def _slot(inside: str, problems: list[str]) -> Part:
+    soft = _SOFT.fullmatch(inside)
+    if soft:
+        count = int(soft[1]) if soft[1].isdecimal() and len(soft[1]) < 9 else 0
+        if not 1 <= count <= MOST_SOFT:
+            problems.append(f"{{{inside}}}: write how many soft tokens, 1 to {MOST_SOFT}, such as {{soft:3}}")
+        return Soft(count)
     name, *filters = (piece.strip() for piece in inside.split("|"))
     if not _NAME.fullmatch(name):
         problems.append(f"{{{inside}}} is no field name; write {{{{ and }}}} for plain braces")

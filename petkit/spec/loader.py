@@ -6,8 +6,8 @@ data, so that one validation sees everything and every mistake is reported at it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,6 +24,7 @@ _WORDS = {
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
     "float_type": "must be a number",
+    "bool_type": "must be true or false",
     "string_type": "must be text",
     "tuple_type": "must be a list",
     "dict_type": "must be a mapping",
@@ -214,13 +215,23 @@ def _resolve_paths(data: dict[str, Any], folder: Path, here: dict[Location, Path
 
 def _problems(error: ValidationError, document: Document) -> list[Problem]:
     """Turn pydantic's errors into placed problems in plain words."""
+    details = error.errors()
+    mistakes = mistakes_between_values(document.data)  # also where pydantic did not get that far
+    for detail in details:
+        if detail["type"] == "petkit":
+            here = [((*detail["loc"], *place), message) for place, message in detail["ctx"]["found"]]
+            mistakes += [mistake for mistake in here if mistake not in mistakes]
     problems: list[Problem] = []
-    for place, message in mistakes_between_values(document.data):
-        problems.append(document.problem(place, message, key="" if place[0] in ("patterns", "verbalizer") else None))
-    for detail in error.errors():
-        location = _written_location(detail["loc"])
-        if detail["type"] == "petkit":  # told above, also where pydantic did not get that far
+    for place, message in mistakes:
+        names_itself = place[0] == "patterns" or place[:2] == ("verbalizer", "labels")  # the message says what it is about
+        problems.append(document.problem(place, message, key="" if names_itself else None))
+    told: dict[Location, int] = {}
+    locations = [_written_location(detail["loc"], document.data) for detail in details]
+    for detail, location in zip(details, locations, strict=True):
+        if detail["type"] == "petkit":
             continue
+        if any(len(other) > len(location) and other[: len(location)] == location for other in locations):
+            continue  # the branch of a union that was not meant: a value inside is wrong, and told
         if detail["type"] == "too_short" and detail["input"]:  # its entries are wrong, and told
             continue
         if detail["type"] == "extra_forbidden":
@@ -228,7 +239,13 @@ def _problems(error: ValidationError, document: Document) -> list[Problem]:
             problems.append(document.problem(location, "unknown key", did_you_mean(str(location[-1]), known)))
         elif detail["type"] == "missing":
             problems.append(document.problem(location, "required key is missing"))
+        elif location in told:  # another branch of a union
+            first = problems[told[location]]
+            said, _, value = first.message.partition(", not ")
+            also = _in_words(detail).partition(", not ")[0].removeprefix("must be ")
+            problems[told[location]] = replace(first, message=f"{said} or {also}" + (f", not {value}" if value else ""))
         else:
+            told[location] = len(problems)
             problems.append(document.problem(location, _in_words(detail)))
     return problems
 
@@ -243,10 +260,24 @@ def _in_words(detail: ErrorDetails) -> str:
     return f"{message}, not {value!r}" if isinstance(value, (str, int, float, type(None))) else message
 
 
-def _written_location(location: tuple[int | str, ...]) -> Location:
-    """Drop the names pydantic adds for the branches of a union and for mapping keys."""
-    branches = ("str", "tuple[str, ...]", "[key]")
-    return tuple(step for step in location if step not in branches)
+def _written_location(location: tuple[int | str, ...], data: Any) -> Location:
+    """Drop what pydantic adds to a place: the branch of a union, and ``[key]`` for a mapping's key."""
+    written: list[int | str] = []
+    for index, step in enumerate(location):
+        last = index == len(location) - 1
+        if isinstance(data, Mapping) and (step in data or (last and step != "[key]" and not _is_branch(step))):
+            data = data.get(step)
+        elif isinstance(data, Sequence) and not isinstance(data, str) and isinstance(step, int):
+            data = data[step] if step < len(data) else None
+        else:
+            continue
+        written.append(step)
+    return tuple(written)
+
+
+def _is_branch(step: int | str) -> bool:
+    """Say whether pydantic means a type (``str``, ``dict[…]``, ``constrained-int``) and no key."""
+    return isinstance(step, str) and (step in ("str", "int", "float") or not step.isidentifier())
 
 
 def _known_keys(location: Location) -> list[str]:

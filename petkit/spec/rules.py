@@ -7,6 +7,7 @@ returns where in the data something is wrong, and what.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 from petkit.spec.cloze import parse_pattern
@@ -31,14 +32,20 @@ def mistakes_between_values(data: Mapping[str, Any]) -> Mistakes:
     ids = (pattern.get("id") if isinstance(pattern, Mapping) else None for pattern in patterns)
     found += [(("patterns", *place), message) for place, message in in_pattern_ids(ids)]
     verbalizer = data.get("verbalizer")
-    labels = verbalizer.get("labels") if isinstance(verbalizer, Mapping) else None
-    if isinstance(labels, Mapping):
-        found += [(("verbalizer", *place), message) for place, message in in_labels(labels)]
-    teachers = data.get("teachers")
-    seeds = teachers.get("seeds") if isinstance(teachers, Mapping) else None
-    if isinstance(seeds, (tuple, list)):
-        found += [(("teachers", *place), message) for place, message in in_seeds(seeds)]
-    return found
+    if isinstance(verbalizer, Mapping):
+        inside = in_verbalizer(verbalizer)
+        labels = verbalizer.get("labels")
+        if isinstance(labels, Mapping):
+            inside += in_labels(labels, automatic=verbalizer.get("auto") is not None)
+        found += [(("verbalizer", *place), message) for place, message in inside]
+    for section in ("teachers", "student"):
+        settings = data.get(section)
+        if not isinstance(settings, Mapping):
+            continue
+        found += [((section, *place), message) for place, message in in_training(settings)]
+        if isinstance(settings.get("seeds"), (tuple, list)):
+            found += [((section, *place), message) for place, message in in_seeds(settings["seeds"])]
+    return found + in_pipeline(data)
 
 
 def in_pattern(pattern_id: Any, segments: Sequence[str]) -> Mistakes:
@@ -61,9 +68,147 @@ def in_pattern_ids(ids: Iterable[Any]) -> Mistakes:
     return found
 
 
-def in_labels(labels: Mapping[str, Any]) -> Mistakes:
+def in_verbalizer(verbalizer: Mapping[str, Any]) -> Mistakes:
+    """Say which ways of naming label words exclude each other."""
+    labels, automatic = verbalizer.get("labels"), verbalizer.get("auto") is not None
+    found: Mistakes = []
+    if not labels and not automatic:
+        found.append((("labels",), "names no labels (write each label with its words, or auto to have words found)"))
+    if automatic and isinstance(labels, Mapping) and any(labels.values()):
+        found.append((("auto",), "words are named already; auto would find others (remove the words or auto)"))
+    if automatic and verbalizer.get("multi_token") is True:
+        found.append((("multi_token",), "auto finds words of one token only"))
+    if verbalizer.get("multi_token") is True and verbalizer.get("kind", "words") != "words":
+        found.append((("kind",), "a label vector answers at one mask, and words of several tokens need several (choose one)"))
+    if verbalizer.get("decoding", "parallel") != "parallel" and verbalizer.get("multi_token") is not True:
+        found.append((("decoding",), "is for words of several tokens (set multi_token: true)"))
+    return found
+
+
+def in_training(settings: Mapping[str, Any]) -> Mistakes:
+    """Say which objectives cannot work with the other settings of a section."""
+    found: Mistakes = []
+    if _number(settings.get("r_drop_weight")) > 0 and _number(settings.get("dropout")) == 0:
+        found.append((("r_drop_weight",), "compares two dropout passes, and dropout is 0 (set dropout: 0.1)"))
+    if settings.get("loss") in ("hinge", "decoupled_label"):
+        changed = [key for key in ("label_smoothing", "focal_gamma") if _number(settings.get(key)) > 0]
+        changed += ["class_weights"] if settings.get("class_weights") == "balanced" else []
+        found += [((key,), f"changes the cross-entropy, and loss is {settings['loss']}") for key in changed]
+    return found
+
+
+def in_pipeline(data: Mapping[str, Any]) -> Mistakes:
+    """Say which sections do not go together."""
+
+    value = partial(_value, data)
+    found: Mistakes = []
+    if isinstance(data.get("data"), Mapping) and value("data", "train") is None:
+        needs_rows = "needs labelled rows, and data.train names none"
+        if value("verbalizer", "auto") is not None:
+            found.append((("verbalizer", "auto"), needs_rows))
+        for key, choices in (("weighting", ("train_accuracy", "out_of_fold")), ("teacher_temperature", ("out_of_fold",))):
+            if value("soft_labels", key) in choices:
+                found.append((("soft_labels", key), f"{value('soft_labels', key)} {needs_rows}"))
+        if value("soft_labels", "prior") == "train":
+            found.append((("soft_labels", "prior"), f"train {needs_rows}"))
+        if _number(value("demonstrations", "per_label")) > 0:
+            found.append((("demonstrations", "per_label"), needs_rows))
+        baselines = value("baselines")
+        trained = [name for name in baselines if name != "zero_shot"] if isinstance(baselines, (tuple, list)) else []
+        found += [(("baselines",), f"{name} {needs_rows}") for name in trained]
+    found += _in_label_kind(data)
+    if isinstance(data.get("soft_labels"), Mapping):
+        inside = in_soft_labels(data["soft_labels"], multi=value("label_kind") == "multi")
+        labels = value("verbalizer", "labels")
+        if isinstance(labels, Mapping) and value("verbalizer", "auto") is None:
+            inside += in_prior(data["soft_labels"].get("prior"), list(labels))
+        found += [(("soft_labels", *place), message) for place, message in inside]
+    patterns, keep = data.get("patterns"), data.get("keep_patterns")
+    if isinstance(patterns, (tuple, list)) and isinstance(keep, int) and keep > len(patterns):
+        found.append((("keep_patterns",), f"keeps {keep} of {len(patterns)} patterns"))
+    if value("teachers", "consistency", "kind") == "second_pattern" and isinstance(patterns, (tuple, list)) and len(patterns) < 2:
+        found.append((("teachers", "consistency", "kind"), "second_pattern needs two patterns"))
+    return found
+
+
+def _in_label_kind(data: Mapping[str, Any]) -> Mistakes:
+    """Say what does not go with one label per row, or with several."""
+    value = partial(_value, data)
+    found: Mistakes = []
+    labels, thresholds = value("verbalizer", "labels"), value("student", "thresholds")
+    labels = labels if isinstance(labels, Mapping) else {}
+    if labels and isinstance(thresholds, Mapping):
+        unknown = [label for label in thresholds if label not in labels]
+        found += [(("student", "thresholds", label), f"label {label!r} is not in the verbalizer") for label in unknown]
+    if value("label_kind") != "multi":
+        if isinstance(thresholds, (int, float, Mapping)) and not isinstance(thresholds, bool) and thresholds != 0.5:
+            found.append((("student", "thresholds"), "the most probable label wins; thresholds are for label_kind: multi"))
+        return found
+    separator = value("data", "label_separator", default="|")
+    for label in labels if isinstance(separator, str) else ():
+        if separator in label:
+            message = f"label {label!r} holds {separator!r}, which stands between labels (set data.label_separator)"
+            found.append((("verbalizer", "labels", label), message))
+    single = "is about one label per row, and label_kind is multi"
+    if _number(value("generations", "count")) > 0 or value("generations", "count") == "auto":
+        found.append((("generations", "count"), f"{single} (iPET draws rows by label)"))
+    if value("verbalizer", "auto") is not None:
+        found.append((("verbalizer", "auto"), single))
+    if value("teachers", "loss", default="cross_entropy") != "cross_entropy":
+        found.append((("teachers", "loss"), f"{value('teachers', 'loss')} {single}"))
+    if _number(value("demonstrations", "per_label")) > 0:
+        found.append((("demonstrations", "per_label"), single))
+    for section in ("teachers", "student"):
+        if _number(value(section, "contrastive", "weight")) > 0:
+            found.append(((section, "contrastive", "weight"), single))
+    return found
+
+
+def _value(data: Mapping[str, Any], *keys: str, default: Any = None) -> Any:
+    """Return the value below ``keys``, or ``default`` where there is none."""
+    holder: Any = data
+    for key in keys:
+        holder = holder.get(key) if isinstance(holder, Mapping) else None
+    return default if holder is None else holder
+
+
+def in_soft_labels(settings: Mapping[str, Any], *, multi: bool) -> Mistakes:
+    """Say which ways of making and choosing soft labels are not for rows of several labels."""
+    prior = settings.get("prior")
+    single_label = {
+        "calibration": settings.get("calibration") == "batch",
+        "prior": prior in ("uniform", "train") or isinstance(prior, Mapping),
+        "min_probability": _number(settings.get("min_probability")) > 0,
+        "top_share": 0 < _number(settings.get("top_share")) < 1,
+    }
+    return [
+        ((key,), "is about one label per row, and label_kind is multi") for key, asked in single_label.items() if multi and asked
+    ]
+
+
+def in_prior(prior: Any, labels: Sequence[str]) -> Mistakes:
+    """Say where the shares of a class prior (``soft_labels.prior``) do not fit the labels; places are inside ``soft_labels``."""
+    if not isinstance(prior, Mapping):
+        return []
+    found: Mistakes = [(("prior", label), f"label {label!r} is not in the verbalizer") for label in prior if label not in labels]
+    missing = [label for label in labels if label not in prior]
+    if missing:
+        found.append((("prior",), f"has no share for: {', '.join(missing)}"))
+    if not any(map(_number, prior.values())):
+        found.append((("prior",), "its shares sum to 0"))
+    return found
+
+
+def _number(value: Any) -> float:
+    """Return a number as it is, and 0 for what is none (the schema reports that)."""
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else 0
+
+
+def in_labels(labels: Mapping[str, Any], *, automatic: bool = False) -> Mistakes:
     """Say where label words do not tell labels apart."""
     found: Mistakes = []
+    if automatic or not labels:
+        return found
     if len(labels) < 2:
         found.append((("labels",), f"{len(labels)} label; a classifier needs at least two"))
     owner: dict[str, str] = {}

@@ -2,120 +2,127 @@
 
 Every teacher is a step of its own: a fresh copy of the backbone, seeded alone, so that adding a teacher
 changes no other. Its logits are a second step, so that new unlabelled text does not train it again.
+Teachers of later generations (iPET, section 3.4) need the logits of those that label their rows. Without
+labelled rows, the first generation is every pattern untrained: logits without training.
 """
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
 
 from petkit.lm.arithmetic import Arithmetic
-from petkit.lm.backbone import load_masked_lm
-from petkit.lm.batching import collate, training_batches
-from petkit.lm.heads import LabelScorer
+from petkit.lm.calibration import CONTENT_FREE
 from petkit.lm.inference import label_logits
-from petkit.lm.losses import cross_entropy
-from petkit.lm.training import fit, seed_everything
-from petkit.runs.fingerprint import Inputs
-from petkit.runs.layout import TEACHER_FILE, teacher_logits, teacher_model
+from petkit.runs.fingerprint import Inputs, flat
+from petkit.runs.layout import CONTENT_FREE_FILE, TEACHER_FILE, teacher_folds, teacher_logits, teacher_model
 from petkit.runs.shards import write_shard
 from petkit.runs.store import write_json
+from petkit.stages.generations import choose_labellers
+from petkit.stages.lineup import Teacher, others
 from petkit.stages.scoring import load_scorer, shard_logits
 from petkit.stages.step import Job, Step
+from petkit.stages.teacher_training import TeacherTraining, describe, teacher_random
 from petkit.stages.workload import Workload
-from petkit.task.pattern import Encoded
-from petkit.task.pvp import PVP
 
 
 def steps(work: Workload, arithmetic: Arithmetic) -> list[Step]:
-    """Return the two steps of every teacher."""
+    """Return the steps of every teacher, generation after generation."""
     found: list[Step] = []
-    spec = work.spec
-    for teacher, index, seed in work.teacher_names:
-        pvp = work.pvps[index]
-        settings = spec.teachers.model_dump(exclude={"seeds"})
-        inputs: Inputs = {
-            "step.version": 1,
-            **work.common_inputs(arithmetic),
-            "model": work.model_hash,
-            "max_length": work.max_length,
-            "pattern": list(spec.patterns[index].segments),
-            "verbalizer": {label: list(words) for label, words in spec.verbalizer.labels.items()},
-            "data.train": work.scans["train"].sha256,
-            "teachers.seed": seed,
-            **{f"teachers.{name}": value for name, value in settings.items()},
-        }
-        trainer = _Trainer(work, arithmetic, pvp, seed)
-        found.append(Step(teacher_model(teacher), "a", inputs, trainer.train))
-        scored: Inputs = {"step.version": 1, **work.unlabeled_inputs(), "precision": arithmetic.precision}
-        found.append(
-            Step(teacher_logits(teacher), "a", scored, _Scorer(work, arithmetic, pvp, teacher).score, (teacher_model(teacher),))
-        )
+    before: Sequence[Teacher] = ()
+    for generation in work.generations:
+        for teacher in generation:
+            labellers = _labellers(work, teacher, before)
+            found += _steps_of(work, arithmetic, teacher, labellers)
+        before = generation
     return found
 
 
-class _Trainer:
-    """Fine-tunes one teacher."""
+def _labellers(work: Workload, teacher: Teacher, before: Sequence[Teacher]) -> list[Teacher]:
+    if teacher.generation == 0:
+        return []
+    asked = others(teacher, before)
+    chosen = choose_labellers(len(asked), work.spec.generations.teacher_share, teacher_random(teacher))
+    return [asked[index] for index in chosen]
 
-    def __init__(self, work: Workload, arithmetic: Arithmetic, pvp: PVP, seed: int) -> None:
-        self.work, self.arithmetic, self.pvp, self.seed = work, arithmetic, pvp, seed
 
-    def train(self, job: Job) -> None:
-        work, settings = self.work, self.work.spec.teachers
-        rows = [self.pvp.pattern.encode(tokens) for tokens in work.tokens("train")]
-        labels = torch.tensor([example.label for example in work.train])
-        seed_everything(self.seed)
-        scorer = LabelScorer(load_masked_lm(work.spec.model, self.arithmetic.training_attention), self.pvp.words.token_ids)
-        scorer.to(self.arithmetic.device)
-        untrained = self._accuracy(scorer, rows, labels)
-        order = training_batches([len(row.ids) for row in rows], settings.batch_size, settings.steps, self.seed)
-        losses = fit(
-            scorer,
-            order,
-            lambda model, batch: cross_entropy(
-                model(collate([rows[index] for index in batch], work.tokenizer).to(self.arithmetic.device)),
-                labels[batch].to(self.arithmetic.device),
-            ),
-            settings,
-            self.arithmetic,
-            lambda step, loss: job.progress(step, settings.steps, "steps", f"loss {loss:.3f}"),
-        )
-        trained = self._accuracy(scorer, rows, labels)
-        job.facts.update(untrained_accuracy=untrained, trained_accuracy=trained, first_loss=losses[0], last_loss=losses[-1])
-        model = scorer.detach()
-        model.save_pretrained(job.folder)
-        work.tokenizer.hf.save_pretrained(job.folder)
-        spec = work.spec
-        pattern = next(entry for entry in spec.patterns if entry.id == self.pvp.id)
-        description = {
-            "pattern": pattern.model_dump(mode="json"),
-            "verbalizer": spec.verbalizer.model_dump(mode="json"),
-            "fields": work.fields,
-            "max_length": work.max_length,
-            "truncate": spec.truncate,
-            "seed": self.seed,
-            "untrained_accuracy": untrained,
-            "trained_accuracy": trained,
+def _steps_of(work: Workload, arithmetic: Arithmetic, teacher: Teacher, labellers: Sequence[Teacher]) -> list[Step]:
+    asked = _asked(work, arithmetic, teacher)
+    scoring = _Scoring(work, arithmetic, teacher)
+    scored: Inputs = {"step.version": 2, **work.unlabeled_inputs(), "precision": arithmetic.precision}
+    if not teacher.trained:
+        return [Step(teacher_logits(teacher.name), "a", {**asked, **scored}, scoring.score)]
+    inputs: Inputs = {
+        **asked,
+        **_second_pattern(work, teacher),
+        "data.train": work.scans["train"].sha256 if work.train else None,
+        "teachers.seed": teacher.seed,
+        **flat("teachers", work.spec.teachers.model_dump(exclude={"seeds"})),
+    }
+    if labellers:
+        inputs = {
+            **inputs,
+            **flat("generations", work.spec.generations.model_dump(exclude={"count"})),
+            "generation": teacher.generation,
         }
-        write_json(job.folder / TEACHER_FILE, description)
+    if labellers or work.spec.teachers.auxiliary_mlm_weight:
+        inputs = {**inputs, "data.unlabeled": work.scans["unlabeled"].sha256}
+    needs = tuple(teacher_logits(other.name) for other in labellers)
+    training = TeacherTraining(work, arithmetic, teacher, labellers)
+    name = teacher.name
+    found = [
+        Step(teacher_model(name), "a", inputs, training.train, needs),
+        Step(teacher_logits(name), "a", scored, scoring.score, (teacher_model(name),)),
+    ]
+    soft = work.spec.soft_labels
+    if teacher in work.teachers and "out_of_fold" in (soft.weighting, soft.teacher_temperature):
+        found.append(Step(teacher_folds(name), "a", {**inputs, "soft_labels.folds": soft.folds}, training.score_folds, needs))
+    return found
 
-    def _accuracy(self, scorer: LabelScorer, rows: list[Encoded], labels: torch.Tensor) -> float:
-        """Return the accuracy on the few-shot examples."""
-        scorer.eval()
-        logits = label_logits(scorer, rows, self.work.tokenizer, self.arithmetic, self.work.spec.compute.tokens_per_batch)
-        return float((logits.argmax(axis=1) == labels.numpy()).mean())
+
+def _asked(work: Workload, arithmetic: Arithmetic, teacher: Teacher) -> Inputs:
+    """Return what a teacher is asked and with which model: the inputs of trained and untrained ones alike."""
+    spec, pvp = work.spec, work.pvps[teacher.pattern]
+    shown = spec.demonstrations
+    return {
+        "step.version": 2,
+        **work.common_inputs(arithmetic),
+        "model": work.model_hash,
+        "max_length": work.max_length,
+        "pattern": list(spec.patterns[teacher.pattern].segments),
+        "verbalizer": {label: list(words) for label, words in pvp.verbalizer.labels.items()},
+        **{f"verbalizer.{key}": getattr(pvp.verbalizer, key) for key in ("multi_token", "decoding", "kind")},
+        "demonstrations": [shown.per_label, shown.max_tokens] if shown.per_label else None,
+    }
 
 
-class _Scorer:
-    """Writes a teacher's label logits on the unlabelled set, shard by shard."""
+def _second_pattern(work: Workload, teacher: Teacher) -> Inputs:
+    """Return the pattern that consistency compares with, and its label words."""
+    if work.spec.teachers.consistency.kind != "second_pattern":
+        return {}
+    second = work.second_pattern(teacher.pattern)
+    words = work.pvps[second].verbalizer.labels
+    return {
+        "second pattern": list(work.spec.patterns[second].segments),
+        "second pattern's verbalizer": {label: list(own) for label, own in words.items()},
+    }
 
-    def __init__(self, work: Workload, arithmetic: Arithmetic, pvp: PVP, teacher: str) -> None:
-        self.work, self.arithmetic, self.pvp, self.teacher = work, arithmetic, pvp, teacher
+
+class _Scoring:
+    """Writes a teacher's label logits on the unlabelled set, shard by shard, and on content-free text."""
+
+    def __init__(self, work: Workload, arithmetic: Arithmetic, teacher: Teacher) -> None:
+        self.work, self.arithmetic, self.teacher = work, arithmetic, teacher
 
     def score(self, job: Job) -> None:
-        total = self.work.scans["unlabeled"].rows
-        scorer = load_scorer(str(job.store.path(teacher_model(self.teacher))), self.pvp, self.arithmetic)
-        shards = shard_logits(
-            scorer, self.pvp, self.work, "unlabeled", self.arithmetic, lambda done: job.progress(done, total, "rows")
-        )
+        work, pvp = self.work, self.work.pvps[self.teacher.pattern]
+        total = work.scans["unlabeled"].rows
+        model = str(job.store.path(teacher_model(self.teacher.name))) if self.teacher.trained else work.spec.model
+        scorer = load_scorer(model, pvp, self.arithmetic)
+        shards = shard_logits(scorer, pvp, work, "unlabeled", self.arithmetic, lambda done: job.progress(done, total, "rows"))
         for index, logits in enumerate(shards):
             write_shard(job.folder, index, {"logits": logits})
+        empty = pvp.encode_texts([dict.fromkeys(work.fields, text) for text in CONTENT_FREE], work.tokenizer)
+        content_free = label_logits(scorer, empty, work.tokenizer, self.arithmetic, work.spec.compute.tokens_per_batch)
+        write_json(job.folder / CONTENT_FREE_FILE, {"texts": list(CONTENT_FREE), "logits": content_free.tolist()})
+        if not self.teacher.trained:
+            write_json(job.folder / TEACHER_FILE, describe(work, self.teacher))

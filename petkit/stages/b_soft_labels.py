@@ -2,124 +2,190 @@
 
 Reads every teacher's logits shard by shard and writes the ensemble's: label logits, never
 probabilities, because small probabilities would be lost in rounding.
+
+    soft_labels/*.parquet   a row per unlabelled row: id; logits (labels,), before soft_labels.temperature; label (labels, a
+                            list, where there may be several); entropy at that temperature, in nats; agreement, the share
+                            of teachers that say the same; weight in stage C, from 0 (left out) to 1
+    ensemble.json           what makes the logits of new rows (petkit.lm.ensemble.combine_teachers), and figures
+    agreement.json          every two teachers: share of equal answers, and Cohen's κ
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from petkit.errors import IncompleteRun
+from petkit.errors import InvalidInput
 from petkit.events import Notice
-from petkit.lm.ensemble import FloatArray, agreement, combine, entropy, log_softmax, teacher_weights
-from petkit.runs.fingerprint import Inputs, changes
-from petkit.runs.layout import AGREEMENT_FILE, ENSEMBLE_FILE, SOFT_LABELS, TEACHER_FILE, teacher_logits, teacher_model
-from petkit.runs.shards import read_shards, write_shard
-from petkit.runs.store import RunStore, write_json
+from petkit.lm.consensus import Consensus
+from petkit.lm.ensemble import FloatArray, adjust, agreement, choices, combine_teachers, entropy, log_softmax, questions
+from petkit.lm.selection import best_probability, choose_rows, confidence_weights, is_rare
+from petkit.runs.fingerprint import Inputs
+from petkit.runs.layout import AGREEMENT_FILE, ENSEMBLE_FILE, SOFT_LABELS, teacher_folds, teacher_logits, teacher_model
+from petkit.runs.shards import write_shard
+from petkit.runs.store import write_json
 from petkit.stages.step import Job, Step
+from petkit.stages.voting import combined_shards, form_ensemble, reads_folds, reads_train, refuse_other_rows, teacher_shards
 from petkit.stages.workload import Workload
+
+SHOWN_LABELS = 10
 
 
 def steps(work: Workload) -> list[Step]:
     """Return the one step of this stage; it needs every teacher, and a missing one is an error."""
-    teachers = [name for name, _, _ in work.teacher_names]
+    settings = work.spec.soft_labels
+    teachers = [teacher.name for teacher in work.teachers]
     inputs: Inputs = {
-        "step.version": 1,
+        "step.version": 2,
         **work.unlabeled_inputs(),
-        **{f"soft_labels.{name}": value for name, value in work.spec.soft_labels.model_dump().items()},
+        "label_kind": work.spec.label_kind,
+        **({"data.train": work.scans["train"].sha256} if reads_train(settings) else {}),
+        **{f"soft_labels.{name}": value for name, value in settings.model_dump().items()},
     }
     needs = [teacher_logits(teacher) for teacher in teachers]
-    if work.spec.soft_labels.weighting == "train_accuracy":
+    if settings.weighting == "train_accuracy":
         needs += [teacher_model(teacher) for teacher in teachers]
+    if reads_folds(settings):
+        needs += [teacher_folds(teacher) for teacher in teachers]
     return [Step(SOFT_LABELS, "b", inputs, lambda job: _label(job, work, teachers), tuple(needs))]
 
 
-def untrained_accuracies(store: RunStore, teachers: list[str]) -> list[float]:
-    """Return each teacher's accuracy on the few-shot examples before it was trained."""
-    paths = [store.path(teacher_model(teacher)) / TEACHER_FILE for teacher in teachers]
-    return [float(json.loads(path.read_text(encoding="utf-8"))["untrained_accuracy"]) for path in paths]
-
-
-def _refuse_other_rows(store: RunStore, work: Workload, teachers: list[str]) -> None:
-    """Refuse logits of other rows or labels: beside this unlabelled set they would label the wrong texts.
-
-    Raises:
-        IncompleteRun: with what changed.
-    """
-    expected = work.unlabeled_inputs()
-    for teacher in teachers:
-        made_for = {name: store.inputs(teacher_logits(teacher)).get(name) for name in expected}
-        if made_for != dict(expected):
-            changed = changes(made_for, expected)
-            raise IncompleteRun(
-                f"{store.shown}: the logits of teacher {teacher} are out of date: {changed} (run petkit stage-a --force)"
-            )
-
-
 def _label(job: Job, work: Workload, teachers: list[str]) -> None:
-    _refuse_other_rows(job.store, work, teachers)
-    settings, labels, total = work.spec.soft_labels, work.labels, work.scans["unlabeled"].rows
-    uniform = settings.weighting == "uniform"
-    accuracies = [1.0] * len(teachers) if uniform else untrained_accuracies(job.store, teachers)
-    weights = teacher_weights(accuracies, settings.weighting)
-    # How often each pair of teachers gives the same label, and how often each label wins.
-    same = np.zeros((len(teachers), len(teachers)), np.int64)
-    won = np.zeros(len(labels), np.int64)
-    entropy_sum = agreement_sum = 0.0
+    refuse_other_rows(job.store, work, [teacher_logits(teacher) for teacher in teachers], "unlabeled")
+    ensemble = form_ensemble(job, work, teachers)
+    keep = _choose(job, work, ensemble)  # (rows,)
+    consensus, tally = Consensus(ensemble), _Tally(ensemble)
     ids = (example.id for example in work.rows("unlabeled"))
-    done = 0
-    for index, logits in enumerate(_teacher_shards(job.store, teachers)):  # (teachers, rows, labels)
-        combined = combine(logits, weights, settings.combine)  # (rows, labels)
-        soft = log_softmax(combined, settings.temperature)
-        row_entropy, row_agreement = entropy(soft), agreement(logits, combined)
-        choices = logits.argmax(-1)  # (teachers, rows)
-        same += (choices[:, None] == choices[None]).sum(-1)
-        winners = combined.argmax(-1)
-        won += np.bincount(winners, minlength=len(labels))
-        entropy_sum += float(row_entropy.sum(dtype=np.float64))
-        agreement_sum += float(row_agreement.sum(dtype=np.float64))
-        columns = {
-            "id": list(islice(ids, len(combined))),
-            "logits": combined,
-            "label": [labels[winner] for winner in winners],
-            "entropy": row_entropy,
-            "agreement": row_agreement,
-        }
+    for index, logits in enumerate(teacher_shards(job.store, teachers)):  # (teachers, rows, labels)
+        combined = combine_teachers(logits, ensemble)  # (rows, labels)
+        consensus.add(logits, combined)
+        kept = keep[tally.rows : tally.rows + len(combined)]
+        columns = {"id": list(islice(ids, len(combined))), **tally.add(logits, combined, kept)}
         write_shard(job.folder / "soft_labels", index, columns)
-        done += len(combined)
-        job.progress(done, total, "rows")
+        job.progress(tally.rows, len(keep), "rows")
     for _ in ids:  # to the end, where the rows prove to be those of the check
         pass
-    share = weights / weights.sum()
-    description: dict[str, Any] = {
-        "labels": labels,
-        "rows": done,
+    if tally.weight == 0:
+        place, why = ("soft_labels", "confidence_weights"), "the teachers are sure of no row at all, so that none counts"
+        raise InvalidInput([work.pipeline.problem(place, why, "set it to false")])
+    effects = consensus.effects()
+    members = {name: {**member, **effects[name]} for name, member in ensemble["teachers"].items()}
+    written = {
+        "labels": ensemble["labels"],
+        "rows": tally.rows,
         "data.unlabeled": work.scans["unlabeled"].sha256,
-        **settings.model_dump(),
-        "weights": {teacher: round(float(weight), 6) for teacher, weight in zip(teachers, share, strict=True)},
-        "mean_entropy": entropy_sum / done,
-        "mean_agreement": agreement_sum / done,
-        "label_counts": {label: int(count) for label, count in zip(labels, won, strict=True)},
+        **ensemble,
+        "weights": {name: member["weight"] for name, member in members.items()},
+        "teachers": members,
+        **tally.description(),
     }
-    write_json(job.folder / ENSEMBLE_FILE, description)
-    pairs = {
-        teacher: dict(zip(teachers, (row / done).tolist(), strict=True)) for teacher, row in zip(teachers, same, strict=True)
-    }
+    write_json(job.folder / ENSEMBLE_FILE, written)
+    pairs = {"agreement": _named(teachers, consensus.agreement), "kappa": _named(teachers, consensus.kappa)}
     write_json(job.folder / AGREEMENT_FILE, pairs)
-    for label, count in description["label_counts"].items():
-        if count == 0:
-            job.listen(
-                Notice(job.step, f"the teachers give no unlabelled row the label {label!r}; look at its label words and examples")
+    _tell(job, consensus, written)
+    job.facts.update(rows=tally.rows, mean_entropy=written["mean_entropy"], mean_agreement=written["mean_agreement"])
+
+
+def _named(teachers: list[str], matrix: NDArray[np.float64]) -> dict[str, dict[str, float]]:
+    return {teacher: dict(zip(teachers, row.tolist(), strict=True)) for teacher, row in zip(teachers, matrix, strict=True)}
+
+
+class _Tally:
+    """What is known of every row, and the sums of it."""
+
+    def __init__(self, ensemble: dict[str, Any]) -> None:
+        self.ensemble, self.labels, self.multi = ensemble, ensemble["labels"], ensemble["label_kind"] == "multi"
+        self.voting = [not member["dropped"] for member in ensemble["teachers"].values()]
+        self.rows, self.weight, self.entropy, self.agreement = 0, 0.0, 0.0, 0.0
+        self.won = np.zeros(len(self.labels), np.int64)
+        self.kept = np.zeros(len(self.labels), np.int64)
+
+    def add(self, logits: FloatArray, combined: FloatArray, kept: NDArray[np.bool_]) -> dict[str, Any]:
+        """Return the columns of some rows beside their ids.
+
+        Args:
+            logits: the teachers' raw label logits, shape ``(teachers, rows, labels)``.
+            combined: the ensemble's, shape ``(rows, labels)``.
+            kept: which rows stage C may learn from, shape ``(rows,)``.
+        """
+        ensemble, multi = self.ensemble, self.multi
+        soft = log_softmax(questions(combined, multi=multi), ensemble["temperature"])  # (rows, questions, answers)
+        row_entropy = entropy(soft).mean(axis=-1)
+        row_agreement = agreement(adjust(logits, ensemble)[self.voting], combined, multi=multi)
+        sure = confidence_weights(combined, multi=multi) if ensemble["confidence_weights"] else np.ones(len(kept), np.float32)
+        weight = np.where(kept, sure, np.float32(0))
+        answers = choices(combined, multi=multi)  # (rows, questions)
+        has = answers == 1 if multi else answers == np.arange(len(self.labels))  # (rows, labels)
+        self.rows += len(kept)
+        self.won += has.sum(axis=0)
+        self.kept += has[kept].sum(axis=0)
+        self.weight += float(weight.sum(dtype=np.float64))
+        self.entropy += float(row_entropy.sum(dtype=np.float64))
+        self.agreement += float(row_agreement.sum(dtype=np.float64))
+        named: dict[str, Any] = {"label": [self.labels[answer] for answer in answers[:, 0]]}
+        if multi:
+            named = {"labels": [[self.labels[label] for label in np.flatnonzero(row)] for row in has]}
+        return {
+            "logits": combined,
+            **named,
+            "entropy": row_entropy,
+            "agreement": row_agreement,
+            "weight": weight,
+        }
+
+    def description(self) -> dict[str, Any]:
+        """Return the figures for ``ensemble.json``."""
+        counts = [(label, int(won), int(kept)) for label, won, kept in zip(self.labels, self.won, self.kept, strict=True)]
+        return {
+            "mean_entropy": self.entropy / self.rows,
+            "mean_agreement": self.agreement / self.rows,
+            "label_counts": {label: won for label, won, _ in counts},
+            "kept": {label: {"rows": won, "kept": kept, "share": kept / max(won, 1)} for label, won, kept in counts},
+        }
+
+
+def _choose(job: Job, work: Workload, ensemble: dict[str, Any]) -> NDArray[np.bool_]:
+    """Say which rows to keep, shape ``(rows,)``; where some may go, this needs 16 bytes per row.
+
+    Raises:
+        InvalidInput: no row would be left.
+    """
+    settings = work.spec.soft_labels
+    if settings.min_probability == 0 and settings.top_share == 1:
+        return np.ones(work.scans["unlabeled"].rows, np.bool_)
+    known = [(combined.argmax(axis=-1), best_probability(combined)) for combined in combined_shards(job.store, ensemble)]
+    winners, probability = (np.concatenate(parts) for parts in zip(*known, strict=True))
+    keep = choose_rows(winners, probability, min_probability=settings.min_probability, top_share=settings.top_share)
+    if not keep.any():
+        why = f"no unlabelled row is left; the surest has {probability.max():.4f}"
+        raise InvalidInput([work.pipeline.problem(("soft_labels", "min_probability"), why, "lower it")])
+    return keep
+
+
+def _tell(job: Job, consensus: Consensus, written: dict[str, Any]) -> None:
+    """Tell what was left out, and what looks wrong."""
+
+    def notice(message: str) -> None:
+        job.listen(Notice(job.step, message))
+
+    if not written["drop_collapsed"]:
+        for teacher, share in consensus.collapsed().items():
+            notice(
+                f"teacher {teacher} gives {share:.0%} of the rows the same label, though the others together do not "
+                "(soft_labels.drop_collapsed: true leaves it out)"
             )
-    job.facts.update(rows=done, mean_entropy=description["mean_entropy"], mean_agreement=description["mean_agreement"])
-
-
-def _teacher_shards(store: RunStore, teachers: list[str]) -> Iterator[FloatArray]:
-    """Yield the teachers' logits shard by shard, shape ``(teachers, rows, labels)``."""
-    readers = [read_shards(store.path(teacher_logits(teacher)), ["logits"]) for teacher in teachers]
-    for shards in zip(*readers, strict=True):
-        yield np.stack([shard["logits"] for shard in shards])
+    kept = {label: counts["kept"] for label, counts in written["kept"].items()}
+    if written["min_probability"] > 0 or written["top_share"] < 1:
+        total = sum(kept.values())
+        shown = ", ".join(f"{label} {counts['share']:.0%}" for label, counts in list(written["kept"].items())[:SHOWN_LABELS])
+        more = f", … ({ENSEMBLE_FILE} has all {len(kept)})" if len(kept) > SHOWN_LABELS else ""
+        notice(f"{total:,} of {written['rows']:,} rows are kept ({total / written['rows']:.1%}): {shown}{more}")
+    for label, counts in written["kept"].items():
+        if counts["rows"] == 0:
+            notice(f"the teachers give no unlabelled row the label {label!r}; look at its label words and examples")
+        elif written["label_kind"] != "multi" and is_rare(counts["kept"], sum(kept.values()), len(kept)):
+            of = "" if counts["kept"] == counts["rows"] else f" (of {counts['rows']:,} before the choice of rows)"
+            notice(f"label {label!r} has {counts['kept']:,} of {sum(kept.values()):,} rows{of}; the student will hardly learn it")

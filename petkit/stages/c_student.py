@@ -1,7 +1,7 @@
 """Stage C: distil the soft labels into one ordinary classifier (PET, section 3.3; Hinton et al. 2015).
 
-Reads soft labels from the run folder and nothing else of the teachers, so it runs as well after a
-crash, on another machine, or on the few-shot examples' own.
+Reads soft labels from the run folder and, unless their features are distilled too, nothing else of the
+teachers, so it runs as well after a crash, on another machine, or on somebody else's soft labels.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from petkit.errors import IncompleteRun
 from petkit.lm.arithmetic import Arithmetic
@@ -19,68 +19,71 @@ from petkit.lm.backbone import new_classifier
 from petkit.lm.batching import Batch, IndexArray, collate, training_batches
 from petkit.lm.ensemble import FloatArray, log_softmax
 from petkit.lm.inference import ClassifierLogits
-from petkit.lm.losses import cross_entropy, distillation, student_loss
+from petkit.lm.masking import TokenMasking
 from petkit.lm.training import fit, seed_everything
-from petkit.runs.fingerprint import Inputs
-from petkit.runs.layout import ENSEMBLE_FILE, SOFT_LABELS, STUDENT, STUDENT_FILE
-from petkit.runs.shards import read_matrix
+from petkit.runs.fingerprint import Inputs, flat
+from petkit.runs.layout import ENSEMBLE_FILE, SOFT_LABELS, STUDENT, STUDENT_FILE, teacher_model
+from petkit.runs.shards import read_column, read_matrix
 from petkit.runs.store import write_json
+from petkit.stages.scoring import load_scorer
 from petkit.stages.step import Job, Step
+from petkit.stages.student_objective import Lesson, Student, StudentObjective, Turn
 from petkit.stages.workload import Workload
 from petkit.task.token_store import TokenStore
 
 
 def steps(work: Workload, arithmetic: Arithmetic) -> list[Step]:
     """Return the one step of this stage."""
-    settings = work.spec.student.model_dump(exclude={"model", "temperature"})
+    settings = work.spec.student
     inputs: Inputs = {
-        "step.version": 1,
+        "step.version": 2,
         **work.common_inputs(arithmetic),
         "fields": list(work.fields),
         "model": work.student_model_hash,
         "max_length": work.student_max_length,
-        "data.train": work.scans["train"].sha256,
+        "data.train": work.scans["train"].sha256 if work.train else None,
         "data.unlabeled": work.scans["unlabeled"].sha256,
         "student.temperature": work.spec.student_temperature,
-        **{f"student.{name}": value for name, value in settings.items()},
+        **flat("student", settings.model_dump(exclude={"model", "temperature"})),
     }
-    return [Step(STUDENT, "c", inputs, lambda job: _distil(job, work, arithmetic), (SOFT_LABELS,))]
+    needs = [SOFT_LABELS]
+    if settings.feature_weight and work.teachers[0].trained:
+        needs.append(teacher_model(work.teachers[0].name))
+    return [Step(STUDENT, "c", inputs, lambda job: _distil(job, work, arithmetic), tuple(needs))]
 
 
 def _distil(job: Job, work: Workload, arithmetic: Arithmetic) -> None:
     settings = work.spec.student
-    soft_labels = torch.from_numpy(_read_soft_labels(job, work))  # (rows, labels) log-probabilities
+    soft_labels, row_weights = _read_soft_labels(job, work)
     seed_everything(settings.seed)
-    student = ClassifierLogits(new_classifier(work.spec.student_model, work.labels, arithmetic.training_attention))
+    classifier = ClassifierLogits(
+        new_classifier(work.spec.student_model, work.labels, arithmetic.training_attention, multi=work.spec.label_kind == "multi")
+    )
+    reader = _Reader(work)
+    teacher = _TeacherFeatures(job, work, arithmetic) if settings.feature_weight else None
+    student = Student(classifier, teacher.width if teacher else None)
     student.to(arithmetic.device)
-    reader = _Reader(work, arithmetic)
-
-    def loss_of(model: nn.Module, batch: tuple[IndexArray, IndexArray | None]) -> Tensor:
-        rows, gold_rows = batch
-        count = len(rows)
-        # Soft and gold rows go through the model together: one forward pass per step.
-        logits = model(reader.batch(rows, gold_rows))  # (count + gold, labels)
-        distilled = distillation(logits[:count], soft_labels[rows].to(logits.device), work.spec.student_temperature)
-        gold = None if gold_rows is None else cross_entropy(logits[count:], reader.labels[gold_rows].to(logits.device))
-        return student_loss(distilled, gold, settings.hard_weight)
-
+    lesson = Lesson(soft_labels, row_weights, torch.from_numpy(work.targets()), work.spec.student_temperature, work.hard_weight)
+    masking = TokenMasking(work.student_tokenizer, settings.masked_share, always=True) if settings.consistency_weight else None
+    objective = StudentObjective(settings, lesson, len(work.labels), reader.batch, arithmetic, masking, teacher)
     losses = fit(
         student,
-        _batches(work, reader),
-        loss_of,
+        _turns(work, reader, np.flatnonzero(row_weights.numpy() > 0)),
+        objective,
         settings,
         arithmetic,
         lambda step, loss: job.progress(step, settings.steps, "steps", f"loss {loss:.3f}"),
+        seed=settings.seed,
     )
-    job.facts.update(first_loss=losses[0], last_loss=float(np.mean(losses[-20:])), rows=len(soft_labels))
-    _save(job, work, student)
+    job.facts.update(first_loss=losses[0], last_loss=losses[-1])
+    _save(job, work, classifier)
 
 
-def _read_soft_labels(job: Job, work: Workload) -> FloatArray:
-    """Return the soft labels as log-probabilities at the teachers' temperature, shape ``(rows, labels)``.
+def _read_soft_labels(job: Job, work: Workload) -> tuple[Tensor, Tensor]:
+    """Return the soft labels ``(rows, labels)`` as :class:`Lesson` wants them, and the rows' weights ``(rows,)``.
 
     Raises:
-        IncompleteRun: they were made for other rows or labels than this pipeline's.
+        IncompleteRun: the soft labels in the run folder are for other labels or other rows.
     """
     folder = job.store.path(SOFT_LABELS)
     ensemble = json.loads((folder / ENSEMBLE_FILE).read_text(encoding="utf-8"))
@@ -90,43 +93,65 @@ def _read_soft_labels(job: Job, work: Workload) -> FloatArray:
         )
     if ensemble["data.unlabeled"] != work.scans["unlabeled"].sha256:
         raise IncompleteRun(f"{job.store.shown}: the soft labels are for another unlabelled set (run petkit stage-a and stage-b)")
-    return log_softmax(read_matrix(folder / "soft_labels", "logits"), ensemble["temperature"])
+    logits: FloatArray = read_matrix(folder / "soft_labels", "logits")
+    temperature = ensemble["temperature"]
+    soft = logits / np.float32(temperature) if work.spec.label_kind == "multi" else log_softmax(logits, temperature)
+    return torch.from_numpy(soft), torch.from_numpy(read_column(folder / "soft_labels", "weight"))
 
 
 class _Reader:
     """Turns row numbers into batches of student inputs."""
 
-    def __init__(self, work: Workload, arithmetic: Arithmetic) -> None:
-        self.work, self.device = work, arithmetic.device
+    def __init__(self, work: Workload) -> None:
+        self.work = work
         self.unlabeled = work.tokens("unlabeled", student=True)
-        self.gold = work.tokens("train", student=True)
-        self.labels = torch.tensor([example.label for example in work.train])
+        self.gold = work.tokens("train", student=True) if work.train else None
 
     def batch(self, rows: IndexArray, gold_rows: IndexArray | None) -> Batch:
         pattern = self.work.student_pattern
-        encoded = [pattern.encode(self.unlabeled.row(row)) for row in rows]
-        if gold_rows is not None:
-            encoded += [pattern.encode(self.gold.row(row)) for row in gold_rows]
-        return collate(encoded, self.work.student_tokenizer).to(self.device)
+        encoded = [pattern.encode(self.unlabeled.row(int(row))) for row in rows]
+        if gold_rows is not None and self.gold is not None:
+            encoded += [pattern.encode(self.gold.row(int(row))) for row in gold_rows]
+        return collate(encoded, self.work.student_tokenizer)
 
     def lengths(self, store: TokenStore) -> IndexArray:
         lengths: IndexArray = np.sum([store.lengths(key) for key in self.work.student_pattern.keys], axis=0)
         return lengths
 
 
-def _batches(work: Workload, reader: _Reader) -> Iterator[tuple[IndexArray, IndexArray | None]]:
-    """Yield rows of the unlabelled set and, while the gold loss counts, of the few-shot examples."""
+class _TeacherFeatures:
+    """Gives the features of the first teacher at the mask, for rows as they come."""
+
+    def __init__(self, job: Job, work: Workload, arithmetic: Arithmetic) -> None:
+        self.work, self.arithmetic, self.teacher = work, arithmetic, work.teachers[0]
+        model = str(job.store.path(teacher_model(self.teacher.name))) if self.teacher.trained else work.spec.model
+        self.pvp = work.pvps[self.teacher.pattern]
+        self.scorer = load_scorer(model, self.pvp, arithmetic)
+        self.width = int(self.scorer.reader.model.config.hidden_size)
+
+    def __call__(self, rows: IndexArray) -> Tensor:
+        store = self.work.tokens("unlabeled")
+        batch = collate([self.pvp.encode(store.row(int(row))) for row in rows], self.work.tokenizer).to(self.arithmetic.device)
+        with torch.no_grad(), self.arithmetic.autocast:
+            self.scorer(batch)
+        return self.scorer.features.float()
+
+
+def _turns(work: Workload, reader: _Reader, kept: IndexArray) -> Iterator[Turn]:
+    """Yield rows of the unlabelled set that count and, while the gold loss does, of the few-shot examples."""
     settings = work.spec.student
-    soft = training_batches(reader.lengths(reader.unlabeled), settings.batch_size, settings.steps, settings.seed)
-    if settings.hard_weight == 0:
-        return ((rows, None) for rows in soft)
-    gold = training_batches(reader.lengths(reader.gold), settings.gold_batch_size, settings.steps, settings.seed + 1)
-    return zip(soft, gold, strict=True)
+    lengths = reader.lengths(reader.unlabeled)[kept]
+    soft = (kept[rows] for rows in training_batches(lengths, settings.batch_size, settings.steps, settings.seed))
+    gold: Iterator[IndexArray | None] = iter([None] * settings.steps)
+    if work.hard_weight and reader.gold is not None:
+        gold = training_batches(reader.lengths(reader.gold), settings.gold_batch_size, settings.steps, settings.seed + 1)
+    for step, (rows, gold_rows) in enumerate(zip(soft, gold, strict=True), 1):
+        yield Turn(rows, gold_rows, np.random.default_rng([settings.seed, step]))
 
 
 def _save(job: Job, work: Workload, student: ClassifierLogits) -> None:
     """Write a plain transformers folder, and beside it what petkit needs to read rows the same way."""
-    student.model.save_pretrained(job.folder)
+    student.detach().save_pretrained(job.folder)
     tokenizer = work.student_tokenizer.hf
     before = tokenizer.model_max_length
     tokenizer.model_max_length = work.student_max_length
@@ -139,5 +164,7 @@ def _save(job: Job, work: Workload, student: ClassifierLogits) -> None:
         **work.reading,
         "max_length": work.student_max_length,
         "truncate": work.spec.truncate,
+        "label_kind": work.spec.label_kind,
+        "thresholds": [work.spec.student.threshold(label) for label in work.labels],
     }
     write_json(job.folder / STUDENT_FILE, description)

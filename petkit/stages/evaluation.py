@@ -6,23 +6,29 @@ Nothing here feeds back into any stage.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from petkit.insight.metrics import evaluate_logits
+from petkit.events import Notice
+from petkit.insight.metrics import evaluate
 from petkit.lm.arithmetic import Arithmetic, prepare_for_inference, release_memory
 from petkit.lm.backbone import load_classifier
-from petkit.lm.ensemble import FloatArray, combine, log_softmax
-from petkit.lm.inference import ClassifierLogits, label_logits
-from petkit.runs.fingerprint import Inputs
+from petkit.lm.calibration import calibrate
+from petkit.lm.decision import Decision
+from petkit.lm.ensemble import FloatArray, combine, combine_teachers, is_multi
+from petkit.lm.inference import ClassifierLogits
+from petkit.runs.fingerprint import Inputs, flat
 from petkit.runs.layout import ENSEMBLE_FILE, EVALUATION, METRICS_FILE, SOFT_LABELS, STUDENT, teacher_model
-from petkit.runs.shards import SHARD_ROWS, write_shard
+from petkit.runs.shards import write_shard
 from petkit.runs.store import RunStore, write_json
-from petkit.stages.scoring import load_scorer, shard_logits
+from petkit.stages.lineup import Teacher
+from petkit.stages.priors import log_priors, untrained
+from petkit.stages.scoring import load_scorer, shard_logits, student_logits
 from petkit.stages.step import Job, Step
 from petkit.stages.workload import Workload
+from petkit.task.examples import targets_of
 
 
 def steps(work: Workload, arithmetic: Arithmetic) -> list[Step]:
@@ -30,84 +36,130 @@ def steps(work: Workload, arithmetic: Arithmetic) -> list[Step]:
     if work.spec.data.test is None:
         return []
     inputs: Inputs = {
-        "step.version": 1,
-        "labels": list(work.labels),
+        "step.version": 2,
+        **work.unlabeled_inputs(),
+        "label_kind": work.spec.label_kind,
+        **flat("student", {"thresholds": work.spec.student.thresholds}),
         "data.test": work.scans["test"].sha256,
         "model": work.model_hash,
         "precision": arithmetic.precision,
     }
-    teachers = tuple(teacher_model(name) for name, _, _ in work.teacher_names)
-    return [
-        Step(EVALUATION, "evaluation", inputs, lambda job: _evaluate(job, work, arithmetic), (*teachers, SOFT_LABELS, STUDENT))
-    ]
+    models = [teacher_model(teacher.name) for teacher in work.teachers if teacher.trained]
+    return [Step(EVALUATION, "evaluation", inputs, lambda job: _evaluate(job, work, arithmetic), (*models, SOFT_LABELS, STUDENT))]
 
 
 def _evaluate(job: Job, work: Workload, arithmetic: Arithmetic) -> None:
     examples = list(work.rows("test"))
-    gold = np.array([example.label for example in examples], np.int64)
+    targets = targets_of(examples, len(work.labels))  # (rows, labels)
+    decision = Decision(work.spec.label_kind)
+    student_decision = Decision(work.spec.label_kind, work.spec.thresholds)
     ensemble = json.loads((job.store.path(SOFT_LABELS) / ENSEMBLE_FILE).read_text(encoding="utf-8"))
-    rounds = len(work.pvps) + len(work.teacher_names) + 1
-    finished = 0
-
-    def score_teacher(model: str, index: int, note: str) -> FloatArray:
-        nonlocal finished
-        pvp = work.pvps[index]
-        scorer = load_scorer(model, pvp, arithmetic)
-        total, base = rounds * len(gold), finished * len(gold)
-        shards = shard_logits(scorer, pvp, work, "test", arithmetic, lambda done: job.progress(base + done, total, "rows", note))
-        logits = np.concatenate(list(shards))
-        finished += 1
-        del scorer, shards
-        release_memory()
-        return logits
-
-    untrained = [score_teacher(work.spec.model, index, f"{pvp.id}, untrained") for index, pvp in enumerate(work.pvps)]
+    test = _TestSet(job, work, arithmetic)
+    before = test.untrained()
     teachers = {
-        name: score_teacher(str(job.store.path(teacher_model(name))), index, name) for name, index, _ in work.teacher_names
+        teacher.name: test.teacher(teacher) if teacher.trained else before[teacher.pattern]["raw"] for teacher in work.teachers
     }
-    weights = np.array([ensemble["weights"][name] for name in teachers], np.float32)
-    before = [untrained[index] for _, index, _ in work.teacher_names]
-    combined = combine(np.stack(list(teachers.values())), weights, ensemble["combine"])
-    base = finished * len(gold)
-    student = _student_logits(
-        job, work, arithmetic, lambda done: job.progress(base + done, rounds * len(gold), "rows", "student")
-    )
+    combined = combine_teachers(np.stack([teachers[name] for name in ensemble["teachers"]]), ensemble)
+    student = test.student()
+
+    def accuracies(answers: Mapping[str, FloatArray]) -> dict[str, float]:
+        return {how: decision.accuracy(logits, targets) for how, logits in answers.items()}
+
+    patterns = [accuracies(answers) for answers in before]
+    together = accuracies(_untrained_ensemble(before, ensemble))
     metrics: dict[str, Any] = {
-        "rows": len(gold),
-        "teachers": {
-            name: {"untrained_accuracy": _accuracy(untrained[index], gold), "accuracy": _accuracy(teachers[name], gold)}
-            for name, index, _ in work.teacher_names
+        "rows": len(examples),
+        "label_kind": work.spec.label_kind,
+        "zero_shot": {
+            "patterns": {pvp.id: figures for pvp, figures in zip(work.pvps, patterns, strict=True)},
+            "ensemble": together,
         },
-        "untrained_ensemble": {"accuracy": _accuracy(combine(np.stack(before), weights, ensemble["combine"]), gold)},
-        "ensemble": evaluate_logits(combined, gold, work.labels).to_dict(),
-        "student": evaluate_logits(student, gold, work.labels).to_dict(),
+        "teachers": {
+            teacher.name: {
+                "pattern": work.pvps[teacher.pattern].id,
+                "untrained_accuracy": patterns[teacher.pattern]["raw"],
+                "calibrated_accuracy": patterns[teacher.pattern]["batch"],
+                "accuracy": decision.accuracy(teachers[teacher.name], targets),
+            }
+            for teacher in work.teachers
+        },
+        "untrained_ensemble": {"accuracy": together["raw"]},
+        "ensemble": evaluate(combined, targets, work.labels, decision).to_dict(),
+        "student": evaluate(student, targets, work.labels, student_decision).to_dict(),
     }
+    metrics["warnings"] = _lost_by_training(metrics) if any(teacher.trained for teacher in work.teachers) else []
+    for warning in metrics["warnings"]:
+        job.listen(Notice(job.step, warning))
     write_json(job.folder / METRICS_FILE, metrics)
     columns = {
         "id": [example.id for example in examples],
-        "gold": [work.labels[label] for label in gold],
-        "student": [work.labels[label] for label in student.argmax(1)],
-        "ensemble": [work.labels[label] for label in combined.argmax(1)],
-        "probabilities": np.exp(log_softmax(student)),
+        "gold": decision.named(targets > 0, work.labels),
+        "student": decision.named(student_decision.chosen(student), work.labels),
+        "ensemble": decision.named(decision.chosen(combined), work.labels),
+        "probabilities": decision.probabilities(student),
     }
     write_shard(job.folder / "predictions", 0, columns)
     job.facts.update(student_accuracy=metrics["student"]["accuracy"], ensemble_accuracy=metrics["ensemble"]["accuracy"])
 
 
-def _student_logits(job: Job, work: Workload, arithmetic: Arithmetic, on_rows: Callable[[int], None]) -> FloatArray:
-    student = ClassifierLogits(load_classifier(str(job.store.path(STUDENT))))
-    prepare_for_inference(student, arithmetic)
-    store = work.tokens("test", student=True)
-    blocks = []
-    for start in range(0, store.rows, SHARD_ROWS):
-        rows = [work.student_pattern.encode(store.row(index)) for index in range(start, min(start + SHARD_ROWS, store.rows))]
-        blocks.append(label_logits(student, rows, work.student_tokenizer, arithmetic, work.spec.compute.tokens_per_batch))
-        on_rows(start + len(rows))
-    return np.concatenate(blocks)
+class _TestSet:
+    """Asks one model after another about the test rows; every answer is label logits of shape ``(rows, labels)``."""
+
+    def __init__(self, job: Job, work: Workload, arithmetic: Arithmetic) -> None:
+        self.job, self.work, self.arithmetic = job, work, arithmetic
+        self.models = len(work.pvps) + sum(teacher.trained for teacher in work.teachers) + 1
+        self.asked = 0
+
+    def untrained(self) -> list[dict[str, FloatArray]]:
+        """Return what every pattern answers untrained: ``raw``, and calibrated in each way there is."""
+        answers = []
+        for pvp, scorer in untrained(self.work, self.arithmetic):
+            on_rows = self._progress(f"{pvp.id}, untrained")
+            raw = np.concatenate(list(shard_logits(scorer, pvp, self.work, "test", self.arithmetic, on_rows)))
+            priors = log_priors(self.work, pvp, scorer, self.arithmetic)
+            contextual, batch = calibrate(raw, priors["contextual"]), calibrate(raw, priors["batch"])
+            answers.append({"raw": raw, "contextual": contextual, "batch": batch})
+        return answers
+
+    def teacher(self, teacher: Teacher) -> FloatArray:
+        """Return what a trained teacher answers."""
+        pvp = self.work.pvps[teacher.pattern]
+        scorer = load_scorer(str(self.job.store.path(teacher_model(teacher.name))), pvp, self.arithmetic)
+        shards = shard_logits(scorer, pvp, self.work, "test", self.arithmetic, self._progress(teacher.name))
+        logits = np.concatenate(list(shards))
+        del scorer, shards
+        release_memory()
+        return logits
+
+    def student(self) -> FloatArray:
+        """Return what the student answers."""
+        student = ClassifierLogits(load_classifier(str(self.job.store.path(STUDENT))))
+        prepare_for_inference(student, self.arithmetic)
+        return np.concatenate(list(student_logits(student, self.work, "test", self.arithmetic, self._progress("student"))))
+
+    def _progress(self, note: str) -> Callable[[int], None]:
+        """Begin with the next model; the result takes the number of its finished rows."""
+        rows = self.work.scans["test"].rows
+        done_before = self.asked * rows
+        self.asked += 1
+        return lambda done: self.job.progress(done_before + done, self.models * rows, "rows", note)
 
 
-def _accuracy(logits: FloatArray, gold: np.ndarray) -> float:
-    return float((logits.argmax(axis=1) == gold).mean())
+def _untrained_ensemble(answers: Sequence[Mapping[str, FloatArray]], ensemble: Mapping[str, Any]) -> dict[str, FloatArray]:
+    """Return the answers of all patterns together, each pattern with the same weight, by way of calibration."""
+    weights, how, multi = np.ones(len(answers), np.float32), ensemble["combine"], is_multi(ensemble)
+    return {way: combine(np.stack([answer[way] for answer in answers]), weights, how, multi=multi) for way in answers[0]}
+
+
+def _lost_by_training(metrics: Mapping[str, Any]) -> list[str]:
+    """Say where the model knew more before it was trained. It only tells: nothing is chosen on the test set."""
+    before, after = metrics["zero_shot"]["ensemble"]["batch"], metrics["ensemble"]["accuracy"]
+    if after >= before:
+        return []
+    return [
+        f"training lost some of what the model knew: the untrained patterns, calibrated, have {before:.1%} of the test rows right, "
+        f"the trained teachers {after:.1%} (fewer teachers.steps or a lower teachers.learning_rate may keep it)"
+    ]
 
 
 def read_metrics(store: RunStore) -> dict[str, Any] | None:

@@ -1,6 +1,6 @@
 """The method in one place: A → B → C → evaluation, each a list of steps that run only when they must.
 
-pipeline file ─► Workload (everything checked) ─► steps ─► plan ─► run folder
+pipeline file ─► Workload (everything checked) ─► preparation, if any ─► steps ─► plan ─► run folder
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from petkit.lm.arithmetic import Arithmetic, choose_arithmetic, release_memory
 from petkit.runs.provenance import machine, now, package_versions
 from petkit.runs.store import RunStore
 from petkit.spec.loader import Pipeline, dump_spec
-from petkit.stages import a_teachers, b_soft_labels, c_student, evaluation
+from petkit.stages import a_teachers, b_soft_labels, baselines, c_student, evaluation, preparation
 from petkit.stages.step import Job, Step
 from petkit.stages.workload import Workload
 
@@ -60,12 +60,13 @@ class RunResult:
 
 
 def all_steps(work: Workload, arithmetic: Arithmetic) -> list[Step]:
-    """Return every step of the pipeline in order."""
+    """Return every step of a prepared pipeline in order (see :mod:`petkit.stages.preparation`)."""
     return [
         *a_teachers.steps(work, arithmetic),
         *b_soft_labels.steps(work),
         *c_student.steps(work, arithmetic),
         *evaluation.steps(work, arithmetic),
+        *baselines.steps(work, arithmetic),
     ]
 
 
@@ -110,10 +111,17 @@ def preview(
 ) -> list[PlannedStep]:
     """Say what :func:`run` would do with these arguments; writes nothing and raises as it would for bad input."""
     work, store = Workload(pipeline), RunStore(folder)
+    baselines.refuse_impossible(work)
     store.refuse_foreign()
-    steps = all_steps(work, arithmetic_of(work, store))
+    arithmetic = arithmetic_of(work, store)
+    first = preparation.steps(work, arithmetic)
+    planned = plan(first, store, force, stages)
+    if _any_work(planned, stages):
+        later = f"the steps after {first[-1].name} have their names and patterns from it"
+        return [*planned, PlannedStep("…", "a", "run", later)]
+    steps = all_steps(preparation.prepared(work, store), arithmetic)
     _refuse_unready(steps, store, stages)
-    return [entry for entry in plan(steps, store, force, stages) if entry.stage in stages]
+    return [entry for entry in [*planned, *plan(steps, store, force, stages)] if entry.stage in stages]
 
 
 def run(
@@ -137,30 +145,36 @@ def run(
         IncompleteRun: a stage that was not asked for is not finished.
     """
     work = Workload(pipeline)
+    baselines.refuse_impossible(work)
     store = RunStore(folder)
     store.refuse_foreign()
     arithmetic = arithmetic_of(work, store)
-    steps = all_steps(work, arithmetic)
-    _refuse_stale(plan(steps, store, force, stages), store, stages)
-    _refuse_unready(steps, store, stages)
+    first = preparation.steps(work, arithmetic)
+    if not _any_work(_refuse(first, store, force, stages), stages):
+        # Before anything is written.
+        _refuse(all_steps(preparation.prepared(work, store), arithmetic), store, force, stages)
     with store.locked():
-        # Another process may have worked here until now.
-        planned = plan(steps, store, force, stages)
-        _refuse_stale(planned, store, stages)
-        _describe(store, work, arithmetic)
-        work.scratch = store.scratch("tokens")
 
         def tell(event: Event) -> None:
             if not isinstance(event, Progress):
                 store.log(event)
             listen(event)
 
+        # Another process may have worked here until now.
+        before = _refuse(first, store, force, stages)
+        _describe(store, work, arithmetic)
+        work.scratch = store.scratch("tokens")
+        ran = [step.name for step in first if step.stage in stages and _advance(step, store, force, tell)]
+        work = preparation.prepared(work, store)
+        steps = all_steps(work, arithmetic)
+        planned = _refuse(steps, store, force, stages)
         tell(RunStarted(sum(entry.action != "skip" and entry.stage in stages for entry in planned)))
-        _tell_stale_sources(planned, stages, tell)
-        ran = [step.name for step in steps if step.stage in stages and _advance(step, store, force, tell)]
+        _tell_stale_sources([*before, *planned], stages, tell)
+        _tell_left_out(work, stages, tell)
+        ran += [step.name for step in steps if step.stage in stages and _advance(step, store, force, tell)]
     # Without a test set there may still be an evaluation of an earlier student in the folder.
     evaluated = any(step.stage == "evaluation" and step.stage in stages for step in steps)
-    return RunResult(store.folder, tuple(ran), evaluation.read_metrics(store) if evaluated else None)
+    return RunResult(store.folder, tuple(ran), _read_metrics(store, work) if evaluated else None)
 
 
 def arithmetic_of(work: Workload, store: RunStore) -> Arithmetic:
@@ -190,6 +204,18 @@ def _advance(step: Step, store: RunStore, force: str | None, listen: Listen) -> 
     release_memory()
     listen(StepFinished(step.name, time.monotonic() - started, facts))
     return True
+
+
+def _any_work(planned: Sequence[PlannedStep], stages: Sequence[Stage]) -> bool:
+    return any(entry.action != "skip" and entry.stage in stages for entry in planned)
+
+
+def _refuse(steps: Sequence[Step], store: RunStore, force: str | None, stages: Sequence[Stage]) -> list[PlannedStep]:
+    """Return the plan of ``steps``; refuse what is stale and what lacks its inputs."""
+    planned = plan(steps, store, force, stages)
+    _refuse_stale(planned, store, stages)
+    _refuse_unready(steps, store, stages)
+    return planned
 
 
 def _refuse_stale(planned: Sequence[PlannedStep], store: RunStore, stages: Sequence[Stage]) -> None:
@@ -222,6 +248,17 @@ def _tell_stale_sources(whole: Sequence[PlannedStep], stages: Sequence[Stage], l
     if stale:
         more = f", and {len(stale) - 1} more like it" if len(stale) > 1 else ""
         listen(Notice(stale[0].step, f"used as it is, though {stale[0].why}{more}"))
+
+
+def _tell_left_out(work: Workload, stages: Sequence[Stage], listen: Listen) -> None:
+    """Say that baselines were asked for and there is nothing to judge them on."""
+    if work.spec.baselines and work.spec.data.test is None and "evaluation" in stages:
+        listen(Notice("baselines", "not run: there is no test set to compare on (name one as data.test)"))
+
+
+def _read_metrics(store: RunStore, work: Workload) -> dict[str, Any] | None:
+    metrics = evaluation.read_metrics(store)
+    return None if metrics is None else {**metrics, **baselines.read_results(store, work)}
 
 
 def _describe(store: RunStore, work: Workload, arithmetic: Arithmetic) -> None:

@@ -1,23 +1,64 @@
-"""Teachers at work: loading one and scoring a part of the data with it, shard by shard."""
+"""Teachers and students at work: loading a teacher, and scoring a part of the data shard by shard."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
 
 from petkit.lm.arithmetic import Arithmetic, prepare_for_inference
 from petkit.lm.backbone import load_masked_lm
-from petkit.lm.heads import LabelScorer
-from petkit.lm.inference import FloatArray, label_logits
+from petkit.lm.inference import ClassifierLogits, FloatArray, label_logits
+from petkit.lm.label_scorer import LabelScorer, MultiTokenScorer, VectorScorer, WordScorer
+from petkit.runs.layout import OWN_STATE
 from petkit.runs.shards import SHARD_ROWS
 from petkit.stages.workload import Workload
+from petkit.task.pattern import Encoded, FieldKey
 from petkit.task.pvp import PVP
+from petkit.task.token_store import TokenStore
+from petkit.task.tokenization import IntArray, PieceTokenizer
 
 
 def load_scorer(model: str, pvp: PVP, arithmetic: Arithmetic) -> LabelScorer:
-    """Load a masked LM (a teacher's folder, or a backbone's name for an untrained one) ready to score."""
-    scorer = LabelScorer(load_masked_lm(model), pvp.words.token_ids)
+    """Load a masked LM (a teacher's folder, or a backbone's name for an untrained one) ready to score.
+
+    Soft tokens that nobody trained are the same at every look.
+    """
+    backbone = load_masked_lm(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        scorer = scorer_of(backbone, pvp)
+    trained = Path(model) / OWN_STATE
+    if trained.is_file():
+        scorer.load_own_state(load_file(trained))
     prepare_for_inference(scorer, arithmetic)
     return scorer
+
+
+def scorer_of(model: Any, pvp: PVP, *, normalised: bool = False) -> LabelScorer:
+    """Return what reads a PVP's answers from a model (or through the ``MaskReader`` of another scorer's).
+
+    Soft tokens are drawn from torch's current random state.
+
+    Args:
+        normalised: give log-probabilities under the whole vocabulary where plain logits would do.
+    """
+    words, soft_tokens = pvp.words.token_ids, pvp.pattern.soft_tokens
+    if pvp.verbalizer.kind != "words":
+        return VectorScorer(model, words, pvp.verbalizer.kind, soft_tokens)
+    if pvp.words.longest > 1 or normalised:
+        return MultiTokenScorer(model, words, pvp.verbalizer.decoding, soft_tokens)
+    return WordScorer(model, words, soft_tokens)
+
+
+def save_own_state(scorer: LabelScorer, folder: Path) -> None:
+    """Write what was trained beside the model, if anything."""
+    state = {name: value.to("cpu", torch.float32).contiguous() for name, value in scorer.own_state().items()}
+    if state:
+        save_file(state, folder / OWN_STATE)
 
 
 def shard_logits(
@@ -28,7 +69,26 @@ def shard_logits(
     Args:
         on_rows: called with the number of rows scored so far, after every batch.
     """
-    store = work.tokens(part)
+    return _in_shards(scorer, pvp.encode, work.tokens(part), work.tokenizer, work, arithmetic, on_rows)
+
+
+def student_logits(
+    student: ClassifierLogits, work: Workload, part: str, arithmetic: Arithmetic, on_rows: Callable[[int], None]
+) -> Iterator[FloatArray]:
+    """Yield a classifier's label logits of a part of the data, as :func:`shard_logits` does a teacher's."""
+    store = work.tokens(part, student=True)
+    return _in_shards(student, work.student_pattern.encode, store, work.student_tokenizer, work, arithmetic, on_rows)
+
+
+def _in_shards(
+    scorer: LabelScorer | ClassifierLogits,
+    encode: Callable[[Mapping[FieldKey, IntArray]], Encoded],
+    store: TokenStore,
+    tokenizer: PieceTokenizer,
+    work: Workload,
+    arithmetic: Arithmetic,
+    on_rows: Callable[[int], None],
+) -> Iterator[FloatArray]:
     done = 0
 
     def count(rows: int) -> None:
@@ -37,5 +97,5 @@ def shard_logits(
         on_rows(done)
 
     for start in range(0, store.rows, SHARD_ROWS):
-        rows = [pvp.pattern.encode(store.row(index)) for index in range(start, min(start + SHARD_ROWS, store.rows))]
-        yield label_logits(scorer, rows, work.tokenizer, arithmetic, work.spec.compute.tokens_per_batch, count)
+        rows = [encode(store.row(index)) for index in range(start, min(start + SHARD_ROWS, store.rows))]
+        yield label_logits(scorer, rows, tokenizer, arithmetic, work.spec.compute.tokens_per_batch, count)

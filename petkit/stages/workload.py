@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from petkit.errors import InvalidInput, ModelRefused, Problem, did_you_mean
 from petkit.lm.arithmetic import Arithmetic
@@ -21,9 +27,13 @@ from petkit.lm.backbone import (
 )
 from petkit.runs.fingerprint import Inputs
 from petkit.spec.loader import Pipeline
-from petkit.task.examples import Example, ExampleSource, Scan
+from petkit.spec.rules import in_prior
+from petkit.spec.schema import VerbalizerSpec
+from petkit.stages.lineup import Teacher, lineup, others
+from petkit.task.examples import Example, ExampleSource, Scan, targets_of
+from petkit.task.label_discovery import labels_in
 from petkit.task.pattern import CompiledPattern, FieldKey, Pattern
-from petkit.task.pvp import PVP, compile_pvps, task_fields
+from petkit.task.pvp import PVP, compile_pvps, task_fields, with_demonstrations
 from petkit.task.token_store import TokenStore
 from petkit.task.tokenization import PieceTokenizer
 
@@ -38,9 +48,9 @@ class Workload:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self.spec = spec = pipeline.spec
-        self.labels = spec.labels
         self.fields = task_fields(spec.patterns)
         problems: list[Problem] = []
+        self.labels = spec.labels or self._labels_of_train(problems)
         self.pvps: list[PVP] = []
         self.max_length = self.student_max_length = spec.max_length
         teacher = self._tokenizer(spec.model, ("model",), problems, needs_mask=True)
@@ -48,19 +58,28 @@ class Workload:
         if teacher is not None:
             self.tokenizer, self.max_length = teacher
             self.pvps, found = compile_pvps(pipeline, self.tokenizer, self.max_length)
-            problems += found
+            problems += found + self._unanswerable()
+        if spec.verbalizer.auto is not None:  # where labels are written down, the file's own check knows them
+            wrong = in_prior(spec.soft_labels.prior, self.labels)
+            problems += [pipeline.problem(("soft_labels", *place), message) for place, message in wrong]
         if student is not None:
             self.student_tokenizer, self.student_max_length = student
             if teacher is not None and spec.student_model == spec.model:
                 self.student_tokenizer = self.tokenizer
+            if spec.student.consistency_weight and self.student_tokenizer.hf.mask_token_id is None:
+                message = f"hides tokens behind a mask, and {self.student_tokenizer.name} has none"
+                problems.append(pipeline.problem(("student", "consistency_weight"), message))
         self.train: list[Example] = []
         self.scans: dict[str, Scan] = {}
         if self._fields_exist(problems):
             self._read_data(problems)
+        problems += [] if problems else self._too_few_teachers()
         if problems:
             raise InvalidInput(problems)
+        self.generations = lineup(spec.patterns, spec.teachers.seeds, spec.generations, len(self.train), len(self.labels))
         self._tokens: dict[tuple[str, bool], TokenStore] = {}
         self.scratch: Path | None = None
+        self._demonstrate()
 
     # -- what the stages ask for -----------------------------------------------------------------
 
@@ -80,23 +99,35 @@ class Workload:
         return CompiledPattern(Pattern.plain(self.fields), self.student_tokenizer, self.student_max_length, self.spec.truncate)
 
     @property
-    def teacher_names(self) -> list[tuple[str, int, int]]:
-        """Name, pattern index and seed of every teacher: patterns × seeds."""
-        return [
-            (f"{pattern.id}-{seed}", index, seed)
-            for index, pattern in enumerate(self.spec.patterns)
-            for seed in self.spec.teachers.seeds
-        ]
+    def teachers(self) -> list[Teacher]:
+        """The teachers that label the unlabelled set: those of the last generation."""
+        return self.generations[-1]
+
+    def second_pattern(self, pattern: int) -> int:
+        """Return the index of the pattern that consistency compares with: the next one."""
+        return (pattern + 1) % len(self.pvps)
+
+    @property
+    def hard_weight(self) -> float:
+        """The share of the gold-label loss in stage C; without labelled rows there is none."""
+        return self.spec.student.hard_weight if self.train else 0.0
 
     @property
     def reading(self) -> dict[str, object]:
         """How the data's columns are read; recorded so that predictions read new files the same way."""
-        return {"columns": self.spec.data.columns, "label_names": self.spec.data.label_names}
+        data = self.spec.data
+        return {"columns": data.columns, "label_names": data.label_names, "label_separator": data.label_separator}
 
     def source(self, part: str) -> ExampleSource:
         """Return ``train``, ``unlabeled`` or ``test`` as a stream of examples."""
-        labels = None if part == "unlabeled" else self.labels
-        return ExampleSource(getattr(self.spec.data, part), self.spec.data, self.fields, labels)
+        labels = None if part == "unlabeled" else self.labels or None
+        return ExampleSource(getattr(self.spec.data, part), self.spec.data, self.fields, labels, kind=self.spec.label_kind)
+
+    def targets(self) -> NDArray[np.int64] | NDArray[np.float32]:
+        """Return the labels of the few-shot examples: class indices ``(rows,)``, or ``(rows, labels)`` of 0 and 1 (multi)."""
+        if self.spec.label_kind == "multi":
+            return targets_of(self.train, len(self.labels))
+        return np.array([example.label for example in self.train], np.int64)
 
     def rows(self, part: str) -> Iterator[Example]:
         """Yield the rows of a part of the data; they must be those that were checked and hashed at the start."""
@@ -125,6 +156,7 @@ class Workload:
         """
         return {
             "labels": list(self.labels),
+            "label_kind": self.spec.label_kind,
             "truncate": self.spec.truncate,
             "precision": arithmetic.precision,
         }
@@ -133,7 +165,71 @@ class Workload:
         """Return what logits on the unlabelled set belong to: its rows, and the labels in class order."""
         return {"labels": list(self.labels), "data.unlabeled": self.scans["unlabeled"].sha256}
 
+    def narrowed(self, patterns: Sequence[str], verbalizers: Mapping[str, VerbalizerSpec] | None) -> Workload:
+        """Return the workload of some patterns only, with the label words that were found for them."""
+        spec = self.spec.model_copy(update={"patterns": tuple(entry for entry in self.spec.patterns if entry.id in patterns)})
+        narrow = copy(self)
+        narrow.pipeline = replace(self.pipeline, spec=spec)
+        narrow.spec = spec
+        narrow.pvps, problems = compile_pvps(narrow.pipeline, self.tokenizer, self.max_length, verbalizers)
+        if problems:
+            raise InvalidInput(problems)
+        narrow.generations = lineup(spec.patterns, spec.teachers.seeds, spec.generations, len(self.train), len(self.labels))
+        narrow._demonstrate()
+        return narrow
+
     # -- checks ----------------------------------------------------------------------------------
+
+    def _labels_of_train(self, problems: list[Problem]) -> tuple[str, ...]:
+        """Return the labels of the few-shot examples, where the verbalizer names none; none where they cannot be told."""
+        if self.spec.data.label_names is not None:
+            return self.spec.data.label_names
+        try:
+            return labels_in(str(self.spec.data.train), self.spec.data)
+        except InvalidInput as error:
+            # What is wrong with the file as a whole is told when its rows are read.
+            problems += [problem for problem in error.problems if problem.key]
+            return ()
+
+    def _unanswerable(self) -> list[Problem]:
+        """Say where the pattern file asks for what the verbalizer or the other patterns cannot give."""
+        spec = self.spec
+        found: list[Problem] = []
+        soft = [index for index, pvp in enumerate(self.pvps) if pvp.pattern.soft_tokens]
+        if spec.teachers.consistency.kind == "second_pattern" and soft:
+            message = f"second_pattern shares one model between patterns, and pattern {self.pvps[soft[0]].id!r} has soft tokens"
+            found.append(self.pipeline.problem(("teachers", "consistency", "kind"), message, "use word_masking"))
+        if spec.teachers.consistency.kind == "second_pattern" and spec.keep_patterns == 1:
+            message = "second_pattern needs two patterns, and keep_patterns leaves one"
+            found.append(self.pipeline.problem(("teachers", "consistency", "kind"), message))
+        if spec.verbalizer.kind != "words" and spec.teachers.loss == "decoupled_label":
+            message = f"decoupled_label needs words, and verbalizer.kind is {spec.verbalizer.kind}"
+            found.append(self.pipeline.problem(("teachers", "loss"), message))
+        return found
+
+    def _too_few_teachers(self) -> list[Problem]:
+        """Say where a later generation would have nobody else, or nothing, to learn from."""
+        spec, rows = self.spec, len(self.train)
+        kept = spec.patterns if spec.keep_patterns == "all" else spec.patterns[: spec.keep_patterns]
+        generations = lineup(kept, spec.teachers.seeds, spec.generations, rows, len(self.labels))
+        if len(generations) > 1 and not rows and self.scans["unlabeled"].rows < len(self.labels):
+            message = f"{self.scans['unlabeled'].rows} rows cannot teach {len(self.labels)} labels"
+            return [self.pipeline.problem(("data", "unlabeled"), message, "add unlabelled rows")]
+        for before, generation in pairwise(generations):
+            if any(not others(teacher, before) for teacher in generation):
+                message = "each teacher learns from others, and there is no other"
+                cure = "add a pattern or a seed" if rows else "add a pattern: without labelled rows seeds do not differ"
+                return [self.pipeline.problem(("generations", "count"), message, cure)]
+        return []
+
+    def _demonstrate(self) -> None:
+        """Give the PVPs their demonstrations."""
+        to_be_found = any(len(pvp.words.words) < len(self.labels) for pvp in self.pvps)
+        if self.spec.demonstrations.per_label == 0 or to_be_found:
+            return
+        rows = list(self.tokens("train"))
+        labels = [int(label) for label in self.targets()]
+        self.pvps = [with_demonstrations(pvp, self.spec.demonstrations, self.tokenizer, rows, labels) for pvp in self.pvps]
 
     def _tokenizer(
         self, name: str, location: tuple[str, ...], problems: list[Problem], *, needs_mask: bool
@@ -161,7 +257,7 @@ class Workload:
     def _fields_exist(self, problems: list[Problem]) -> bool:
         """Check the patterns' fields against the columns of the labelled file."""
         try:
-            columns = self.source("train").columns()
+            columns = self.source("unlabeled" if self.spec.data.train is None else "train").columns()
         except InvalidInput:
             return True  # reading the data reports it
         data = self.spec.data
@@ -193,11 +289,14 @@ class Workload:
                 # A file that is not there is a mistake in the pipeline: say where it is named.
                 named = found.line is None and found.message == "no such file"
                 problems.append(self.pipeline.problem(("data", part), f"{found.file}: no such file") if named else found)
-        if self.scans["train"].problems:
+        if "train" not in self.scans or self.scans["train"].problems:
             return
         self.train = list(self.rows("train"))
-        counts = Counter(example.label for example in self.train)
+        counts = Counter(label for example in self.train for label in example.labels)
         for index, label in enumerate(self.labels):
+            if self.spec.verbalizer.auto is not None and counts[index] == 1:
+                message = f"label {label!r} has one row in {self.source('train').shown}; label words cannot be found on it"
+                problems.append(self.pipeline.problem(("verbalizer", "auto"), message, "add an example or name the words"))
             if not counts[index]:
                 message = f"label {label!r} has no row in {self.source('train').shown}"
                 problems.append(

@@ -1,4 +1,4 @@
-"""Data rows as examples: checked texts, a label index and a stable id."""
+"""Data rows as examples: checked texts, label indices and a stable id."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from petkit.errors import InvalidInput, Problem, did_you_mean, shown_path
-from petkit.spec.schema import DataSpec
+from petkit.spec.schema import DataSpec, LabelKind
 from petkit.task.records import Record, class_names, read_records
 
 SHOWN_PROBLEMS = 20
@@ -18,12 +22,31 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row: its texts by field name, the index of its label (None: unlabelled) and where it stood."""
+    """One row: its texts by field name, its labels and where it stood.
+
+    Attributes:
+        label: the index of its one label; None where it is unlabelled, or may have several.
+        several: the indices of its labels in class order, where a row may have several.
+    """
 
     id: str
     fields: dict[str, str]
     label: int | None
     line: int
+    several: tuple[int, ...] = ()
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """The indices of all its labels, in class order."""
+        return self.several if self.label is None else (self.label,)
+
+
+def targets_of(examples: Sequence[Example], labels: int) -> NDArray[np.float32]:
+    """Return 1 where a row has one of so many labels and 0 elsewhere, shape ``(rows, labels)``."""
+    targets = np.zeros((len(examples), labels), np.float32)
+    for row, example in enumerate(examples):
+        targets[row, list(example.labels)] = 1
+    return targets
 
 
 @dataclass(frozen=True)
@@ -43,14 +66,18 @@ class ExampleSource:
         data: column mapping and class names.
         fields: the fields the patterns use, in order.
         labels: all labels in class order, or None to read no label.
+        kind: whether a row has one label or any number of them.
     """
 
-    def __init__(self, source: str, data: DataSpec, fields: Sequence[str], labels: Sequence[str] | None) -> None:
+    def __init__(
+        self, source: str, data: DataSpec, fields: Sequence[str], labels: Sequence[str] | None, kind: LabelKind = "single"
+    ) -> None:
         self.source = source
         self.shown = source if source.startswith("hf://") else shown_path(source)
         self.data = data
         self.fields = tuple(fields)
         self.labels = None if labels is None else tuple(labels)
+        self.multi = kind == "multi" and labels is not None
         self._label_index = {label: index for index, label in enumerate(labels or ())}
 
     def __iter__(self) -> Iterator[Example]:
@@ -72,7 +99,7 @@ class ExampleSource:
         """
         digest = self._digest()
         for example in self:
-            _add(digest, example)
+            self._add(digest, example)
             yield example
         if digest.hexdigest() != scan.sha256:
             raise InvalidInput([Problem(self.shown, None, "", "changed while petkit was working with it", "run again")])
@@ -86,7 +113,7 @@ class ExampleSource:
             for example, found in self._checked():
                 rows += 1
                 if example is not None:
-                    _add(digest, example)
+                    self._add(digest, example)
                     continue
                 bad += 1
                 if bad <= SHOWN_PROBLEMS:
@@ -104,7 +131,13 @@ class ExampleSource:
         return next((tuple(map(str, record.values)) for record in islice(read_records(self.source), 1)), ())
 
     def _digest(self) -> hashlib._Hash:
-        return hashlib.sha256(repr((sorted(self.fields), self.labels)).encode())
+        read = (sorted(self.fields), self.labels, "multi") if self.multi else (sorted(self.fields), self.labels)
+        return hashlib.sha256(repr(read).encode())
+
+    def _add(self, digest: hashlib._Hash, example: Example) -> None:
+        """Hash what a row says, whatever the order in which patterns name its fields."""
+        said = (sorted(example.fields.items()), example.labels if self.multi else example.label)
+        digest.update(repr(said).encode("utf-8", "surrogatepass"))
 
     def _checked(self) -> Iterator[tuple[Example | None, list[Problem]]]:
         names = self.data.label_names
@@ -117,12 +150,14 @@ class ExampleSource:
                 yield None, problems
                 continue
             fields = {field: self._text(record, field, problems) for field in self.fields}
-            label = None if self.labels is None else self._label(record, names, problems)
+            labels = () if self.labels is None else self._labels(record, names, problems)
             if problems:
                 yield None, problems
                 continue
             own_id = record.values.get(self.data.column("id"))
-            yield Example(f"row-{index}" if own_id is None else str(own_id), fields, label, record.line), problems
+            name = f"row-{index}" if own_id is None else str(own_id)
+            one, several = (None, labels) if self.multi else (labels[0] if labels else None, ())
+            yield Example(name, fields, one, record.line, several), problems
 
     def _text(self, record: Record, field: str, problems: list[Problem]) -> str:
         column = self.data.column(field)
@@ -141,26 +176,55 @@ class ExampleSource:
             problems.append(Problem(self.shown, record.line, column, "empty", "remove the row or fill it in"))
         return value
 
-    def _label(self, record: Record, names: Sequence[str] | None, problems: list[Problem]) -> int:
+    def _labels(self, record: Record, names: Sequence[str] | None, problems: list[Problem]) -> tuple[int, ...]:
+        """Return the indices of a row's labels in class order; exactly one of them unless rows may have several."""
         column = self.data.column("label")
         value = record.values.get(column)
-        if value is None or value == "":
-            cure = "" if column in record.values else did_you_mean(column, list(map(str, record.values)))
-            problems.append(Problem(self.shown, record.line, column, "has no label", cure))
-            return -1
-        if isinstance(value, bool) or not isinstance(value, (str, int)):
-            problems.append(Problem(self.shown, record.line, column, f"a label is text or a whole number, not {value!r:.60}"))
-            return -1
-        label = str(value)
+
+        def refuse(message: str, cure: str = "") -> tuple[int, ...]:
+            problems.append(Problem(self.shown, record.line, column, message, cure))
+            return ()
+
+        if value is None or (value == "" and not self.multi):
+            if column not in record.values:
+                return refuse("has no label", did_you_mean(column, list(map(str, record.values))))
+            return refuse("has no label", "an empty list says that none applies" if self.multi else "")
+        written = self._written(value, names)
+        if not self.multi and len(written) > 1:
+            return refuse(f"holds several labels: {value!r:.60}", "set label_kind: multi")
+        found: list[int] = []
+        for entry in written:
+            if isinstance(entry, bool) or not isinstance(entry, (str, int)):
+                cure = "set label_kind: multi for lists of labels" if entry is value and isinstance(value, list) else ""
+                return refuse(f"a label is text or a whole number, not {entry!r:.60}", cure)
+            index = self._index(str(entry), names)
+            if index is None:
+                return refuse(f"label {str(entry)!r:.80} is not in the verbalizer", self._known(str(entry), names))
+            if index in found:
+                return refuse(f"label {str(entry)!r:.80} stands twice in the row", "name it once")
+            found.append(index)
+        return tuple(sorted(found))
+
+    def _written(self, value: Any, names: Sequence[str] | None) -> Sequence[Any]:
+        """Return the labels of a cell as they are written, not yet looked up.
+
+        Where a row has one label, a cell is taken apart only if that shows several: it is a mistake then.
+        """
+        if isinstance(value, list):
+            return value if self.multi or len(value) > 1 else [value]
+        if not isinstance(value, str) or self._index(value, names) is not None:
+            return [value]
+        parts = [part.strip() for part in value.split(self.data.label_separator)] if value.strip() else []
+        several = len(parts) > 1 and all(self._index(part, names) is not None for part in parts)
+        return parts if self.multi or several else [value]
+
+    def _index(self, label: str, names: Sequence[str] | None) -> int | None:
+        """Return the index of a label that is written as its name or its class number."""
         if label not in self._label_index and names is not None and label.isdecimal() and int(label) < len(names):
             label = names[int(label)]
-        if label not in self._label_index:
-            message = f"label {label!r:.80} is not in the verbalizer"
-            problems.append(Problem(self.shown, record.line, column, message, did_you_mean(label, list(self.labels or ()))))
-            return -1
-        return self._label_index[label]
+        return self._label_index.get(label)
 
-
-def _add(digest: hashlib._Hash, example: Example) -> None:
-    """Hash what a row says, whatever the order in which patterns name its fields."""
-    digest.update(repr((sorted(example.fields.items()), example.label)).encode("utf-8", "surrogatepass"))
+    def _known(self, label: str, names: Sequence[str] | None) -> str:
+        if names is not None and label.isdecimal():
+            return f"class numbers go from 0 to {len(names) - 1}"
+        return did_you_mean(label, list(self.labels or ()))

@@ -13,13 +13,14 @@ from typing import TypeAlias
 
 import numpy as np
 
-from petkit.spec.cloze import Field, Literal, Mask, Part, Segment, apply_filters, parse_pattern
+from petkit.spec.cloze import Field, Literal, Mask, Part, Segment, Soft, apply_filters, parse_pattern
 from petkit.spec.schema import PatternSpec
 from petkit.task.tokenization import IntArray, PieceTokenizer
 
 Truncate: TypeAlias = Choice["tail", "head", "middle"]
 # Stands for a field's last letter, so that the pattern's ``.`` after it is no word of its own (SentencePiece: no ``▁.``).
 _ANY_LETTER = "q"
+_NOWHERE = -2  # the index of a piece that is not there, also when pieces are counted from one later
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,15 @@ class FieldKey:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One row ready for a model: token ids, where token type 1 begins, and the mask's position (-1: none)."""
+    """One row ready for a model: token ids (soft tokens: -1, -2, …), where token type 1 begins, and the masks.
+
+    ``mask`` is the position of the first mask (-1: none), ``masks`` how many stand there side by side.
+    """
 
     ids: IntArray
     second: int
     mask: int
+    masks: int = 1
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,8 @@ class Pattern:
         def say(part: Part) -> str:
             if isinstance(part, Field):
                 return apply_filters(fields[part.name], part.filters)
+            if isinstance(part, Soft):
+                return f"{{soft:{part.count}}}"
             return mask if isinstance(part, Mask) else part.text
 
         return tuple("".join(map(say, segment)) for segment in self.segments)
@@ -98,23 +105,28 @@ class CompiledPattern:
         tokenizer: of the backbone.
         max_length: tokens per row, special tokens included.
         truncate: which end of a too long field goes.
+        masks: mask tokens in the slot, as many as the longest label word has tokens.
     """
 
-    def __init__(self, pattern: Pattern, tokenizer: PieceTokenizer, max_length: int, truncate: Truncate) -> None:
+    def __init__(self, pattern: Pattern, tokenizer: PieceTokenizer, max_length: int, truncate: Truncate, masks: int = 1) -> None:
         self.pattern = pattern
         self.max_length = max_length
         self.truncate: Truncate = truncate
+        self.masks = masks
+        self.soft_tokens = 0
         template = tokenizer.pair if len(pattern.segments) == 2 else tokenizer.single
         self.mask_context: MaskContext | None = None
         # The row from left to right: fixed token ids, or the key of a field.
         self._pieces: list[IntArray | FieldKey] = [np.array(template.prefix, np.int32)]
-        self._mask_piece = -1
-        self._second_piece = -1
+        self._mask_piece = self._second_piece = _NOWHERE
+        special = [0]
         for index, segment in enumerate(pattern.segments):
             if index:
+                special.append(len(self._pieces))
                 self._pieces.append(np.array(template.middle, np.int32))
-                self._second_piece = len(self._pieces) if template.second_type_from else -1
+                self._second_piece = len(self._pieces) if template.second_type_from else _NOWHERE
             self._compile(segment, tokenizer)
+        self._special_pieces = frozenset([*special, len(self._pieces)])
         self._pieces.append(np.array(template.suffix, np.int32))
         self.keys = tuple(dict.fromkeys(piece for piece in self._pieces if isinstance(piece, FieldKey)))
         self._gaps = [piece for piece in self._pieces if isinstance(piece, FieldKey)]
@@ -129,32 +141,60 @@ class CompiledPattern:
         """Say whether a row with fields of these token counts must be shortened."""
         return sum(lengths[key] for key in self._gaps) > self.room
 
-    def encode(self, tokens: Mapping[FieldKey, IntArray]) -> Encoded:
-        """Assemble a row from its fields' token ids, shortening fields so that it fits ``max_length``."""
-        kept = iter(share_room([len(tokens[key]) for key in self._gaps], self.room))
-        pieces: list[IntArray] = []
+    def free(self, tokens: Mapping[FieldKey, IntArray]) -> int:
+        """Return how many tokens a row leaves of ``max_length``; below 0 it must be shortened."""
+        return self.room - sum(len(tokens[key]) for key in self._gaps)
+
+    def encode(self, tokens: Mapping[FieldKey, IntArray], before: IntArray | None = None) -> Encoded:
+        """Assemble a row from its fields' token ids, shortening fields so that it fits ``max_length``.
+
+        Args:
+            tokens: the ids of every field.
+            before: ids to put in front of the pattern, such as demonstrations.
+        """
+        pieces = [self._pieces[0], *([] if before is None else [before]), *self._pieces[1:]]
+        shift = len(pieces) - len(self._pieces)
+        added = 0 if before is None else len(before)
+        kept = iter(share_room([len(tokens[key]) for key in self._gaps], self.room - added))
+        row: list[IntArray] = []
         position = 0
-        mask = -1
-        second = -1
-        for index, piece in enumerate(self._pieces):
-            if index == self._mask_piece:
+        mask = second = -1
+        for index, piece in enumerate(pieces):
+            if index == self._mask_piece + shift:
                 mask = position
-            if index == self._second_piece:
+            if index == self._second_piece + shift:
                 second = position
             ids = shorten(tokens[piece], next(kept), self.truncate) if isinstance(piece, FieldKey) else piece
-            pieces.append(ids)
+            row.append(ids)
             position += len(ids)
-        return Encoded(np.concatenate(pieces), second if second >= 0 else position, mask)
+        return Encoded(np.concatenate(row), second if second >= 0 else position, mask, self.masks)
+
+    def filled(self, tokens: Mapping[FieldKey, IntArray], word: Sequence[int]) -> IntArray:
+        """Return the row with ``word`` in the slot and without special tokens: a demonstration."""
+        kept = iter(share_room([len(tokens[key]) for key in self._gaps], self.room + self.masks - len(word)))
+        row: list[IntArray] = []
+        for index, piece in enumerate(self._pieces):
+            if isinstance(piece, FieldKey):
+                row.append(shorten(tokens[piece], next(kept), self.truncate))
+            elif index == self._mask_piece:
+                row.append(np.array(word, np.int32))
+            elif index not in self._special_pieces:
+                row.append(piece)
+        return np.concatenate(row)
 
     def _compile(self, segment: Segment, tokenizer: PieceTokenizer) -> None:
         glue = ""
         for index, part in enumerate(segment):
-            if isinstance(part, Mask):
+            if isinstance(part, Soft):
+                self._pieces.append(-1 - self.soft_tokens - np.arange(part.count, dtype=np.int32))
+                self.soft_tokens += part.count
+                glue = ""
+            elif isinstance(part, Mask):
                 after = segment[index + 1] if index + 1 < len(segment) else None
                 text_after = after.text if isinstance(after, Literal) else ""
                 self.mask_context = MaskContext(glue, text_after[:1] if not text_after[:1].isspace() else "")
                 self._mask_piece = len(self._pieces)
-                self._pieces.append(np.array([tokenizer.mask_id], np.int32))
+                self._pieces.append(np.full(self.masks, tokenizer.mask_id, np.int32))
                 glue = ""
             elif isinstance(part, Field):
                 self._pieces.append(FieldKey(part.name, part.filters, tokenizer.canonical_glue(glue)))

@@ -121,11 +121,11 @@ def parse_json_line(line: str, number: int) -> Record:
 
 
 def class_names(source: str, column: str) -> tuple[str, ...] | None:
-    """Return the names of an integer label column where the source itself knows them (``hf://`` only)."""
+    """Return the names of a column of class numbers, or of lists of them, where the source knows them (``hf://`` only)."""
     if not source.startswith("hf://"):
         return None
     feature = (_hub_dataset(source).features or {}).get(column)
-    names = getattr(feature, "names", None)
+    names = getattr(getattr(feature, "feature", feature), "names", None)
     return None if names is None else tuple(map(str, names))
 
 

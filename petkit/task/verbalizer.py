@@ -1,7 +1,8 @@
-"""Label words found in place: which single token each word is in this pattern, for this tokenizer."""
+"""Label words found in place: which tokens each word is in this pattern, for this tokenizer."""
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -11,15 +12,28 @@ from petkit.task.pattern import MaskContext
 from petkit.task.tokenization import PieceTokenizer
 
 _SPACE_MARKS = "Ġ▁ "
+# Alphabets whose letters look alike; a word with letters of two of them is a slip of the keyboard.
+_LOOKALIKE = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE")
+MOST_TOKENS = 16
 
 
 @dataclass(frozen=True)
 class LabelWord:
-    """A label word as written and the one token it is."""
+    """A label word as written and the tokens it is: one, or several where the verbalizer allows it."""
 
     written: str
-    token: str
-    token_id: int
+    tokens: tuple[str, ...]
+    token_ids: tuple[int, ...]
+
+    @property
+    def token(self) -> str:
+        """The tokens for people."""
+        return " ".join(self.tokens)
+
+    @property
+    def counted(self) -> str:
+        """``token`` or ``tokens``."""
+        return "token" if len(self.tokens) == 1 else "tokens"
 
 
 @dataclass(frozen=True)
@@ -38,9 +52,14 @@ class LabelWords:
     words: tuple[tuple[LabelWord, ...], ...]
 
     @property
-    def token_ids(self) -> tuple[tuple[int, ...], ...]:
-        """Vocabulary columns per label."""
-        return tuple(tuple(word.token_id for word in words) for words in self.words)
+    def token_ids(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
+        """Labels → words → tokens."""
+        return tuple(tuple(word.token_ids for word in words) for words in self.words)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest word (1 where there is no word at all)."""
+        return max((len(word.token_ids) for words in self.words for word in words), default=1)
 
 
 def find_label_words(
@@ -49,43 +68,66 @@ def find_label_words(
     """Probe every label word in the slot's place.
 
     A word is taken as written, else in lower case, else with a capital, whichever is first a single
-    known token there. Returns the words found and everything that is wrong with the others.
+    known token there; where ``multi_token`` allows it, else as written with all its tokens. Returns the
+    words found and everything that is wrong with the others.
     """
     problems: list[WordProblem] = []
-    owner: dict[int, tuple[str, str]] = {}
+    owner: dict[tuple[int, ...], tuple[str, str]] = {}
     found: list[tuple[LabelWord, ...]] = []
     for label, written_words in verbalizer.labels.items():
         words: list[LabelWord] = []
         for written in written_words:
-            word = _find(written, tokenizer, context)
+            word = _find(written, tokenizer, context, multi_token=verbalizer.multi_token)
             if isinstance(word, WordProblem):
                 problems.append(WordProblem(label, word.message, word.cure))
                 continue
-            other = owner.setdefault(word.token_id, (label, written))
+            other = owner.setdefault(word.token_ids, (label, written))
             if other[0] != label:
-                problems.append(
-                    WordProblem(label, f"{written!r} is the same token {word.token!r} as {other[1]!r} of label {other[0]!r}")
-                )
+                message = f"{written!r} is the same {word.counted} {word.token!r} as {other[1]!r} of label {other[0]!r}"
+                problems.append(WordProblem(label, message))
             elif other[1] != written:
-                problems.append(WordProblem(label, f"{written!r} and {other[1]!r} are the same token {word.token!r}", "keep one"))
+                message = f"{written!r} and {other[1]!r} are the same {word.counted} {word.token!r}"
+                problems.append(WordProblem(label, message, "keep one"))
             words.append(word)
         found.append(tuple(words))
     return LabelWords(tuple(found)), problems
 
 
-def _find(written: str, tokenizer: PieceTokenizer, context: MaskContext) -> LabelWord | WordProblem:
+def scripts(text: str) -> frozenset[str]:
+    """Return the alphabets of a text's letters, such as ``LATIN`` and ``CJK``."""
+    return frozenset(unicodedata.name(letter, "?").split()[0] for letter in text if letter.isalpha())
+
+
+def _find(written: str, tokenizer: PieceTokenizer, context: MaskContext, *, multi_token: bool) -> LabelWord | WordProblem:
+    alike = sorted(scripts(written).intersection(_LOOKALIKE))
+    if len(alike) > 1:
+        told = " and ".join(name.capitalize() for name in alike)
+        return WordProblem("", f"{written!r} mixes {told} letters that look alike", "type it again in one alphabet")
+    if written in tokenizer.hf.all_special_tokens:
+        return WordProblem("", f"{written!r} is a special token of {tokenizer.name}", "use a word")
     for form in dict.fromkeys((written, written.lower(), written[:1].upper() + written[1:])):
         ids = tokenizer.word_tokens(form, context.glue, context.after)
         if len(ids) == 1 and ids[0] != tokenizer.unknown_id:
-            return LabelWord(written, tokenizer.hf.convert_ids_to_tokens(ids[0]), ids[0])
+            return _word(written, ids, tokenizer)
     ids = tokenizer.word_tokens(written, context.glue)
     if tokenizer.unknown_id in ids:
         return WordProblem("", f"{written!r} is unknown to {tokenizer.name}", "use a word of its vocabulary")
-    if len(ids) == 1:
+    if not ids:
+        return WordProblem("", f"{written!r} is nothing to {tokenizer.name}", "use a word of its vocabulary")
+    if len(ids) == 1 or (multi_token and not tokenizer.word_tokens(written, context.glue, context.after)):
         return WordProblem("", f"{written!r} melts into the {context.after!r} after the slot", "put a space after {mask}")
-    near = list(_suggestions(written, tokenizer))
-    cure = f"use one token, such as {', '.join(map(repr, near))}" if near else "use a word that is one token"
+    if len(ids) > MOST_TOKENS:
+        return WordProblem("", f"{written!r} is {len(ids)} tokens for {tokenizer.name}", f"use at most {MOST_TOKENS}")
+    if multi_token:
+        return _word(written, ids, tokenizer)
+    near = [f"{word!r}" for word in _suggestions(written, tokenizer)]
+    cure = f"use one token, such as {', '.join(near)}; " if near else "use a word that is one token, "
+    cure += "or set multi_token: true"
     return WordProblem("", f"{written!r} is {len(ids)} tokens for {tokenizer.name} ({tokenizer.describe(ids)})", cure)
+
+
+def _word(written: str, ids: list[int], tokenizer: PieceTokenizer) -> LabelWord:
+    return LabelWord(written, tuple(tokenizer.hf.convert_ids_to_tokens(ids)), tuple(ids))
 
 
 def _suggestions(written: str, tokenizer: PieceTokenizer) -> Iterator[str]:

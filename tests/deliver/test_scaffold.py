@@ -185,3 +185,14 @@ def test_shown_to_a_person(here: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert shown[0] == str(Path("new/pipeline.yaml"))
     assert shown[-2].startswith("note: data/*.jsonl hold placeholders")
     assert shown[-1] == f"Next: petkit validate {Path('new/pipeline.yaml')}"
+
+
+def test_lists_of_labels_are_refused(here: Path) -> None:
+    path = write_rows(here / "rows.jsonl", [{"text": "a", "label": "b"}, {"text": "a", "label": ["b", "c"]}])
+
+    with pytest.raises(InvalidInput) as caught:
+        create_project(here / "new", [], path)
+
+    told = "rows.jsonl:2: label: holds a list of labels; init starts tasks of one label per row"
+    assert str(caught.value) == f"{told} (write label_kind: multi into a pipeline)"
+    assert not (here / "new").exists()

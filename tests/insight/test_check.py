@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,7 @@ def test_label_words_are_shown_as_tokens_in_place(model: str, mask: str, token: 
     assert mask in brackets.rendered[0]
     assert [word.token for word in brackets.words["Sports"]][1] == token
     assert [word.written for word in brackets.words["Sports"]] == ["sports", "football"]
-    assert len({word.token_id for words in brackets.words.values() for word in words}) == 3
+    assert len({word.token_ids for words in brackets.words.values() for word in words}) == 3
 
 
 @pytest.mark.parametrize(("long", "share"), [(0, 0.0), (1, 0.2), (5, 1.0)])
@@ -144,3 +145,47 @@ def test_words_that_differ_between_patterns_are_shown(checked: Checked, capsys: 
 
     assert check.patterns[0].words != check.patterns[1].words
     assert "  label words here: World: Ġworld; Sports: Ġsports, Ġfootball\n" in capsys.readouterr().out
+
+
+SEVERAL = [
+    {"text": "the news of the world", "label": ["World", "Sports"]},
+    {"text": "a great game", "label": ["Sports"]},
+    {"text": "the answer is no", "label": []},
+]
+
+
+def several(here: Path, model: Path, train: Sequence[Mapping[str, Any]], test: Sequence[Mapping[str, Any]] = SEVERAL) -> Check:
+    """Check the tiny project with rows of several labels."""
+    rows = {"train.jsonl": project.json_lines(train), "test.jsonl": project.json_lines(test)}
+    return check_pipeline(load_pipeline(project.write(here, model, rows), ["label_kind=multi"]))
+
+
+def test_rows_of_several_labels_are_counted_by_label(here: Path, model_folder: Callable[[str], Path]) -> None:
+    check = several(here, model_folder("bert"), SEVERAL, SEVERAL[:1])
+
+    assert check.label_counts == {"World": 1, "Sports": 2}
+    assert [warning.split(": ")[1] for warning in check.warnings] == [
+        "1 rows are also few-shot examples (lines 1); their accuracy says nothing"
+    ]
+
+
+def test_rows_of_one_label_each_where_there_may_be_several(here: Path, model_folder: Callable[[str], Path]) -> None:
+    rows = [{"text": f"{text} {label}", "label": [label]} for text in "abcde" for label in ("World", "Sports")]
+
+    told = "train.jsonl: every row has exactly one label; label_kind: single would tell the labels apart better"
+    assert several(here, model_folder("bert"), rows, [{"text": "x", "label": []}]).warnings == (told,)
+
+
+def test_same_text_under_other_labels(here: Path, model_folder: Callable[[str], Path]) -> None:
+    check = several(here, model_folder("bert"), [*SEVERAL, {**SEVERAL[2], "label": ["World"]}], [{"text": "x", "label": []}])
+
+    assert check.warnings == ("train.jsonl: lines 3, 4 hold the same text under different labels",)
+
+
+def test_a_pipeline_without_labelled_rows(here: Path, model_folder: Callable[[str], Path]) -> None:
+    check = check_pipeline(load_pipeline(project.write(here, model_folder("bert")), ["data.train=null"]))
+
+    assert check.label_counts == {"World": 0, "Sports": 0}
+    assert check.patterns[0].rendered == (f"[MASK]: {project.UNLABELED[0]}",)
+    assert check.patterns[0].tokens == "[CLS] [MASK] : the market [SEP]"
+    assert check.warnings == ()

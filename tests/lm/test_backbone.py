@@ -264,6 +264,15 @@ def test_classifier_round_trip(arch: str, model_folder: Folder, tmp_path: Path) 
         assert torch.equal(again(input_ids=inputs).logits, model(input_ids=inputs).logits)
 
 
+@pytest.mark.parametrize(("multi", "problem"), [(False, "single_label_classification"), (True, "multi_label_classification")])
+def test_classifier_says_whether_rows_may_have_several_labels(
+    multi: bool, problem: str, model_folder: Folder, tmp_path: Path
+) -> None:
+    new_classifier(str(model_folder("bert")), ["a", "b"], multi=multi).save_pretrained(tmp_path)
+
+    assert load_classifier(str(tmp_path)).config.problem_type == problem
+
+
 def test_new_head_follows_the_seed_and_the_encoder_does_not(model_folder: Folder) -> None:
     states = []
     for seed in (1, 1, 2):

@@ -6,14 +6,17 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from petkit.lm.batching import collate, inference_batches, training_batches
+from petkit.lm.batching import Batch, collate, inference_batches, training_batches
 from petkit.task.pattern import Encoded
 from tests.tiny import pieces
 
 
-def row(*ids: int, second: int | None = None, mask: int = -1) -> Encoded:
-    return Encoded(np.array(ids, np.int32), len(ids) if second is None else second, mask)
+def row(*ids: int, second: int | None = None, mask: int = -1, masks: int = 1) -> Encoded:
+    return Encoded(np.array(ids, np.int32), len(ids) if second is None else second, mask, masks)
 
 
 def lengths(rows: int, seed: int = 0) -> list[int]:
@@ -62,6 +65,75 @@ def test_collate_equals_the_tokenizers_own_padding() -> None:
     singles = [tokenizer.hf(one, two) for one, two in pairs]
     rows = [row(*entry["input_ids"], second=entry["token_type_ids"].index(1)) for entry in singles]
     assert {name: value.tolist() for name, value in collate(rows, tokenizer).model_inputs.items()} == dict(expected)
+
+
+@st.composite
+def slotted(draw: st.DrawFn, masks: int) -> Encoded:
+    """A row with so many masks (id 4) side by side anywhere, and a second text that begins anywhere but inside them."""
+    before, after = draw(st.integers(0, 12)), draw(st.integers(0, 12))
+    length = before + masks + after
+    second = draw(st.sampled_from([*range(before + 1), *range(before + masks, length + 1)]))
+    return row(*range(100, 100 + before), *[4] * masks, *range(200, 200 + after), second=second, mask=before, masks=masks)
+
+
+def fewer(long: Encoded, masks: int) -> Encoded:
+    """Encode the row again, token by token, with fewer masks."""
+    ids, second = [], len(long.ids) - long.masks + masks
+    for place, token in enumerate(long.ids.tolist()):
+        if place == long.second:
+            second = len(ids)
+        if not long.mask + masks <= place < long.mask + long.masks:
+            ids.append(token)
+    return row(*ids, second=second, mask=long.mask, masks=masks)
+
+
+def read(batch: Batch, index: int) -> tuple[list[int], list[int] | None, int, int]:
+    """Return what a model sees of one row: ids and types of the tokens attended to, and where the masks are."""
+    attended = batch.attention_mask[index].bool()
+    length = int(attended.sum())
+    assert attended[:length].all()  # at the left, without a gap
+    types = batch.token_type_ids
+    if types is not None:
+        assert not types[index, length:].any()
+    kept = None if types is None else types[index, :length].tolist()
+    return batch.input_ids[index, :length].tolist(), kept, int(batch.mask_positions[index]), batch.masks
+
+
+@given(st.data(), st.sampled_from(["wordpiece", "bytebpe"]))
+def test_fewer_masks_are_as_if_encoded_with_fewer(data: st.DataObject, kind: str) -> None:
+    masks = data.draw(st.integers(1, 5))
+    rows = data.draw(st.lists(slotted(masks), min_size=1, max_size=4))
+    batch = collate(rows, pieces(kind))
+    before = [read(batch, index) for index in range(len(rows))]
+    for left in range(1, masks + 1):
+        found, naive = batch.with_masks(left), collate([fewer(long, left) for long in rows], pieces(kind))
+        assert [read(found, index) for index in range(len(rows))] == [read(naive, index) for index in range(len(rows))]
+        assert found.input_ids.shape == found.attention_mask.shape == batch.input_ids.shape
+        for last in range(1, left):
+            again = found.with_masks(last)
+            assert [read(again, index) for index in range(len(rows))] == [
+                read(batch.with_masks(last), index) for index in range(len(rows))
+            ]
+    assert [read(batch, index) for index in range(len(rows))] == before  # the batch itself is as it was
+    assert batch.with_masks(masks) is batch
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bytebpe"])
+def test_stacked_batches_follow_each_other(kind: str) -> None:
+    long = collate([row(7, 4, 4, 8, second=3, mask=1, masks=2), row(4, 4, 9, mask=0, masks=2)], pieces(kind))
+    both = Batch.stacked([long.with_masks(1), long])
+    assert [read(both, index)[0] for index in range(4)] == [[7, 4, 8], [4, 9], [7, 4, 4, 8], [4, 4, 9]]
+    assert both.mask_positions.tolist() == [1, 0, 1, 0] and both.masks == 2
+    assert (both.token_type_ids is None) == (kind == "bytebpe")
+    if both.token_type_ids is not None:
+        assert both.token_type_ids[:, :4].tolist() == [[0, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0]]
+
+
+def test_a_batch_on_its_way_keeps_its_masks() -> None:
+    batch = collate([row(4, 4, 7, mask=0, masks=2)], pieces("wordpiece"))
+    other = batch.with_ids(torch.ones_like(batch.input_ids))
+    assert batch.masks == batch.to("cpu").masks == other.masks == 2
+    assert other.input_ids.unique().tolist() == [1] and batch.input_ids[0, :3].tolist() == [4, 4, 7]
 
 
 @pytest.mark.parametrize("budget", [1, 59, 64, 300, 100_000])

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import permutations
-from typing import Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from petkit.lm.ensemble import agreement, combine, entropy, log_softmax, teacher_weights
+from petkit.lm.ensemble import (
+    How,
+    Weighting,
+    agreement,
+    choices,
+    combine,
+    combine_teachers,
+    entropy,
+    leave_out,
+    log_softmax,
+    questions,
+    teacher_weights,
+)
 
-How: TypeAlias = Literal["logits", "log_probs", "probs"]
 HOWS: tuple[How, ...] = ("logits", "log_probs", "probs")
 
 
@@ -137,8 +151,136 @@ def test_agreement_counts_teachers_on_the_ensembles_side() -> None:
     [
         ([0.9, 0.1], "uniform", [1.0, 1.0]),
         ([0.75, 0.5, 0.0], "train_accuracy", [0.75, 0.5, 0.0]),
+        ([0.75, 0.5, 0.0], "out_of_fold", [0.75, 0.5, 0.0]),
         ([0.0, 0.0], "train_accuracy", [1.0, 1.0]),
+        ([0.0, 0.0], "out_of_fold", [1.0, 1.0]),
     ],
 )
-def test_teacher_weights(accuracies: list[float], weighting: Literal["uniform", "train_accuracy"], expected: list[float]) -> None:
+def test_teacher_weights(accuracies: list[float], weighting: Weighting, expected: list[float]) -> None:
     assert teacher_weights(accuracies, weighting).tolist() == expected
+
+
+# -- rows of several labels ------------------------------------------------------------------------------
+
+
+def test_a_yes_no_question_per_label() -> None:
+    logits = np.array([[1.5, -2.0]], np.float32)
+    assert questions(logits, multi=True).tolist() == [[[0, 1.5], [0, -2.0]]]
+    assert questions(logits, multi=False).tolist() == [[[1.5, -2.0]]]
+    assert choices(np.array([[1.5, -2.0, 0.0]], np.float32), multi=True).tolist() == [[1, 0, 0]]
+    assert choices(np.array([[1.5, -2.0, 3.0]], np.float32), multi=False).tolist() == [[2]]
+
+
+def test_combining_yes_no_answers() -> None:
+    """Log-odds of 0.9 and 0.5: their mean is that of 0.75; the mean probability is 0.7."""
+    two = np.log(np.array([[[9.0, 1.0]], [[1.0, 1 / 9]]], np.float32))
+    weights = np.ones(2, np.float32)
+    for how in ("logits", "log_probs"):
+        np.testing.assert_allclose(combine(two, weights, how, multi=True), np.log([[3, 1 / 3]]), rtol=1e-5)  # type: ignore[arg-type]
+    np.testing.assert_allclose(combine(two, weights, "probs", multi=True), np.log([[7 / 3, 3 / 7]]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_two_labels_are_one_question(how: How) -> None:
+    """Logits (0, z) of two labels that exclude each other, and the yes/no logit z of one label."""
+    one = teachers(3, 5, 1)
+    weights = np.array([1, 2, 0], np.float32)
+    two = combine(np.concatenate([np.zeros_like(one), one], -1), weights, how)
+    np.testing.assert_allclose(combine(one, weights, how, multi=True)[:, 0], two[:, 1] - two[:, 0], rtol=1e-5, atol=1e-6)
+
+
+def test_agreement_over_labels() -> None:
+    logits = np.array([[[2, -2]], [[2, 2]]], np.float32)
+    assert agreement(logits, np.array([[1, -1]], np.float32), multi=True).tolist() == [0.75]
+
+
+# -- as ensemble.json has it -----------------------------------------------------------------------------
+
+
+def described(
+    count: int = 3, labels: Sequence[str] = "abc", kind: str = "single", how: How = "logits", seed: int = 3
+) -> dict[str, Any]:
+    """Return an ensemble in which every number counts."""
+    random = np.random.default_rng(seed)
+    members = {
+        f"teacher-{index}": {
+            "weight": round(float(random.uniform(0.1, 1)), 6),
+            "temperature": float(random.uniform(0.5, 5)),
+            "log_prior": dict(zip(labels, random.standard_normal(len(labels)).tolist(), strict=True)),
+            "dropped": False,
+        }
+        for index in range(count)
+    }
+    bias = dict(zip(labels, random.standard_normal(len(labels)).tolist(), strict=True))
+    return {"labels": list(labels), "label_kind": kind, "combine": how, "teachers": members, "label_bias": bias}
+
+
+def test_an_ensemble_by_hand() -> None:
+    """(4, 0) at temperature 2 less (1, -1) is (1, 1); (0, 3) stays; weights 3 to 1; bias (0.5, 0)."""
+    ensemble = described(2, "ab")
+    one, two = ensemble["teachers"].values()
+    one |= {"weight": 0.75, "temperature": 2.0, "log_prior": {"a": 1.0, "b": -1.0}}
+    two |= {"weight": 0.25, "temperature": 1.0, "log_prior": {"a": 0.0, "b": 0.0}}
+    ensemble["label_bias"] = {"a": 0.5, "b": 0.0}
+    logits = np.array([[[4, 0]], [[0, 3]]], np.float32)
+    assert combine_teachers(logits, ensemble).tolist() == [[1.25, 1.5]]
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("kind", ["single", "multi", "ordinal"])
+def test_a_plain_ensemble_is_the_plain_mean(how: How, kind: str) -> None:
+    ensemble = described(3, how=how, kind=kind)
+    for member in ensemble["teachers"].values():
+        member |= {"temperature": 1.0, "log_prior": dict.fromkeys("abc", 0.0)}
+    ensemble["label_bias"] = dict.fromkeys("abc", 0.0)
+    logits, weights = teachers(3, 4, 3), [member["weight"] for member in ensemble["teachers"].values()]
+    expected = combine(logits, np.array(weights, np.float32), how, multi=kind == "multi")
+    np.testing.assert_array_equal(combine_teachers(logits, ensemble), expected)
+
+
+@given(
+    order=st.permutations(range(3)),
+    labels=st.permutations(range(4)),
+    how=st.sampled_from(HOWS),
+    kind=st.sampled_from(["single", "multi"]),
+)
+def test_names_count_and_not_places(order: list[int], labels: list[int], how: How, kind: str) -> None:
+    ensemble, logits = described(3, "abcd", kind, how), teachers(3, 5, 4)
+    names = list(ensemble["teachers"])
+    moved = {
+        **ensemble,
+        "labels": [ensemble["labels"][label] for label in labels],
+        "teachers": {names[index]: ensemble["teachers"][names[index]] for index in order},
+    }
+    found = combine_teachers(logits[order][..., labels], moved)
+    np.testing.assert_allclose(found, combine_teachers(logits, ensemble)[:, labels], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_leaving_out_is_not_having(how: How) -> None:
+    ensemble, logits = described(3, how=how), teachers(3, 4, 3)
+    without = leave_out(ensemble, ["teacher-1"])
+    assert without is not None
+    assert [member["dropped"] for member in without["teachers"].values()] == [False, True, False]
+    assert sum(member["weight"] for member in without["teachers"].values()) == pytest.approx(1)
+    two = {**ensemble, "teachers": {name: ensemble["teachers"][name] for name in ("teacher-0", "teacher-2")}}
+    np.testing.assert_allclose(combine_teachers(logits, without), combine_teachers(logits[[0, 2]], two), rtol=1e-4, atol=1e-5)
+    assert ensemble["teachers"]["teacher-1"]["weight"] > 0
+
+
+def test_who_is_left_out_stays_out_and_somebody_must_be_left() -> None:
+    first = leave_out(described(3), ["teacher-0"])
+    assert first is not None
+    second = leave_out(first, ["teacher-2"])
+    assert second is not None
+    assert [member["weight"] for member in second["teachers"].values()] == [0, 1, 0]
+    assert leave_out(second, ["teacher-1"]) is None
+
+
+def test_those_left_without_weight_share_it() -> None:
+    ensemble = described(3)
+    for member, weight in zip(ensemble["teachers"].values(), (1.0, 0.0, 0.0), strict=True):
+        member["weight"] = weight
+    without = leave_out(ensemble, ["teacher-0"])
+    assert without is not None
+    assert [member["weight"] for member in without["teachers"].values()] == [0, 0.5, 0.5]

@@ -15,8 +15,8 @@ from petkit.errors import InvalidInput
 from petkit.lm.arithmetic import Arithmetic, choose_arithmetic
 from petkit.lm.backbone import load_masked_lm, load_tokenizer, new_classifier
 from petkit.lm.batching import collate, training_batches
-from petkit.lm.heads import LabelScorer
 from petkit.lm.inference import ClassifierLogits, label_logits
+from petkit.lm.label_scorer import WordScorer
 from petkit.lm.losses import cross_entropy
 from petkit.lm.training import TrainingDiverged, fit, linear_decay, parameter_groups, seed_everything, set_dropout
 from petkit.spec.schema import ComputeSpec
@@ -29,7 +29,7 @@ every_architecture = pytest.mark.parametrize("arch", ARCHITECTURES)
 
 @dataclass(frozen=True)
 class Settings:
-    """The knobs of the loop."""
+    """The knobs of the loop; also read by ``test_checkpoint``."""
 
     steps: int = 12
     learning_rate: float = 1e-2
@@ -120,6 +120,15 @@ def test_decay_shrinks_matrices_only() -> None:
     assert model.layer.weight.tolist()[0] == pytest.approx([(1 - 0.5e-2) * (1 - 0.25e-2)] * 2, rel=1e-5)
 
 
+def test_new_parameters_have_a_rate_of_their_own_and_do_not_decay() -> None:
+    """Two steps at 1 and ½ of each peak; the gradient is 1 everywhere, so Adam moves by the rate."""
+    model = Line()
+    new = [model.layer.weight]
+    fit(model, [torch.tensor(1.0)] * 2, steepness, Settings(steps=2, weight_decay=0.5), FLOAT32, new=new, new_learning_rate=0.1)
+    assert model.layer.weight.tolist()[0] == pytest.approx([1 - 0.15] * 2, rel=1e-4)
+    assert model.layer.bias.item() == pytest.approx(1 - 1.5e-2, rel=1e-4)
+
+
 @pytest.mark.parametrize(("limit", "norm"), [(0.5, 0.5), (1e6, 7 * 3**0.5)])
 def test_clipping_bounds_the_gradient(limit: float, norm: float, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[float] = []
@@ -160,7 +169,7 @@ def test_dropout_of_every_layer_is_set(arch: str, kind: str, model_folder: Calla
     """The tiny models are saved with dropout 0.1; at 0 training is deterministic, above 0 it is not."""
     folder = model_folder(arch)
     if kind == "teacher":
-        model: nn.Module = LabelScorer(load_masked_lm(str(folder), "eager"), [[5], [6]])
+        model: nn.Module = WordScorer(load_masked_lm(str(folder), "eager"), [[[5]], [[6]]])
     else:
         model = ClassifierLogits(new_classifier(str(folder), ["a", "b"], "eager"))
     batch = collate(tiny_batch(folder)[0], load_tokenizer(str(folder)))
@@ -216,13 +225,13 @@ def test_every_architecture_has_the_attention_to_train_with(arch: str, device: s
 # -- whole trainings -----------------------------------------------------------------------------------
 
 
-def train(folder: Path, seed: int, precision: str = "float32", dropout: float = 0.0) -> tuple[LabelScorer, list[float]]:
+def train(folder: Path, seed: int, precision: str = "float32", dropout: float = 0.0) -> tuple[WordScorer, list[float]]:
     arithmetic = Arithmetic("cpu", precision, 1)  # type: ignore[arg-type]
     tokenizer = load_tokenizer(str(folder))
     rows, labels = tiny_batch(folder, 12)
     (good,), (bad,) = tokenizer.encode(["great", "terrible"])
     seed_everything(seed)
-    scorer = LabelScorer(load_masked_lm(str(folder), "eager"), [[good], [bad]])
+    scorer = WordScorer(load_masked_lm(str(folder), "eager"), [[[good]], [[bad]]])
     label_logits(scorer.eval(), rows, tokenizer, arithmetic, 4096)  # as stage A does before it trains
 
     def loss_of(model: nn.Module, batch: np.ndarray) -> Tensor:

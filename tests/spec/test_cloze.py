@@ -6,18 +6,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from petkit.spec.cloze import FILTERS, Field, Literal, Mask, Part, apply_filters, parse_pattern, parse_segment
+from petkit.spec.cloze import FILTERS, MOST_SOFT, Field, Literal, Mask, Part, Soft, apply_filters, parse_pattern, parse_segment
 
 NAMES = st.from_regex(r"[^\W\d]\w{0,8}", fullmatch=True).filter(lambda name: name != "mask")
 FIELDS = st.builds(Field, NAMES, st.lists(st.sampled_from(FILTERS), max_size=2).map(tuple))
+SOFT = st.builds(Soft, st.integers(1, MOST_SOFT))
 LITERALS = st.builds(Literal, st.text(min_size=1, max_size=12))
-PARTS = st.lists(st.one_of(LITERALS, FIELDS, st.just(Mask())), max_size=6)
-TRICKY = st.text(st.sampled_from("{}|ab mask1.:%s$\n"), max_size=30)
+PARTS = st.lists(st.one_of(LITERALS, FIELDS, st.just(Mask()), SOFT), max_size=6)
+TRICKY = st.text(st.sampled_from("{}|ab mask1.:%soft$\n"), max_size=30)
 
 
 def written(parts: list[Part]) -> str:
     """Write parts in the pattern language."""
-    spoken = {Mask: lambda part: "{mask}", Field: lambda part: "{" + "|".join((part.name, *part.filters)) + "}"}
+    spoken = {
+        Mask: lambda part: "{mask}",
+        Field: lambda part: "{" + "|".join((part.name, *part.filters)) + "}",
+        Soft: lambda part: f"{{soft:{part.count}}}",
+    }
     literal = lambda part: part.text.replace("{", "{{").replace("}", "}}")  # noqa: E731
     return "".join(spoken.get(type(part), literal)(part) for part in parts)
 
@@ -46,6 +51,11 @@ def merged(parts: list[Part]) -> tuple[Part, ...]:
         ("{{{mask}}}", (Literal("{"), Mask(), Literal("}"))),
         ("100 % {{}} $x {Größe_2}", (Literal("100 % {} $x "), Field("Größe_2"))),
         ("{Mask}", (Field("Mask"),)),
+        ("{soft:3} it was {mask}", (Soft(3), Literal(" it was "), Mask())),
+        ("{ soft : 100 }", (Soft(100),)),
+        ("{soft:1}{soft:2}", (Soft(1), Soft(2))),
+        ("{soft}", (Field("soft"),)),  # a column may be called so
+        ("{{soft:3}}", (Literal("{soft:3}"),)),
         ("", ()),
     ],
 )
@@ -67,6 +77,15 @@ def test_parts(text: str, parts: tuple[Part, ...]) -> None:
         ("{text|upper}", "unknown filter 'upper'; known: lower_first, strip_punct"),
         ("{text|}", "unknown filter ''"),
         ("{mask|lower_first}", "{mask} takes no filter"),
+        ("{soft:0}", "{soft:0}: write how many soft tokens, 1 to 100, such as {soft:3}"),
+        ("{soft:101}", "{soft:101}: write how many soft tokens, 1 to 100"),
+        ("{soft:99999999999999999999}", "{soft:99999999999999999999}: write how many soft tokens"),
+        ("{soft:}", "{soft:}: write how many soft tokens"),
+        ("{soft:-1}", "{soft:-1}: write how many soft tokens"),
+        ("{soft: two}", "{soft: two}: write how many soft tokens"),
+        ("{soft:3|lower_first}", "{soft:3|lower_first}: write how many soft tokens"),
+        ("{soft:²}", "{soft:²}: write how many soft tokens"),
+        ("{softer:3}", "{softer:3} is no field name"),
     ],
 )
 def test_mistake(text: str, told: str) -> None:
@@ -95,6 +114,11 @@ def test_pattern_mistake(segments: tuple[str, ...], told: str) -> None:
     assert told in parse_pattern(segments)[1]
 
 
+def test_soft_tokens_are_no_field_and_no_slot() -> None:
+    assert len(parse_pattern(("{soft:3}",))[1]) == 2
+    assert parse_pattern(("{soft:3} {mask} {soft:1} {text}",))[1] == []
+
+
 def test_sound_pattern_of_two_segments() -> None:
     assert parse_pattern(("{mask} news:", "{text}")) == (((Mask(), Literal(" news:")), (Field("text"),)), [])
 
@@ -103,7 +127,7 @@ def test_sound_pattern_of_two_segments() -> None:
 def test_any_text_is_parsed_or_explained(text: str) -> None:
     parts, problems = parse_segment(text)
 
-    assert all(isinstance(part, (Literal, Field, Mask)) for part in parts)
+    assert all(isinstance(part, (Literal, Field, Mask, Soft)) for part in parts)
     if "{" not in text and "}" not in text:
         assert (merged(list(parts)), problems) == (((Literal(text),) if text else ()), [])
 

@@ -142,7 +142,7 @@ def test_several_pattern_files_follow_each_other(here: Path) -> None:
             VERBALIZER.replace("labels", "label"),
             [
                 "verbalizers/news.yaml:1: verbalizer.label: unknown key (did you mean 'labels'?)",
-                "verbalizers/news.yaml:1: verbalizer.labels: required key is missing",
+                "verbalizers/news.yaml:1: names no labels (write each label with its words, or auto to have words found)",
             ],
         ),
     ],
@@ -172,6 +172,27 @@ def test_every_mistake_of_every_file_is_told_once(here: Path) -> None:
             "verbalizers/news.yaml:3: 'sports' is shared by labels 'World' and 'Sports'",
         ]
     )
+
+
+def test_mistake_that_only_a_validator_finds_is_told_in_its_place(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("petkit.spec.loader.mistakes_between_values", lambda data: [])
+    path = write(
+        here,
+        with_lines("student: {r_drop_weight: 1}"),
+        PATTERNS.replace("{mask}:", "mask:"),
+        VERBALIZER.replace("[world]", "[sports]"),
+    )
+
+    assert sorted(mistakes(path)) == [
+        "patterns/topic.yaml:3: pattern 'topic-colon': no {mask}; the slot for the label word is missing",
+        "pipelines/news.yaml:10: student.r_drop_weight: compares two dropout passes, and dropout is 0 (set dropout: 0.1)",
+        "verbalizers/news.yaml:3: 'sports' is shared by labels 'World' and 'Sports'",
+    ]
+    together = write(here, patterns=PATTERNS.replace("id: news-pair", "id: topic-colon"))
+    assert mistakes(together, "keep_patterns=9") == [
+        "patterns/topic.yaml:4: pattern id 'topic-colon' is used twice",
+        "--set keep_patterns=9: keep_patterns: keeps 9 of 2 patterns",
+    ]
 
 
 def test_mistake_without_a_key_hides_no_other(here: Path) -> None:

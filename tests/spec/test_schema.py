@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from petkit.errors import did_you_mean
@@ -59,8 +61,52 @@ def test_type_or_range(here: Path, line: str, told: str) -> None:
 @pytest.mark.parametrize(
     ("line", "told"),
     [
+        ("keep_patterns: 0", ["keep_patterns: must be 'all' or greater than or equal to 1, not 0"]),
+        ("keep_patterns: some", ["keep_patterns: must be 'all' or a whole number, not 'some'"]),
+        ("keep_patterns: [1]", ["keep_patterns: must be 'all' or a whole number"]),
+        ("generations: {count: -1}", ["generations.count: must be greater than or equal to 0 or 'auto', not -1"]),
+        ("generations: {count: many}", ["generations.count: must be a whole number or 'auto', not 'many'"]),
+        ("soft_labels: {prior: flat}", ["soft_labels.prior: must be 'none', 'uniform' or 'train' or a mapping, not 'flat'"]),
+        (
+            "soft_labels: {prior: {World: 1, Sports: -1}}",
+            ["soft_labels.prior.Sports: must be greater than or equal to 0, not -1"],
+        ),
+        (
+            "{label_kind: multi, student: {thresholds: 2}}",
+            ["student.thresholds: must be less than or equal to 1 or a mapping, not 2"],
+        ),
+        ("{label_kind: multi, student: {thresholds: high}}", ["student.thresholds: must be a number or a mapping, not 'high'"]),
+        (
+            "{label_kind: multi, student: {thresholds: {World: 2, Sports: x}}}",
+            [
+                "student.thresholds.World: must be less than or equal to 1, not 2",
+                "student.thresholds.Sports: must be a number, not 'x'",
+            ],
+        ),
+        ("patterns: [{id: p, text: [[a], '{mask} {text}']}]", ["patterns.0.text.0: must be text"]),
+        (
+            "verbalizer: {multi_token: 'yes', labels: {a: [b], c: [d]}}",
+            ["verbalizer.multi_token: must be true or false, not 'yes'"],
+        ),
+        ("patterns: [{id: p, text: {a: b}}]", ["patterns.0.text: must be text or a list"]),
+    ],
+)
+def test_value_of_several_kinds(here: Path, line: str, told: list[str]) -> None:
+    """One line each, and about the kind that was meant."""
+    overrides = [f"{key}={json.dumps(value)}" for key, value in yaml.safe_load(line).items()]
+    found = mistakes(write(here, section("")), *overrides)
+
+    assert found == [f"--set {overrides[-1]}: {message}" for message in told]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
         ("techers: {}", "techers: unknown key (did you mean 'teachers'?)"),
-        ("teachers: {lr: 1}", "teachers.lr: unknown key (known: seeds, steps, batch_size,"),
+        (
+            "teachers: {lr: 1}",
+            "teachers.lr: unknown key (known: weight_decay, adam_epsilon, max_grad_norm, dropout, seeds, steps, batch_size,",
+        ),
         ("student: {hard_weigth: 1}", "student.hard_weigth: unknown key (did you mean 'hard_weight'?)"),
         ("soft_labels: {temprature: 1}", "soft_labels.temprature: unknown key (did you mean 'temperature'?)"),
         ("compute: {thread: 1}", "compute.thread: unknown key (did you mean 'threads'?)"),

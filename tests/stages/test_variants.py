@@ -59,7 +59,7 @@ def test_soft_labels_are_the_teachers_combined(how: Any, task: Path, copy: Path)
 
 def test_agreement_of_pairs_of_teachers(finished: Path) -> None:
     choices = teacher_logits(finished).argmax(-1)
-    told = json.loads((finished / "stage_b" / "agreement.json").read_text())
+    told = json.loads((finished / "stage_b" / "agreement.json").read_text())["agreement"]
     for mine, row in zip(choices, NAMES, strict=True):
         for theirs, column in zip(choices, NAMES, strict=True):
             assert told[row][column] == pytest.approx((mine == theirs).mean())

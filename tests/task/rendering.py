@@ -21,9 +21,9 @@ def pattern(*segments: str) -> Pattern:
     return Pattern("p", parsed)
 
 
-def compiled(kind: str, made: Pattern, max_length: int = LONG, truncate: Truncate = "tail") -> CompiledPattern:
+def compiled(kind: str, made: Pattern, max_length: int = LONG, truncate: Truncate = "tail", masks: int = 1) -> CompiledPattern:
     """Compile a pattern for a kind of tokenizer."""
-    return CompiledPattern(made, pieces(kind), max_length, truncate)
+    return CompiledPattern(made, pieces(kind), max_length, truncate, masks)
 
 
 def field_tokens(kind: str, made: CompiledPattern, fields: Mapping[str, str]) -> dict[FieldKey, IntArray]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from petkit.spec.schema import DataSpec
+from petkit.spec.schema import DataSpec, LabelKind
 from petkit.task.examples import ExampleSource
 
 LABELS = ("World", "Sports")
@@ -20,9 +20,15 @@ def jsonl(path: Path, rows: Sequence[Any]) -> str:
     return str(path)
 
 
-def source(path: str, fields: Sequence[str] = ("text",), labels: Sequence[str] | None = LABELS, **settings: Any) -> ExampleSource:
+def source(
+    path: str,
+    fields: Sequence[str] = ("text",),
+    labels: Sequence[str] | None = LABELS,
+    kind: LabelKind = "single",
+    **settings: Any,
+) -> ExampleSource:
     """Open a file as examples; ``settings`` are those of the data section."""
-    return ExampleSource(path, DataSpec(train=path, unlabeled=path, **settings), fields, labels)
+    return ExampleSource(path, DataSpec(train=path, unlabeled=path, **settings), fields, labels, kind)
 
 
 def problems(opened: ExampleSource) -> list[str]:

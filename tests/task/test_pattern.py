@@ -17,7 +17,7 @@ from tests.tiny import KINDS, WORDS, pieces
 
 TRUNCATE = st.sampled_from(["tail", "head", "middle"])
 TEXT = st.lists(st.sampled_from(WORDS), min_size=1, max_size=40).map(" ".join)
-SHAPES = [("{a}. It was {mask}. {b}",), ("{mask} news:", "{a} {b}"), ("{a} ({a})", "{b}? {mask}")]
+SHAPES = [("{a}. It was {mask}. {b}",), ("{mask} news:", "{a} {b}"), ("{a} ({a})", "{soft:2} {b}? {mask}")]
 
 
 def one_at_a_time(lengths: Sequence[int], room: int) -> list[int]:
@@ -84,11 +84,13 @@ def test_shortening_in_two_steps_is_shortening_once(length: int, first: int, the
 
 @pytest.mark.parametrize("segments", SHAPES, ids=" || ".join)
 @pytest.mark.parametrize("kind", KINDS)
-@given(a=TEXT, b=TEXT, room=st.integers(1, 40), truncate=TRUNCATE)
-def test_only_fields_are_cut(kind: str, segments: tuple[str, ...], a: str, b: str, room: int, truncate: Truncate) -> None:
-    free = compiled(kind, pattern(*segments))
+@given(a=TEXT, b=TEXT, room=st.integers(1, 40), truncate=TRUNCATE, masks=st.integers(1, 4))
+def test_only_fields_are_cut(
+    kind: str, segments: tuple[str, ...], a: str, b: str, room: int, truncate: Truncate, masks: int
+) -> None:
+    free = compiled(kind, pattern(*segments), masks=masks)
     max_length = free.fixed + room
-    tight = compiled(kind, pattern(*segments), max_length, truncate)
+    tight = compiled(kind, pattern(*segments), max_length, truncate, masks)
     held = field_tokens(kind, tight, {"a": a, "b": b})
     marked = {key: np.arange(len(ids), dtype=np.int32) + 1000 * (n + 1) for n, (key, ids) in enumerate(held.items())}
     whole, row = free.encode(marked), tight.encode(marked)
@@ -96,7 +98,8 @@ def test_only_fields_are_cut(kind: str, segments: tuple[str, ...], a: str, b: st
 
     assert len(row.ids) == min(len(whole.ids), max_length)
     assert tight.is_cut(lengths) == (len(whole.ids) > max_length)
-    assert row.ids[row.mask] == pieces(kind).mask_id
+    assert tight.free(marked) == max_length - len(whole.ids)
+    assert (row.ids == pieces(kind).mask_id).nonzero()[0].tolist() == list(range(row.mask, row.mask + masks))
     rest = iter(whole.ids.tolist())
     assert all(token in rest for token in row.ids.tolist())  # a subsequence, in order
     assert [token for token in row.ids if token < 1000] == [token for token in whole.ids if token < 1000]
@@ -193,3 +196,90 @@ def test_a_field_used_twice_alike_is_tokenised_once() -> None:
     keys = compiled("wordpiece", pattern("{a} {a|lower_first} {mask} ({a})")).keys
 
     assert [(key.field, key.filters) for key in keys] == [("a", ()), ("a", ("lower_first",))]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (("{mask} news: {a}",), "[CLS] [MASK] [MASK] [MASK] news : great [SEP]"),
+        (("{a} ({mask})",), "[CLS] great ( [MASK] [MASK] [MASK] ) [SEP]"),
+        (("{a}", "it was {mask}."), "[CLS] great [SEP] it was [MASK] [MASK] [MASK] . [SEP]"),
+        (("{mask}:", "{a}"), "[CLS] [MASK] [MASK] [MASK] : [SEP] great [SEP]"),
+    ],
+)
+def test_several_masks_stand_side_by_side(text: tuple[str, ...], told: str) -> None:
+    single, triple = (compiled("wordpiece", pattern(*text), masks=masks) for masks in (1, 3))
+    row = triple.encode(field_tokens("wordpiece", triple, {"a": "great"}))
+
+    assert " ".join(tokens("wordpiece", row)) == told
+    assert (row.masks, triple.fixed) == (3, single.fixed + 2)
+    assert row.ids[row.mask : row.mask + 3].tolist() == [pieces("wordpiece").mask_id] * 3
+    assert row.second == (len(row.ids) if len(text) == 1 else told.split().index("[SEP]") + 1)
+
+
+def test_soft_tokens_are_numbered_from_minus_one() -> None:
+    made = compiled("bytebpe", pattern("{soft:2} {a} {soft:1} {mask} {soft:3}"))
+    row = made.encode(field_tokens("bytebpe", made, {"a": "great"}))
+    great, mask = pieces("bytebpe").hf.convert_tokens_to_ids(["Ġgreat", "<mask>"])
+
+    assert row.ids[1:-1].tolist() == [-1, -2, great, -3, mask, -4, -5, -6]
+    assert (made.soft_tokens, row.mask, made.fixed) == (6, 5, 9)
+    assert made.pattern.render({"a": "great"}, "_") == ("{soft:2} great {soft:1} _ {soft:3}",)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_word_next_to_soft_tokens_is_as_at_the_start(kind: str) -> None:
+    beside = assembled(kind, pattern("{soft:1}great {mask} {a}"), {"a": "it"})
+    alone = assembled(kind, pattern("great {mask} {a}"), {"a": "it"})
+
+    assert beside.ids[beside.ids >= 0].tolist() == alone.ids.tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (("{mask} news: {a}",), "very good news : the great game"),
+        (("{a} ({mask})", "{b}?"), "the great game ( very good ) it ?"),
+        (("{mask}:", "{a} {b}"), "very good : the great game it"),
+    ],
+)
+def test_filled(text: tuple[str, ...], told: str) -> None:
+    made = compiled("wordpiece", pattern(*text))
+    held = field_tokens("wordpiece", made, {"a": "the great game", "b": "it"})
+    word = pieces("wordpiece").encode(["very good"])[0]
+
+    assert " ".join(pieces("wordpiece").hf.convert_ids_to_tokens(made.filled(held, word).tolist())) == told
+
+
+@pytest.mark.parametrize("masks", [1, 2])
+@pytest.mark.parametrize("word", [[7], [7, 8], [7, 8, 9]])
+def test_filled_keeps_to_its_length_whatever_the_word(masks: int, word: list[int]) -> None:
+    """``max_length`` counts the special tokens, which a filled row does not have."""
+    made = compiled("wordpiece", pattern("it was {mask}. {a}"), 10, masks=masks)
+    ids = made.filled({key: np.arange(100, 120, dtype=np.int32) for key in made.keys}, word)
+
+    assert len(ids) == 8
+    assert ids[2 : 2 + len(word)].tolist() == word
+
+
+@pytest.mark.parametrize("segments", SHAPES, ids=" || ".join)
+def test_what_stands_before_the_pattern_takes_the_fields_room(segments: tuple[str, ...]) -> None:
+    whole = compiled("wordpiece", pattern(*segments))
+    held = field_tokens("wordpiece", whole, {"a": "the great game was", "b": "very good"})
+    before = np.arange(200, 205, dtype=np.int32)
+    plain, shown = whole.encode(held), whole.encode(held, before)
+
+    assert shown.ids.tolist() == [plain.ids[0], *before.tolist(), *plain.ids[1:].tolist()]
+    assert (shown.mask, shown.second) == (plain.mask + 5, plain.second + 5)
+    exact = compiled("wordpiece", pattern(*segments), len(shown.ids))
+    assert exact.encode(held, before).ids.tolist() == shown.ids.tolist()
+    tight = compiled("wordpiece", pattern(*segments), len(shown.ids) - 2)
+    assert len(tight.encode(held, before).ids) == len(shown.ids) - 2
+
+
+def test_a_field_used_twice_counts_twice() -> None:
+    made = compiled("wordpiece", pattern("{a} {mask} ({a})"), 20)
+    held = {key: np.arange(5, dtype=np.int32) for key in made.keys}
+
+    assert len(made.keys) == 1
+    assert made.free(held) == made.room - 10

@@ -1,0 +1,138 @@
+"""With and without: what each piece of petkit does to accuracy on public few-shot data.
+
+    PETKIT_BENCH_DATA=/path/to/data python benchmarks/ablations.py --out runs/ablations
+
+Trains on 8 labelled rows per label of AG's News and SST-2 with the embedded model, two draws of the labelled rows
+(``--splits``), one seed per pattern, everything else as by default; then again with one thing changed at a time.
+Finished runs are kept in ``--out`` and not done again, so the table grows over several calls; ``--pieces`` and
+``--tasks`` choose. Prints, per task, the untrained ensemble (batch calibrated), the trained ensemble and the student,
+each as the mean over the draws, and the difference of the student's to the default.
+
+Nothing is selected on the test rows here; whoever reads the table and changes a default does select, and should then
+look at other data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import petkit
+from petkit.errors import PetkitError
+from petkit.spec.loader import load_pipeline
+
+HERE = Path(__file__).resolve().parents[1]
+# What is changed, and whether the teachers stay the same: then the default run's are copied and not trained again.
+PIECES: dict[str, tuple[list[str], bool]] = {
+    "default": ([], False),
+    "iPET": (["generations.count=auto"], False),
+    "auxiliary MLM 1e-4": (["teachers.auxiliary_mlm_weight=1.0e-4"], False),
+    "auxiliary MLM 0.1": (["teachers.auxiliary_mlm_weight=0.1"], False),
+    "adapted model": (["model={adapted}"], False),
+    "batch calibration": (["soft_labels.calibration=batch"], True),
+    "contextual calibration": (["soft_labels.calibration=contextual"], True),
+    "automatic verbalizer": (["verbalizer={auto: {per_label: 3}}"], False),
+    "R-Drop": (["teachers.r_drop_weight=1", "teachers.dropout=0.1"], False),
+    "dropout 0.1 alone": (["teachers.dropout=0.1"], False),
+    "no gold rows in stage C": (["student.hard_weight=0"], True),
+    "no confidence weights": (["soft_labels.confidence_weights=false"], True),
+    "no training, calibrated": (["data.train=null", "soft_labels.calibration=batch"], False),
+}
+
+
+def main() -> None:
+    """Run what is missing and print the table."""
+    options = _options()
+    data = os.environ.get("PETKIT_BENCH_DATA")
+    if not data or not Path(data).is_dir():
+        sys.exit(
+            "set PETKIT_BENCH_DATA to the folder that holds ag_news/, sst2/, … (train_k8_s0.jsonl, unlabeled.jsonl, test.jsonl)"
+        )
+    results: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for split in options.splits:
+        for task in options.tasks:
+            for piece in options.pieces:
+                metrics = _metrics(Path(data) / task, task, piece, split, options.out, run=not options.table)
+                if metrics is not None:
+                    results.setdefault((task, piece), []).append(metrics)
+    for task in options.tasks:
+        _print(task, {piece: results[task, piece] for piece in options.pieces if (task, piece) in results})
+
+
+def _metrics(folder: Path, task: str, piece: str, split: int, out: Path, *, run: bool) -> dict[str, Any] | None:
+    changed, same_teachers = PIECES[piece]
+    done = out / f"{task}-{split}" / piece.replace(" ", "-").lower()
+    finished = done / "evaluation" / "metrics.json"
+    if not finished.is_file():
+        if not run:
+            return None
+        default = out / f"{task}-{split}" / "default"
+        if same_teachers and (default / "evaluation").is_dir() and not done.exists():
+            shutil.copytree(default, done)
+        _run(folder, task, split, done, changed)
+    loaded: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))
+    return loaded
+
+
+def _run(folder: Path, task: str, split: int, done: Path, changed: list[str]) -> None:
+    files = {"train": f"train_k8_s{split}.jsonl", "unlabeled": "unlabeled.jsonl", "test": "test.jsonl"}
+    overrides = [f"data.{part}={folder / name}" for part, name in files.items()] + ["teachers.seeds=[1]"]
+    pipeline = HERE / "pipelines" / f"{task}.yaml"
+    adapted = done.parents[1] / f"{task}-adapted"
+    if any("{adapted}" in change for change in changed) and not (adapted / "model").is_dir():
+        from petkit.stages.adaptation import adapt
+
+        adapt(load_pipeline(pipeline, overrides), adapted)
+    overrides += [change.replace("{adapted}", str(adapted / "model")) for change in changed]
+    started = time.perf_counter()
+    print(f"{task} split {split}: {done.name} … ", end="", file=sys.stderr, flush=True)
+    try:
+        petkit.run(pipeline, done, overrides=overrides, force="stale")
+    except PetkitError as error:
+        sys.exit(str(error))
+    print(f"{time.perf_counter() - started:.0f} s", file=sys.stderr)
+
+
+def _print(task: str, results: dict[str, list[dict[str, Any]]]) -> None:
+    print(
+        f"\n{task}\n\n| changed | untrained, calibrated | ensemble | student | against default | runs |\n|---|---|---|---|---|---|"
+    )
+    default = [_student(metrics) for metrics in results.get("default", [])]
+    for piece, runs in results.items():
+        untrained = _shown([metrics["zero_shot"]["ensemble"]["batch"] for metrics in runs])
+        ensemble = _shown([metrics["ensemble"]["accuracy"] for metrics in runs])
+        student = [_student(metrics) for metrics in runs]
+        pairs = [after - before for after, before in zip(student, default, strict=False)]
+        against = "" if piece == "default" or not pairs else f"{100 * statistics.mean(pairs):+.1f}"
+        print(f"| {piece} | {untrained} | {ensemble} | {_shown(student)} | {against} | {len(runs)} |")
+
+
+def _student(metrics: dict[str, Any]) -> float:
+    accuracy: float = metrics["student"]["accuracy"]
+    return accuracy
+
+
+def _shown(values: list[float]) -> str:
+    deviation = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * statistics.mean(values):.1f}{deviation}"
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/ablations"), help="where runs are kept")
+    parser.add_argument("--tasks", nargs="+", default=["sst2", "ag_news"], choices=["sst2", "ag_news", "trec", "sick", "imdb"])
+    parser.add_argument("--splits", nargs="+", type=int, default=[0, 1], help="draws of the labelled rows")
+    parser.add_argument("--pieces", nargs="+", default=list(PIECES), choices=list(PIECES))
+    parser.add_argument("--table", action="store_true", help="print what is finished; run nothing")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""What every part of the specification has in common: strict, frozen sections and the types of their values."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from petkit.spec.rules import Mistakes
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+LabelName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+LabelWord = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Steps = Annotated[int, Field(ge=1, le=10_000_000)]
+BatchSize = Annotated[int, Field(ge=1, le=65_536)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+PartialShare = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+LabelKind = Literal["single", "multi", "ordinal"]
+
+
+def refuse(found: Mistakes) -> None:
+    """Raise one validation error that tells all mistakes; do nothing for none.
+
+    ``petkit.spec.loader`` gives each its own line.
+    """
+    if found:
+        raise PydanticCustomError("petkit", "{text}", {"text": "; ".join(message for _, message in found), "found": found})
+
+
+class Section(BaseModel):
+    """A frozen part of the specification that refuses unknown keys and silent type changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class OptimizerSection(Section):
+    """AdamW with clipping and a linear decay of its rate."""
+
+    weight_decay: Weight = Field(0.01, description="AdamW decay; bias and norm weights are exempt")
+    adam_epsilon: PositiveFloat = Field(1e-8, description="AdamW epsilon")
+    max_grad_norm: PositiveFloat = Field(1.0, description="gradients are clipped to this 2-norm")
+    dropout: PartialShare = Field(0.0, description="dropout probability while training")
+
+
+class ContrastiveSpec(Section):
+    """Supervised contrastive loss between the rows of a batch (Khosla et al. 2020)."""
+
+    weight: Weight = Field(0.0, description="weight of the loss beside the main one; 0: off")
+    temperature: PositiveFloat = Field(0.1, description="divides the cosine similarities")
+
+
+class ConsistencySpec(Section):
+    """The prediction for a row should not change with another wording of the question."""
+
+    kind: Literal["none", "word_masking", "second_pattern"] = Field(
+        "none", description="none, word_masking (some tokens of the row hidden), second_pattern (the next pattern of the file)"
+    )
+    weight: Weight = Field(1.0, description="weight of the loss beside the main one")
+    masked_share: PartialShare = Field(0.15, description="share of the row's tokens that word_masking hides")

@@ -1,0 +1,141 @@
+"""What one would have without petkit's method: other classifiers on the same few-shot rows and the same test rows.
+
+Each is a step of its own, so that asking for one more runs one more. Nothing is chosen on the test set: settings are
+fixed, or cross-validated within the few-shot rows. :func:`read_results` says at the end whether the method was worth it.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from petkit.errors import InvalidInput
+from petkit.insight.metrics import evaluate
+from petkit.insight.verdict import compare, verdict
+from petkit.lm.arithmetic import Arithmetic
+from petkit.lm.decision import Decision
+from petkit.lm.sentence_pairs import is_installed
+from petkit.runs.fingerprint import Inputs, flat
+from petkit.runs.layout import BASELINE_FILE, EVALUATION, baseline
+from petkit.runs.shards import read_shards, write_shard
+from petkit.runs.store import STEP_FILE, RunStore, write_json
+from petkit.stages.rivals import METHODS, STUDENT_KEYS
+from petkit.stages.step import Job, Step
+from petkit.stages.workload import Workload
+from petkit.task.examples import targets_of
+
+
+def refuse_impossible(work: Workload) -> None:
+    """Refuse baselines that would fail only after the teachers are trained.
+
+    Raises:
+        InvalidInput: labelled rows or a package are missing.
+    """
+    problems = []
+    for name in _asked(work):
+        if name == "setfit" and not is_installed():
+            problems.append(("setfit is not installed", "pip install 'petkit[setfit]'"))
+        if name != "zero_shot" and not work.train:
+            problems.append((f"{name} needs labelled rows, and data.train names none", ""))
+    if problems:
+        raise InvalidInput(work.pipeline.problem(("baselines",), message, cure) for message, cure in problems)
+
+
+def steps(work: Workload, arithmetic: Arithmetic) -> list[Step]:
+    """Return a step for every baseline that was asked for; none where there is no test set."""
+    return [
+        Step(baseline(name), "evaluation", _inputs(name, work, arithmetic), partial(_run, name, work, arithmetic))
+        for name in _asked(work)
+    ]
+
+
+def read_results(store: RunStore, work: Workload) -> dict[str, Any]:
+    """Return what the baselines add to the metrics of a finished evaluation: their own, and the verdict on the student."""
+    names = _asked(work)
+    if not names:
+        return {}
+    student = _right(store.path(EVALUATION), "student")
+    comparisons, results = {}, {}
+    for name in names:
+        folder = store.path(baseline(name))
+        comparisons[name] = compare(student, _right(folder, "label"))
+        results[name] = {
+            **json.loads((folder / BASELINE_FILE).read_text(encoding="utf-8")),
+            "seconds": json.loads((folder / STEP_FILE).read_text(encoding="utf-8"))["facts"]["seconds"],
+            "difference": comparisons[name].difference,
+            "difference_interval": comparisons[name].interval,
+        }
+    return {"baselines": results, "verdict": verdict(comparisons)}
+
+
+def _asked(work: Workload) -> list[str]:
+    return [] if work.spec.data.test is None else list(dict.fromkeys(work.spec.baselines))
+
+
+def _inputs(name: str, work: Workload, arithmetic: Arithmetic) -> Inputs:
+    """Return what the result of a baseline depends on."""
+    spec = work.spec
+    inputs: dict[str, Any] = {
+        "step.version": 1,
+        "labels": list(work.labels),
+        "label_kind": spec.label_kind,
+        "fields": list(work.fields),
+        "data.test": work.scans["test"].sha256,
+    }
+    if name != "zero_shot":
+        inputs["data.train"] = work.scans["train"].sha256
+    if name == "supervised":
+        settings = spec.student.model_dump(include=set(STUDENT_KEYS))
+        inputs |= {
+            **work.common_inputs(arithmetic),
+            "model": work.student_model_hash,
+            "max_length": work.student_max_length,
+            **flat("student", settings),
+        }
+    elif name == "setfit":
+        inputs |= {"model": work.model_hash, "max_length": work.max_length, "student.seed": spec.student.seed}
+    elif name == "zero_shot":
+        inputs |= {**work.common_inputs(arithmetic), **work.unlabeled_inputs(), **_asked_untrained(work)}
+    return inputs
+
+
+def _asked_untrained(work: Workload) -> dict[str, Any]:
+    """Return what the untrained model is asked, pattern by pattern."""
+    spec, shown = work.spec, work.spec.demonstrations
+    inputs: dict[str, Any] = {"model": work.model_hash, "max_length": work.max_length, "combine": spec.soft_labels.combine}
+    for pattern, pvp in zip(spec.patterns, work.pvps, strict=True):
+        inputs[f"pattern.{pvp.id}"] = list(pattern.segments)
+        inputs[f"verbalizer.{pvp.id}"] = {label: list(words) for label, words in pvp.verbalizer.labels.items()}
+    inputs |= {f"verbalizer.{key}": getattr(spec.verbalizer, key) for key in ("multi_token", "decoding", "kind")}
+    if shown.per_label:
+        inputs |= {"demonstrations": [shown.per_label, shown.max_tokens], "data.train": work.scans["train"].sha256}
+    return inputs
+
+
+def _run(name: str, work: Workload, arithmetic: Arithmetic, job: Job) -> None:
+    """Answer the test rows and write the answers with their figures."""
+    logits, settings = METHODS[name](work, arithmetic, job)
+    examples = list(work.rows("test"))
+    targets = targets_of(examples, len(work.labels))  # (rows, labels)
+    decision = Decision(work.spec.label_kind)
+    metrics = evaluate(logits, targets, work.labels, decision)
+    write_json(job.folder / BASELINE_FILE, {"settings": settings, "metrics": metrics.to_dict()})
+    columns = {
+        "id": [example.id for example in examples],
+        "gold": decision.named(targets > 0, work.labels),
+        "label": decision.named(decision.chosen(logits), work.labels),
+        "logits": logits,
+    }
+    write_shard(job.folder / "predictions", 0, columns)
+    job.facts.update(accuracy=metrics.accuracy)
+
+
+def _right(folder: Path, column: str) -> NDArray[np.bool_]:
+    """Return whether each row of a step's predictions was labelled rightly, shape ``(rows,)``."""
+    shards = read_shards(folder / "predictions", ["gold", column])
+    return np.array([gold == given for shard in shards for gold, given in zip(shard["gold"], shard[column], strict=True)])

@@ -1,0 +1,117 @@
+"""What must be known before teachers can be named: label words that are found, and which patterns are used.
+
+Both are steps like any other, finished once and then read; :func:`prepared` gives the workload they lead to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from petkit.errors import IncompleteRun
+from petkit.events import Event, StepFinished
+from petkit.lm.arithmetic import Arithmetic
+from petkit.runs.fingerprint import Inputs
+from petkit.runs.layout import LABEL_WORDS, LABEL_WORDS_FILE, RANKING, RANKING_FILE
+from petkit.runs.store import RunStore, write_json
+from petkit.stages.ranking import ranking
+from petkit.stages.step import Job, Step
+from petkit.stages.verbalizer_search import search_label_words
+from petkit.stages.workload import Workload
+
+
+def steps(work: Workload, arithmetic: Arithmetic) -> list[Step]:
+    """Return the steps before stage A; most pipelines have none."""
+    spec = work.spec
+    shared: Inputs = {
+        "step.version": 1,
+        **work.common_inputs(arithmetic),
+        **work.unlabeled_inputs(),
+        "model": work.model_hash,
+        "max_length": work.max_length,
+        "patterns": {pattern.id: list(pattern.segments) for pattern in spec.patterns},
+        "data.train": work.scans["train"].sha256 if work.train else None,
+    }
+    found: list[Step] = []
+    if spec.verbalizer.auto is not None:
+        inputs = {**shared, **{f"verbalizer.auto.{key}": value for key, value in spec.verbalizer.auto.model_dump().items()}}
+        found.append(Step(LABEL_WORDS, "a", inputs, lambda job: _find_words(job, work, arithmetic)))
+    if spec.keep_patterns != "all":
+        words, shown = spec.verbalizer, spec.demonstrations
+        needs = tuple(step.name for step in found)
+        inputs = {  # how many are kept is read from the ranking, not written in it
+            **shared,
+            "verbalizer": {label: list(own) for label, own in words.labels.items()},
+            **{f"verbalizer.{key}": getattr(words, key) for key in ("multi_token", "decoding", "kind")},
+            "demonstrations": [shown.per_label, shown.max_tokens] if shown.per_label else None,
+        }
+        found.append(Step(RANKING, "a", inputs, lambda job: _rank(job, work, arithmetic), needs))
+    return found
+
+
+def prepared(work: Workload, store: RunStore) -> Workload:
+    """Return the workload with found label words and kept patterns, as the finished steps say.
+
+    Raises:
+        IncompleteRun: they are not finished, or were made for other patterns.
+    """
+    for step in (LABEL_WORDS,) * (work.spec.verbalizer.auto is not None) + (RANKING,) * (work.spec.keep_patterns != "all"):
+        if store.content(step) is None:
+            raise IncompleteRun(f"{store.shown}: {step} is not finished (run petkit stage-a first)")
+    if work.spec.verbalizer.auto is not None:
+        work = _with_words(work, store)
+    if work.spec.keep_patterns == "all":
+        return work
+    ranked = [entry["id"] for entry in _read(store, RANKING, RANKING_FILE)["patterns"]]
+    _refuse_other_patterns(work, store, RANKING, ranked)
+    kept = ranked[: work.spec.keep_patterns]
+    return work.narrowed(kept, {pvp.id: pvp.verbalizer for pvp in work.pvps if pvp.id in kept})
+
+
+def _with_words(work: Workload, store: RunStore) -> Workload:
+    found = _read(store, LABEL_WORDS, LABEL_WORDS_FILE)
+    _refuse_other_patterns(work, store, LABEL_WORDS, found)
+    verbalizers = {
+        pattern: work.spec.verbalizer.model_copy(
+            update={"auto": None, "labels": {label: tuple(entry["word"] for entry in words) for label, words in labels.items()}}
+        )
+        for pattern, labels in found.items()
+    }
+    return work.narrowed(list(verbalizers), verbalizers)
+
+
+def _read(store: RunStore, step: str, name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((store.path(step) / name).read_text(encoding="utf-8"))
+    return content
+
+
+def _refuse_other_patterns(work: Workload, store: RunStore, step: str, patterns: Iterable[str]) -> None:
+    if set(patterns) != {pattern.id for pattern in work.spec.patterns}:
+        raise IncompleteRun(f"{store.shown}: {step} was made for other patterns (run petkit stage-a --force)")
+
+
+def _find_words(job: Job, work: Workload, arithmetic: Arithmetic) -> None:
+    found = search_label_words(work, arithmetic, lambda done, total: job.progress(done, total, "rows"))
+    words: dict[str, Any] = {
+        pattern: {label: [{"word": word, "score": score} for word, score in scored] for label, scored in labels.items()}
+        for pattern, labels in found.words.items()
+    }
+    write_json(job.folder / LABEL_WORDS_FILE, words)
+
+
+def _rank(job: Job, work: Workload, arithmetic: Arithmetic) -> None:
+    if work.spec.verbalizer.auto is not None:
+        work = _with_words(work, job.store)
+    done = 0
+
+    def tell(event: Event) -> None:
+        nonlocal done
+        if isinstance(event, StepFinished):  # of a pattern: the ranking has steps of its own
+            done += 1
+            job.progress(done, len(work.pvps), "patterns")
+
+    ranked = ranking(work, arithmetic, tell)
+    write_json(job.folder / RANKING_FILE, {name: value for name, value in asdict(ranked).items() if name != "kept"})
+    job.facts["best"] = ranked.patterns[0].id

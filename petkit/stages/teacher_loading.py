@@ -1,0 +1,78 @@
+"""A teacher taken back from the run folder, ready to answer new rows as it was trained to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from petkit.errors import IncompleteRun
+from petkit.lm.arithmetic import Arithmetic
+from petkit.lm.backbone import load_tokenizer, model_fingerprint, shown_name
+from petkit.lm.inference import FloatArray, label_logits
+from petkit.lm.label_scorer import LabelScorer
+from petkit.runs.layout import SOFT_LABELS, TEACHER_FILE, teacher_logits, teacher_model
+from petkit.runs.store import RunStore
+from petkit.spec.schema import PatternSpec, VerbalizerSpec
+from petkit.stages.scoring import load_scorer
+from petkit.task.demonstrations import Demonstrations
+from petkit.task.pvp import PVP, compile_pvp
+from petkit.task.tokenization import PieceTokenizer
+
+
+@dataclass(frozen=True)
+class LoadedTeacher:
+    """A teacher's PVP, its tokenizer and its model."""
+
+    pvp: PVP
+    tokenizer: PieceTokenizer
+    scorer: LabelScorer
+    fields: tuple[str, ...]
+
+    def logits(self, rows: Sequence[Mapping[str, str]], arithmetic: Arithmetic, tokens_per_batch: int) -> FloatArray:
+        """Return label logits of new rows, shape ``(rows, labels)``."""
+        encoded = self.pvp.encode_texts(rows, self.tokenizer)
+        return label_logits(self.scorer, encoded, self.tokenizer, arithmetic, tokens_per_batch)
+
+
+def load_teacher(store: RunStore, teacher: str, arithmetic: Arithmetic) -> LoadedTeacher:
+    """Load a teacher of a finished run; without labelled rows it is the backbone itself.
+
+    Raises:
+        IncompleteRun: it is missing, newer than its logits or the soft labels, or damaged; or the backbone that answers
+            untrained has changed.
+        ModelRefused: its model is not to be had any more.
+    """
+    model, logits = teacher_model(teacher), teacher_logits(teacher)
+    scored_from = store.inputs(logits)
+    trained = not scored_from or model in scored_from
+    made_from = {**scored_from, **store.inputs(SOFT_LABELS)}
+    for step in (logits, model) if trained else (logits,):
+        if store.content(step) not in (None, made_from.get(step)):
+            message = f"teacher {teacher} is newer than its logits or the soft labels (finish the run first)"
+            raise IncompleteRun(f"{store.shown}: {message}")
+    folder = store.path(model if trained else logits)
+    about = json.loads((folder / TEACHER_FILE).read_text(encoding="utf-8"))
+    name = str(folder) if trained else about["model"]
+    if not trained and model_fingerprint(name) != made_from["model"]:
+        message = f"{shown_name(name)} has changed since it answered as teacher {teacher} (run petkit stage-a --force)"
+        raise IncompleteRun(f"{store.shown}: {message}")
+    tokenizer = load_tokenizer(name)
+    spec = PatternSpec.model_validate_json(json.dumps(about["pattern"]))
+    verbalizer = VerbalizerSpec.model_validate_json(json.dumps(about["verbalizer"]))
+    pvp, problems = compile_pvp(spec, verbalizer, tokenizer, about["max_length"], about["truncate"])
+    if problems:
+        raise IncompleteRun(f"{store.shown}: teacher {teacher} does not fit its tokenizer: {problems[0].message}")
+    pvp = replace(pvp, demonstrations=_demonstrations(about["demonstrations"]))
+    return LoadedTeacher(pvp, tokenizer, load_scorer(name, pvp, arithmetic), tuple(about["fields"]))
+
+
+def _demonstrations(written: Mapping[str, Any] | None) -> Demonstrations | None:
+    if written is None:
+        return None
+    filled = tuple(tuple(np.array(ids, np.int32) for ids in examples) for examples in written["filled"])
+    # A new row is none of the few-shot examples, so their numbers do not matter.
+    return Demonstrations(written["per_label"], filled, tuple(tuple(range(len(examples))) for examples in filled))

@@ -1,0 +1,234 @@
+"""Fine-tuning one teacher: a fresh copy of the backbone, its training rows, its objective (PET, sections 3.1 to 3.4)."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.model_selection import KFold, StratifiedKFold
+
+from petkit.events import Notice
+from petkit.lm.arithmetic import Arithmetic, release_memory
+from petkit.lm.backbone import load_masked_lm
+from petkit.lm.batching import IndexArray, training_batches
+from petkit.lm.ensemble import FloatArray
+from petkit.lm.inference import label_logits
+from petkit.lm.label_scorer import LabelScorer
+from petkit.lm.training import fit, seed_everything
+from petkit.runs.layout import TEACHER_FILE, teacher_logits
+from petkit.runs.shards import read_matrix, write_shard
+from petkit.runs.store import write_json
+from petkit.stages.generations import draw_rows, mean_probabilities, wanted_counts
+from petkit.stages.lineup import Teacher
+from petkit.stages.scoring import save_own_state, scorer_of
+from petkit.stages.step import Job
+from petkit.stages.teacher_objective import Draw, TeacherObjective, TrainingRows
+from petkit.stages.workload import Workload
+from petkit.task.pattern import Encoded
+
+
+def teacher_random(teacher: Teacher) -> np.random.Generator:
+    """Return randomness that belongs to a teacher alone, so that adding another changes nothing."""
+    return np.random.default_rng([teacher.seed, teacher.generation, zlib.crc32(teacher.name.encode())])
+
+
+class TeacherTraining:
+    """The work of a teacher's steps that train.
+
+    Args:
+        labellers: the teachers of the generation before that label unlabelled rows for this one.
+    """
+
+    def __init__(self, work: Workload, arithmetic: Arithmetic, teacher: Teacher, labellers: Sequence[Teacher] = ()) -> None:
+        self.work, self.arithmetic, self.teacher, self.labellers = work, arithmetic, teacher, labellers
+        self.settings = work.spec.teachers
+
+    @property
+    def pvp(self) -> Any:
+        """The teacher's pattern with its label words."""
+        return self.work.pvps[self.teacher.pattern]
+
+    def train(self, job: Job) -> None:
+        """Train on all rows and write the model."""
+        rows, targets = self._rows(job)
+        gold = self._encoded_gold(self.teacher.pattern)
+        seed_everything(self.teacher.seed)
+        scorer = self._new_scorer()
+        untrained = self._accuracy(scorer, gold)
+        losses = self._fit(scorer, rows, targets, job, 0, self.settings.steps)
+        trained = self._accuracy(scorer, gold)
+        if gold:
+            job.facts.update(untrained_accuracy=untrained, trained_accuracy=trained)
+        job.facts.update(rows=len(targets), first_loss=losses[0], last_loss=losses[-1])
+        save_own_state(scorer, job.folder)
+        scorer.detach().save_pretrained(job.folder)
+        self.work.tokenizer.hf.save_pretrained(job.folder)
+        write_json(
+            job.folder / TEACHER_FILE,
+            {**describe(self.work, self.teacher), "untrained_accuracy": untrained, "trained_accuracy": trained},
+        )
+
+    def score_folds(self, job: Job) -> None:
+        """Train without each fold of the few-shot examples in turn, and write the label logits of the rows left out."""
+        rows, targets = self._rows(job)
+        held_out = self._folds()
+        logits = np.zeros((len(self.work.train), len(self.work.labels)), np.float32)
+        total = self.settings.steps * len(held_out)
+        for number, fold in enumerate(held_out):
+            kept = np.setdiff1d(np.arange(len(targets)), fold)  # gold rows come first; drawn rows stay in every fold
+            seed_everything(self.teacher.seed)
+            scorer = self._new_scorer()
+            self._fit(scorer, [rows[index] for index in kept], targets[kept], job, number * self.settings.steps, total, kept)
+            logits[fold] = self._logits(scorer, [rows[index] for index in fold])
+            scorer.detach()
+            del scorer
+            release_memory()
+        write_shard(job.folder, 0, {"logits": logits})
+
+    # -- rows ------------------------------------------------------------------------------------
+
+    def _rows(self, job: Job) -> tuple[list[Encoded], NDArray[Any]]:
+        """Return the labelled rows, then those that other teachers labelled, and the targets of all."""
+        gold, targets = self._encoded_gold(self.teacher.pattern), self.work.targets()
+        if not self.labellers:
+            return gold, targets
+        numbers, labels = self._draw(job, [int((targets == label).sum()) for label in range(len(self.work.labels))])
+        self._drawn = numbers
+        return gold + self._encoded_unlabeled(numbers, self.teacher.pattern), np.concatenate([targets, labels]).astype(np.int64)
+
+    def _draw(self, job: Job, gold: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        settings = self.work.spec.generations
+        answers = (read_matrix(job.store.path(teacher_logits(other.name)), "logits") for other in self.labellers)
+        believed = mean_probabilities(answers)  # (rows, labels)
+        wanted = wanted_counts(gold, settings.scale, self.teacher.generation, settings.per_label_from_zero, len(believed))
+        from_zero = not any(gold) and self.teacher.generation == 1
+        drawn = draw_rows(believed, wanted, self.work.labels, teacher_random(self.teacher), most_likely=from_zero)
+        if drawn.remarks:
+            job.listen(Notice(job.step, f"fewer unlabelled rows than wanted: {', '.join(drawn.remarks)}"))
+        return drawn.rows, drawn.labels
+
+    def _encoded_gold(self, pattern: int) -> list[Encoded]:
+        pvp = self.work.pvps[pattern]
+        return (
+            [pvp.encode(tokens, own=number) for number, tokens in enumerate(self.work.tokens("train"))] if self.work.train else []
+        )
+
+    def _encoded_unlabeled(self, numbers: IndexArray, pattern: int) -> list[Encoded]:
+        store, pvp = self.work.tokens("unlabeled"), self.work.pvps[pattern]
+        return [pvp.encode(store.row(int(number))) for number in numbers]
+
+    def _folds(self) -> list[IndexArray]:
+        """Return the few-shot rows of each fold, labels spread evenly where each row has one."""
+        targets = self.work.targets()
+        folds = min(self.work.spec.soft_labels.folds, len(targets))
+        if targets.ndim == 2 or np.bincount(targets).min() < 2:
+            split: Any = KFold(folds, shuffle=True, random_state=self.teacher.seed)
+        else:
+            folds = min(folds, int(np.bincount(targets).min()))
+            split = StratifiedKFold(folds, shuffle=True, random_state=self.teacher.seed)
+        return [held for _, held in split.split(np.zeros(len(targets)), targets)]
+
+    # -- model -----------------------------------------------------------------------------------
+
+    def _new_scorer(self) -> LabelScorer:
+        model = load_masked_lm(self.work.spec.model, self.arithmetic.training_attention)
+        scorer = scorer_of(model, self.pvp, normalised=self.settings.loss == "decoupled_label")
+        scorer.to(self.arithmetic.device)
+        return scorer
+
+    def _fit(
+        self,
+        scorer: LabelScorer,
+        rows: list[Encoded],
+        targets: NDArray[Any],
+        job: Job,
+        done: int,
+        total: int,
+        kept: IndexArray | None = None,
+    ) -> list[float]:
+        settings = self.settings
+        second, second_rows = self._second(scorer, kept)
+        needs_text = settings.auxiliary_mlm_weight > 0
+        data = TrainingRows(
+            rows,
+            torch.from_numpy(targets),
+            second_rows,
+            (lambda numbers: self._encoded_unlabeled(numbers, self.teacher.pattern)) if needs_text else None,
+        )
+        objective = TeacherObjective(
+            settings, self.pvp, data, len(self.work.labels), self.work.tokenizer, self.arithmetic, second
+        )
+        return fit(
+            scorer,
+            self._draws(rows, needs_text),
+            objective,
+            settings,
+            self.arithmetic,
+            lambda step, loss: job.progress(done + step, total, "steps", f"loss {loss:.3f}"),
+            seed=self.teacher.seed,
+            new=scorer.new_parameters(),
+            new_learning_rate=settings.new_learning_rate,
+        )
+
+    def _second(self, scorer: LabelScorer, kept: IndexArray | None) -> tuple[LabelScorer | None, list[Encoded]]:
+        """Return what reads the next pattern with the same model, and the training rows under that pattern."""
+        if self.settings.consistency.kind != "second_pattern":
+            return None, []
+        index = self.work.second_pattern(self.teacher.pattern)
+        rows = self._encoded_gold(index)
+        if self.labellers:
+            rows += self._encoded_unlabeled(self._drawn, index)
+        if kept is not None:
+            rows = [rows[number] for number in kept]
+        pvp = self.work.pvps[index]
+        if pvp.verbalizer.kind != "words":
+            return scorer, rows  # label vectors answer every pattern
+        second = scorer_of(scorer.reader, pvp, normalised=self.settings.loss == "decoupled_label")
+        return second.to(self.arithmetic.device).train(), rows
+
+    def _draws(self, rows: Sequence[Encoded], needs_text: bool) -> Iterator[Draw]:
+        """Yield every step's rows. Randomness belongs to the step, so that a training can go on from the middle."""
+        settings, seed = self.settings, self.teacher.seed
+        labelled = training_batches([len(row.ids) for row in rows], settings.batch_size, settings.steps, seed)
+        texts: Iterator[IndexArray | None] = iter([None] * settings.steps)
+        if needs_text:
+            store = self.work.tokens("unlabeled")
+            lengths = np.sum([store.lengths(key) for key in self.pvp.pattern.keys], axis=0)
+            texts = training_batches(lengths, settings.unlabeled_batch_size, settings.steps, seed + 1)
+        for step, (batch, text) in enumerate(zip(labelled, texts, strict=True), 1):
+            yield Draw(batch, text, np.random.default_rng([seed, step]))
+
+    def _logits(self, scorer: LabelScorer, rows: list[Encoded]) -> FloatArray:
+        scorer.eval()
+        return label_logits(scorer, rows, self.work.tokenizer, self.arithmetic, self.work.spec.compute.tokens_per_batch)
+
+    def _accuracy(self, scorer: LabelScorer, rows: list[Encoded]) -> float:
+        """Return the accuracy on the few-shot examples (multi: of all yes-or-no decisions); 0 without any."""
+        if not rows:
+            return 0.0
+        logits, targets = self._logits(scorer, rows), self.work.targets()
+        right = (logits > 0) == (targets > 0) if targets.ndim == 2 else logits.argmax(axis=1) == targets
+        return float(right.mean())
+
+
+def describe(work: Workload, teacher: Teacher) -> dict[str, Any]:
+    """Return what a predictor needs to know to ask a teacher as it was trained."""
+    spec, pvp = work.spec, work.pvps[teacher.pattern]
+    shown = pvp.demonstrations
+    return {
+        "model": spec.model,
+        "pattern": spec.patterns[teacher.pattern].model_dump(mode="json"),
+        "verbalizer": pvp.verbalizer.model_dump(mode="json"),
+        "demonstrations": None
+        if shown is None
+        else {"per_label": shown.per_label, "filled": [[ids.tolist() for ids in examples] for examples in shown.filled]},
+        "fields": work.fields,
+        "max_length": work.max_length,
+        "truncate": spec.truncate,
+        "seed": teacher.seed,
+        "generation": teacher.generation,
+    }

@@ -1,0 +1,36 @@
+"""The labels of a file, where nobody has named them: auto verbalizers find their words later."""
+
+from __future__ import annotations
+
+from petkit.errors import InvalidInput, Problem, shown_path
+from petkit.spec.schema import DataSpec
+from petkit.task.records import class_names, read_records
+
+# More different labels than this are no labels but texts.
+MOST_LABELS = 5000
+
+
+def labels_in(source: str, data: DataSpec) -> tuple[str, ...]:
+    """Return the different labels of a source in order: its own where it has one (class names), of numbers, or of the alphabet.
+
+    Raises:
+        InvalidInput: fewer than two labels, or more than anybody means.
+    """
+    column = data.column("label")
+    named = class_names(source, column)
+    if named is not None:
+        return tuple(named)
+    found: set[str] = set()
+    for record in read_records(source):
+        value = record.values.get(column)
+        if isinstance(value, (str, int)) and not isinstance(value, bool) and value != "":
+            found.add(str(value))
+        if len(found) > MOST_LABELS:
+            raise InvalidInput(
+                [Problem(shown_path(source), record.line, column, f"holds more than {MOST_LABELS:,} different labels")]
+            )
+    if len(found) < 2:
+        message = f"holds {'one label' if found else 'no labels'}; a classifier needs at least two"
+        raise InvalidInput([Problem(shown_path(source), None, column, message)])
+    numbers = all(label.removeprefix("-").isdecimal() for label in found)
+    return tuple(sorted(found, key=lambda label: (int(label) if numbers else 0, label)))

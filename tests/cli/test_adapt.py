@@ -1,0 +1,83 @@
+"""``petkit adapt`` as a person meets it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.cli import project
+from tests.cli.conftest import Outcome
+
+Petkit = Callable[..., Outcome]
+SHORT = ("--set", "adapt.steps=2", "--set", "adapt.batch_size=2")
+
+
+def test_adapt_says_whether_it_helped_and_how_to_use_it(tiny: Path, petkit_command: Petkit) -> None:
+    answer = petkit_command("adapt", "pipeline.yaml", *SHORT)
+
+    assert answer.code == 0
+    assert answer.err.startswith("model: not done yet … done in ")
+    perplexity, model, use = answer.out.splitlines()
+    assert re.fullmatch(r"perplexity on 1 rows kept aside: \d+\.\d → \d+\.\d", perplexity)
+    assert model == "model: runs/tiny-adapted/model"
+    assert use == "use it: petkit run pipeline.yaml --set model=runs/tiny-adapted/model"
+    _, *command = shlex.split(use.removeprefix("use it: "))
+    dry = petkit_command(*command, "--dry-run")
+    assert (dry.code, dry.err) == (0, "")
+
+    again = petkit_command("adapt", "pipeline.yaml", *SHORT)
+    assert (again.code, again.out) == (0, answer.out)
+    assert again.err == "model: up to date\n"
+
+
+def test_adapt_as_json_into_a_folder_of_choice(tiny: Path, petkit_command: Petkit) -> None:
+    answer = petkit_command("adapt", "pipeline.yaml", *SHORT, "--out", "my models/a", "--json", "--quiet")
+
+    assert (answer.code, answer.err) == (0, "")
+    told = json.loads(answer.out)
+    assert (told["model"], told["ran"], told["rows"], told["held_out_rows"]) == ("my models/a/model", True, 4, 1)
+    assert told["perplexity_after"] > 1
+    assert not Path("runs").exists()
+    assert "--set 'model=my models/a/model'" in petkit_command("adapt", "pipeline.yaml", *SHORT, "--out", "my models/a").out
+
+
+def test_adapt_refuses_an_empty_unlabelled_set(tiny: Path, petkit_command: Petkit) -> None:
+    Path("unlabeled.jsonl").write_text("")
+    before = project.snapshot(tiny)
+
+    answer = petkit_command("adapt", "pipeline.yaml")
+
+    assert (answer.code, answer.out, answer.err) == (2, "", "unlabeled.jsonl: the file holds no rows\n")
+    assert project.snapshot(tiny) == before
+
+
+def test_adapt_needs_no_labelled_rows(tiny: Path, petkit_command: Petkit) -> None:
+    Path("train.jsonl").unlink()
+
+    assert petkit_command("adapt", "pipeline.yaml", *SHORT, "--quiet").code == 0
+
+
+def test_adapt_refuses_a_model_made_by_other_settings(tiny: Path, petkit_command: Petkit) -> None:
+    petkit_command("adapt", "pipeline.yaml", *SHORT, "--quiet")
+
+    answer = petkit_command("adapt", "pipeline.yaml", *SHORT, "--set", "adapt.seed=3")
+
+    assert (answer.code, answer.out) == (2, "")
+    told = (
+        "runs/tiny-adapted: made by other settings: adapt.seed 1 → 3 (choose another --out, or delete the folder to replace it)\n"
+    )
+    assert answer.err == told
+
+
+def test_adapt_into_a_run_is_refused(tiny: Path, petkit_command: Petkit) -> None:
+    Path("run").mkdir()
+    Path("run/manifest.json").write_text('{"schema": 1, "task": "tiny", "labels": ["World", "Sports"]}')
+
+    answer = petkit_command("adapt", "pipeline.yaml", *SHORT, "--out", "run")
+
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err == "run: holds a run, not an adapted model (choose another --out)\n"
+    assert [path.name for path in Path("run").iterdir()] == ["manifest.json"]

@@ -1,0 +1,145 @@
+"""What untrained patterns favour: which texts are asked, and that the priors are those of their answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from petkit.errors import InvalidInput
+from petkit.events import Event, RunStarted, StepFinished, StepStarted
+from petkit.lm.arithmetic import Arithmetic
+from petkit.lm.batching import Batch
+from petkit.lm.calibration import batch_prior, contextual_prior
+from petkit.lm.inference import FloatArray, label_logits
+from petkit.lm.label_scorer import LabelScorer
+from petkit.stages import priors
+from petkit.stages.scoring import load_scorer, shard_logits
+from petkit.stages.workload import Workload
+from petkit.task.pvp import PVP
+from tests.stages.tiny_task import load, write_task
+
+ARITHMETIC = Arithmetic("cpu", "float32", 1)
+
+
+@pytest.fixture(scope="module")
+def work(task: Path) -> Workload:
+    return Workload(load(task))
+
+
+def first(work: Workload) -> tuple[PVP, LabelScorer]:
+    """Return the first pattern and its untrained model."""
+    return next(priors.untrained(work, ARITHMETIC))
+
+
+def all_unlabeled(work: Workload, index: int) -> FloatArray:
+    scorer = load_scorer(work.spec.model, work.pvps[index], ARITHMETIC)
+    return np.concatenate(list(shard_logits(scorer, work.pvps[index], work, "unlabeled", ARITHMETIC, lambda done: None)))
+
+
+def test_every_pattern_once_in_order_and_told(work: Workload) -> None:
+    heard: list[Event] = []
+
+    ids = [pvp.id for pvp, _ in priors.untrained(work, ARITHMETIC, heard.append)]
+
+    assert ids == ["colon", "brackets"]
+    assert [type(event) for event in heard] == [RunStarted, StepStarted, StepFinished, StepStarted, StepFinished]
+    assert heard[0] == RunStarted(2) and heard[3] == StepStarted("brackets", "untrained")
+
+
+def test_the_sample_is_the_first_unlabelled_rows(work: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
+    pvp, scorer = first(work)
+    assert priors.sample_logits(work, pvp, scorer, ARITHMETIC) == pytest.approx(all_unlabeled(work, 0), abs=1e-5)
+
+    monkeypatch.setattr(priors, "SAMPLE", 4)
+
+    assert priors.sample_logits(work, pvp, scorer, ARITHMETIC) == pytest.approx(all_unlabeled(work, 0)[:4], abs=1e-5)
+
+
+def test_texts_without_content_fill_every_field(model_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    """``[MASK]`` as text is brackets and letters: each row has the pattern's one mask and no other."""
+    pair = Workload(load(write_task(tmp_path / "pair", model_folder("bert"), ("a", "b"), {"pair": ["{a} ?", "{mask} , {b}"]})))
+    asked: list[list[str]] = []
+
+    class Listening:
+        def __call__(self, batch: Batch) -> object:
+            asked.extend(pair.tokenizer.hf.convert_ids_to_tokens(row) for row in batch.input_ids.tolist())
+            return scorer(batch)
+
+    pvp, scorer = first(pair)
+    logits = priors.content_free_logits(pair, pvp, Listening(), ARITHMETIC)  # type: ignore[arg-type]
+
+    rows = sorted((" ".join(token for token in row if token != "[PAD]") for row in asked), key=len)
+    assert logits.shape == (3, 3)
+    assert rows == [
+        "[CLS] ? [SEP] [MASK] , [SEP]",
+        "[CLS] n / a ? [SEP] [MASK] , n / a [SEP]",
+        "[CLS] [ m ##a ##s ##k ] ? [SEP] [MASK] , [ m ##a ##s ##k ] [SEP]",
+    ]
+
+
+def test_log_priors_are_those_of_the_answers(work: Workload) -> None:
+    for index, (pvp, scorer) in enumerate(priors.untrained(work, ARITHMETIC)):
+        found = priors.log_priors(work, pvp, scorer, ARITHMETIC)
+        content_free = priors.content_free_logits(work, pvp, scorer, ARITHMETIC)
+
+        assert list(found) == ["contextual", "batch"]
+        assert found["contextual"] == pytest.approx(contextual_prior(content_free), abs=1e-5)
+        assert found["batch"] == pytest.approx(batch_prior(all_unlabeled(work, index)), abs=1e-3)
+
+
+def test_independent_labels_have_mean_logits(task: Path) -> None:
+    multi = Workload(load(task, "label_kind=multi"))
+
+    found = priors.priors_of(multi, np.array([[1, 2, 3], [3, 2, 1]], np.float32), np.array([[0, 0, 9], [0, 6, 0]], np.float32))
+
+    assert found["contextual"].tolist() == [2, 2, 2]
+    assert found["batch"].tolist() == [0, 3, 4.5]
+
+
+def test_soft_tokens_start_the_same_at_every_look(model_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    soft = Workload(load(write_task(tmp_path / "soft", model_folder("bert"), patterns={"soft": "{soft:2} {mask} : {text}"})))
+
+    once, again = (priors.content_free_logits(soft, *first(soft), ARITHMETIC) for _ in range(2))
+
+    assert np.array_equal(once, again)
+
+
+def test_no_example_is_its_own_demonstration(task: Path) -> None:
+    shown = Workload(load(task, "demonstrations.per_label=1"))
+    pvp, scorer = first(shown)
+    store = shown.tokens("train")
+
+    def scored(own: bool) -> FloatArray:
+        rows = [pvp.encode(store.row(index), index if own else None) for index in range(store.rows)]
+        return label_logits(scorer, rows, shown.tokenizer, ARITHMETIC, 512)
+
+    found = priors.train_logits(shown, pvp, scorer, ARITHMETIC)
+
+    assert found == pytest.approx(scored(own=True), abs=1e-5)
+    assert np.abs(found - scored(own=False)).max() > 1e-4
+
+
+def test_one_model_is_held_at_a_time(work: Workload) -> None:
+    scorers = (scorer for _, scorer in priors.untrained(work, ARITHMETIC))
+    earlier = next(scorers)
+    assert {parameter.device.type for parameter in earlier.parameters()} == {"cpu"}
+
+    next(scorers)
+
+    assert {parameter.device.type for parameter in earlier.parameters()} == {"meta"}
+
+
+def test_words_still_to_be_found_are_refused(task: Path, tmp_path: Path) -> None:
+    path = tmp_path / "pipeline.yaml"
+    text = task.read_text()
+    for name in ("train", "unlabeled", "test"):
+        text = text.replace(f"{name}: {name}.jsonl", f"{name}: {task.parent / name}.jsonl")
+    start, rest = text.split("verbalizer:")
+    path.write_text(f"{start}verbalizer: {json.dumps({'auto': {}})}\nmodel:{rest.split('model:')[1]}")
+
+    with pytest.raises(InvalidInput, match="untrained patterns have no words to read before they are found"):
+        first(Workload(load(path)))

@@ -1,0 +1,134 @@
+"""Which rows the student sees, where its randomness comes from, and whose features it is drawn to."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from petkit.errors import InvalidInput
+from petkit.lm.arithmetic import Arithmetic
+from petkit.lm.backbone import load_masked_lm
+from petkit.lm.batching import IndexArray, collate
+from petkit.runs.shards import read_column
+from petkit.stages import c_student
+from petkit.stages.student_objective import StudentObjective, Turn
+from petkit.stages.workload import Workload
+from tests.stages.tiny_task import load, run_task, student_weights, write_task
+from tests.tiny import save_tiny_model, tiny_tokenizer
+
+ARITHMETIC = Arithmetic("cpu", "float32", 1)
+SHORT = "student.steps=12"
+
+
+@pytest.fixture
+def turns(monkeypatch: pytest.MonkeyPatch) -> list[Turn]:
+    """Every turn that a student takes."""
+    seen: list[Turn] = []
+
+    class Watched(StudentObjective):
+        def __call__(self, student: Any, turn: Turn) -> Tensor:
+            seen.append(turn)
+            return super().__call__(student, turn)
+
+    monkeypatch.setattr(c_student, "StudentObjective", Watched)
+    return seen
+
+
+def test_rows_that_do_not_count_are_never_drawn(task: Path, copy: Path, turns: list[Turn]) -> None:
+    run_task(task, copy, SHORT, "soft_labels.top_share=0.4", stages=("b", "c"), force="stale")
+    weights = read_column(copy / "stage_b" / "soft_labels", "weight")
+    drawn = {row for turn in turns for row in turn.rows.tolist()}
+    assert (weights == 0).sum() > 10 and drawn == set(np.flatnonzero(weights).tolist())  # and all others are
+    assert {len(turn.rows) for turn in turns} <= {6, -(-int((weights > 0).sum()) // 2)}
+    assert {row for turn in turns for row in turn.gold.tolist()} == set(range(9)) and len(turns) == 12
+
+
+@pytest.mark.parametrize("overrides", [("student.hard_weight=0",), ("data.train=null", "teachers.steps=1")])
+def test_no_gold_row_is_drawn_without_a_gold_loss(overrides: Any, task: Path, copy: Path, turns: list[Turn]) -> None:
+    run_task(task, copy, SHORT, *overrides, stages=("a", "b", "c"), force="stale")
+    assert len(turns) == 12 and all(turn.gold is None for turn in turns)
+
+
+def test_a_step_draws_from_the_seed_and_its_number_alone(task: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wasteful(StudentObjective):
+        def __call__(self, student: Any, turn: Turn) -> Tensor:
+            loss = super().__call__(student, turn)
+            torch.rand(5)
+            turn.random.random(5)
+            return loss
+
+    overrides = ("student.steps=3", "student.dropout=0.2", "student.r_drop_weight=1", "student.consistency_weight=1")
+    run_task(task, copy, *overrides, stages=("c",), force="c")
+    plain = student_weights(copy)
+    monkeypatch.setattr(c_student, "StudentObjective", Wasteful)
+    run_task(task, copy, *overrides, stages=("c",), force="c")
+    assert student_weights(copy) == plain
+
+
+def test_features_are_those_of_the_first_teacher_at_the_mask(task: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[IndexArray, Tensor]] = []
+
+    class Watched(StudentObjective):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            answer = self.teacher_features
+            assert answer is not None
+            self.teacher_features = lambda rows: asked.append((rows, answer(rows))) or asked[-1][1]
+
+    monkeypatch.setattr(c_student, "StudentObjective", Watched)
+    before = (copy / "stage_a" / "colon-1" / "model" / "model.safetensors").read_bytes()
+    run_task(task, copy, SHORT, "student.feature_weight=1", stages=("c",), force="stale")
+    model, work = load_masked_lm(str(copy / "stage_a" / "colon-1" / "model")), Workload(load(task))
+    for rows, found in asked[:3]:
+        batch = collate([work.pvps[0].encode(work.tokens("unlabeled").row(int(row))) for row in rows], work.tokenizer)
+        hidden = model.base_model(**batch.model_inputs).last_hidden_state[torch.arange(len(rows)), batch.mask_positions]
+        torch.testing.assert_close(found, hidden, rtol=1e-4, atol=1e-5)
+        assert not found.requires_grad
+    assert (copy / "stage_a" / "colon-1" / "model" / "model.safetensors").read_bytes() == before
+    saved = set(load_state(copy / "stage_c" / "model"))
+    assert not any("projection" in name for name in saved)  # it was for training only
+
+
+def load_state(folder: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+def test_features_make_the_student_depend_on_that_teacher(task: Path, copy: Path) -> None:
+    def needs(*overrides: str) -> tuple[str, ...]:
+        return c_student.steps(Workload(load(task, *overrides)), ARITHMETIC)[0].needs
+
+    assert needs() == ("stage_b",)
+    assert needs("student.feature_weight=1") == ("stage_b", "stage_a/colon-1/model")
+    assert needs("student.feature_weight=1", "data.train=null") == ("stage_b",)  # the backbone itself
+    shutil.rmtree(copy / "stage_a" / "brackets-1" / "model")  # nobody asks for the others
+    assert run_task(task, copy, SHORT, "student.feature_weight=1", stages=("c",), force="stale").ran == ("stage_c/model",)
+
+
+def test_features_of_an_untrained_teacher_with_soft_tokens(task: Path, here: Path) -> None:
+    overrides = ("data.train=null", "student.steps=2", "student.feature_weight=1")
+    run_task(task, here / "run", *overrides, "patterns=[{id: a, text: '{soft:2} {mask} {text}'}]", stages=("a", "b", "c"))
+    facts = json.loads((here / "run" / "stage_c" / "model" / "step.json").read_text())["facts"]
+    assert np.isfinite(facts["last_loss"])
+
+
+def test_a_student_without_a_mask_cannot_hide_words(here: Path, model_folder: Callable[[str], Path]) -> None:
+    import copy as copying
+
+    tokenizer = copying.deepcopy(tiny_tokenizer("wordpiece"))
+    student = save_tiny_model("bert", tokenizer, here / "student")
+    settings = json.loads((student / "tokenizer_config.json").read_text())
+    (student / "tokenizer_config.json").write_text(json.dumps({**settings, "mask_token": None}))
+    task = write_task(here / "task", model_folder("bert"))
+    Workload(load(task, f"student.model={student}"))
+    with pytest.raises(InvalidInput, match=r"student.consistency_weight: hides tokens behind a mask, and .* has none"):
+        Workload(load(task, f"student.model={student}", "student.consistency_weight=1"))
