@@ -22,13 +22,15 @@ import statistics
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import petkit
 from petkit.errors import PetkitError
 from petkit.spec.loader import load_pipeline
 
 HERE = Path(__file__).resolve().parents[1]
+# The metrics of finished runs, by the draw of their labelled rows.
+Runs: TypeAlias = dict[int, dict[str, Any]]
 # What is changed, and whether the teachers stay the same: then the default run's are copied and not trained again.
 PIECES: dict[str, tuple[list[str], bool]] = {
     "default": ([], False),
@@ -55,13 +57,13 @@ def main() -> None:
         sys.exit(
             "set PETKIT_BENCH_DATA to the folder that holds ag_news/, sst2/, … (train_k8_s0.jsonl, unlabeled.jsonl, test.jsonl)"
         )
-    results: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    results: dict[tuple[str, str], Runs] = {}
     for split in options.splits:
         for task in options.tasks:
             for piece in options.pieces:
                 metrics = _metrics(Path(data) / task, task, piece, split, options.out, run=not options.table)
                 if metrics is not None:
-                    results.setdefault((task, piece), []).append(metrics)
+                    results.setdefault((task, piece), {})[split] = metrics
     for task in options.tasks:
         _print(task, {piece: results[task, piece] for piece in options.pieces if (task, piece) in results})
 
@@ -100,18 +102,19 @@ def _run(folder: Path, task: str, split: int, done: Path, changed: list[str]) ->
     print(f"{time.perf_counter() - started:.0f} s", file=sys.stderr)
 
 
-def _print(task: str, results: dict[str, list[dict[str, Any]]]) -> None:
+def _print(task: str, results: dict[str, Runs]) -> None:
     print(
         f"\n{task}\n\n| changed | untrained, calibrated | ensemble | student | against default | runs |\n|---|---|---|---|---|---|"
     )
-    default = [_student(metrics) for metrics in results.get("default", [])]
+    default = results.get("default", {})
     for piece, runs in results.items():
-        untrained = _shown([metrics["zero_shot"]["ensemble"]["batch"] for metrics in runs])
-        ensemble = _shown([metrics["ensemble"]["accuracy"] for metrics in runs])
-        student = [_student(metrics) for metrics in runs]
-        pairs = [after - before for after, before in zip(student, default, strict=False)]
+        untrained = _shown([metrics["zero_shot"]["ensemble"]["batch"] for metrics in runs.values()])
+        ensemble = _shown([metrics["ensemble"]["accuracy"] for metrics in runs.values()])
+        student = _shown([_student(metrics) for metrics in runs.values()])
+        # Only draws that both have: another draw moves accuracy by more than most pieces do.
+        pairs = [_student(runs[split]) - _student(default[split]) for split in runs if split in default]
         against = "" if piece == "default" or not pairs else f"{100 * statistics.mean(pairs):+.1f}"
-        print(f"| {piece} | {untrained} | {ensemble} | {_shown(student)} | {against} | {len(runs)} |")
+        print(f"| {piece} | {untrained} | {ensemble} | {student} | {against} | {len(runs)} |")
 
 
 def _student(metrics: dict[str, Any]) -> float:

@@ -154,11 +154,10 @@ def show_result(result: RunResult) -> None:
         say("Nothing to do: every step is finished and up to date.")
     if result.metrics is not None:
         metrics = result.metrics
-        what = "all labels right" if metrics["label_kind"] == "multi" else "accuracy"
-        title = f"{what} on {metrics['rows']:,} test rows"
+        title = f"{_right(metrics['label_kind'] == 'multi')} on {metrics['rows']:,} test rows"
         table = _table(title, "untrained", "calibrated", "trained", right=(1, 2, 3))
         for name, row in metrics["teachers"].items():
-            figures = (row["untrained_accuracy"], row["calibrated_accuracy"], row["accuracy"])
+            figures = [row["untrained_accuracy"], row["calibrated_accuracy"], *[row["accuracy"]] * row["trained"]]
             table.add_row(Text(f"teacher {name}"), *map(_percent, figures))
         before = metrics["zero_shot"]["ensemble"]
         table.add_row("ensemble", *map(_percent, (before["raw"], before["batch"], metrics["ensemble"]["accuracy"])))
@@ -180,7 +179,7 @@ def show_metrics(metrics: dict[str, Any]) -> None:
     """Print an evaluation."""
     table = _table("figure", "value", "95 % interval", right=(1, 2))
     multi = "micro_f1" in metrics
-    titles = {"accuracy": "all labels right" if multi else "accuracy", "micro_f1": "micro-F1", "macro_f1": "macro-F1"}
+    titles = {"accuracy": _right(multi), "micro_f1": "micro-F1", "macro_f1": "macro-F1"}
     for name in [name for name in titles if name in metrics]:
         low, high = metrics[f"{name}_interval"]
         table.add_row(titles[name], _percent(metrics[name]), f"{_percent(low)} to {_percent(high)}")
@@ -241,7 +240,8 @@ def show_zero_shot(found: ZeroShot) -> None:
     """Print the untrained accuracies, or the label shares where no row has a label."""
     everyone = {**{f"pattern {name}": answers for name, answers in found.patterns.items()}, "ensemble": found.ensemble}
     for part in found.ensemble.accuracy:
-        table = _table(f"accuracy on {found.rows[part]:,} {part} rows", "raw", "contextual", "batch", right=(1, 2, 3))
+        title = f"{_right(found.label_kind == 'multi')} on {found.rows[part]:,} {part} rows"
+        table = _table(title, "raw", "contextual", "batch", right=(1, 2, 3))
         for name, answers in everyone.items():
             table.add_row(Text(name), *(_percent(answers.accuracy[part][way]) for way in ("raw", "contextual", "batch")))
         out.print(table)
@@ -311,6 +311,11 @@ def _table(*titles: str, right: tuple[int, ...] = ()) -> Table:
     for index, title in enumerate(titles):
         table.add_column(Text(title), justify="right" if index in right else "left", overflow="fold")
     return table
+
+
+def _right(multi: bool) -> str:
+    """Return what the share of rows answered right is called."""
+    return "all labels right" if multi else "accuracy"
 
 
 def _percent(value: float) -> str:

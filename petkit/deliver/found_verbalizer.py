@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ _LINE_BREAKS = frozenset("\n\r\x85\u2028\u2029")
 HEADER = """\
 # Label words found by petkit search-verbalizer: words that the model would rather say in the rows of their label than in others.
 #
-#   petkit run PIPELINE --set verbalizer={file}
+#   petkit run PIPELINE --set {override}
 #
 # The figures are in nats per row, on {rows} labelled rows {patterns}.
 # Change first: take out words that owe their place to chance.
@@ -53,7 +54,9 @@ class FoundVerbalizer:
         """Return the verbalizer file's text; ``file`` is how it is called."""
         count = len(self.patterns)
         patterns = f"in pattern {self.patterns[0]}" if count == 1 else f"(sums over {count} patterns)"
-        lines = [HEADER.format(file=file, rows=self.rows, patterns=patterns)]
+        # A name can hold a space or, where nobody looks, a line break that would end the comment.
+        quoted = shlex.quote(f"verbalizer={' '.join(file.splitlines())}")
+        lines = [HEADER.format(override=quoted, rows=self.rows, patterns=patterns)]
         lines += [f"kind: {self.kind}\n"] * (self.kind != "words")
         lines += ["labels:\n"]
         for label, words in self.words.items():

@@ -197,5 +197,8 @@ def _load_ensemble(store: RunStore, arithmetic: Arithmetic, tokens_per_batch: in
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ModelRefused(f"{shown_path(path)}: not valid JSON (take the folder from its run again)") from None
     return content

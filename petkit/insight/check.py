@@ -79,7 +79,7 @@ def _views(work: Workload) -> Iterable[PatternView]:
         yield PatternView(
             id=pvp.id,
             rendered=Pattern.from_spec(work.spec.patterns[index]).render(example.fields, mask),
-            tokens=" ".join(work.tokenizer.hf.convert_ids_to_tokens(encoded.ids.tolist())),
+            tokens=work.tokenizer.shown(encoded.ids.tolist()),
             cut_share=cut / max(1, store.rows),
             words=dict(zip(work.labels, pvp.words.words or no_words, strict=True)),
         )

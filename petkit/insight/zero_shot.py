@@ -15,6 +15,7 @@ from petkit.lm.decision import Decision
 from petkit.lm.ensemble import FloatArray, combine
 from petkit.lm.label_scorer import LabelScorer
 from petkit.spec.loader import Pipeline
+from petkit.spec.schema import LabelKind
 from petkit.stages.priors import SAMPLE, content_free_logits, priors_of, sample_logits, train_logits, untrained
 from petkit.stages.scoring import shard_logits
 from petkit.stages.workload import Workload
@@ -49,6 +50,7 @@ class ZeroShot:
     """
 
     task: str
+    label_kind: LabelKind
     rows: dict[str, int]
     patterns: dict[str, Untrained]
     ensemble: Untrained
@@ -71,6 +73,7 @@ def zero_shot(pipeline: Pipeline, listen: Listen = ignore) -> ZeroShot:
     patterns = {pvp.id: _judge(work, answers, targets) for pvp, answers in zip(work.pvps, asked, strict=True)}
     return ZeroShot(
         task=work.spec.task,
+        label_kind=work.spec.label_kind,
         rows={"unlabeled": len(asked[0]["raw"]["unlabeled"]), **{part: len(gold) for part, gold in targets.items()}},
         patterns=patterns,
         ensemble=_judge(work, _together(work, asked), targets),
@@ -102,7 +105,7 @@ def _together(work: Workload, answers: list[Answers]) -> Answers:
 
 
 def _judge(work: Workload, answers: Answers, targets: Mapping[str, FloatArray]) -> Untrained:
-    decision = Decision(work.spec.label_kind, (0.5,) * len(work.labels))
+    decision = Decision(work.spec.label_kind)
     return Untrained(
         accuracy={
             part: {way: decision.accuracy(parts[part], gold) for way, parts in answers.items()} for part, gold in targets.items()

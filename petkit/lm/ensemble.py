@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
 How: TypeAlias = Literal["logits", "log_probs", "probs"]
-Weighting: TypeAlias = Literal["uniform", "train_accuracy", "out_of_fold"]
 
 
 def questions(logits: FloatArray, *, multi: bool) -> FloatArray:
@@ -148,18 +147,6 @@ def agreement(logits: FloatArray, combined: FloatArray, *, multi: bool = False) 
     same = choices(logits, multi=multi) == choices(combined, multi=multi)  # (teachers, rows, questions)
     share: FloatArray = same.mean(axis=(0, 2), dtype=np.float32)
     return share
-
-
-def teacher_weights(accuracies: Sequence[float], weighting: Weighting) -> FloatArray:
-    """Return the ensemble weights: all equal, or each teacher's accuracy on the few-shot examples.
-
-    That accuracy is taken before training (the paper), or on rows held out of training. Falls back to equal
-    weights where every accuracy is 0.
-    """
-    given = np.asarray(accuracies, np.float32)
-    if weighting == "uniform" or not given.any():
-        return np.ones(len(given), np.float32)
-    return given
 
 
 def _mean(share: FloatArray, values: FloatArray) -> FloatArray:

@@ -10,12 +10,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from petkit.errors import PetkitError
 from petkit.lm.arithmetic import Arithmetic, inference
 from petkit.lm.batching import Batch, collate, inference_batches
 from petkit.task.pattern import Encoded
 from petkit.task.tokenization import PieceTokenizer
 
 FloatArray = NDArray[np.float32]
+
+
+class NotFinite(PetkitError):
+    """A model answers with infinity or with no number at all."""
+
+    exit_code = 1
 
 
 class ClassifierLogits(nn.Module):
@@ -62,6 +69,9 @@ def label_logits(
 
     Returns:
         Logits of shape ``(rows, labels)``, in the order of ``rows``.
+
+    Raises:
+        NotFinite: the last training step spoilt the weights, or they came spoilt.
     """
     logits: FloatArray | None = None
     budget = tokens_per_batch // getattr(scorer, "copies", 1)
@@ -69,6 +79,8 @@ def label_logits(
         for indices in inference_batches([len(row.ids) for row in rows], budget):
             batch = collate([rows[index] for index in indices], tokenizer).to(arithmetic.device)
             values = scorer(batch).to("cpu", torch.float32).numpy()  # (batch, labels)
+            if not np.isfinite(values).all():
+                raise NotFinite("the model's answers are no finite numbers: its weights are spoilt (lower learning_rate)")
             if logits is None:
                 logits = np.empty((len(rows), values.shape[1]), np.float32)
             logits[indices] = values

@@ -30,6 +30,9 @@ from petkit.runs.provenance import machine, now, package_versions
 
 SCHEMA = 1
 STEP_FILE = "step.json"
+# What a run folder can hold, as its manifest says (``kind``; a plain run says nothing) and as people are told.
+RUN, ADAPTED_MODEL = "run", "adapted model"
+_TOLD = {RUN: "a run", ADAPTED_MODEL: "an adapted model"}
 # What a run killed before its manifest was written can leave behind.
 _BEFORE_MANIFEST = (".lock", ".work", ".manifest.json.tmp")
 
@@ -43,10 +46,15 @@ class Status:
 
 
 class RunStore:
-    """One run folder. Reading needs no lock; publishing happens inside :meth:`locked`."""
+    """One run folder. Reading needs no lock; publishing happens inside :meth:`locked`.
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    Args:
+        folder: need not exist yet.
+        kind: what it holds, or will.
+    """
+
+    def __init__(self, folder: str | Path, kind: str = RUN) -> None:
+        self.folder, self.kind = Path(folder), kind
         self.shown = shown_path(self.folder)
         self._verified: set[str] = set()
 
@@ -96,6 +104,11 @@ class RunStore:
         record = self._record(step)
         return {} if record is None else dict(record["inputs"])
 
+    def facts(self, step: str) -> dict[str, Any]:
+        """Return what a finished step told of its making (empty if there is none)."""
+        record = self._record(step)
+        return {} if record is None else dict(record["facts"])
+
     def manifest(self) -> dict[str, Any]:
         """Return the manifest, or an empty mapping before the first run.
 
@@ -116,13 +129,18 @@ class RunStore:
         """Refuse a folder that is not this program's to write into.
 
         Raises:
-            RunConflict: it is a file, or holds something that is no petkit run.
+            RunConflict: it is a file, or holds something that is no petkit run, or one of another kind.
         """
         if not self.folder.exists():
             return
         if not self.folder.is_dir():
             raise RunConflict(f"{self.shown}: is a file, not a folder (choose another --out)")
-        if not self.manifest() and any(entry.name not in _BEFORE_MANIFEST for entry in self.folder.iterdir()):
+        manifest = self.manifest()
+        kind = manifest.get("kind", RUN)
+        if manifest and kind != self.kind:
+            told = f"holds {_TOLD.get(str(kind), 'something else')}, not {_TOLD[self.kind]}"
+            raise RunConflict(f"{self.shown}: {told} (choose another --out)")
+        if not manifest and any(entry.name not in _BEFORE_MANIFEST for entry in self.folder.iterdir()):
             raise RunConflict(f"{self.shown}: is not empty and holds no petkit run (choose another --out)")
 
     @contextmanager

@@ -90,10 +90,12 @@ def in_training(settings: Mapping[str, Any]) -> Mistakes:
     found: Mistakes = []
     if _number(settings.get("r_drop_weight")) > 0 and _number(settings.get("dropout")) == 0:
         found.append((("r_drop_weight",), "compares two dropout passes, and dropout is 0 (set dropout: 0.1)"))
+    changed = [key for key in ("label_smoothing", "focal_gamma") if _number(settings.get(key)) > 0]
+    changed += ["class_weights"] if settings.get("class_weights") == "balanced" else []
     if settings.get("loss") in ("hinge", "decoupled_label"):
-        changed = [key for key in ("label_smoothing", "focal_gamma") if _number(settings.get(key)) > 0]
-        changed += ["class_weights"] if settings.get("class_weights") == "balanced" else []
         found += [((key,), f"changes the cross-entropy, and loss is {settings['loss']}") for key in changed]
+    if settings.get("hard_weight") == 0:
+        found += [((key,), "changes the gold-label loss, and hard_weight is 0") for key in changed]
     return found
 
 
@@ -146,7 +148,7 @@ def _in_label_kind(data: Mapping[str, Any]) -> Mistakes:
         return found
     separator = value("data", "label_separator", default="|")
     for label in labels if isinstance(separator, str) else ():
-        if separator in label:
+        if separator and separator in label:
             message = f"label {label!r} holds {separator!r}, which stands between labels (set data.label_separator)"
             found.append((("verbalizer", "labels", label), message))
     single = "is about one label per row, and label_kind is multi"
@@ -156,6 +158,8 @@ def _in_label_kind(data: Mapping[str, Any]) -> Mistakes:
         found.append((("verbalizer", "auto"), single))
     if value("teachers", "loss", default="cross_entropy") != "cross_entropy":
         found.append((("teachers", "loss"), f"{value('teachers', 'loss')} {single}"))
+    if value("student", "divergence", default="kl") != "kl":
+        found.append((("student", "divergence"), f"{value('student', 'divergence')} {single}"))
     if _number(value("demonstrations", "per_label")) > 0:
         found.append((("demonstrations", "per_label"), single))
     for section in ("teachers", "student"):

@@ -10,7 +10,6 @@ that pipelines name as their ``model``. Part of the texts is kept aside to tell 
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 import time
@@ -38,11 +37,11 @@ from petkit.lm.batching import Batch, IndexArray, collate, training_batches
 from petkit.lm.heads import MaskReader
 from petkit.lm.losses import masked_lm
 from petkit.lm.masking import MaskedBatch, TokenMasking
-from petkit.lm.training import fit
+from petkit.lm.training import TrainingDiverged, fit
 from petkit.runs.checkpoint import StepCheckpoints
 from petkit.runs.fingerprint import Inputs
 from petkit.runs.provenance import machine, now, package_versions
-from petkit.runs.store import STEP_FILE, RunStore
+from petkit.runs.store import ADAPTED_MODEL, RunStore
 from petkit.spec.loader import Pipeline, dump_spec
 from petkit.stages.step import Job
 from petkit.task.examples import ExampleSource
@@ -51,8 +50,9 @@ from petkit.task.pvp import task_fields
 from petkit.task.token_store import TokenStore
 
 MODEL = "model"
-_KIND = "adapted model"
 _HELD_OUT_SHARE, _HELD_OUT_MOST = 0.05, 512
+# The natural logarithm of the greatest number a float holds.
+_MOST_NATS = 709.0
 # What else is drawn from the seed, beside a step's own [seed, step] (numpy takes [seed, 0] for the seed alone).
 _ROWS_ASIDE, _HIDDEN_ASIDE = (0, 1), (0, 2)
 
@@ -89,14 +89,12 @@ def adapt(pipeline: Pipeline, folder: str | Path, *, listen: Listen = ignore) ->
     Raises:
         InvalidInput: mistakes in the input; nothing was written.
         RunConflict: the folder is in use, holds something else, or a model made by other settings.
+        TrainingDiverged: the loss is no longer finite.
     """
     texts = Texts(pipeline)
-    store = RunStore(folder)
+    store = RunStore(folder, ADAPTED_MODEL)
     store.refuse_foreign()
-    begun = store.manifest()
-    if begun and begun.get("kind") != _KIND:
-        raise RunConflict(f"{store.shown}: holds a run, not an adapted model (choose another --out)")
-    arithmetic = _arithmetic(pipeline, begun)
+    arithmetic = _arithmetic(pipeline, store.manifest())
     inputs = texts.inputs(arithmetic)
 
     def tell(event: Event) -> None:
@@ -124,9 +122,7 @@ def adapt(pipeline: Pipeline, folder: str | Path, *, listen: Listen = ignore) ->
                 facts["seconds"] = round(time.monotonic() - started, 3)
             checkpoints.clear()
             tell(StepFinished(MODEL, time.monotonic() - started, facts))
-        finished = store.path(MODEL)
-    record = json.loads((finished / STEP_FILE).read_text(encoding="utf-8"))
-    return Adapted(finished, status.state != "finished", record["facts"])
+        return Adapted(store.path(MODEL), status.state != "finished", store.facts(MODEL))
 
 
 class Texts:
@@ -236,7 +232,7 @@ class _Adaptation:
         after = self._held_out_loss(model)
         job.facts.update(
             rows=len(self.kept), held_out_rows=len(self.held_out), loss_before=before, loss_after=after,
-            perplexity_before=math.exp(before), perplexity_after=math.exp(after),
+            perplexity_before=_perplexity(before), perplexity_after=_perplexity(after),
         )  # fmt: skip
         if after >= before:
             message = "the model guesses the hidden words of held-out texts no better than before (lower adapt.learning_rate)"
@@ -274,6 +270,17 @@ class _Adaptation:
         return self.masking(collate(encoded, self.texts.tokenizer), random).to(self.arithmetic.device)
 
 
+def _perplexity(loss: float) -> float:
+    """Return ``e^loss``: among how many words the model hesitates.
+
+    Raises:
+        TrainingDiverged: there is no such number. The last step can do that, and no step after it finds out.
+    """
+    if not loss < _MOST_NATS:  # no comparison with NaN is true
+        raise TrainingDiverged(f"training diverged: the loss on the rows kept aside is {loss:.3g} (lower adapt.learning_rate)")
+    return math.exp(loss)
+
+
 def _arithmetic(pipeline: Pipeline, begun: dict[str, Any]) -> Arithmetic:
     """Choose device and precision; an adaptation keeps the precision it began with."""
     compute = pipeline.spec.compute
@@ -286,7 +293,7 @@ def _arithmetic(pipeline: Pipeline, begun: dict[str, Any]) -> Arithmetic:
 def _describe(store: RunStore, pipeline: Pipeline, arithmetic: Arithmetic, max_length: int) -> None:
     store.write_manifest(
         {
-            "kind": _KIND,
+            "kind": store.kind,
             "task": pipeline.spec.task,
             "created": store.manifest().get("created", now()),
             "arithmetic": arithmetic.record(),

@@ -28,7 +28,7 @@ from petkit.runs.layout import AGREEMENT_FILE, ENSEMBLE_FILE, SOFT_LABELS, teach
 from petkit.runs.shards import write_shard
 from petkit.runs.store import write_json
 from petkit.stages.step import Job, Step
-from petkit.stages.voting import combined_shards, form_ensemble, reads_folds, reads_train, refuse_other_rows, teacher_shards
+from petkit.stages.voting import combined_shards, form_ensemble, reads_train, refuse_other_rows, teacher_shards
 from petkit.stages.workload import Workload
 
 SHOWN_LABELS = 10
@@ -43,12 +43,13 @@ def steps(work: Workload) -> list[Step]:
         **work.unlabeled_inputs(),
         "label_kind": work.spec.label_kind,
         **({"data.train": work.scans["train"].sha256} if reads_train(settings) else {}),
-        **{f"soft_labels.{name}": value for name, value in settings.model_dump().items()},
+        # Folds that are read bring the hash of their content.
+        **{f"soft_labels.{name}": value for name, value in settings.model_dump(exclude={"folds"}).items()},
     }
     needs = [teacher_logits(teacher) for teacher in teachers]
     if settings.weighting == "train_accuracy":
         needs += [teacher_model(teacher) for teacher in teachers]
-    if reads_folds(settings):
+    if settings.out_of_fold:
         needs += [teacher_folds(teacher) for teacher in teachers]
     return [Step(SOFT_LABELS, "b", inputs, lambda job: _label(job, work, teachers), tuple(needs))]
 

@@ -23,7 +23,7 @@ from petkit.lm.sentence_pairs import is_installed
 from petkit.runs.fingerprint import Inputs, flat
 from petkit.runs.layout import BASELINE_FILE, EVALUATION, baseline
 from petkit.runs.shards import read_shards, write_shard
-from petkit.runs.store import STEP_FILE, RunStore, write_json
+from petkit.runs.store import RunStore, write_json
 from petkit.stages.rivals import METHODS, STUDENT_KEYS
 from petkit.stages.step import Job, Step
 from petkit.stages.workload import Workload
@@ -31,19 +31,14 @@ from petkit.task.examples import targets_of
 
 
 def refuse_impossible(work: Workload) -> None:
-    """Refuse baselines that would fail only after the teachers are trained.
+    """Refuse a baseline that would fail only after the teachers are trained.
 
     Raises:
-        InvalidInput: labelled rows or a package are missing.
+        InvalidInput: its package is missing.
     """
-    problems = []
-    for name in _asked(work):
-        if name == "setfit" and not is_installed():
-            problems.append(("setfit is not installed", "pip install 'petkit[setfit]'"))
-        if name != "zero_shot" and not work.train:
-            problems.append((f"{name} needs labelled rows, and data.train names none", ""))
-    if problems:
-        raise InvalidInput(work.pipeline.problem(("baselines",), message, cure) for message, cure in problems)
+    if "setfit" in _asked(work) and not is_installed():
+        why, cure = "setfit is not installed", "pip install 'petkit[setfit]'"
+        raise InvalidInput([work.pipeline.problem(("baselines",), why, cure)])
 
 
 def steps(work: Workload, arithmetic: Arithmetic) -> list[Step]:
@@ -66,7 +61,7 @@ def read_results(store: RunStore, work: Workload) -> dict[str, Any]:
         comparisons[name] = compare(student, _right(folder, "label"))
         results[name] = {
             **json.loads((folder / BASELINE_FILE).read_text(encoding="utf-8")),
-            "seconds": json.loads((folder / STEP_FILE).read_text(encoding="utf-8"))["facts"]["seconds"],
+            "seconds": store.facts(baseline(name))["seconds"],
             "difference": comparisons[name].difference,
             "difference_interval": comparisons[name].interval,
         }

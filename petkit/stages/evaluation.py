@@ -36,7 +36,7 @@ def steps(work: Workload, arithmetic: Arithmetic) -> list[Step]:
     if work.spec.data.test is None:
         return []
     inputs: Inputs = {
-        "step.version": 2,
+        "step.version": 3,
         **work.unlabeled_inputs(),
         "label_kind": work.spec.label_kind,
         **flat("student", {"thresholds": work.spec.student.thresholds}),
@@ -80,6 +80,7 @@ def _evaluate(job: Job, work: Workload, arithmetic: Arithmetic) -> None:
                 "untrained_accuracy": patterns[teacher.pattern]["raw"],
                 "calibrated_accuracy": patterns[teacher.pattern]["batch"],
                 "accuracy": decision.accuracy(teachers[teacher.name], targets),
+                "trained": teacher.trained,
             }
             for teacher in work.teachers
         },
@@ -117,8 +118,8 @@ class _TestSet:
             on_rows = self._progress(f"{pvp.id}, untrained")
             raw = np.concatenate(list(shard_logits(scorer, pvp, self.work, "test", self.arithmetic, on_rows)))
             priors = log_priors(self.work, pvp, scorer, self.arithmetic)
-            contextual, batch = calibrate(raw, priors["contextual"]), calibrate(raw, priors["batch"])
-            answers.append({"raw": raw, "contextual": contextual, "batch": batch})
+            calibrated: dict[str, FloatArray] = {way: calibrate(raw, prior) for way, prior in priors.items()}
+            answers.append({"raw": raw, **calibrated})
         return answers
 
     def teacher(self, teacher: Teacher) -> FloatArray:

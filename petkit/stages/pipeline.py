@@ -211,10 +211,10 @@ def _any_work(planned: Sequence[PlannedStep], stages: Sequence[Stage]) -> bool:
 
 
 def _refuse(steps: Sequence[Step], store: RunStore, force: str | None, stages: Sequence[Stage]) -> list[PlannedStep]:
-    """Return the plan of ``steps``; refuse what is stale and what lacks its inputs."""
+    """Return the plan of ``steps``; refuse what lacks its inputs (``--force`` would not help) and what is stale."""
     planned = plan(steps, store, force, stages)
-    _refuse_stale(planned, store, stages)
     _refuse_unready(steps, store, stages)
+    _refuse_stale(planned, store, stages)
     return planned
 
 

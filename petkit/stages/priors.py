@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Literal, TypeAlias
 
-import torch
-
 from petkit.errors import InvalidInput
 from petkit.events import Listen, RunStarted, StepFinished, StepStarted, ignore
 from petkit.lm.arithmetic import Arithmetic, release_memory
@@ -41,7 +39,7 @@ def untrained(work: Workload, arithmetic: Arithmetic, listen: Listen = ignore) -
     for pvp in work.pvps:
         started = time.monotonic()
         listen(StepStarted(pvp.id, "untrained"))
-        scorer = _untrained_scorer(work, pvp, arithmetic)
+        scorer = load_scorer(work.spec.model, pvp, arithmetic)
         yield pvp, scorer
         scorer.to("meta")  # the caller's loop still names it while the next one is loaded
         release_memory()
@@ -55,8 +53,8 @@ def sample_logits(work: Workload, pvp: PVP, scorer: LabelScorer, arithmetic: Ari
 
 def content_free_logits(work: Workload, pvp: PVP, scorer: LabelScorer, arithmetic: Arithmetic) -> FloatArray:
     """Return label logits with ``N/A``, nothing and ``[MASK]`` in every field, shape ``(3, labels)``."""
-    rows = [Example("", dict.fromkeys(work.fields, text), None, 0) for text in CONTENT_FREE]
-    return _logits(rows, work, pvp, scorer, arithmetic)
+    rows = pvp.encode_texts([dict.fromkeys(work.fields, text) for text in CONTENT_FREE], work.tokenizer)
+    return label_logits(scorer, rows, work.tokenizer, arithmetic, work.spec.compute.tokens_per_batch)
 
 
 def train_logits(work: Workload, pvp: PVP, scorer: LabelScorer, arithmetic: Arithmetic) -> FloatArray:
@@ -74,12 +72,6 @@ def priors_of(work: Workload, content_free: FloatArray, sample: FloatArray) -> L
     """Return the log-priors ``(labels,)`` that logits on content-free texts and on unlabelled rows tell."""
     multi = work.spec.label_kind == "multi"
     return {"contextual": contextual_prior(content_free, multi=multi), "batch": batch_prior(sample, multi=multi)}
-
-
-def _untrained_scorer(work: Workload, pvp: PVP, arithmetic: Arithmetic) -> LabelScorer:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # soft tokens start at random; the same at every look
-        return load_scorer(work.spec.model, pvp, arithmetic)
 
 
 def _logits(

@@ -29,6 +29,7 @@ from petkit.stages.step import Job
 from petkit.stages.teacher_objective import Draw, TeacherObjective, TrainingRows
 from petkit.stages.workload import Workload
 from petkit.task.pattern import Encoded
+from petkit.task.pvp import PVP
 
 
 def teacher_random(teacher: Teacher) -> np.random.Generator:
@@ -46,9 +47,10 @@ class TeacherTraining:
     def __init__(self, work: Workload, arithmetic: Arithmetic, teacher: Teacher, labellers: Sequence[Teacher] = ()) -> None:
         self.work, self.arithmetic, self.teacher, self.labellers = work, arithmetic, teacher, labellers
         self.settings = work.spec.teachers
+        self._drawn: IndexArray = np.zeros(0, np.int64)  # unlabelled rows that other teachers labelled
 
     @property
-    def pvp(self) -> Any:
+    def pvp(self) -> PVP:
         """The teacher's pattern with its label words."""
         return self.work.pvps[self.teacher.pattern]
 
@@ -96,9 +98,8 @@ class TeacherTraining:
         gold, targets = self._encoded_gold(self.teacher.pattern), self.work.targets()
         if not self.labellers:
             return gold, targets
-        numbers, labels = self._draw(job, [int((targets == label).sum()) for label in range(len(self.work.labels))])
-        self._drawn = numbers
-        return gold + self._encoded_unlabeled(numbers, self.teacher.pattern), np.concatenate([targets, labels]).astype(np.int64)
+        self._drawn, labels = self._draw(job, np.bincount(targets, minlength=len(self.work.labels)).tolist())
+        return gold + self._encoded_unlabeled(self._drawn, self.teacher.pattern), np.concatenate([targets, labels])
 
     def _draw(self, job: Job, gold: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         settings = self.work.spec.generations
@@ -179,9 +180,7 @@ class TeacherTraining:
         if self.settings.consistency.kind != "second_pattern":
             return None, []
         index = self.work.second_pattern(self.teacher.pattern)
-        rows = self._encoded_gold(index)
-        if self.labellers:
-            rows += self._encoded_unlabeled(self._drawn, index)
+        rows = self._encoded_gold(index) + self._encoded_unlabeled(self._drawn, index)
         if kept is not None:
             rows = [rows[number] for number in kept]
         pvp = self.work.pvps[index]
@@ -220,7 +219,7 @@ def describe(work: Workload, teacher: Teacher) -> dict[str, Any]:
     spec, pvp = work.spec, work.pvps[teacher.pattern]
     shown = pvp.demonstrations
     return {
-        "model": spec.model,
+        **({} if teacher.trained else {"model": spec.model}),
         "pattern": spec.patterns[teacher.pattern].model_dump(mode="json"),
         "verbalizer": pvp.verbalizer.model_dump(mode="json"),
         "demonstrations": None

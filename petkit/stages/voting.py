@@ -18,15 +18,7 @@ from petkit.errors import IncompleteRun
 from petkit.events import Notice
 from petkit.lm.calibration import contextual_prior
 from petkit.lm.consensus import Consensus
-from petkit.lm.ensemble import (
-    FloatArray,
-    choices,
-    combine_teachers,
-    is_multi,
-    leave_out,
-    normalised,
-    teacher_weights,
-)
+from petkit.lm.ensemble import FloatArray, choices, combine_teachers, is_multi, leave_out, normalised
 from petkit.lm.priors import TOLERANCE, match_prior, prior_shares
 from petkit.lm.temperature import fit_temperature
 from petkit.runs.fingerprint import Inputs, changes
@@ -38,14 +30,9 @@ from petkit.stages.step import Job
 from petkit.stages.workload import Workload
 
 
-def reads_folds(settings: SoftLabelsSpec) -> bool:
-    """Say whether these settings need the teachers' out-of-fold logits."""
-    return "out_of_fold" in (settings.weighting, settings.teacher_temperature)
-
-
 def reads_train(settings: SoftLabelsSpec) -> bool:
     """Say whether these settings need the few-shot examples' labels."""
-    return reads_folds(settings) or settings.prior == "train"
+    return settings.out_of_fold or settings.prior == "train"
 
 
 def form_ensemble(job: Job, work: Workload, teachers: Sequence[str]) -> dict[str, Any]:
@@ -55,8 +42,9 @@ def form_ensemble(job: Job, work: Workload, teachers: Sequence[str]) -> dict[str
         IncompleteRun: a teacher's files belong to other rows or labels, or lack what the settings ask for.
     """
     settings, store, labels = work.spec.soft_labels, job.store, list(work.labels)
+    # Weights are accuracies on the few-shot examples: before training (the paper), or of rows held out of training.
     accuracies, temperatures = [1.0] * len(teachers), [1.0] * len(teachers)
-    if reads_folds(settings):
+    if settings.out_of_fold:
         refuse_other_rows(store, work, [teacher_folds(teacher) for teacher in teachers], "train")
         gold, multi = _gold(work), work.spec.label_kind == "multi"
         held_out = [read_matrix(store.path(teacher_folds(teacher)), "logits") for teacher in teachers]  # each (rows, labels)
@@ -66,12 +54,12 @@ def form_ensemble(job: Job, work: Workload, teachers: Sequence[str]) -> dict[str
             temperatures = [round(fit_temperature(logits, gold, multi=multi), 6) for logits in held_out]
     if settings.weighting == "train_accuracy":
         accuracies = untrained_accuracies(store, teachers)
-    weights = normalised(teacher_weights(accuracies, settings.weighting).tolist())
+    weights = normalised(accuracies)
     nothing = dict.fromkeys(labels, 0.0)
     ensemble: dict[str, Any] = {
         "labels": labels,
         "label_kind": work.spec.label_kind,
-        **settings.model_dump(),
+        **settings.model_dump(exclude={"folds"}),
         "teachers": {
             teacher: {"weight": weight, "temperature": temperature, "log_prior": nothing, "dropped": False}
             for teacher, weight, temperature in zip(teachers, weights, temperatures, strict=True)

@@ -59,7 +59,7 @@ class Workload:
             self.tokenizer, self.max_length = teacher
             self.pvps, found = compile_pvps(pipeline, self.tokenizer, self.max_length)
             problems += found + self._unanswerable()
-        if spec.verbalizer.auto is not None:  # where labels are written down, the file's own check knows them
+        if spec.verbalizer.auto is not None and self.labels:  # where labels are written down, the file's own check knows them
             wrong = in_prior(spec.soft_labels.prior, self.labels)
             problems += [pipeline.problem(("soft_labels", *place), message) for place, message in wrong]
         if student is not None:
@@ -185,7 +185,7 @@ class Workload:
         if self.spec.data.label_names is not None:
             return self.spec.data.label_names
         try:
-            return labels_in(str(self.spec.data.train), self.spec.data)
+            return labels_in(str(self.spec.data.train), self.spec.data, ordinal=self.spec.label_kind == "ordinal")
         except InvalidInput as error:
             # What is wrong with the file as a whole is told when its rows are read.
             problems += [problem for problem in error.problems if problem.key]
@@ -292,6 +292,10 @@ class Workload:
         if "train" not in self.scans or self.scans["train"].problems:
             return
         self.train = list(self.rows("train"))
+        if self.spec.soft_labels.out_of_fold and len(self.train) == 1:
+            key = "weighting" if self.spec.soft_labels.weighting == "out_of_fold" else "teacher_temperature"
+            message = "out_of_fold needs two labelled rows, and there is one"
+            problems.append(self.pipeline.problem(("soft_labels", key), message, "add an example"))
         counts = Counter(label for example in self.train for label in example.labels)
         for index, label in enumerate(self.labels):
             if self.spec.verbalizer.auto is not None and counts[index] == 1:

@@ -17,6 +17,7 @@ from petkit.spec.schema import DataSpec, LabelKind
 from petkit.task.records import Record, class_names, read_records
 
 SHOWN_PROBLEMS = 20
+_LONGEST_NUMBER = 20  # digits of a class number; Python refuses to read thousands of them
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -220,7 +221,8 @@ class ExampleSource:
 
     def _index(self, label: str, names: Sequence[str] | None) -> int | None:
         """Return the index of a label that is written as its name or its class number."""
-        if label not in self._label_index and names is not None and label.isdecimal() and int(label) < len(names):
+        is_number = label.isdecimal() and len(label) < _LONGEST_NUMBER
+        if label not in self._label_index and names is not None and is_number and int(label) < len(names):
             label = names[int(label)]
         return self._label_index.get(label)
 

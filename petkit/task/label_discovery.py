@@ -10,11 +10,14 @@ from petkit.task.records import class_names, read_records
 MOST_LABELS = 5000
 
 
-def labels_in(source: str, data: DataSpec) -> tuple[str, ...]:
+def labels_in(source: str, data: DataSpec, *, ordinal: bool = False) -> tuple[str, ...]:
     """Return the different labels of a source in order: its own where it has one (class names), of numbers, or of the alphabet.
 
+    Args:
+        ordinal: the labels are places on a scale, of which the alphabet knows nothing.
+
     Raises:
-        InvalidInput: fewer than two labels, or more than anybody means.
+        InvalidInput: fewer than two labels, more than anybody means, or a scale whose order nothing tells.
     """
     column = data.column("label")
     named = class_names(source, column)
@@ -33,4 +36,9 @@ def labels_in(source: str, data: DataSpec) -> tuple[str, ...]:
         message = f"holds {'one label' if found else 'no labels'}; a classifier needs at least two"
         raise InvalidInput([Problem(shown_path(source), None, column, message)])
     numbers = all(label.removeprefix("-").isdecimal() for label in found)
+    if ordinal and not numbers:
+        message = "does not tell the order of its labels, and label_kind is ordinal"
+        raise InvalidInput(
+            [Problem(shown_path(source), None, column, message, "name them in order beside auto: labels: {low: [], …}")]
+        )
     return tuple(sorted(found, key=lambda label: (int(label) if numbers else 0, label)))

@@ -129,6 +129,11 @@ class PieceTokenizer:
         """Return token ids as quoted tokens, for messages."""
         return ", ".join(repr(token) for token in self.hf.convert_ids_to_tokens(list(ids)))
 
+    def shown(self, ids: Sequence[int]) -> str:
+        """Return a row as tokens with spaces between them, soft tokens (ids below 0) as ``{soft}``."""
+        names = iter(self.hf.convert_ids_to_tokens([token for token in ids if token >= 0]))
+        return " ".join("{soft}" if token < 0 else next(names) for token in ids)
+
     def _probe(self, text: str, glue: str) -> list[int]:
         key = (text, glue)
         if key not in self._probes:

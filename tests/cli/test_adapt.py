@@ -81,3 +81,24 @@ def test_adapt_into_a_run_is_refused(tiny: Path, petkit_command: Petkit) -> None
     assert (answer.code, answer.out) == (2, "")
     assert answer.err == "run: holds a run, not an adapted model (choose another --out)\n"
     assert [path.name for path in Path("run").iterdir()] == ["manifest.json"]
+
+
+def test_a_run_into_an_adapted_model_is_refused(tiny: Path, petkit_command: Petkit) -> None:
+    petkit_command("adapt", "pipeline.yaml", *SHORT, "--out", "adapted", "--quiet")
+    before = project.snapshot(tiny)
+
+    for also in ((), ("--dry-run",)):
+        answer = petkit_command("run", "pipeline.yaml", "--out", "adapted", *also)
+        assert (answer.code, answer.out) == (2, "")
+        assert answer.err == "adapted: holds an adapted model, not a run (choose another --out)\n"
+    assert project.snapshot(tiny) == before
+
+
+def test_adapt_whose_last_step_spoils_the_model_is_no_internal_error(tiny: Path, petkit_command: Petkit) -> None:
+    diverging = ("--set", "adapt.steps=1", "--set", "adapt.learning_rate=1e30", "--quiet")
+
+    answer = petkit_command("adapt", "pipeline.yaml", *diverging)
+
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.err == "training diverged: the loss on the rows kept aside is nan (lower adapt.learning_rate)\n"
+    assert not Path("runs/tiny-adapted/model").exists()

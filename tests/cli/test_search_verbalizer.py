@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -205,3 +206,14 @@ def test_a_file_that_cannot_be_written(search: Command, tiny: Path, monkeypatch:
     refused = search("--out", "words.yaml", "--quiet")
 
     assert (refused.code, refused.out, refused.err) == (2, "", "words.yaml: cannot be written: No space left on device\n")
+
+
+@pytest.mark.parametrize("name", ["my words.yaml", "it's.yaml", "two\nkind: soft\u2028lines.yaml"])
+def test_the_file_tells_a_command_that_can_be_pasted_whatever_its_name(name: str, search: Command, tiny: Path) -> None:
+    assert search("--out", name).code == 0
+
+    written = (tiny / name).read_text(encoding="utf-8")
+    (tiny / name).rename(tiny / "plain.yaml")
+    assert load_pipeline(tiny / "pipeline.yaml", ["verbalizer=plain.yaml"]).spec.verbalizer.kind == "words"
+    (told,) = [line for line in written.splitlines() if line.startswith("#   petkit run ")]
+    assert shlex.split(told.removeprefix("#"))[-2:] == ["--set", f"verbalizer={' '.join(name.splitlines())}"]

@@ -40,6 +40,15 @@ def test_zero_shot(tiny: Path, petkit_command: Petkit) -> None:
     assert project.snapshot(tiny) == before
 
 
+def test_several_labels_per_row_are_right_together(tiny: Path, petkit_command: Petkit) -> None:
+    answer = petkit_command("zero-shot", "pipeline.yaml", "--set", "label_kind=multi", "--quiet")
+
+    assert (answer.code, answer.err) == (0, "")
+    assert [line[:6] for line in table(answer.out)[::4]] == [
+        ["all", "labels", "right", "on", rows, part] for rows, part in (("4", "train"), ("3", "test"))
+    ]
+
+
 def test_zero_shot_as_json(tiny: Path, petkit_command: Petkit) -> None:
     answer = petkit_command("zero-shot", "pipeline.yaml", "--json", "--quiet")
 

@@ -11,10 +11,13 @@ import pytest
 
 import petkit
 from petkit import Predictor
-from petkit.errors import IncompleteRun
+from petkit.errors import IncompleteRun, ModelRefused
+from petkit.lm.consensus import Consensus
+from petkit.runs.shards import read_matrix
 from petkit.spec.loader import load_pipeline
 from petkit.spec.schema import ComputeSpec
 from petkit.stages import pipeline as spine
+from petkit.stages.workload import Workload
 from tests.cli import project
 
 TEXTS = ("the world is bad", "a great game")
@@ -65,3 +68,33 @@ def test_a_classifier_beside_a_manifest_of_another_tool(content: str, made: Path
     found = Predictor.load(folder, compute=FLOAT32).logits(TEXTS)
 
     assert np.array_equal(found, Predictor.load(student, compute=FLOAT32).logits(TEXTS))
+
+
+def test_a_damaged_description_of_a_classifier(made: Path, here: Path) -> None:
+    folder = Path(shutil.copytree(made / "run" / "stage_c" / "model", here / "classifier"))
+    (folder / "petkit.json").write_text("{", encoding="utf-8")
+
+    with pytest.raises(ModelRefused, match=r"^classifier/petkit\.json: not valid JSON \(take the folder from its run again\)$"):
+        Predictor.load(folder)
+
+
+def test_the_ensemble_answers_new_rows_as_it_did_the_unlabelled_set(
+    made: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calibrated, towards a prior and without a teacher that was left out, which need not even be there."""
+    run = Path(shutil.copytree(made / "run", here / "run"))
+    monkeypatch.setattr(Consensus, "collapsed", lambda consensus: {"colon-1": 1.0})
+    settings = "{combine: probs, calibration: contextual, drop_collapsed: true, prior: {World: 1, Sports: 3}}"
+    spine.run(load_pipeline(made / "pipeline.yaml", [f"soft_labels={settings}"]), run, stages=("b",), force="b")
+    shutil.rmtree(run / "stage_a" / "colon-1")
+
+    predictor = Predictor.load(run, teachers=True, compute=FLOAT32)
+    rows = [example.fields for example in Workload(load_pipeline(made / "pipeline.yaml")).rows("unlabeled")]
+    expected = read_matrix(run / "stage_b" / "soft_labels", "logits")
+    np.testing.assert_allclose(predictor.logits(rows), expected, atol=1e-5)
+    assert mean_shares(predictor, rows) == pytest.approx((0.25, 0.75), abs=2e-4)
+
+
+def mean_shares(predictor: Predictor, rows: list[dict[str, str]]) -> tuple[float, ...]:
+    """Return the mean probability of every label."""
+    return tuple(np.mean([list(found.probabilities.values()) for found in predictor(rows)], axis=0))

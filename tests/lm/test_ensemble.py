@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from petkit.lm.ensemble import (
     How,
-    Weighting,
     agreement,
     choices,
     combine,
@@ -22,8 +21,8 @@ from petkit.lm.ensemble import (
     entropy,
     leave_out,
     log_softmax,
+    normalised,
     questions,
-    teacher_weights,
 )
 
 HOWS: tuple[How, ...] = ("logits", "log_probs", "probs")
@@ -147,17 +146,11 @@ def test_agreement_counts_teachers_on_the_ensembles_side() -> None:
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "weighting", "expected"),
-    [
-        ([0.9, 0.1], "uniform", [1.0, 1.0]),
-        ([0.75, 0.5, 0.0], "train_accuracy", [0.75, 0.5, 0.0]),
-        ([0.75, 0.5, 0.0], "out_of_fold", [0.75, 0.5, 0.0]),
-        ([0.0, 0.0], "train_accuracy", [1.0, 1.0]),
-        ([0.0, 0.0], "out_of_fold", [1.0, 1.0]),
-    ],
+    ("accuracies", "expected"),
+    [([1.0, 1.0], [0.5, 0.5]), ([0.75, 0.5, 0.0], [0.6, 0.4, 0.0]), ([0.0, 0.0], [0.5, 0.5]), ([1, 1, 1], [0.333333] * 3)],
 )
-def test_teacher_weights(accuracies: list[float], weighting: Weighting, expected: list[float]) -> None:
-    assert teacher_weights(accuracies, weighting).tolist() == expected
+def test_weights_are_shares_and_equal_where_all_are_0(accuracies: list[float], expected: list[float]) -> None:
+    assert normalised(accuracies) == expected
 
 
 # -- rows of several labels ------------------------------------------------------------------------------

@@ -73,6 +73,14 @@ def test_a_threshold_for_no_label_is_told_where_it_stands(here: Path) -> None:
     assert str(caught.value) == "pipeline.yaml:12: student.thresholds.Art: label 'Art' is not in the verbalizer"
 
 
+def test_no_separator_is_one_mistake(here: Path) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        load(here, "label_kind=multi", "data.label_separator=''")
+
+    (line,) = str(caught.value).splitlines()
+    assert line.endswith("data.label_separator: must not be empty, not ''")
+
+
 def test_one_label_per_row_may_hold_the_separator(here: Path) -> None:
     assert load(here, "data.label_separator=o").labels == ("World", "Sports")
 

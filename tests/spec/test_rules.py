@@ -115,6 +115,7 @@ def test_what_needs_none(here: Path, line: str) -> None:
         ("demonstrations: {per_label: 1}", f"demonstrations.per_label: {SINGLE}"),
         ("teachers: {contrastive: {weight: 0.1}}", f"teachers.contrastive.weight: {SINGLE}"),
         ("student: {contrastive: {weight: 0.1}}", f"student.contrastive.weight: {SINGLE}"),
+        ("student: {divergence: reverse_kl}", f"student.divergence: reverse_kl {SINGLE}"),
     ],
 )
 def test_what_is_about_one_label_per_row(here: Path, line: str, told: str) -> None:
@@ -195,6 +196,16 @@ def test_second_pattern_needs_two(here: Path) -> None:
     told = mistakes(path, 'patterns=[{id: one, text: "{mask} {text}"}]')
 
     assert told == ["pipelines/news.yaml:7: teachers.consistency.kind: second_pattern needs two patterns"]
+
+
+@pytest.mark.parametrize("change", ["label_smoothing: 0.1", "focal_gamma: 2", "class_weights: balanced"])
+def test_what_changes_the_gold_label_loss_needs_one(here: Path, change: str) -> None:
+    path = write(here, f"{HEAD}student: {{{change}, hard_weight: 0}}\n")
+    key = change.split(":")[0]
+
+    assert mistakes(path) == [f"pipelines/news.yaml:7: student.{key}: changes the gold-label loss, and hard_weight is 0"]
+    loaded(path, "student.hard_weight=0.1")
+    loaded(write(here, f"{HEAD}student: {{{change}}}\n"))
 
 
 def test_rules_of_one_section_are_told_beside_wrong_values_of_it(here: Path) -> None:

@@ -44,6 +44,27 @@ CHANGES = [
 ]
 
 
+@pytest.mark.parametrize("key", ["weighting", "teacher_temperature"])
+def test_one_labelled_row_cannot_be_held_out(key: str, task: Path, here: Path) -> None:
+    write_rows(here / "one.jsonl", [{"text": "game", "label": "Sports|Science|World"}])
+    overrides = ("label_kind=multi", f"data.train={here / 'one.jsonl'}", "data.test=null", f"soft_labels.{key}=out_of_fold")
+
+    with pytest.raises(InvalidInput) as refused:
+        Workload(load(task, *overrides))
+    (line,) = str(refused.value).splitlines()
+    assert line.endswith(f"soft_labels.{key}: out_of_fold needs two labelled rows, and there is one (add an example)")
+
+
+def test_labels_that_cannot_be_read_are_no_second_mistake(task: Path, here: Path) -> None:
+    overrides = ("verbalizer={auto: {per_label: 1}}", "soft_labels.prior={Sports: 1, Science: 1, World: 2}")
+    Workload(load(task, *overrides))
+
+    with pytest.raises(InvalidInput) as refused:
+        Workload(load(task, *overrides, "data.train=none.jsonl"))
+    (line,) = str(refused.value).splitlines()
+    assert line.endswith("data.train: none.jsonl: no such file")
+
+
 # -- stages alone ------------------------------------------------------------------------------------
 
 

@@ -120,6 +120,15 @@ def test_fewer_rows_than_wanted_are_told(ipet: IpetRun) -> None:
     assert all("fewer unlabelled rows than wanted: '" in message for message in told.values())
 
 
+def test_where_unlabelled_rows_are_few_all_labels_shrink_alike(task: Path, here: Path) -> None:
+    # 9 labelled rows grow to 45, of which 36 should be drawn; there are 30 unlabelled rows.
+    heard: list[Event] = []
+    run_task(task, here / "run", *QUICK, "teachers.seeds=[1]", "generations.count=1", stages=("a",), listen=heard.append)
+    told = [event.message for event in heard if isinstance(event, Notice)]
+    assert told and all("of 10 rows" in message and "of 12 rows" not in message for message in told)
+    assert all(step_file(here / "run", f"{name}-1-g1")["facts"]["rows"] <= 9 + 30 for name in ("colon", "brackets"))
+
+
 def test_seeds_reach_the_last_generation(ipet: IpetRun) -> None:
     weights = [(ipet.folder / "stage_a" / f"{name}-g2" / "model" / "model.safetensors").read_bytes() for name in FIRST]
     assert len(set(weights)) == 4

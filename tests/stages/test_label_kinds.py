@@ -187,13 +187,18 @@ def test_nothing_is_told_where_nothing_was_lost(finished: Path, first_run: First
     assert " ".join(first.split()[2:]) == " ".join(figures)
 
 
-def test_without_labelled_rows_the_untrained_patterns_are_the_teachers(task: Path, here: Path) -> None:
+def test_without_labelled_rows_the_untrained_patterns_are_the_teachers(
+    task: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     result = run_task(task, here / "run", "data.train=null", "student.steps=2")
     metrics = result.metrics
     assert metrics is not None
 
     assert list(metrics["teachers"]) == ["colon-untrained", "brackets-untrained"]
     for row in metrics["teachers"].values():
-        assert row["accuracy"] == row["untrained_accuracy"]
+        assert row["accuracy"] == row["untrained_accuracy"] and row["trained"] is False
     assert metrics["ensemble"]["accuracy"] == metrics["zero_shot"]["ensemble"]["raw"]
     assert metrics["warnings"] == []  # nothing was trained
+    show_result(result)
+    teacher, ensemble = (line.rstrip() for line in capsys.readouterr().out.splitlines()[1:4:2])
+    assert teacher.count("%") == 2 and ensemble.count("%") == 3  # a teacher that was not trained has no figure for it

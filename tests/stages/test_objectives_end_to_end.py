@@ -70,7 +70,7 @@ WHOLE = {
         "data.label_separator=/", "teachers.consistency.kind=second_pattern", "teachers.label_conditioning_weight=1",
         "teachers.r_drop_weight=1", "teachers.dropout=0.1", "teachers.class_weights=balanced", "teachers.focal_gamma=1",
         "student.feature_weight=1", "student.consistency_weight=1", "student.r_drop_weight=1", "student.dropout=0.1",
-        "student.class_weights=balanced", "soft_labels.weighting=out_of_fold", "soft_labels.calibration=contextual",
+        "student.class_weights=balanced", "soft_labels.weighting=out_of_fold", "soft_labels.confidence_weights=false",
     ),
 }  # fmt: skip
 
@@ -141,13 +141,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory, task: Path, model_folder: C
     here = tmp_path_factory.mktemp("options")
     write_rows(here / "uneven.jsonl", rows(12, 1)[:10:3] + rows(12, 1)[1::2])
     several = [
-        {**row, "label": "/".join({row["label"], "World"} if number % 3 else [])} for number, row in enumerate(rows(12, 9))
+        {**row, "label": "/".join({row["label"], "World"} if number % 4 else [])} for number, row in enumerate(rows(12, 9))
     ]
     write_rows(here / "several.jsonl", several)
     shutil.copytree(model_folder("distilbert"), here / "other")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
         yield here
+
+
+@pytest.fixture(scope="module")
+def place(folder: Path) -> Callable[..., Path]:
+    """``place(what, overrides)`` is the folder of a run that is not whole; the same for the same overrides."""
+    known: list[Any] = []
+
+    def number(what: str, overrides: tuple[str, ...]) -> Path:
+        if (what, overrides) not in known:
+            known.append((what, overrides))
+        return folder / f"{what}-{known.index((what, overrides))}"
+
+    return number
 
 
 @pytest.fixture(scope="module")
@@ -182,9 +195,9 @@ def test_a_whole_run(name: str, task: Path, folder: Path, made: Callable[..., Ru
 
 
 @pytest.mark.parametrize("option", OF_TEACHERS)
-def test_a_teachers_option_changes_the_teacher(option: str, task: Path, folder: Path) -> None:
+def test_a_teachers_option_changes_the_teacher(option: str, task: Path, place: Callable[..., Path]) -> None:
     def weights(*overrides: str) -> bytes:
-        run = folder / "teachers" / str(abs(hash(overrides)))
+        run = place("teacher", overrides)
         only = ("patterns=[{id: colon, text: '{mask} news: {text}'}]", "data.train=uneven.jsonl")
         if not run.exists():
             run_task(task, run, *QUICK, *only, *overrides, stages=("a",))
@@ -197,12 +210,12 @@ def test_a_teachers_option_changes_the_teacher(option: str, task: Path, folder: 
 
 @pytest.mark.parametrize("option", OF_STUDENT)
 def test_a_students_option_changes_the_student_and_nobody_else(
-    option: str, task: Path, folder: Path, made: Callable[..., RunResult]
+    option: str, task: Path, place: Callable[..., Path], made: Callable[..., RunResult]
 ) -> None:
     plain = ("data.train=uneven.jsonl", *QUICK)
 
     def student(*overrides: str) -> bytes:
-        run = folder / "students" / str(abs(hash(overrides)))
+        run = place("student", overrides)
         if not run.exists():
             shutil.copytree(made().folder, run)
             ran = run_task(task, run, *plain, *overrides, stages=("a", "b", "c"), force="stale").ran

@@ -174,7 +174,14 @@ def test_plan_says_what_a_setting_makes_stale(
 
 @pytest.mark.parametrize(
     "override",
-    ["compute.tokens_per_batch=64", "compute.threads=2", "compute.precision=auto", "task=renamed", "teachers.seeds=[1, 2]"],
+    [
+        "compute.tokens_per_batch=64",
+        "compute.threads=2",
+        "compute.precision=auto",
+        "task=renamed",
+        "teachers.seeds=[1, 2]",
+        "soft_labels.folds=3",  # nothing is asked out of fold
+    ],
 )
 def test_settings_that_change_no_result_make_nothing_stale(override: str, task: Path, finished: Path) -> None:
     import torch
@@ -316,3 +323,10 @@ def test_student_of_somebody_elses_soft_labels(task: Path, finished: Path, here:
     shutil.copytree(finished / "stage_b", here / "run" / "stage_b")
     assert run_task(task, here / "run", stages=("c",)).ran == ("stage_c/model",)
     assert student_weights(here / "run") == student_weights(finished)
+
+
+def test_what_is_missing_is_told_before_what_it_makes_stale(task: Path, copy: Path) -> None:
+    shutil.rmtree(copy / "stage_b")
+
+    with pytest.raises(IncompleteRun, match=r"stage_c/model needs stage_b, which is not finished \(run petkit stage-b first\)"):
+        run_task(task, copy, stages=("c",))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from petkit.errors import IncompleteRun, RunConflict
+from petkit.errors import IncompleteRun, InvalidInput, RunConflict
 from petkit.events import Event, Notice, RunStarted, StepFinished, StepStarted
 from petkit.lm.arithmetic import Arithmetic
 from petkit.runs.store import RunStore
@@ -243,6 +243,24 @@ def test_words_are_searched_before_patterns_are_ranked(task: Path, here: Path, f
     assert [len(examples) for examples in told["demonstrations"]["filled"]] == [3, 3, 3]
     store = RunStore(here / "run")
     assert store.inputs("stage_a/ranking")["stage_a/label_words"] == store.content("stage_a/label_words")
+
+
+MISTAKES = [
+    ("", "train.jsonl: label: holds no labels; a classifier needs at least two\ntrain.jsonl: the file holds no rows"),
+    ('{"text": "a", "label": "x"}\n', "train.jsonl: label: holds one label; a classifier needs at least two"),
+    (None, "--set data.train=train.jsonl: data.train: train.jsonl: no such file"),
+]
+
+
+@pytest.mark.parametrize(("content", "expected"), MISTAKES, ids=["empty", "one label", "missing"])
+def test_labels_that_cannot_be_read_off_the_data_are_one_mistake(
+    content: str | None, expected: str, task: Path, here: Path
+) -> None:
+    if content is not None:
+        (here / "train.jsonl").write_text(content)
+    with pytest.raises(InvalidInput) as refused:
+        Workload(load(task, *AUTO, "data.train=train.jsonl", "generations.count=auto"))
+    assert str(refused.value) == expected
 
 
 @pytest.mark.parametrize("scope", ["pattern", "joint"])

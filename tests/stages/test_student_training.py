@@ -17,9 +17,9 @@ from petkit.errors import InvalidInput
 from petkit.lm.arithmetic import Arithmetic
 from petkit.lm.backbone import load_masked_lm
 from petkit.lm.batching import IndexArray, collate
-from petkit.runs.shards import read_column
+from petkit.runs.shards import read_column, read_matrix
 from petkit.stages import c_student
-from petkit.stages.student_objective import StudentObjective, Turn
+from petkit.stages.student_objective import Lesson, StudentObjective, Turn
 from petkit.stages.workload import Workload
 from tests.stages.tiny_task import load, run_task, student_weights, write_task
 from tests.tiny import save_tiny_model, tiny_tokenizer
@@ -40,6 +40,18 @@ def turns(monkeypatch: pytest.MonkeyPatch) -> list[Turn]:
 
     monkeypatch.setattr(c_student, "StudentObjective", Watched)
     return seen
+
+
+def test_the_lesson_is_what_stage_b_wrote(task: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lessons: list[Lesson] = []
+    monkeypatch.setattr(c_student, "Lesson", lambda *given: lessons.append(Lesson(*given)) or lessons[-1])
+    run_task(task, copy, SHORT, "student.temperature=3", stages=("c",), force="stale")
+    (lesson,) = lessons
+    logits = read_matrix(copy / "stage_b" / "soft_labels", "logits")
+    probabilities = np.exp(logits / 2) / np.exp(logits / 2).sum(axis=1, keepdims=True)  # at the temperature of the soft labels
+    np.testing.assert_allclose(lesson.soft_labels.exp(), probabilities, rtol=1e-5)
+    np.testing.assert_array_equal(lesson.row_weights, read_column(copy / "stage_b" / "soft_labels", "weight"))
+    assert (lesson.temperature, lesson.hard_weight, lesson.gold.tolist()) == (3, 0.2, [0, 1, 2] * 3)
 
 
 def test_rows_that_do_not_count_are_never_drawn(task: Path, copy: Path, turns: list[Turn]) -> None:

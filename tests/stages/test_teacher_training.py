@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from petkit.errors import InvalidInput
 from petkit.events import ignore
 from petkit.lm.arithmetic import Arithmetic
 from petkit.lm.inference import FloatArray
@@ -119,6 +120,14 @@ def test_rows_of_several_labels_are_held_out_too(task: Path, here: Path, watch: 
     _, logits = train_folds(task, here, "label_kind=multi", f"data.train={train}", "data.test=null")
     assert logits.shape == (7, 3) and [len(data.targets) for data in watch.data] == [4, 5, 5]
     assert all(data.multi for data in watch.data)
+
+
+def test_one_row_of_several_labels_cannot_be_held_out(task: Path, here: Path) -> None:
+    write_rows(here / "one.jsonl", [{"text": "good", "label": "Sports|Science|World"}])
+    with pytest.raises(InvalidInput) as refused:
+        train_folds(task, here, "label_kind=multi", "data.train=one.jsonl", "data.test=null")
+    expected = "soft_labels.weighting: out_of_fold needs two labelled rows, and there is one (add an example)"
+    assert str(refused.value) == f"--set soft_labels.weighting=out_of_fold: {expected}"
 
 
 # -- a second pattern --------------------------------------------------------------------------------

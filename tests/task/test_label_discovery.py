@@ -31,6 +31,14 @@ def test_numbers_come_in_their_own_order(here: Path) -> None:
     assert labels(["10", "2", "a"], here) == ("10", "2", "a")  # no scale
 
 
+def test_a_scale_must_have_an_order(here: Path) -> None:
+    labels(["low", "high"], here)
+    with pytest.raises(InvalidInput, match=r"train\.jsonl: label: does not tell the order of its labels"):
+        labels_in("train.jsonl", DataSpec(unlabeled=""), ordinal=True)
+    labels([3, 10, 1], here)
+    assert labels_in("train.jsonl", DataSpec(unlabeled=""), ordinal=True) == ("1", "3", "10")
+
+
 def test_what_is_no_label_is_left_to_the_reading_of_the_rows(here: Path) -> None:
     assert labels(["a", None, "", 1.5, True, ["b"], "b"], here) == ("a", "b")
 
@@ -54,6 +62,19 @@ def test_one_label_is_too_few_and_texts_are_too_many(here: Path, monkeypatch: py
 def test_a_source_that_names_its_classes_keeps_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(label_discovery, "class_names", lambda source, column: ("World", "Art") if column == "topic" else None)
     assert labels_in("hf://news/train", DataSpec(unlabeled="", columns={"label": "topic"})) == ("World", "Art")
+
+
+def test_the_alphabet_is_no_scale(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = "train.jsonl: label: does not tell the order of its labels, and label_kind is ordinal"
+    labels(["low", "middle", "high"], here)
+    with pytest.raises(InvalidInput) as refused:
+        labels_in("train.jsonl", DataSpec(unlabeled=""), ordinal=True)
+    assert str(refused.value) == f"{told} (name them in order beside auto: labels: {{low: [], …}})"
+
+    labels([3, 1, 2], here)
+    assert labels_in("train.jsonl", DataSpec(unlabeled=""), ordinal=True) == ("1", "2", "3")
+    monkeypatch.setattr(label_discovery, "class_names", lambda source, column: ("low", "high"))
+    assert labels_in("hf://stars/train", DataSpec(unlabeled=""), ordinal=True) == ("low", "high")
 
 
 def test_a_missing_file_is_the_readers_to_report(here: Path) -> None:

@@ -55,6 +55,14 @@ def test_class_numbers(label: object, found: tuple[int, ...], here: Path) -> Non
     assert labels_of(path, label_names=TOPICS) == [found]
 
 
+@pytest.mark.parametrize("kind", ["single", "multi"])
+def test_a_number_of_thousands_of_digits_is_no_class(kind: Any, here: Path) -> None:
+    path = jsonl(here / "rows.jsonl", [{"text": "One.", "label": "9" * 5000}, {"text": "Two.", "label": "01"}])
+
+    (told,) = problems(source(path, labels=TOPICS, kind=kind, label_names=TOPICS))
+    assert told.startswith("rows.jsonl:1: label: label '9999") and told.endswith("(class numbers go from 0 to 2)")
+
+
 def test_separator_of_ones_own(here: Path) -> None:
     (here / "rows.csv").write_text("text,label\na,World; Sports\nb,\nc,Sports\n", encoding="utf-8")
 

@@ -24,15 +24,21 @@ class SoftLabelsSpec(Section):
     folds: Annotated[int, Field(ge=2, le=20)] = Field(4, description="folds where something is asked out of fold")
     calibration: Literal["none", "contextual", "batch"] = Field(
         "none",
-        description="what is subtracted from a teacher's log-probabilities: their mean on empty text, or on the unlabelled set",
+        description="subtract from a teacher's logits the labels it favours whatever the text: contextual: the log of its mean "
+        "answer to empty texts; batch: what makes its mean answer on the unlabelled set even",
     )
     drop_collapsed: bool = Field(False, description="leave out teachers that give (nearly) every row the same label")
     temperature: PositiveFloat = Field(2.0, description="divides the combined logits before the softmax")
     prior: Literal["none", "uniform", "train"] | dict[LabelName, Weight] = Field(
-        "none", description="shift the soft labels so that their mean is this: label → share, or as in train"
+        "none", description="shift the soft labels so that their mean (at temperature 1) is this: label → share, or as in train"
     )
-    confidence_weights: bool = Field(True, description="weigh a row in stage C by 1 - entropy / ln(labels)")
+    confidence_weights: bool = Field(True, description="weigh a row in stage C by 1 - entropy / ln(labels), at temperature 1")
     min_probability: Share = Field(0.0, description="leave out rows whose best label has a lower probability (at temperature 1)")
     top_share: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="keep this share of each label's rows, the surest ones"
     )
+
+    @property
+    def out_of_fold(self) -> bool:
+        """Whether something is asked of teachers trained without the rows they are asked."""
+        return "out_of_fold" in (self.weighting, self.teacher_temperature)

@@ -1,0 +1,38 @@
+"""Label logits of many rows: in the order of the rows, and finite or not at all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from petkit.lm.arithmetic import Arithmetic
+from petkit.lm.batching import Batch
+from petkit.lm.inference import NotFinite, label_logits
+from petkit.task.pattern import Encoded
+from tests.tiny import pieces
+
+ARITHMETIC = Arithmetic("cpu", "float32", 1)
+ROWS = [Encoded(np.arange(4, 4 + length, dtype=np.int32), length, -1, 1) for length in (3, 20, 9)]
+
+
+def lengths_of(batch: Batch) -> Tensor:
+    return batch.attention_mask.sum(dim=1, keepdim=True).float()  # (batch, 1)
+
+
+def test_answers_come_in_the_order_of_the_rows() -> None:
+    done: list[int] = []
+
+    logits = label_logits(lengths_of, ROWS, pieces("wordpiece"), ARITHMETIC, 32, done.append)
+
+    assert logits.tolist() == [[3.0], [20.0], [9.0]]
+    assert done == [1, 2]
+
+
+@pytest.mark.parametrize("spoilt", [torch.nan, torch.inf, -torch.inf])
+def test_answers_that_are_no_numbers_are_refused(spoilt: float) -> None:
+    with pytest.raises(NotFinite, match=r"^the model's answers are no finite numbers: .+ \(lower learning_rate\)$") as raised:
+        label_logits(lambda batch: lengths_of(batch) + spoilt, ROWS, pieces("wordpiece"), ARITHMETIC, 4096)
+
+    assert raised.value.exit_code == 1

@@ -1,0 +1,135 @@
+"""The README's table "What you can ask for": every key in it exists, and every row can be written into a pipeline."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args, get_origin
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from petkit.spec.loader import load_pipeline
+from petkit.spec.schema import PipelineSpec
+from petkit.spec.yaml_document import parse_document
+from petkit.stages.workload import Workload
+from tests.cli import project
+from tests.test_docs import COMMANDS, README, ROOT
+
+LEFT_OPEN = "…"
+LABELS = {"World": ["world"], "Sports": ["sports"]}
+
+
+class Row(NamedTuple):
+    """One row: what somebody wants, and the code of what he writes and of what it is."""
+
+    wish: str
+    written: tuple[str, ...]
+    told: tuple[str, ...]
+
+
+def table() -> list[Row]:
+    section = README[README.index("## What you can ask for") : README.index("## Commands")]
+    lines = [line for line in section.splitlines() if line.startswith("| ")][1:]
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    return [Row(wish, *(tuple(re.findall(r"`([^`]+)`", cell)) for cell in (written, told))) for wish, written, told in cells]
+
+
+ROWS = table()
+IDS = [row.wish.split(" (")[0] for row in ROWS]
+
+
+def section_at(*keys: str) -> type[BaseModel] | None:
+    """Return the section of the specification that lies at ``keys``; None where these lead to a value."""
+    section: type[BaseModel] | None = PipelineSpec
+    for key in keys:
+        assert section is not None and key in section.model_fields, ".".join(keys)
+        annotation = section.model_fields[key].annotation
+        inside = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        section = inside[0] if inside and annotation in (inside[0], inside[0] | None) else None
+    return section
+
+
+def choices(kind: Any = PipelineSpec) -> Iterator[str]:
+    """Yield every text that the specification offers as a choice."""
+    if get_origin(kind) is Literal:
+        yield from (choice for choice in get_args(kind) if isinstance(choice, str))
+    elif isinstance(kind, type) and issubclass(kind, BaseModel):
+        for field in kind.model_fields.values():
+            yield from choices(field.annotation)
+    else:
+        for part in get_args(kind):
+            yield from choices(part)
+
+
+def is_mapping(code: str) -> bool:
+    return bool(re.match(r"[a-z_]+: ", code))
+
+
+def check_keys(value: Any, *place: str) -> None:
+    """Check that all keys of a mapping are those of the section at ``place``; other values are left to the loader."""
+    section = section_at(*place)
+    if section is None or not isinstance(value, Mapping):
+        return
+    for key in value.keys() - {LEFT_OPEN}:
+        check_keys(value[key], *place, key)
+
+
+def as_written(row: Row) -> dict[str, Any]:
+    """Return what a row says to write, as one piece of a pipeline file; a key of a section stands after that section."""
+    found: dict[str, Any] = {}
+    section = ""
+    for code in row.written:
+        if is_mapping(code):
+            ((key, value),) = parse_document(code, "README.md").data.items()
+            if key == "text":
+                found["patterns"] = [{"id": "shown", "text": value}]
+            elif key in PipelineSpec.model_fields:
+                found[key] = dict(value) if isinstance(value, Mapping) else value
+                section = key if isinstance(value, Mapping) else section
+            else:
+                found[section][key] = value
+        elif section and code in (section_at(section) or PipelineSpec).model_fields:
+            found[section].setdefault(code, None)
+    return found
+
+
+def test_the_table_is_found() -> None:
+    assert len(ROWS) >= 18 and all(row.written for row in ROWS)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=IDS)
+def test_everything_written_as_code_exists(row: Row) -> None:
+    for key, value in as_written(row).items():
+        check_keys(value, key)
+    for code in row.written:
+        words = code.split()
+        if words[0] == "petkit":
+            assert words[1] in COMMANDS
+        elif "/" in code:
+            assert (ROOT / code).exists()
+        elif re.fullmatch(r"[a-z_]+(\.[a-z_]+)+", code):
+            section_at(*code.split("."))
+        elif not is_mapping(code):
+            keys = {name for section in as_written(row) for name in (section_at(section) or PipelineSpec).model_fields}
+            assert code in keys | {*choices()}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=IDS)
+def test_a_pipeline_takes_what_is_written(row: Row, here: Path, model_folder: Callable[[str], Path]) -> None:
+    pipeline = project.write(here, model_folder("bert"))
+    data = yaml.safe_load(pipeline.read_text(encoding="utf-8"))
+    data["patterns"] = [{"id": f"p{number}", "text": "{mask} news: {text}"} for number in range(3)]
+    for key, value in as_written(row).items():
+        if not isinstance(value, Mapping):
+            data[key] = data[key] if value == LEFT_OPEN else value
+            continue
+        complete = {name: inside for name, inside in value.items() if inside is not None and inside != LEFT_OPEN}
+        if value.get("labels") == LEFT_OPEN:
+            complete["labels"] = LABELS
+        data[key] = complete if key == "verbalizer" else data.get(key, {}) | complete
+    pipeline.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+    Workload(load_pipeline(pipeline))
