@@ -4,17 +4,19 @@
     patterns  ──┼─► A: K teachers (masked LMs) ─► teacher logits ────┼─► B: soft labels ─► C: student classifier
     verbalizer ─┘     one per (pattern, seed)       per row, per teacher                   KL distillation
 
-Packages, each importing only from those below it:
+Packages, each importing only from those below it (``pyproject.toml`` holds the whole order):
 
-    cli → console → api, insight.check, insight.doctor → stages.pipeline, deliver
-        → stages.a_teachers | b_soft_labels | c_student | evaluation (none imports another)
-        → stages.workload, stages.step → lm.training, lm.inference, lm.heads, runs → lm.backbone, task.pvp
-        → task.*, lm.losses, lm.ensemble → spec → events → errors
+    cli → console → api, insight.* → stages.pipeline, stages.adaptation, deliver
+        → stages.preparation                    found label words, ranked patterns: what names the teachers
+        → stages.a_teachers | b_soft_labels | c_student | evaluation | baselines (none imports another)
+        → stages.teacher_training, voting, rivals … → stages.teacher_objective, student_objective → stages.scoring
+        → stages.workload, lineup, generations → lm.label_scorer → lm.training, inference, heads, masking, runs
+        → lm.backbone, task.pvp → task.*, lm.losses, ensemble, calibration … → spec → events → errors
 
-Two things differ from what one might expect. Stages take a ``Workload`` (the checked specification with
+Three things differ from what one might expect. Stages take a ``Workload`` (the checked specification with
 its data) and return ``Step`` objects instead of doing their work at once, so that planning, staleness and
-resuming are written once, in ``stages.pipeline``. And ``stages.evaluation`` is a stage of its own, so that
-a new test file never touches training.
+resuming are written once, in ``stages.pipeline``. ``stages.evaluation`` is a stage of its own, so that a new
+test file never touches training. And the schema is a package, one module per section of the pipeline file.
 
 Two things fall short of the design. Python 3.11 is the oldest supported, because the pinned transformers, numpy and
 scikit-learn ask for it. And a run uses one device: the loop runs on accelerate, but several processes are refused,

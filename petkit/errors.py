@@ -7,7 +7,8 @@ with its ``exit_code``; a Python caller catches the class it cares about.
     ├── InvalidInput     files, keys or values that must be mended (all of them, in one report)
     ├── RunConflict      the run folder is in use, or holds work made by other settings
     ├── ModelRefused     a model folder or hub name that petkit cannot or will not load
-    └── IncompleteRun    a stage was asked for whose inputs are not finished
+    ├── IncompleteRun    a stage was asked for whose inputs are not finished
+    └── TrainingDiverged (petkit.lm.training), NotFinite (petkit.lm.inference): settings that spoil a model; exit code 1
 """
 
 from __future__ import annotations

@@ -31,7 +31,8 @@ def fingerprint(inputs: Inputs) -> str:
 def changes(old: Inputs, new: Inputs) -> str:
     """Say in one line what changed: ``teachers.steps 100 → 200, data.train changed``."""
     told = []
-    for key in dict.fromkeys((*old, *new)):
+    keys = dict.fromkeys((*old, *new))
+    for key in sorted(keys, key=lambda key: (key in old) + (key in new), reverse=True):  # changed ones say most
         if key not in old:
             told.append(f"{key} added")
         elif key not in new:

@@ -163,7 +163,8 @@ def _in_label_kind(data: Mapping[str, Any]) -> Mistakes:
     if _number(value("demonstrations", "per_label")) > 0:
         found.append((("demonstrations", "per_label"), single))
     for section in ("teachers", "student"):
-        if _number(value(section, "contrastive", "weight")) > 0:
+        partners = value(section, "contrastive", "partners", default="same_label")
+        if partners == "same_label" and _number(value(section, "contrastive", "weight")) > 0:
             found.append(((section, "contrastive", "weight"), single))
     return found
 

@@ -56,7 +56,7 @@ def _steps_of(work: Workload, arithmetic: Arithmetic, teacher: Teacher, labeller
         **_second_pattern(work, teacher),
         "data.train": work.scans["train"].sha256 if work.train else None,
         "teachers.seed": teacher.seed,
-        **flat("teachers", work.spec.teachers.model_dump(exclude={"seeds"})),
+        **flat("teachers", work.spec.teachers.in_force()),
     }
     if labellers:
         inputs = {

@@ -44,7 +44,7 @@ def steps(work: Workload, arithmetic: Arithmetic) -> list[Step]:
         "data.train": work.scans["train"].sha256 if work.train else None,
         "data.unlabeled": work.scans["unlabeled"].sha256,
         "student.temperature": work.spec.student_temperature,
-        **flat("student", settings.model_dump(exclude={"model", "temperature"})),
+        **flat("student", settings.in_force()),
     }
     needs = [SOFT_LABELS]
     if settings.feature_weight and work.teachers[0].trained:
@@ -64,8 +64,12 @@ def _distil(job: Job, work: Workload, arithmetic: Arithmetic) -> None:
     student = Student(classifier, teacher.width if teacher else None)
     student.to(arithmetic.device)
     lesson = Lesson(soft_labels, row_weights, torch.from_numpy(work.targets()), work.spec.student_temperature, work.hard_weight)
-    masking = TokenMasking(work.student_tokenizer, settings.masked_share, always=True) if settings.consistency_weight else None
-    objective = StudentObjective(settings, lesson, len(work.labels), reader.batch, arithmetic, masking, teacher)
+    masking = viewing = None
+    if settings.consistency_weight:
+        masking = TokenMasking(work.student_tokenizer, settings.masked_share, always=True)
+    if settings.contrastive.weight and settings.contrastive.partners == "masked_view":
+        viewing = TokenMasking(work.student_tokenizer, settings.contrastive.masked_share, always=True)
+    objective = StudentObjective(settings, lesson, len(work.labels), reader.batch, arithmetic, masking, viewing, teacher)
     losses = fit(
         student,
         _turns(work, reader, np.flatnonzero(row_weights.numpy() > 0)),

@@ -91,6 +91,7 @@ class StudentObjective:
         labels: how many labels there are.
         batch_of: assembles numbered unlabelled rows and few-shot examples into one batch (on the processor).
         masking: hides tokens, where consistency asks for it.
+        viewing: hides tokens, where the contrastive loss compares masked views.
         teacher_features: gives a teacher's features of numbered unlabelled rows ``(rows, hidden)``, where they are distilled.
     """
 
@@ -102,10 +103,11 @@ class StudentObjective:
         batch_of: Callable[[IndexArray, IndexArray | None], Batch],
         arithmetic: Arithmetic,
         masking: TokenMasking | None = None,
+        viewing: TokenMasking | None = None,
         teacher_features: Callable[[IndexArray], Tensor] | None = None,
     ) -> None:
         self.settings, self.lesson, self.batch_of = settings, lesson, batch_of
-        self.arithmetic, self.masking, self.teacher_features = arithmetic, masking, teacher_features
+        self.arithmetic, self.masking, self.viewing, self.teacher_features = arithmetic, masking, viewing, teacher_features
         self.class_weights = balanced(lesson.gold, labels) if settings.class_weights == "balanced" else None
 
     def __call__(self, student: Any, turn: Turn) -> Tensor:
@@ -130,10 +132,17 @@ class StudentObjective:
             wanted = self.teacher_features(turn.rows)  # (count, hidden)
             loss = loss + settings.feature_weight * losses.feature_distillation(projected[:count], wanted)
         if settings.contrastive.weight:
-            labels = self._likely_labels(turn).to(device)
-            contrast = losses.supervised_contrastive(features, labels, settings.contrastive.temperature)
-            loss = loss + settings.contrastive.weight * contrast
+            loss = loss + settings.contrastive.weight * self._contrast(student, batch, features, turn)
         return loss
+
+    def _contrast(self, student: Any, batch: Batch, features: Tensor, turn: Turn) -> Tensor:
+        """Return the contrastive loss of the rows' features, shape ``(batch, hidden)``."""
+        contrastive = self.settings.contrastive
+        if contrastive.partners == "same_label":
+            return losses.supervised_contrastive(features, self._likely_labels(turn).to(features.device), contrastive.temperature)
+        assert self.viewing is not None
+        view = student(self.viewing(batch, turn.random).batch.to(self.arithmetic.device))[1]
+        return losses.info_nce(features, view, contrastive.temperature)
 
     def _main(self, logits: Tensor, turn: Turn) -> Tensor:
         """Return the soft-label loss and the gold-label loss in their shares."""

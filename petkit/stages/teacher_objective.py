@@ -104,8 +104,7 @@ class TeacherObjective:
             perturbed = self._perturbed(scorer, batch, draw)
             loss = loss + settings.consistency.weight * losses.consistency(logits, perturbed, binary=self.data.multi)
         if settings.contrastive.weight:
-            contrast = losses.supervised_contrastive(features, targets, settings.contrastive.temperature)
-            loss = loss + settings.contrastive.weight * contrast
+            loss = loss + settings.contrastive.weight * self._contrast(scorer, batch, features, targets, draw)
         if settings.label_conditioning_weight:
             loss = loss + settings.label_conditioning_weight * self._label_conditioning(scorer, draw)
         return loss
@@ -125,6 +124,11 @@ class TeacherObjective:
         """Hides tokens for consistency."""
         return TokenMasking(self.tokenizer, self.settings.consistency.masked_share, always=True)
 
+    @cached_property
+    def viewing(self) -> TokenMasking:
+        """Hides tokens for the masked views of the contrastive loss."""
+        return TokenMasking(self.tokenizer, self.settings.contrastive.masked_share, always=True)
+
     def _main(self, logits: Tensor, targets: Tensor) -> Tensor:
         settings = self.settings
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)
@@ -139,6 +143,14 @@ class TeacherObjective:
         return losses.cross_entropy(
             logits, targets, label_smoothing=settings.label_smoothing, class_weights=weights, focal_gamma=settings.focal_gamma
         )
+
+    def _contrast(self, scorer: Any, batch: Batch, features: Tensor, targets: Tensor, draw: Draw) -> Tensor:
+        """Return the contrastive loss of the rows' features, shape ``(batch, hidden)``."""
+        contrastive = self.settings.contrastive
+        if contrastive.partners == "same_label":
+            return losses.supervised_contrastive(features, targets, contrastive.temperature)
+        scorer(self.viewing(batch, draw.random).batch.to(self.arithmetic.device))
+        return losses.info_nce(features, scorer.features, contrastive.temperature)
 
     def _perturbed(self, scorer: Any, batch: Batch, draw: Draw) -> Tensor:
         """Return the label logits of the same rows, some of their tokens hidden or under the second pattern."""

@@ -66,7 +66,9 @@ class Workload:
             self.student_tokenizer, self.student_max_length = student
             if teacher is not None and spec.student_model == spec.model:
                 self.student_tokenizer = self.tokenizer
-            if spec.student.consistency_weight and self.student_tokenizer.hf.mask_token_id is None:
+            contrastive = spec.student.contrastive
+            hides = spec.student.consistency_weight or (contrastive.weight and contrastive.partners == "masked_view")
+            if hides and self.student_tokenizer.hf.mask_token_id is None:
                 message = f"hides tokens behind a mask, and {self.student_tokenizer.name} has none"
                 problems.append(pipeline.problem(("student", "consistency_weight"), message))
         self.train: list[Example] = []

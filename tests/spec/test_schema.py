@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from petkit.errors import did_you_mean
 from petkit.spec.rules import mistakes_between_values
-from petkit.spec.schema import DataSpec, PatternSpec, PipelineSpec, TeachersSpec, VerbalizerSpec
+from petkit.spec.schema import DataSpec, PatternSpec, PipelineSpec, StudentSpec, TeachersSpec, VerbalizerSpec
 from tests.spec.pipelines import PIPELINE, loaded, mistakes, with_lines, write
 
 
@@ -221,3 +221,23 @@ def test_rules_pass_over_values_of_a_wrong_type(data: dict[str, Any]) -> None:
 def test_cure_of_a_misspelt_word(word: str, cure: str) -> None:
     assert did_you_mean(word, ["temperature", "steps"]) == cure
     assert did_you_mean(word, []) == ""
+
+
+def test_settings_of_what_is_switched_off_are_not_in_force() -> None:
+    plain = TeachersSpec().in_force()
+    asked = TeachersSpec.model_validate(
+        {"auxiliary_mlm_weight": 0.1, "consistency": {"kind": "word_masking"}, "contrastive": {"weight": 1.0}}
+    ).in_force()
+
+    assert {"seeds", "mlm_share", "unlabeled_batch_size"}.isdisjoint(plain)
+    assert (plain["consistency"], plain["contrastive"]) == ({"kind": "none"}, {"weight": 0.0})
+    assert {"mlm_share", "unlabeled_batch_size"} < set(asked)
+    assert set(asked["consistency"]) == {"kind", "weight", "masked_share"} and "temperature" in asked["contrastive"]
+    assert "mlm_share" in TeachersSpec(label_conditioning_weight=1.0).in_force()
+
+
+def test_settings_of_the_student_in_force() -> None:
+    off = StudentSpec(hard_weight=0.0).in_force()
+
+    assert {"model", "temperature", "masked_share", "gold_batch_size"}.isdisjoint(off)
+    assert {"masked_share", "gold_batch_size"} < set(StudentSpec(consistency_weight=1.0).in_force())

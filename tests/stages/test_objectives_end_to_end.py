@@ -99,6 +99,8 @@ OF_TEACHERS = {
     "teachers.consistency.masked_share=0.5": HIDDEN,
     "teachers.contrastive.weight=1": "",
     "teachers.contrastive.temperature=0.5": "teachers.contrastive.weight=1",
+    "teachers.contrastive.partners=masked_view": "teachers.contrastive.weight=1",
+    "teachers.contrastive.masked_share=0.5": "teachers.contrastive={weight: 1, partners: masked_view}",
 }
 OF_STUDENT = {
     "student.model=other": "",
@@ -124,6 +126,8 @@ OF_STUDENT = {
     "student.masked_share=0.5": "student.consistency_weight=3",
     "student.contrastive.weight=1": "",
     "student.contrastive.temperature=0.5": "student.contrastive.weight=1",
+    "student.contrastive.partners=masked_view": "student.contrastive.weight=1",
+    "student.contrastive.masked_share=0.5": "student.contrastive={weight: 1, partners: masked_view}",
 }
 OF_SOFT_LABELS = (
     "combine=probs",

@@ -94,7 +94,8 @@ def bench(model_folder: Callable[[str], Path]) -> Make:
 
         lesson = Lesson(soft, WEIGHTS, gold, T, hard_weight)
         masking = TokenMasking(TOKENIZER, spec.masked_share, always=True)
-        objective = StudentObjective(spec, lesson, 3, batch_of, ARITHMETIC, masking, features)
+        viewing = TokenMasking(TOKENIZER, spec.contrastive.masked_share, always=True)
+        objective = StudentObjective(spec, lesson, 3, batch_of, ARITHMETIC, masking, viewing, features)
         return Bench(student, objective, plain, seen, asked)
 
     return make
@@ -238,9 +239,23 @@ def test_rows_of_a_label_are_drawn_together_by_their_own_vectors(projected: bool
     near(made.loss(), without.loss() + 0.4 * sum(rows) / len(rows))
 
 
+def test_contrast_with_a_masked_view_of_the_same_row(bench: Make) -> None:
+    made = bench(contrastive={"weight": 0.4, "temperature": 0.2, "partners": "masked_view"})
+    loss = made.loss(seed=5)
+    batch = made.objective.batch_of(ROWS, GOLD_ROWS)
+    view = TokenMasking(TOKENIZER, 0.15, always=True)(batch, np.random.default_rng(5)).batch
+    assert torch.equal(made.seen[1], view.input_ids)
+    q, k = (
+        torch.nn.functional.normalize(made.plain(**read.model_inputs, output_hidden_states=True).hidden_states[-1][:, 0])
+        for read in (batch, view)
+    )
+    near(loss, by_default(made) - 0.4 * (q @ k.T / 0.2).log_softmax(1).diagonal().mean())
+
+
 PASSES = [
     ({}, 1),
     ({"contrastive": {"weight": 1.0}}, 1),
+    ({"contrastive": {"weight": 1.0, "partners": "masked_view"}}, 2),
     ({"r_drop_weight": 1.0, "dropout": 0.1}, 2),
     ({"consistency_weight": 1.0}, 2),
     ({"consistency_weight": 1.0, "r_drop_weight": 1.0, "dropout": 0.1}, 3),

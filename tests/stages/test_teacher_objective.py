@@ -149,6 +149,21 @@ def test_contrast_of_the_features_at_the_mask(bench: Make) -> None:
     assert len(made.seen) == 1
 
 
+def test_contrast_with_a_masked_view_of_the_same_row(bench: Make) -> None:
+    made = bench(contrastive={"weight": 0.3, "temperature": 0.2, "partners": "masked_view", "masked_share": 0.4})
+    loss = made.loss(seed=5)
+    batch = collate(made.chosen, TOKENIZER)
+    view = TokenMasking(TOKENIZER, 0.4, always=True)(batch, np.random.default_rng(5)).batch
+    assert torch.equal(made.seen[1], view.input_ids) and not torch.equal(view.input_ids, batch.input_ids)
+    q, k = (
+        torch.nn.functional.normalize(
+            made.plain.base_model(**read.model_inputs).last_hidden_state[torch.arange(4), read.mask_positions]
+        )
+        for read in (batch, view)
+    )
+    near(loss, made.cross_entropy() - 0.3 * (q @ k.T / 0.2).log_softmax(1).diagonal().mean())
+
+
 def masked_lm(made: Bench, seed: int, rows: list[Encoded], share: float) -> Tensor:
     """Return what the untouched model loses on hidden tokens."""
     hidden = TokenMasking(TOKENIZER, share)(collate(rows, TOKENIZER), np.random.default_rng(seed))
@@ -196,6 +211,7 @@ PASSES = [
     ({}, 1),
     ({"loss": "hinge"}, 1),
     ({"contrastive": {"weight": 1.0}}, 1),
+    ({"contrastive": {"weight": 1.0, "partners": "masked_view"}}, 2),
     ({"r_drop_weight": 1.0, "dropout": 0.1}, 2),
     ({"consistency": {"kind": "word_masking"}}, 2),
     ({"label_conditioning_weight": 1.0}, 2),

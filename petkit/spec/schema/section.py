@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
@@ -47,10 +47,21 @@ class OptimizerSection(Section):
 
 
 class ContrastiveSpec(Section):
-    """Supervised contrastive loss between the rows of a batch (Khosla et al. 2020)."""
+    """Contrastive loss between the rows of a batch: partners come together, others apart."""
 
+    partners: Literal["same_label", "masked_view"] = Field(
+        "same_label",
+        description="rows of the same label (Khosla et al. 2020); or a row and its copy with some tokens hidden (InfoNCE)",
+    )
     weight: Weight = Field(0.0, description="weight of the loss beside the main one; 0: off")
     temperature: PositiveFloat = Field(0.1, description="divides the cosine similarities")
+    masked_share: PartialShare = Field(0.15, description="share of the row's tokens that masked_view hides")
+
+    def in_force(self) -> dict[str, Any]:
+        """Return the settings that can change a result."""
+        if self.weight == 0:
+            return {"weight": self.weight}
+        return self.model_dump(exclude={"masked_share"} if self.partners == "same_label" else set())
 
 
 class ConsistencySpec(Section):

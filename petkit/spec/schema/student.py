@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -64,6 +64,15 @@ class StudentSpec(OptimizerSection):
     def _sound(self) -> StudentSpec:
         refuse(in_training(self.model_dump()))
         return self
+
+    def in_force(self) -> dict[str, Any]:
+        """Return the settings that can change the student beside its model; those of what is switched off are left out."""
+        settings = {**self.model_dump(exclude={"model", "temperature"}), "contrastive": self.contrastive.in_force()}
+        if self.consistency_weight == 0:
+            del settings["masked_share"]
+        if self.hard_weight == 0:
+            del settings["gold_batch_size"]
+        return settings
 
 
 class AdaptSpec(OptimizerSection):

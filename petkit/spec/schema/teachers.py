@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -52,6 +52,19 @@ class TeachersSpec(OptimizerSection):
     def _sound(self) -> TeachersSpec:
         refuse(in_seeds(self.seeds) + in_training(self.model_dump()))
         return self
+
+    def in_force(self) -> dict[str, Any]:
+        """Return the settings that can change a teacher; those of what is switched off, and the seeds, are left out."""
+        settings = {**self.model_dump(exclude={"seeds"}), "contrastive": self.contrastive.in_force()}
+        if self.consistency.kind != "word_masking":
+            del settings["consistency"]["masked_share"]
+        if self.consistency.kind == "none":
+            del settings["consistency"]["weight"]
+        if self.auxiliary_mlm_weight == 0:
+            del settings["unlabeled_batch_size"]
+            if self.label_conditioning_weight == 0:
+                del settings["mlm_share"]
+        return settings
 
 
 class GenerationsSpec(Section):
