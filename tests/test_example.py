@@ -33,7 +33,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> petkit.RunResult:
 
 def test_it_finishes_and_learns_something(result: petkit.RunResult) -> None:
     assert result.metrics is not None
-    assert (len(result.ran), result.metrics["rows"]) == (11, 150)
+    assert (len(result.ran), result.metrics["rows"]) == (12, 150)
     assert set(result.metrics["student"]["labels"]) == LABELS
     assert result.metrics["ensemble"]["accuracy"] > 0.4  # chance is 0.2; so few steps teach the student little
     assert {path.suffix for path in result.folder.rglob("*") if path.is_file()} <= {
