@@ -8,8 +8,9 @@ Finished runs are kept in ``--out`` and not done again, so the table grows over 
 ``--tasks`` choose. Prints, per task, the untrained ensemble (batch calibrated), the trained ensemble and the student,
 each as the mean over the draws, and the difference of the student's to the default.
 
-Nothing is selected on the test rows here; whoever reads the table and changes a default does select, and should then
-look at other data.
+Every run is measured twice: on the test rows, and on development rows, which are those of ``train_k32_s*.jsonl`` that
+the run did not learn from. Whoever reads the table and changes a default selects; that is what the development rows
+are for.
 """
 
 from __future__ import annotations
@@ -21,16 +22,25 @@ import shutil
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import petkit
+from petkit.deliver.evaluation import evaluate_file
 from petkit.errors import PetkitError
 from petkit.spec.loader import load_pipeline
 
 HERE = Path(__file__).resolve().parents[1]
 # The metrics of finished runs, by the draw of their labelled rows.
 Runs: TypeAlias = dict[int, dict[str, Any]]
+COLUMNS: dict[str, Callable[[dict[str, Any]], float]] = {
+    "untrained, calibrated, test": lambda metrics: metrics["zero_shot"]["ensemble"]["batch"],
+    "ensemble, dev.": lambda metrics: metrics["development"]["ensemble"],
+    "student, dev.": lambda metrics: metrics["development"]["student"],
+    "ensemble, test": lambda metrics: metrics["ensemble"]["accuracy"],
+    "student, test": lambda metrics: metrics["student"]["accuracy"],
+}
 # What is changed, and whether the teachers stay the same: then the default run's are copied and not trained again.
 PIECES: dict[str, tuple[list[str], bool]] = {
     "default": ([], False),
@@ -80,7 +90,23 @@ def _metrics(folder: Path, task: str, piece: str, split: int, out: Path, *, run:
             shutil.copytree(default, done)
         _run(folder, task, split, done, changed)
     loaded: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))
+    loaded["development"] = _on_development_rows(folder, split, done)
     return loaded
+
+
+def _on_development_rows(folder: Path, split: int, done: Path) -> dict[str, float]:
+    """Return the accuracies of a finished run's ensemble and student on rows nothing was learnt from and no test knows."""
+    measured = done.with_suffix(".development.json")
+    if not measured.is_file():
+        learnt = set((folder / f"train_k8_s{split}.jsonl").read_text(encoding="utf-8").splitlines())
+        drawn = [line for path in sorted(folder.glob("train_k32_s*.jsonl")) for line in path.read_text("utf-8").splitlines()]
+        rows = done.with_name("development.jsonl")
+        rows.write_text("\n".join(line for line in dict.fromkeys(drawn) if line not in learnt) + "\n", encoding="utf-8")
+        predictors = {"ensemble": petkit.Predictor.load(done, teachers=True), "student": petkit.Predictor.load(done)}
+        accuracies = {name: evaluate_file(predictor, str(rows)).accuracy for name, predictor in predictors.items()}
+        measured.write_text(json.dumps(accuracies), encoding="utf-8")
+    accuracy: dict[str, float] = json.loads(measured.read_text(encoding="utf-8"))
+    return accuracy
 
 
 def _run(folder: Path, task: str, split: int, done: Path, changed: list[str]) -> None:
@@ -103,23 +129,19 @@ def _run(folder: Path, task: str, split: int, done: Path, changed: list[str]) ->
 
 
 def _print(task: str, results: dict[str, Runs]) -> None:
-    print(
-        f"\n{task}\n\n| changed | untrained, calibrated | ensemble | student | against default | runs |\n|---|---|---|---|---|---|"
-    )
+    print(f"\n{task}\n\n| changed | {' | '.join(COLUMNS)} | student against default: dev., test | runs |")
+    print("|---" * (len(COLUMNS) + 3) + "|")
     default = results.get("default", {})
     for piece, runs in results.items():
-        untrained = _shown([metrics["zero_shot"]["ensemble"]["batch"] for metrics in runs.values()])
-        ensemble = _shown([metrics["ensemble"]["accuracy"] for metrics in runs.values()])
-        student = _shown([_student(metrics) for metrics in runs.values()])
+        cells = [_shown([column(metrics) for metrics in runs.values()]) for column in COLUMNS.values()]
         # Only draws that both have: another draw moves accuracy by more than most pieces do.
-        pairs = [_student(runs[split]) - _student(default[split]) for split in runs if split in default]
-        against = "" if piece == "default" or not pairs else f"{100 * statistics.mean(pairs):+.1f}"
-        print(f"| {piece} | {untrained} | {ensemble} | {student} | {against} | {len(runs)} |")
-
-
-def _student(metrics: dict[str, Any]) -> float:
-    accuracy: float = metrics["student"]["accuracy"]
-    return accuracy
+        common = [split for split in runs if split in default and piece != "default"]
+        against = [
+            f"{100 * statistics.mean(student(runs[split]) - student(default[split]) for split in common):+.1f}"
+            for student in (COLUMNS["student, dev."], COLUMNS["student, test"])
+            if common
+        ]
+        print(f"| {piece} | {' | '.join(cells)} | {', '.join(against)} | {len(runs)} |")
 
 
 def _shown(values: list[float]) -> str:
