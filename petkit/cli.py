@@ -207,6 +207,8 @@ def search_verbalizer(
     if out is not None:
         found.write(out, force=force)
     console.show_json(asdict(found)) if json else console.show_verbalizer(found)
+    if out is not None and not json:
+        console.say(f"written to {out}")
 
 
 @app.command(epilog="Example: petkit init my-task --labels complaint,praise,question --from messages.csv")

@@ -171,8 +171,10 @@ def show_result(result: RunResult) -> None:
             out.print(Text(f"warning: {warning}", style="yellow"))
         if "verdict" in metrics:
             say(metrics["verdict"]["text"])
-    if (result.student / "config.json").is_file():
+    if result.has_student:
         say(f"classifier: {result.student}")
+    elif (result.student / "config.json").is_file():
+        say("the classifier in the run folder was made from other soft labels or settings (petkit stage-c renews it)")
 
 
 def show_metrics(metrics: dict[str, Any]) -> None:
@@ -222,7 +224,7 @@ def show_check(check: Check) -> None:
     first = check.patterns[0].words
     for label, count in check.label_counts.items():
         words = ", ".join(f"{word.written} → {word.token} ({'+'.join(map(str, word.token_ids))})" for word in first[label])
-        counts.add_row(Text(label), str(count), Text(words))
+        counts.add_row(Text(label), str(count), Text(words or "found in stage A"))
     out.print(counts)
     for view in check.patterns:
         say(f"pattern {view.id}: {view.cut_share:.1%} of the unlabelled rows are shortened")

@@ -72,6 +72,7 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
 def shown_path(path: str | Path) -> str:
     """Return ``path`` as a person wants to read it: relative to the current folder if inside it."""
     try:
-        return str(Path(path).resolve().relative_to(Path.cwd()))
+        shown = str(Path(path).resolve().relative_to(Path.cwd()))
+        return str(path) if shown == "." else shown
     except ValueError:
         return str(path)

@@ -110,7 +110,7 @@ def search_verbalizer(pipeline: Pipeline, pattern: str | None = None, listen: Li
     patterns = tuple(pvp.id for pvp in work.pvps)
     started = time.monotonic()
     listen(RunStarted(1))
-    listen(StepStarted(_STEP, f"{len(work.train)} labelled rows in {len(patterns)} patterns"))
+    listen(StepStarted(_STEP, f"{len(work.train)} labelled rows in {len(patterns)} pattern{'s' * (len(patterns) > 1)}"))
     found = search_label_words(
         work,
         choose_arithmetic(work.spec.compute),

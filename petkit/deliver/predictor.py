@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from petkit.errors import InvalidInput, ModelRefused, Problem, shown_path
+from petkit.errors import IncompleteRun, InvalidInput, ModelRefused, Problem, shown_path
 from petkit.lm.arithmetic import Arithmetic, choose_arithmetic, prepare_for_inference
 from petkit.lm.backbone import load_classifier, load_config, load_tokenizer, longest_input
 from petkit.lm.decision import Decision
@@ -107,6 +107,9 @@ class Predictor:
             raise ModelRefused(f"{shown_path(folder)}: only a run folder holds teachers")
         if teachers:
             return _load_ensemble(store, arithmetic, compute.tokens_per_batch)
+        if is_run and store.inputs(STUDENT) and store.inputs(STUDENT)[SOFT_LABELS] != store.content(SOFT_LABELS):
+            message = "the classifier was made from other soft labels (run petkit stage-c, or predict with the teachers)"
+            raise IncompleteRun(f"{store.shown}: {message}")
         return _load_student(store.path(STUDENT) if is_run else folder, manifest, arithmetic, compute.tokens_per_batch)
 
     def __call__(self, rows: Sequence[str | Fields]) -> list[Prediction]:

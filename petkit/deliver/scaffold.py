@@ -196,6 +196,8 @@ def _first_words(labels: Sequence[str], tokenizer: PieceTokenizer, notes: list[s
                 usable.append(part)
         if not usable:
             notes.append(f"verbalizer.yaml: choose a word for label {label!r}; its name is no single word of the embedded model")
+        elif len(parts) > 1:
+            notes.append(f"verbalizer.yaml: label {label!r} has the words {', '.join(usable)} for now; choose better ones")
         words[label] = usable or [label]
     return words
 

@@ -75,7 +75,7 @@ def _views(work: Workload) -> Iterable[PatternView]:
     for index, pvp in enumerate(work.pvps):
         lengths = {key: store.lengths(key) for key in pvp.pattern.keys}
         cut = sum(pvp.pattern.is_cut({key: int(counts[row]) for key, counts in lengths.items()}) for row in range(store.rows))
-        encoded = pvp.pattern.encode(tokens)
+        encoded = pvp.encode(tokens, own=0 if work.train else None)
         yield PatternView(
             id=pvp.id,
             rendered=Pattern.from_spec(work.spec.patterns[index]).render(example.fields, mask),

@@ -237,12 +237,15 @@ def _load_weights(kind: Any, name: str, **options: Any) -> tuple[PreTrainedModel
 
 def _load(kind: Any, name: str, **options: Any) -> Any:
     from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import logging as hub_logging
     from safetensors import SafetensorError
     from transformers.utils import logging
 
     quiet: Any = logging
     quiet.disable_progress_bar()
     quiet.set_verbosity_error()
+    told_once: Any = hub_logging
+    told_once.set_verbosity_error()  # a name that is not to be had is told once, and not at every attempt
     source = model_source(name)
     try:
         return kind.from_pretrained(source, trust_remote_code=False, **options)

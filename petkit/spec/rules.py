@@ -127,7 +127,7 @@ def in_pipeline(data: Mapping[str, Any]) -> Mistakes:
         found += [(("soft_labels", *place), message) for place, message in inside]
     patterns, keep = data.get("patterns"), data.get("keep_patterns")
     if isinstance(patterns, (tuple, list)) and isinstance(keep, int) and keep > len(patterns):
-        found.append((("keep_patterns",), f"keeps {keep} of {len(patterns)} patterns"))
+        found.append((("keep_patterns",), f"keeps {keep} of {len(patterns)} patterns (say all, or a smaller number)"))
     if value("teachers", "consistency", "kind") == "second_pattern" and isinstance(patterns, (tuple, list)) and len(patterns) < 2:
         found.append((("teachers", "consistency", "kind"), "second_pattern needs two patterns"))
     return found

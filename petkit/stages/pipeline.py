@@ -27,6 +27,7 @@ from petkit.events import (
     ignore,
 )
 from petkit.lm.arithmetic import Arithmetic, choose_arithmetic, release_memory
+from petkit.runs.layout import STUDENT
 from petkit.runs.provenance import machine, now, package_versions
 from petkit.runs.store import RunStore
 from petkit.spec.loader import Pipeline, dump_spec
@@ -47,11 +48,19 @@ class PlannedStep:
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished run: its folder, the steps that were worked on, and the metrics on the test set (None without one)."""
+    """A finished run.
+
+    Attributes:
+        folder: the run folder.
+        ran: the steps that were worked on.
+        metrics: on the test set; None without one, or where the evaluation was not asked for.
+        has_student: whether the folder holds a classifier made from its present soft labels and settings.
+    """
 
     folder: Path
     ran: tuple[str, ...]
     metrics: dict[str, Any] | None
+    has_student: bool
 
     @property
     def student(self) -> Path:
@@ -174,7 +183,13 @@ def run(
         ran += [step.name for step in steps if step.stage in stages and _advance(step, store, force, tell)]
     # Without a test set there may still be an evaluation of an earlier student in the folder.
     evaluated = any(step.stage == "evaluation" and step.stage in stages for step in steps)
-    return RunResult(store.folder, tuple(ran), _read_metrics(store, work) if evaluated else None)
+    student = next(step for step in steps if step.name == STUDENT)
+    return RunResult(
+        store.folder,
+        tuple(ran),
+        _read_metrics(store, work) if evaluated else None,
+        store.status(STUDENT, student.all_inputs(store)).state == "finished",
+    )
 
 
 def arithmetic_of(work: Workload, store: RunStore) -> Arithmetic:

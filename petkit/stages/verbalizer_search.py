@@ -114,8 +114,7 @@ def _pools(work: Workload) -> list[_Pool]:
             where = "in every pattern" if len(patterns) > 1 else f"in pattern {work.pvps[patterns[0]].id!r}"
             message = f"{len(offered.words)} words can be tried {where}"
             message += f"; {len(work.labels)} labels of {auto.per_label} words need {needed}"
-            cure = "raise candidates" if len(offered.words) < len(fit.words) else "lower per_label"
-            problems.append(work.pipeline.problem(("verbalizer", "auto"), message, cure))
+            problems.append(work.pipeline.problem(("verbalizer", "auto"), message, "lower per_label"))
         pools.append(_Pool(work, patterns, offered))
     if problems:
         raise InvalidInput(problems)

@@ -61,6 +61,12 @@ class Workload:
             problems += found + self._unanswerable()
         if spec.verbalizer.auto is not None and self.labels:  # where labels are written down, the file's own check knows them
             wrong = in_prior(spec.soft_labels.prior, self.labels)
+            auto, needed = spec.verbalizer.auto, len(self.labels) * spec.verbalizer.auto.per_label
+            if auto.candidates < needed:
+                message = (
+                    f"{auto.candidates} candidates are too few: {len(self.labels)} labels of {auto.per_label} words need {needed}"
+                )
+                problems.append(pipeline.problem(("verbalizer", "auto", "candidates"), message))
             problems += [pipeline.problem(("soft_labels", *place), message) for place, message in wrong]
         if student is not None:
             self.student_tokenizer, self.student_max_length = student
@@ -272,9 +278,12 @@ class Workload:
                 if data.column(field) in columns and not gives_away:
                     continue
                 sound = False
-                fault = "gives the label away" if gives_away else f"unknown field {{{field}}}; the data has: {', '.join(columns)}"
-                message = f"pattern {spec.id!r}: {fault}"
-                problems.append(self.pipeline.problem(("patterns", index, "text"), message, key=""))
+                usable = ", ".join(column for column in columns if column != data.column("label"))
+                fault = "gives the label away" if gives_away else f"unknown field {{{field}}}; the data has: {usable}"
+                cure = "" if gives_away else f"or map it: data.columns: {{{field}: its column}}"
+                if field == "soft":
+                    cure = "trained tokens are written with their number: {soft:3}"
+                problems.append(self.pipeline.problem(("patterns", index, "text"), f"pattern {spec.id!r}: {fault}", cure, key=""))
         known = {*self.fields, "label", "id"}
         for field in data.columns:
             if field not in known:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -17,6 +17,8 @@ from petkit.spec.schema import DataSpec, LabelKind
 from petkit.task.records import Record, class_names, read_records
 
 SHOWN_PROBLEMS = 20
+_MISSING, _NO_LABEL = "missing", "has no label"
+_NO_SUCH_COLUMN = (_MISSING, _NO_LABEL)  # of a whole file
 _LONGEST_NUMBER = 20  # digits of a class number; Python refuses to read thousands of them
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -121,7 +123,12 @@ class ExampleSource:
                     problems += found
         except InvalidInput as error:
             problems += error.problems
-        if bad > SHOWN_PROBLEMS:
+        alike = {replace(problem, line=None) for problem in problems}
+        if bad == rows > 1 and len(alike) == 1 and problems[0].message in _NO_SUCH_COLUMN:
+            only = problems[0]
+            cure = "; ".join(filter(None, (only.cure, "data.columns says which column is which")))
+            problems = [replace(only, line=None, message=f"{only.message}, in all {rows:,} rows", cure=cure)]
+        elif bad > SHOWN_PROBLEMS:
             problems.append(Problem(self.shown, None, "", f"… and {bad - SHOWN_PROBLEMS:,} more rows like these"))
         if rows == 0 and not problems:
             problems.append(Problem(self.shown, None, "", "the file holds no rows"))
@@ -163,8 +170,9 @@ class ExampleSource:
     def _text(self, record: Record, field: str, problems: list[Problem]) -> str:
         column = self.data.column(field)
         if column not in record.values:
-            cure = did_you_mean(column, list(map(str, record.values)))
-            problems.append(Problem(self.shown, record.line, column, "missing", cure))
+            problems.append(
+                Problem(self.shown, record.line, column, _MISSING, did_you_mean(column, list(map(str, record.values))))
+            )
             return ""
         value = record.values[column]
         if not isinstance(value, str):
@@ -188,7 +196,7 @@ class ExampleSource:
 
         if value is None or (value == "" and not self.multi):
             if column not in record.values:
-                return refuse("has no label", did_you_mean(column, list(map(str, record.values))))
+                return refuse(_NO_LABEL, did_you_mean(column, list(map(str, record.values))))
             return refuse("has no label", "an empty list says that none applies" if self.multi else "")
         written = self._written(value, names)
         if not self.multi and len(written) > 1:
@@ -229,4 +237,6 @@ class ExampleSource:
     def _known(self, label: str, names: Sequence[str] | None) -> str:
         if names is not None and label.isdecimal():
             return f"class numbers go from 0 to {len(names) - 1}"
+        if label.isdecimal():
+            return "class numbers need data.label_names"
         return did_you_mean(label, list(self.labels or ()))

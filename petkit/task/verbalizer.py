@@ -103,8 +103,10 @@ def _find(written: str, tokenizer: PieceTokenizer, context: MaskContext, *, mult
     if len(alike) > 1:
         told = " and ".join(name.capitalize() for name in alike)
         return WordProblem("", f"{written!r} mixes {told} letters that look alike", "type it again in one alphabet")
-    if written in tokenizer.hf.all_special_tokens:
-        return WordProblem("", f"{written!r} is a special token of {tokenizer.name}", "use a word")
+    special = [part for part in written.split() if part in tokenizer.hf.all_special_tokens]
+    if special:
+        told = "is" if special[0] == written else f"holds {special[0]!r},"
+        return WordProblem("", f"{written!r} {told} a special token of {tokenizer.name}", "use a word")
     for form in dict.fromkeys((written, written.lower(), written[:1].upper() + written[1:])):
         ids = tokenizer.word_tokens(form, context.glue, context.after)
         if len(ids) == 1 and ids[0] != tokenizer.unknown_id:

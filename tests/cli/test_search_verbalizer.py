@@ -66,6 +66,7 @@ def test_json(search: Command) -> None:
 
 def test_the_file_is_an_ordinary_verbalizer(search: Command, tiny: Path) -> None:
     shown = search("--out", "words.yaml")
+    assert shown.out.splitlines()[-1] == "written to words.yaml"
 
     assert shown.code == 0, shown.err
     found = json.loads(search("--json").out)["words"]
@@ -172,8 +173,8 @@ def test_a_file_is_overwritten_only_with_force(search: Command, tiny: Path) -> N
         ),
         (
             ("--set", "verbalizer={auto: {candidates: 5}}"),
-            "--set verbalizer={auto: {candidates: 5}}: verbalizer.auto: "
-            "5 words can be tried in every pattern; 2 labels of 3 words need 6 (raise candidates)",
+            "--set verbalizer={auto: {candidates: 5}}: verbalizer.auto.candidates: "
+            "5 candidates are too few: 2 labels of 3 words need 6",
         ),
     ],
 )  # fmt: skip

@@ -47,6 +47,10 @@ def test_teachers_newer_than_their_soft_labels_are_refused(made: Path, here: Pat
     assert Predictor.load(run)(TEXTS)  # the student is what it was
     redo(made, run, "b")
     assert not np.allclose(Predictor.load(run, teachers=True).logits(TEXTS), before)
+    with pytest.raises(IncompleteRun, match=r"run: the classifier was made from other soft labels \(run petkit stage-c"):
+        Predictor.load(run)
+    redo(made, run, "c")
+    assert Predictor.load(run)(TEXTS)
 
 
 def test_one_teacher_newer_than_its_logits_is_refused(made: Path, here: Path) -> None:

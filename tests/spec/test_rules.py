@@ -176,7 +176,7 @@ def test_label_that_holds_the_separator(here: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("keep_patterns: 3", "keep_patterns: keeps 3 of 2 patterns"),
+        ("keep_patterns: 3", "keep_patterns: keeps 3 of 2 patterns (say all, or a smaller number)"),
         ("teachers: {consistency: {kind: second_pattern}}", ""),
         ("keep_patterns: 2", ""),
         ("keep_patterns: all", ""),

@@ -179,7 +179,7 @@ def test_verdict_of_hand_made_predictions(
     assert found["verdict"]["text"] == text
     assert found["baselines"]["majority"]["difference"] == pytest.approx((len(student) - 20) / 60)
     assert found["baselines"]["tfidf"]["seconds"] == 1.5
-    show_result(RunResult(here / "run", ("evaluation",), {**metrics_of(len(student) / 60), **found}))
+    show_result(RunResult(here / "run", ("evaluation",), {**metrics_of(len(student) / 60), **found}, has_student=False))
     assert capsys.readouterr().out.splitlines()[-1] == text
 
 
@@ -194,7 +194,7 @@ def metrics_of(accuracy: float) -> dict[str, Any]:
 def test_table_shows_a_line_per_baseline(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What is untrained stands in the column of what is untrained and calibrated."""
     of_baselines = {"tfidf": {"metrics": {"accuracy": 0.25}}, "zero_shot": {"metrics": {"accuracy": 0.5}}}
-    show_result(RunResult(here, ("evaluation",), {**metrics_of(0.75), "baselines": of_baselines}))
+    show_result(RunResult(here, ("evaluation",), {**metrics_of(0.75), "baselines": of_baselines}, has_student=False))
     lines = capsys.readouterr().out.splitlines()
     calibrated = lines[0].index("calibrated") + len("calibrated")
     (tfidf,), (zero_shot,) = ([line.rstrip() for line in lines if line.startswith(f"baseline {name}")] for name in of_baselines)

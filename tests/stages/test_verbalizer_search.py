@@ -252,10 +252,6 @@ def test_words_the_model_hardly_ever_says_are_not_offered(random_task: Path, mon
     ("overrides", "told"),
     [
         (
-            ("verbalizer={auto: {candidates: 8, per_label: 3}}", "patterns=[{id: one, text: '{mask} {text}'}]"),
-            ["8 words can be tried in pattern 'one'; 3 labels of 3 words need 9 (raise candidates)"],
-        ),
-        (
             ("verbalizer={auto: {per_label: 20}}",),
             [
                 f"31 words can be tried in pattern {name!r}; 3 labels of 20 words need 60 (lower per_label)"
@@ -267,7 +263,7 @@ def test_words_the_model_hardly_ever_says_are_not_offered(random_task: Path, mon
             ["31 words can be tried in every pattern; 3 labels of 20 words need 60 (lower per_label)"],
         ),
     ],
-    ids=["candidates", "per pattern", "joint"],
+    ids=["per pattern", "joint"],
 )
 def test_too_few_words(overrides: tuple[str, ...], told: list[str], planted: Path) -> None:
     with pytest.raises(InvalidInput) as refused:
@@ -275,6 +271,11 @@ def test_too_few_words(overrides: tuple[str, ...], told: list[str], planted: Pat
 
     expected = [f"--set {overrides[0]}: verbalizer.auto: {line}" for line in told]
     assert [str(problem) for problem in refused.value.problems] == expected
+
+
+def test_too_few_candidates_are_seen_before_any_work(planted: Path) -> None:
+    with pytest.raises(InvalidInput, match="candidates: 8 candidates are too few: 3 labels of 3 words need 9"):
+        Workload(load(planted, "verbalizer={auto: {candidates: 8, per_label: 3}}"))
 
 
 def test_labels_of_the_task_are_those_of_train(planted: Path) -> None:

@@ -87,7 +87,7 @@ def test_label_that_is_a_number_in_the_verbalizer_is_that_label(here: Path) -> N
         ({"text": "x", "lable": "World"}, "label: has no label (did you mean 'lable'?)"),
         ({"text": "x", "label": "world"}, "label: label 'world' is not in the verbalizer (did you mean 'World'?)"),
         ({"text": "x", "label": "Art"}, "label: label 'Art' is not in the verbalizer (known: World, Sports)"),
-        ({"text": "x", "label": 0}, "label: label '0' is not in the verbalizer (known: World, Sports)"),
+        ({"text": "x", "label": 0}, "label: label '0' is not in the verbalizer (class numbers need data.label_names)"),
         ({"text": "x", "label": -1}, "label: label '-1' is not in the verbalizer (known: World, Sports)"),
         ({"text": "", "label": "World"}, "text: empty (remove the row or fill it in)"),
         ({"text": " \n\t", "label": "World"}, "text: empty (remove the row or fill it in)"),
@@ -168,6 +168,18 @@ def test_many_bad_rows_are_counted(here: Path) -> None:
     assert len(scan.problems) == 2 * 20 + 1
     assert str(scan.problems[-1]) == "rows.jsonl: … and 1,214 more rows like these"
     assert [problem.line for problem in scan.problems[:-1:2]] == list(range(2, 22))
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"text": "x"}, "rows.jsonl: label: has no label, in all 3 rows (known: text; data.columns says which column is which)"),
+        ({"label": "World"}, "rows.jsonl: text: missing, in all 3 rows (known: label; data.columns says which column is which)"),
+    ],
+)
+def test_a_column_that_no_row_has_is_told_once(row: dict[str, str], said: str, here: Path) -> None:
+    path = jsonl(here / "rows.jsonl", [row] * 3)
+    assert problems(source(path)) == [said]
 
 
 def test_twenty_bad_rows_are_all_told(here: Path) -> None:

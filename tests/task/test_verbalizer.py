@@ -139,6 +139,11 @@ def test_special_token_is_no_label_word(kind: str, multi_token: bool) -> None:
         assert told == f"{word!r} is a special token of tiny-{kind} (use a word)"
 
 
+def test_special_token_inside_a_label_word() -> None:
+    told = problem("wordpiece", "{a} {mask}.", "[MASK] game", multi_token=True)
+    assert told == "'[MASK] game' holds '[MASK]', a special token of tiny-wordpiece (use a word)"
+
+
 def test_special_token_of_another_model_is_a_text_of_several_tokens() -> None:
     assert problem("wordpiece", "{a} {mask}.", "<s>").startswith("'<s>' is 3 tokens for tiny-wordpiece ('<', 's', '>')")
 

@@ -35,7 +35,7 @@ class TeachersSpec(OptimizerSection):
     )
     warmup: Share = Field(0.0, description="share of the steps over which the rate rises from 0")
     loss: Literal["cross_entropy", "hinge", "decoupled_label"] = Field(
-        "cross_entropy", description="over label logits; hinge: of words of several tokens; decoupled_label: ADAPET's"
+        "cross_entropy", description="over label logits; hinge: that of Schick & Schütze 2021b; decoupled_label: ADAPET's"
     )
     label_smoothing: PartialShare = Field(0.0, description="share of the gold label given to all labels alike")
     focal_gamma: Weight = Field(0.0, description="exponent of the focal loss; 0: plain cross-entropy")
