@@ -159,7 +159,8 @@ def _lost_by_training(metrics: Mapping[str, Any]) -> list[str]:
         return []
     return [
         f"training lost some of what the model knew: the untrained patterns, calibrated, have {before:.1%} of the test rows right, "
-        f"the trained teachers {after:.1%} (fewer teachers.steps or a lower teachers.learning_rate may keep it)"
+        f"the trained teachers {after:.1%} (soft_labels.calibration: batch may bring it back where labels are about equally "
+        "frequent; fewer teachers.steps or a lower teachers.learning_rate may keep it)"
     ]
 
 

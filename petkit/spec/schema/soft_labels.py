@@ -25,7 +25,7 @@ class SoftLabelsSpec(Section):
     calibration: Literal["none", "contextual", "batch"] = Field(
         "none",
         description="subtract from a teacher's logits the labels it favours whatever the text: contextual: the log of its mean "
-        "answer to empty texts; batch: what makes its mean answer on the unlabelled set even",
+        "answer to empty texts; batch: what makes its mean answer on the unlabelled set even, where labels are about equally frequent",
     )
     drop_collapsed: bool = Field(False, description="leave out teachers that give (nearly) every row the same label")
     temperature: PositiveFloat = Field(2.0, description="divides the combined logits before the softmax")
