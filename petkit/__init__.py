@@ -1,16 +1,16 @@
 """petkit: from a handful of labels, unlabelled text and a few cloze patterns to a text classifier.
 
     few labels ─┐                                   unlabelled text ─┐
-    patterns  ──┼─► A: K teachers (masked LMs) ─► teacher logits ────┼─► B: soft labels ─► C: student classifier
+    patterns  ──┼─► A: K language models       ─► teacher logits ────┼─► B: soft labels ─► C: student classifier
     verbalizer ─┘     one per (pattern, seed)       per row, per teacher                   KL distillation
 
 Packages, each importing only from those below it (``pyproject.toml`` holds the whole order):
 
-    cli → console → api, insight.* → stages.pipeline, stages.adaptation, deliver
+    cli → console → api, insight.* → stages.pipeline, stages.adaptation, stages.prompt_pretraining, deliver
         → stages.preparation                    found label words, ranked patterns: what names the teachers
         → stages.a_teachers | b_soft_labels | c_student | evaluation | baselines (none imports another)
-        → stages.teacher_training, voting, rivals … → stages.teacher_objective, student_objective → stages.scoring
-        → stages.workload, lineup, generations → lm.label_scorer → lm.training, inference, heads, masking, runs
+        → stages.teacher_training, voting, rivals … → stages.teacher_objective, student_objective → stages.teacher_models, student_model
+        → stages.scoring → stages.workload, lineup, generations, backbones → lm.next_tokens → lm.label_scorer → lm.adapters → lm.training, inference, heads, masking, runs
         → lm.backbone, task.pvp → task.*, lm.losses, ensemble, calibration … → spec → events → errors
 
 Three things differ from what one might expect. Stages take a ``Workload`` (the checked specification with

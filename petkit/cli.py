@@ -36,6 +36,9 @@ Force = Annotated[
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would run and why; write nothing.")]
+KeepAdapter = Annotated[
+    bool, typer.Option("--keep-adapter", help="Keep the student's adapter beside the model it is merged into.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Model = Annotated[Path, typer.Argument(metavar="RUN_OR_MODEL", help="A run folder or a classifier folder.", show_default=False)]
@@ -61,10 +64,12 @@ def _stages_command(name: str, stages: tuple[Stage, ...], text: str, options: st
         set_: Set = [],  # noqa: B006 (typer copies it)
         dry_run: DryRun = False,
         force: Force = None,
+        keep_adapter: KeepAdapter = False,
         quiet: Quiet = False,
         json: Json = False,
     ) -> None:
-        _run(stages, pipeline, out, set_, dry_run, force, quiet, json)
+        kept = ["student.keep_adapter=true"] if keep_adapter else []
+        _run(stages, pipeline, out, [*set_, *kept], dry_run, force, quiet, json)
 
     app.command(name, help=text, epilog=f"Example: petkit {name} pipelines/ag_news.yaml{options}")(command)
 
@@ -141,9 +146,7 @@ def validate(pipeline: PipelineFile, set_: Set = [], json: Json = False) -> None
     """Find every mistake before training."""
     from dataclasses import asdict
 
-    from petkit.spec.loader import load_pipeline
-
-    loaded = load_pipeline(pipeline, set_)
+    loaded = _load(pipeline, set_)
     from petkit.insight.check import check_pipeline
 
     check = check_pipeline(loaded)
@@ -155,9 +158,7 @@ def zero_shot(pipeline: PipelineFile, set_: Set = [], quiet: Quiet = False, json
     """What every pattern knows untrained, plain and calibrated; writes nothing."""
     from dataclasses import asdict
 
-    from petkit.spec.loader import load_pipeline
-
-    loaded = load_pipeline(pipeline, set_)
+    loaded = _load(pipeline, set_)
     from petkit.insight.zero_shot import zero_shot as ask
 
     with console.RunDisplay(quiet=quiet) as display:
@@ -170,9 +171,7 @@ def rank_patterns(pipeline: PipelineFile, set_: Set = [], quiet: Quiet = False, 
     """Order the patterns by how well they suit the model, without a development set; writes nothing."""
     from dataclasses import asdict
 
-    from petkit.spec.loader import load_pipeline
-
-    loaded = load_pipeline(pipeline, set_)
+    loaded = _load(pipeline, set_)
     from petkit.insight.ranking import rank_patterns as rank
 
     with console.RunDisplay(quiet=quiet) as display:
@@ -195,9 +194,7 @@ def search_verbalizer(
     """Find label words on the few-shot examples."""
     from dataclasses import asdict
 
-    from petkit.spec.loader import load_pipeline
-
-    loaded = load_pipeline(pipeline, set_)
+    loaded = _load(pipeline, set_)
     from petkit.deliver import found_verbalizer
 
     if out is not None:
@@ -235,14 +232,31 @@ def adapt(
     json: Json = False,
 ) -> None:
     """Train the language model on the unlabelled set, for pipelines to start from."""
-    from petkit.spec.loader import load_pipeline
-
-    loaded = load_pipeline(pipeline, set_)
+    loaded = _load(pipeline, set_)
     from petkit.stages.adaptation import adapt as adapt_model
 
     with console.RunDisplay(quiet=quiet) as display:
         adapted = adapt_model(loaded, out or Path("runs") / f"{loaded.spec.task}-adapted", listen=display)
     console.show_json(adapted.to_dict()) if json else console.say(adapted.summary(pipeline))
+
+
+@app.command(
+    "pretrain-prompt", epilog="Example: petkit pretrain-prompt pipelines/ag_news.yaml --set pretrain_prompt.objective=masked_lm"
+)
+def pretrain_prompt(
+    pipeline: PipelineFile,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="New folder. Default: runs/<task>-prompt.")] = None,
+    set_: Set = [],  # noqa: B006 (typer copies it)
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Train a soft prompt on the unlabelled set, for prompt tuning to start from."""
+    loaded = _load(pipeline, set_)
+    from petkit.stages.prompt_pretraining import pretrain_prompt as pretrain
+
+    with console.RunDisplay(quiet=quiet) as display:
+        made = pretrain(loaded, out or Path("runs") / f"{loaded.spec.task}-prompt", listen=display)
+    console.show_json(made.to_dict()) if json else console.say(made.summary(pipeline))
 
 
 @app.command(epilog="Example: petkit doctor --json")
@@ -261,9 +275,7 @@ def _run(
 ) -> None:
     if force is not None and force not in FORCE_TARGETS:
         raise InvalidInput([Problem("", None, "--force", f"unknown stage {force!r}", f"one of {', '.join(FORCE_TARGETS)}")])
-    from petkit.spec.loader import load_pipeline
-
-    loaded = load_pipeline(pipeline, overrides)  # before anything heavy is imported: most mistakes show here
+    loaded = _load(pipeline, overrides)
     from petkit.stages import pipeline as spine
 
     folder = out or Path("runs") / loaded.spec.task
@@ -279,6 +291,13 @@ def _run(
         )
     else:
         console.show_result(result)
+
+
+def _load(pipeline: Path, overrides: list[str]) -> Any:
+    """Read a pipeline file, before anything heavy is imported: most mistakes show here."""
+    from petkit.spec.loader import load_pipeline
+
+    return load_pipeline(pipeline, overrides)
 
 
 def _teachers(who: str) -> bool:

@@ -13,14 +13,15 @@ import numpy as np
 
 from petkit.errors import IncompleteRun, InvalidInput, ModelRefused, Problem, shown_path
 from petkit.lm.arithmetic import Arithmetic, choose_arithmetic, prepare_for_inference
-from petkit.lm.backbone import load_classifier, load_config, load_tokenizer, longest_input
+from petkit.lm.backbone import load_config, load_tokenizer, longest_input
 from petkit.lm.decision import Decision
 from petkit.lm.ensemble import FloatArray, combine_teachers
-from petkit.lm.inference import ClassifierLogits, label_logits
+from petkit.lm.inference import label_logits
 from petkit.runs.layout import ENSEMBLE_FILE, SOFT_LABELS, STUDENT, STUDENT_FILE
 from petkit.runs.store import RunStore
 from petkit.spec.schema import ComputeSpec, DataSpec
-from petkit.stages.teacher_loading import load_teacher
+from petkit.stages.student_model import load_student
+from petkit.stages.teacher_loading import load_teachers
 from petkit.task.pattern import CompiledPattern, Pattern
 from petkit.task.pvp import tokenised
 
@@ -164,11 +165,12 @@ def _load_student(folder: Path, manifest: Mapping[str, Any], arithmetic: Arithme
     config = load_config(name)
     about = _read(folder / STUDENT_FILE)
     tokenizer = load_tokenizer(name, needs_mask=False)
-    student = ClassifierLogits(load_classifier(name))
+    student = load_student(name, about)
     prepare_for_inference(student, arithmetic)
     fields = tuple(about.get("fields", ("text",)))
     max_length = about.get("max_length", min(longest_input(config, tokenizer), 512))
-    pattern = CompiledPattern(Pattern.plain(fields), tokenizer, max_length, about.get("truncate", "tail"))
+    plain = Pattern.plain(fields, pairs=tokenizer.tells_pairs)
+    pattern = CompiledPattern(plain, tokenizer, max_length, about.get("truncate", "tail"))
     names: Any = config.id2label
     labels = [str(names[index]) for index in range(len(names))]
 
@@ -186,7 +188,7 @@ def _load_ensemble(store: RunStore, arithmetic: Arithmetic, tokens_per_batch: in
     ensemble = _read(store.path(SOFT_LABELS) / ENSEMBLE_FILE)
     # Teachers that were left out have no say, so they need not be asked.
     ensemble["teachers"] = {name: member for name, member in ensemble["teachers"].items() if member["weight"] > 0}
-    members = [load_teacher(store, teacher, arithmetic) for teacher in ensemble["teachers"]]
+    members = load_teachers(store, ensemble["teachers"], arithmetic)
 
     def score(rows: Sequence[Fields]) -> FloatArray:
         logits = np.stack([member.logits(rows, arithmetic, tokens_per_batch) for member in members])

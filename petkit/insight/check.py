@@ -65,7 +65,7 @@ def check_pipeline(pipeline: Pipeline) -> Check:
 
 
 def _views(work: Workload) -> Iterable[PatternView]:
-    mask: str = work.tokenizer.hf.mask_token
+    mask: str = work.tokenizer.hf.mask_token or "___"  # causal models have none
     keys = list(dict.fromkeys(key for pvp in work.pvps for key in pvp.pattern.keys))
     sample = islice(work.source("unlabeled"), SAMPLE)
     store = TokenStore.build(sample, work.tokenizer, keys, work.max_length + 1, work.spec.truncate)

@@ -16,6 +16,8 @@ from petkit.runs.provenance import machine, package_versions
 from petkit.spec.schema import ComputeSpec
 from petkit.task.pattern import Encoded
 
+_OPTIONAL = ("peft", "bitsandbytes")
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -28,7 +30,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at versions, processor and devices, check the embedded model and run it once."""
-    findings = [Finding(name, found != "missing", found) for name, found in package_versions().items() if name != "peft"]
+    findings = [Finding(name, found != "missing", found) for name, found in package_versions().items() if name not in _OPTIONAL]
     findings += [Finding(name, True, str(value)) for name, value in machine().items()]
     arithmetic = choose_arithmetic(ComputeSpec())
     findings.append(Finding("device", True, arithmetic.device))

@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from petkit.errors import InvalidInput, Problem
-from petkit.spec.schema import ComputeSpec
+from petkit.lm.four_bit import FourBit
+from petkit.spec.schema import AnyAdapter, ComputeSpec
 
 # bfloat16 must pay clearly: it costs three decimal digits.
 _WORTH = 1.5
@@ -41,6 +42,12 @@ class Arithmetic:
         """The attention to train with (None: the model's own): torch's fused kernel has a slow backward pass on processors."""
         return "eager" if self.device == "cpu" else None
 
+    def four_bit(self, adapter: AnyAdapter | None) -> FourBit | None:
+        """What holds the frozen weights beside an adapter in 4 bits; None where they stay as they are."""
+        if adapter is None or adapter.kind != "qlora":
+            return None
+        return FourBit(self.device, torch.bfloat16 if self.precision == "bfloat16" else torch.float32)
+
     def record(self) -> dict[str, Any]:
         """Return the choice for provenance."""
         return asdict(self)
@@ -55,19 +62,29 @@ def choose_arithmetic(spec: ComputeSpec) -> Arithmetic:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         message = "petkit uses one device per run, but was started as several processes"
         raise InvalidInput([Problem("", None, "", message, "start it without accelerate launch or torchrun")])
-    available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    device = spec.device if spec.device != "auto" else next(name for name in ("cuda", "mps", "cpu") if available[name])
-    kind, _, number = device.partition(":")
-    if int(number or 0) >= available[kind]:
-        raise InvalidInput([Problem("", None, "compute.device", f"{device} is not available on this machine", "use auto or cpu")])
-    if number:
-        torch.cuda.set_device(int(number))  # accelerate trains on the current one
+    device = find_device(spec)
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(int(device.removeprefix("cuda:")))  # accelerate trains on the current one
     threads = spec.threads or usable_cores()
     torch.set_num_threads(threads)
     if spec.precision != "auto":
         return Arithmetic(device, spec.precision, threads)
     speedup = measure_matmul_speedup(device)
     return Arithmetic(device, "bfloat16" if speedup >= _WORTH else "float32", threads, round(speedup, 2))
+
+
+def find_device(spec: ComputeSpec) -> str:
+    """Return the device that is meant.
+
+    Raises:
+        InvalidInput: the device asked for is not there.
+    """
+    available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    device = spec.device if spec.device != "auto" else next(name for name in ("cuda", "mps", "cpu") if available[name])
+    kind, _, number = device.partition(":")
+    if int(number or 0) >= available[kind]:
+        raise InvalidInput([Problem("", None, "compute.device", f"{device} is not available on this machine", "use auto or cpu")])
+    return device
 
 
 def usable_cores() -> int:
@@ -105,7 +122,7 @@ def matmul_seconds(
 def prepare_for_inference(model: nn.Module, arithmetic: Arithmetic) -> nn.Module:
     """Move ``model`` to the device in evaluation mode; under bfloat16 its linear weights are cast once, here.
 
-    Autocast would cast every weight again in every batch. Norms and embeddings stay float32.
+    Autocast would cast every weight again in every batch. Norms and embeddings stay float32, layers in 4 bits as they are.
     """
     model.eval().requires_grad_(False)
     if arithmetic.precision == "bfloat16":
@@ -113,7 +130,7 @@ def prepare_for_inference(model: nn.Module, arithmetic: Arithmetic) -> nn.Module
             id(parameter) for module in model.modules() if isinstance(module, nn.Embedding) for parameter in module.parameters()
         }
         for module in model.modules():
-            if isinstance(module, nn.Linear) and id(module.weight) not in kept:
+            if isinstance(module, nn.Linear) and id(module.weight) not in kept and module.weight.is_floating_point():
                 module.to(torch.bfloat16)
     return model.to(arithmetic.device)
 

@@ -14,13 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from petkit.errors import ModelRefused, shown_path
+from petkit.lm.architectures import VISION_LANGUAGE, is_causal, why_not_left_to_right
 from petkit.task.tokenization import PieceTokenizer
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
+    from petkit.lm.four_bit import FourBit
+
 EMBEDDED = "embedded"
 _EMBEDDED_FOLDER = "minilm-mlm-en"
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _IDENTITY_FILES = (
     "config.json",
     "tokenizer.json",
@@ -87,7 +91,7 @@ def _check_folder(folder: Path) -> None:
         is_mapping = False
     if not is_mapping:
         raise ModelRefused(f"{shown}: config.json is not valid JSON")
-    if not any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
+    if not any((folder / name).is_file() for name in (*_WEIGHTS, "adapter_model.safetensors")):
         pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
         why = (
             "holds pickled weights, which can run code when loaded (save the model again as safetensors)"
@@ -127,17 +131,23 @@ def load_tokenizer(name: str, *, needs_mask: bool = True) -> PieceTokenizer:
     """Load a tokenizer.
 
     Raises:
-        ModelRefused: not to be had, or without a mask token where one is needed.
+        ModelRefused: not to be had, or without a mask token where one is needed (causal models need none).
     """
     from transformers import AutoTokenizer
 
-    return PieceTokenizer(_load(AutoTokenizer, name), shown_name(name), needs_mask=needs_mask)
+    hf, causal = _load(AutoTokenizer, name), is_causal(load_config(name))
+    if causal:
+        # Rows are padded on the right here, and must be by whoever takes the tokenizer from a student's folder.
+        hf.padding_side = "right"
+        if hf.pad_token_id is None and hf.eos_token_id is not None:
+            hf.pad_token = hf.eos_token  # attention never sees it
+    return PieceTokenizer(hf, shown_name(name), needs_mask=needs_mask, causal=causal and needs_mask)
 
 
 def longest_input(config: PretrainedConfig, tokenizer: PieceTokenizer) -> int:
     """Return how many tokens the model can read, special tokens included."""
     limits = [int(tokenizer.hf.model_max_length)]
-    positions = getattr(config, "max_position_embeddings", None)
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     if isinstance(positions, int) and positions > 0:
         # The RoBERTa family counts positions from the padding index on.
         offset = (config.pad_token_id or 0) + 1 if config.model_type in _OFFSET_POSITIONS else 0
@@ -162,11 +172,57 @@ def check_masked_lm(config: PretrainedConfig, name: str) -> None:
         raise ModelRefused(f"{shown_name(name)}: a {config.model_type!r} model has no masked-LM form (use a BERT-like encoder)")
 
 
-def load_masked_lm(name: str, attention: str | None = None) -> PreTrainedModel:
+def check_language_model(config: PretrainedConfig, name: str) -> None:
+    """Refuse architectures that are neither masked nor causal language models, before any weight is read.
+
+    Raises:
+        ModelRefused: with the cure.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    if not is_causal(config) and config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        why = f"a {config.model_type!r} model is neither a masked nor a causal language model"
+        raise ModelRefused(f"{shown_name(name)}: {why} (use a BERT-like encoder, or one such as GPT-2)")
+
+
+def load_language_model(name: str, attention: str | None = None, four_bit: FourBit | None = None) -> PreTrainedModel:
+    """Load a masked or a causal language model, whichever it is, in float32, in evaluation mode.
+
+    Args:
+        attention: transformers' attention implementation; default: its own choice.
+        four_bit: holds the linear layers below the head in 4 bits.
+
+    Raises:
+        ModelRefused: not to be had, unsafe, of the wrong kind, or without a trained language-model head.
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    config = load_config(name)
+    if not is_causal(config):
+        return load_masked_lm(name, attention, four_bit)
+    kind = AutoModelForImageTextToText if config.model_type in VISION_LANGUAGE else AutoModelForCausalLM
+    model, info = _load_weights(kind, name, **_attention(attention))
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ModelRefused(
+            f"{shown_name(name)}: the checkpoint has no language-model head: {missing[0]} is missing"
+            f" (use a checkpoint saved from {kind.__name__})"
+        )
+    why = why_not_left_to_right(model)
+    if why:
+        cure = "use one that reads from left to right, such as GPT-2, Llama or Qwen2"
+        raise ModelRefused(f"{shown_name(name)}: a {config.model_type!r} model {why} ({cure})")
+    if four_bit is not None:
+        four_bit.hold(model)
+    return model
+
+
+def load_masked_lm(name: str, attention: str | None = None, four_bit: FourBit | None = None) -> PreTrainedModel:
     """Load a masked language model in float32, in evaluation mode.
 
     Args:
         attention: transformers' attention implementation; default: its own choice.
+        four_bit: holds the encoder's linear layers in 4 bits; the head stays as it is.
 
     Raises:
         ModelRefused: not to be had, unsafe, of the wrong kind, or without a trained masked-LM head.
@@ -181,18 +237,38 @@ def load_masked_lm(name: str, attention: str | None = None) -> PreTrainedModel:
             f"{shown_name(name)}: the checkpoint has no masked-LM head: {missing[0]} is missing"
             " (use a checkpoint saved from AutoModelForMaskedLM)"
         )
+    if four_bit is not None:
+        four_bit.hold(model)
     return model
 
 
-def new_classifier(name: str, labels: Sequence[str], attention: str | None = None, *, multi: bool = False) -> PreTrainedModel:
+def check_classifier(config: PretrainedConfig, name: str) -> None:
+    """Refuse architectures that cannot be a student, before any weight is read.
+
+    Raises:
+        ModelRefused: with the cure.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+
+    if config.model_type not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
+        why = f"a {config.model_type!r} model has no classifier form"
+        raise ModelRefused(f"{shown_name(name)}: {why} (name another as student.model, such as embedded)")
+
+
+def new_classifier(
+    name: str, labels: Sequence[str], attention: str | None = None, *, multi: bool = False, four_bit: FourBit | None = None
+) -> tuple[PreTrainedModel, list[str]]:
     """Load a backbone with a new classification head; the head is drawn from torch's current random state.
 
     Its configuration tells transformers whether labels share a softmax or, where rows may have several (``multi``), each
-    has a sigmoid of its own.
+    has a sigmoid of its own. With ``four_bit`` the encoder's linear layers are held in 4 bits, but not those that are new.
+
+    Returns:
+        The model, and the names of the parameters that the backbone's checkpoint did not hold.
     """
     from transformers import AutoModelForSequenceClassification
 
-    model, _ = _load_weights(
+    model, info = _load_weights(
         AutoModelForSequenceClassification,
         name,
         num_labels=len(labels),
@@ -201,7 +277,13 @@ def new_classifier(name: str, labels: Sequence[str], attention: str | None = Non
         problem_type="multi_label_classification" if multi else "single_label_classification",
         **_attention(attention),
     )
-    return model
+    if is_causal(model.config):
+        # Its head reads the last token that is no padding, and asks the configuration what padding is.
+        model.config.get_text_config().pad_token_id = load_tokenizer(name, needs_mask=False).pad_id
+    new = sorted(info["missing_keys"])
+    if four_bit is not None:
+        four_bit.hold(model, spared=new)
+    return model, new
 
 
 def load_classifier(folder: str) -> PreTrainedModel:
@@ -230,6 +312,9 @@ def _attention(implementation: str | None) -> dict[str, str]:
 def _load_weights(kind: Any, name: str, **options: Any) -> tuple[PreTrainedModel, Mapping[str, Any]]:
     import torch
 
+    if (Path(model_source(name)) / "adapter_config.json").is_file():
+        # transformers would fetch whatever model that file names.
+        raise ModelRefused(f"{shown_name(name)}: holds an adapter, and no model of its own (name the model it belongs to)")
     model, info = _load(kind, name, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options)
     model.eval()
     return model, info

@@ -1,10 +1,11 @@
-"""The masked-LM head at chosen positions only.
+"""The language-model head at chosen positions only.
 
 PET, equation 1: ``s(l | x) = M(v(l) | P(x))``. The head of a masked language model maps every position
 to the whole vocabulary; a PVP needs one position and a handful of columns. A forward hook replaces the
 encoder's output by the wanted rows, so every architecture's own head runs on those rows alone, and the
 vocabulary projection can be answered by something smaller: the label words' columns, a vector per label.
 No tensor of shape ``(batch, length, vocabulary)`` ever exists; the result equals the full forward.
+A causal model is read where its answer would come next: at the row's last token.
 """
 
 from __future__ import annotations
@@ -17,16 +18,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from petkit.lm.architectures import forward_options
 from petkit.lm.batching import Batch
 
 
 class MaskReader(nn.Module):
-    """A masked language model that answers at chosen positions.
+    """A masked or causal language model that answers at chosen positions.
 
     While a reader is attached, ``model`` gives rows of logits only for what is asked; :meth:`detach` makes it plain again.
 
     Args:
-        model: any ``AutoModelForMaskedLM``.
+        model: any ``AutoModelForMaskedLM`` or ``AutoModelForCausalLM``.
 
     Attributes:
         features: the encoder's rows at the positions last read, shape ``(positions, hidden)``.
@@ -38,6 +40,7 @@ class MaskReader(nn.Module):
         self.features: Tensor | None = None
         self._where: tuple[Tensor, Tensor] | None = None
         self._answer: Callable[[Tensor], Tensor] | None = None
+        self._options = forward_options(model)
         self._hook = model.base_model.register_forward_hook(self._keep_rows)
         self.projection = _vocabulary_projection(model)
         if self.projection is not None:
@@ -58,7 +61,7 @@ class MaskReader(nn.Module):
         """
         self._where, self._answer = (rows, columns), answer
         try:
-            logits: Tensor = self.model(**batch.model_inputs).logits  # (positions, 1, width)
+            logits: Tensor = self.model(**batch.model_inputs, **self._options).logits  # (positions, 1, width)
         finally:
             self._where = self._answer = None
         return logits[:, 0]
@@ -104,35 +107,53 @@ class MaskReader(nn.Module):
 
 
 class SoftTokens(nn.Module):
-    """Trained embeddings for the soft tokens of a pattern (P-Tuning, Liu et al. 2021): ids -1, -2, … in a batch.
+    """Trained embeddings for token ids below 0 (P-Tuning, Liu et al. 2021): ids ``-first``, ``-first - 1``, … in a batch.
 
-    They start as the embeddings of random words, drawn from torch's current random state.
+    They start as the embeddings of random words, drawn from torch's current random state. Several may read one model's ids,
+    each its own; the last to come must be the first to go.
 
     Args:
         model: whose input embeddings answer all other ids.
         count: number of soft tokens.
+        first: where their ids begin.
+
+    Attributes:
+        vectors: the trained embeddings, shape ``(count, embedding)``.
+        source: where given, makes what stands for them.
     """
 
-    def __init__(self, model: PreTrainedModel, count: int) -> None:
+    def __init__(self, model: PreTrainedModel, count: int, first: int = 1) -> None:
         super().__init__()
         self._embeddings: list[Any] = [model.get_input_embeddings()]  # in a list, so as not to own its parameters
+        self._before = vars(self._embeddings[0]).get("forward")
+        self.first = first
+        self.source: Callable[[], Tensor] | None = None
         weight = self._embeddings[0].weight
         drawn = torch.randint(weight.shape[0], (count,))
         self.vectors = nn.Parameter(weight[drawn.to(weight.device)].detach().clone().float())  # (count, embedding)
         self._embeddings[0].forward = self._embed
 
+    def values(self) -> Tensor:
+        """Return what stands for the soft tokens, shape ``(count, embedding)``: the vectors, or what ``source`` makes."""
+        return self.vectors if self.source is None else self.source()
+
     def detach(self) -> None:
-        """Let the model's embeddings answer alone again."""
-        del self._embeddings[0].forward
+        """Let the model's embeddings answer as before."""
+        if self._before is None:
+            del self._embeddings[0].forward
+        else:
+            self._embeddings[0].forward = self._before
 
     def _embed(self, ids: Tensor) -> Tensor:
         layer = self._embeddings[0]
-        embedded: Tensor = type(layer).forward(layer, ids.clamp(min=0))  # (batch, length, embedding)
-        soft = ids < 0
-        if not soft.any():
+        number = -self.first - ids
+        own = (number >= 0) & (number < len(self.vectors))  # (batch, length)
+        others = ids.masked_fill(own, 0)
+        embedded: Tensor = type(layer).forward(layer, others) if self._before is None else self._before(others)
+        if not own.any():
             return embedded
-        chosen = self.vectors[(-1 - ids).clamp(min=0)].to(embedded.dtype)  # (batch, length, embedding)
-        return torch.where(soft.unsqueeze(-1), chosen, embedded)
+        chosen = self.values()[number.masked_fill(~own, 0)].to(embedded.dtype)  # (batch, length, embedding)
+        return torch.where(own.unsqueeze(-1), chosen, embedded)
 
 
 def _vocabulary_projection(model: Any) -> Any:

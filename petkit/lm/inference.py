@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from petkit.errors import PetkitError
+from petkit.lm.adapter import Adapter
+from petkit.lm.architectures import forward_options, is_causal
 from petkit.lm.arithmetic import Arithmetic, inference
 from petkit.lm.batching import Batch, collate, inference_batches
 from petkit.task.pattern import Encoded
@@ -28,20 +30,28 @@ class NotFinite(PetkitError):
 class ClassifierLogits(nn.Module):
     """A sequence classifier that reads a :class:`Batch`, as :class:`~petkit.lm.label_scorer.LabelScorer` does.
 
+    Args:
+        model: any ``AutoModelForSequenceClassification``.
+        adapter: what is attached to it, if anything.
+
     Attributes:
-        features: the first hidden vector of each row in the last forward pass, shape ``(batch, hidden)``.
+        features: the first hidden vector of each row in the last forward pass, shape ``(batch, hidden)``; of causal models
+            the last one, which alone has seen the whole row.
     """
 
     features: Tensor
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, adapter: Adapter | None = None) -> None:
         super().__init__()
-        self.model = model
-        self._hook = model.base_model.register_forward_hook(self._keep_first)
+        self.model, self.adapter = model, adapter
+        self._causal, self._options = is_causal(model.config), forward_options(model)
+        self._ends = torch.zeros(0, dtype=torch.int64)
+        self._hook = model.base_model.register_forward_hook(self._keep_one)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return label logits, shape ``(batch, labels)``, float32."""
-        logits: Tensor = self.model(**batch.model_inputs).logits
+        self._ends = batch.attention_mask.sum(1) - 1  # (batch,)
+        logits: Tensor = self.model(**batch.model_inputs, **self._options).logits
         return logits.float()
 
     def detach(self) -> Any:
@@ -49,8 +59,10 @@ class ClassifierLogits(nn.Module):
         self._hook.remove()
         return self.model
 
-    def _keep_first(self, module: nn.Module, args: Any, output: Any) -> None:
-        self.features = output[0][:, 0]  # (batch, hidden)
+    def _keep_one(self, module: nn.Module, args: Any, output: Any) -> None:
+        hidden = output[0]  # (batch, length, hidden)
+        rows = torch.arange(len(hidden), device=hidden.device)
+        self.features = hidden[rows, self._ends] if self._causal else hidden[:, 0]  # (batch, hidden)
 
 
 def label_logits(

@@ -3,6 +3,7 @@
 Three ways to answer, one interface: :class:`WordScorer` reads one token per label word (PET, equation 1),
 :class:`MultiTokenScorer` words of several tokens (Schick & Schütze 2021, "It's Not Just Size", section 3.1),
 :class:`VectorScorer` a trained vector per label (WARP, Hambardzumyan et al. 2021; ProtoVerb, Cui et al. 2022).
+The first and the last read causal models as well; :mod:`petkit.lm.next_tokens` reads their words of several tokens.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from petkit.errors import ModelRefused
+from petkit.lm.adapter import Adapter
 from petkit.lm.batching import Batch
 from petkit.lm.heads import MaskReader, SoftTokens
 
@@ -29,15 +31,19 @@ _LOGITS_AT_ONCE = 2**25
 
 
 class LabelScorer(nn.Module, ABC):
-    """A masked language model that answers with label logits; every ``forward`` returns ``(batch, labels)`` in float32.
+    """A language model that answers with label logits; every ``forward`` returns ``(batch, labels)`` in float32.
 
     Built on a :class:`~petkit.lm.heads.MaskReader` instead of a model, it shares the model with that reader's own scorer.
+
+    Attributes:
+        adapter: what is trained with it beside the model (see :mod:`petkit.lm.adapter`).
     """
 
     def __init__(self, model: PreTrainedModel | MaskReader, soft_tokens: int = 0) -> None:
         super().__init__()
         self.reader = model if isinstance(model, MaskReader) else MaskReader(model)
         self.soft = SoftTokens(self.reader.model, soft_tokens) if soft_tokens else None
+        self.adapter: Adapter | None = None
 
     @abstractmethod
     def forward(self, batch: Batch) -> Tensor:
@@ -71,10 +77,14 @@ class LabelScorer(nn.Module, ABC):
         """Return the parameters the model did not come with."""
         return [] if self.soft is None else [self.soft.vectors]
 
-    def detach(self) -> PreTrainedModel:
-        """Undo all hooks and return the plain model."""
+    def let_go(self) -> None:
+        """Leave the reader to another scorer."""
         if self.soft is not None:
             self.soft.detach()
+
+    def detach(self) -> PreTrainedModel:
+        """Undo all hooks and return the plain model."""
+        self.let_go()
         return self.reader.detach()
 
 

@@ -129,10 +129,13 @@ def _resume(model: nn.Module, optimizer: torch.optim.Optimizer, checkpoints: Che
 
 
 def set_dropout(model: nn.Module, probability: float) -> None:
-    """Set the probability of every dropout layer, and of attention that keeps its own as a plain number (ModernBERT)."""
-    for module in model.modules():
+    """Set the probability of every dropout layer, and of attention that keeps its own as a plain number (ModernBERT).
+
+    An adapter has its own probability.
+    """
+    for name, module in model.named_modules():
         if isinstance(module, nn.Dropout):
-            module.p = probability
+            module.p = module.p if "lora_dropout" in name else probability
         elif isinstance(vars(module).get("attention_dropout"), float):
             vars(module)["attention_dropout"] = probability
 

@@ -16,6 +16,7 @@ PACKAGES = (
     "tokenizers",
     "accelerate",
     "peft",
+    "bitsandbytes",
     "datasets",
     "safetensors",
     "pyarrow",

@@ -31,8 +31,8 @@ from petkit.runs.provenance import machine, now, package_versions
 SCHEMA = 1
 STEP_FILE = "step.json"
 # What a run folder can hold, as its manifest says (``kind``; a plain run says nothing) and as people are told.
-RUN, ADAPTED_MODEL = "run", "adapted model"
-_TOLD = {RUN: "a run", ADAPTED_MODEL: "an adapted model"}
+RUN, ADAPTED_MODEL, PRETRAINED_PROMPT = "run", "adapted model", "pretrained prompt"
+_TOLD = {RUN: "a run", ADAPTED_MODEL: "an adapted model", PRETRAINED_PROMPT: "a pretrained prompt"}
 # What a run killed before its manifest was written can leave behind.
 _BEFORE_MANIFEST = (".lock", ".work", ".manifest.json.tmp")
 

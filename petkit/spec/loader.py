@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 
 from petkit.errors import InvalidInput, Problem, did_you_mean
 from petkit.spec.rules import mistakes_between_values
-from petkit.spec.schema import PipelineSpec
+from petkit.spec.schema import PipelineSpec, adapter_class
 from petkit.spec.yaml_document import NUMBER, Document, Location, parse_document, read_document
 
 _WORDS = {
@@ -33,6 +33,7 @@ _WORDS = {
     "finite_number": "must be a finite number",
     "string_too_short": "must not be empty",
     "too_short": "must not be empty",
+    "union_tag_not_found": "must say its kind",
 }
 
 
@@ -199,7 +200,7 @@ def _resolve_paths(data: dict[str, Any], folder: Path, here: dict[Location, Path
         value = holder.get(key) if isinstance(holder, dict) else None
         if not isinstance(value, str) or not value or value.startswith("hf://") or value == "embedded":
             return
-        named_in = here.get(location) or here.get(location[:1], folder)
+        named_in = next((here[location[:depth]] for depth in (3, 2, 1) if location[:depth] in here), folder)
         try:
             path = named_in / Path(value).expanduser()
             if not may_be_hub or path.is_dir() or value.startswith((".", "/", "~")):
@@ -211,6 +212,10 @@ def _resolve_paths(data: dict[str, Any], folder: Path, here: dict[Location, Path
         resolve(data.get("data"), key, ("data", key), may_be_hub=False)
     resolve(data, "model", ("model",), may_be_hub=True)
     resolve(data.get("student"), "model", ("student", "model"), may_be_hub=True)
+    for section in ("teachers", "student"):
+        settings = data.get(section)
+        adapter = settings.get("adapter") if isinstance(settings, dict) else None
+        resolve(adapter, "start", (section, "adapter", "start"), may_be_hub=False)
 
 
 def _problems(error: ValidationError, document: Document) -> list[Problem]:
@@ -235,7 +240,10 @@ def _problems(error: ValidationError, document: Document) -> list[Problem]:
         if detail["type"] == "too_short" and detail["input"]:  # its entries are wrong, and told
             continue
         if detail["type"] == "extra_forbidden":
-            known = _known_keys(location[:-1])
+            if location[-2:] == ("adapter", "start"):
+                problems.append(document.problem(location, "only prompt_tuning starts from a folder", "set kind: prompt_tuning"))
+                continue
+            known = _known_keys(location[:-1], document.data)
             problems.append(document.problem(location, "unknown key", did_you_mean(str(location[-1]), known)))
         elif detail["type"] == "missing":
             problems.append(document.problem(location, "required key is missing"))
@@ -251,6 +259,9 @@ def _problems(error: ValidationError, document: Document) -> list[Problem]:
 
 
 def _in_words(detail: ErrorDetails) -> str:
+    if detail["type"] == "union_tag_invalid":
+        known = detail["ctx"]["expected_tags"].replace("'", "")
+        return f"must be one of {known}, not {detail['ctx']['tag']!r}"
     message = _WORDS.get(detail["type"])
     if message is None:
         message = detail["msg"].replace("Input should be", "must be").replace("String should", "must")
@@ -280,11 +291,15 @@ def _is_branch(step: int | str) -> bool:
     return isinstance(step, str) and (step in ("str", "int", "float") or not step.isidentifier())
 
 
-def _known_keys(location: Location) -> list[str]:
+def _known_keys(location: Location, data: Any) -> list[str]:
     """Return the keys that are allowed at ``location`` of the specification."""
     model: type[BaseModel] = PipelineSpec
     for step in location:
+        data = data[step]
         if isinstance(step, int):
+            continue
+        if step == "adapter":
+            model = adapter_class(data)
             continue
         annotation = model.model_fields[step].annotation
         candidates = (annotation, *get_args(annotation))

@@ -45,6 +45,9 @@ def mistakes_between_values(data: Mapping[str, Any]) -> Mistakes:
         found += [((section, *place), message) for place, message in in_training(settings)]
         if isinstance(settings.get("seeds"), (tuple, list)):
             found += [((section, *place), message) for place, message in in_seeds(settings["seeds"])]
+    words = _value(data, "pretrain_prompt", "words")
+    if isinstance(words, Mapping):
+        found += [(("pretrain_prompt", "words", *place), message) for place, message in in_question_words(words)]
     return found + in_pipeline(data)
 
 
@@ -92,10 +95,28 @@ def in_training(settings: Mapping[str, Any]) -> Mistakes:
         found.append((("r_drop_weight",), "compares two dropout passes, and dropout is 0 (set dropout: 0.1)"))
     changed = [key for key in ("label_smoothing", "focal_gamma") if _number(settings.get(key)) > 0]
     changed += ["class_weights"] if settings.get("class_weights") == "balanced" else []
-    if settings.get("loss") in ("hinge", "decoupled_label"):
+    if settings.get("loss") in ("hinge", "decoupled_label", "next_token"):
         found += [((key,), f"changes the cross-entropy, and loss is {settings['loss']}") for key in changed]
+    if settings.get("loss") == "next_token":
+        asked = {
+            ("r_drop_weight",): _number(settings.get("r_drop_weight")) > 0,
+            ("consistency", "kind"): _value(settings, "consistency", "kind", default="none") != "none",
+            ("contrastive", "weight"): _number(_value(settings, "contrastive", "weight")) > 0,
+        }
+        found += [(key, "compares answers of all labels, and loss is next_token") for key, given in asked.items() if given]
     if settings.get("hard_weight") == 0:
         found += [((key,), "changes the gold-label loss, and hard_weight is 0") for key in changed]
+    return found
+
+
+def in_question_words(words: Mapping[str, Any]) -> Mistakes:
+    """Say which answers of ``pretrain_prompt`` are the same word."""
+    owner: dict[str, str] = {}
+    found: Mistakes = []
+    for answer in ("next", "same_text", "other_text"):
+        word = words.get(answer)
+        if isinstance(word, str) and owner.setdefault(word.strip(), answer) != answer:
+            found.append(((answer,), f"{word.strip()!r} is also the word of {owner[word.strip()]}"))
     return found
 
 

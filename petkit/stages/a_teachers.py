@@ -1,4 +1,4 @@
-"""Stage A: one masked-LM teacher per pattern and seed, and its logits on the unlabelled set (PET, section 3.1).
+"""Stage A: one language model per pattern and seed, and its logits on the unlabelled set (PET, section 3.1).
 
 Every teacher is a step of its own: a fresh copy of the backbone, seeded alone, so that adding a teacher
 changes no other. Its logits are a second step, so that new unlabelled text does not train it again.
@@ -13,26 +13,28 @@ from collections.abc import Sequence
 from petkit.lm.arithmetic import Arithmetic
 from petkit.lm.calibration import CONTENT_FREE
 from petkit.lm.inference import label_logits
+from petkit.lm.label_scorer import LabelScorer
 from petkit.runs.fingerprint import Inputs, flat
 from petkit.runs.layout import CONTENT_FREE_FILE, TEACHER_FILE, teacher_folds, teacher_logits, teacher_model
 from petkit.runs.shards import write_shard
 from petkit.runs.store import write_json
 from petkit.stages.generations import choose_labellers
 from petkit.stages.lineup import Teacher, others
-from petkit.stages.scoring import load_scorer, shard_logits
+from petkit.stages.scoring import shard_logits
 from petkit.stages.step import Job, Step
+from petkit.stages.teacher_models import TeacherModels, teacher_scorer
 from petkit.stages.teacher_training import TeacherTraining, describe, teacher_random
 from petkit.stages.workload import Workload
 
 
-def steps(work: Workload, arithmetic: Arithmetic) -> list[Step]:
+def steps(work: Workload, arithmetic: Arithmetic, models: TeacherModels) -> list[Step]:
     """Return the steps of every teacher, generation after generation."""
     found: list[Step] = []
     before: Sequence[Teacher] = ()
     for generation in work.generations:
         for teacher in generation:
             labellers = _labellers(work, teacher, before)
-            found += _steps_of(work, arithmetic, teacher, labellers)
+            found += _steps_of(work, arithmetic, models, teacher, labellers)
         before = generation
     return found
 
@@ -45,9 +47,11 @@ def _labellers(work: Workload, teacher: Teacher, before: Sequence[Teacher]) -> l
     return [asked[index] for index in chosen]
 
 
-def _steps_of(work: Workload, arithmetic: Arithmetic, teacher: Teacher, labellers: Sequence[Teacher]) -> list[Step]:
+def _steps_of(
+    work: Workload, arithmetic: Arithmetic, models: TeacherModels, teacher: Teacher, labellers: Sequence[Teacher]
+) -> list[Step]:
     asked = _asked(work, arithmetic, teacher)
-    scoring = _Scoring(work, arithmetic, teacher)
+    scoring = _Scoring(work, arithmetic, models, teacher)
     scored: Inputs = {"step.version": 2, **work.unlabeled_inputs(), "precision": arithmetic.precision}
     if not teacher.trained:
         return [Step(teacher_logits(teacher.name), "a", {**asked, **scored}, scoring.score)]
@@ -57,6 +61,7 @@ def _steps_of(work: Workload, arithmetic: Arithmetic, teacher: Teacher, labeller
         "data.train": work.scans["train"].sha256 if work.train else None,
         "teachers.seed": teacher.seed,
         **flat("teachers", work.spec.teachers.in_force()),
+        **work.start_inputs["teachers"],
     }
     if labellers:
         inputs = {
@@ -67,7 +72,7 @@ def _steps_of(work: Workload, arithmetic: Arithmetic, teacher: Teacher, labeller
     if labellers or work.spec.teachers.auxiliary_mlm_weight:
         inputs = {**inputs, "data.unlabeled": work.scans["unlabeled"].sha256}
     needs = tuple(teacher_logits(other.name) for other in labellers)
-    training = TeacherTraining(work, arithmetic, teacher, labellers)
+    training = TeacherTraining(work, arithmetic, models, teacher, labellers)
     name = teacher.name
     found = [
         Step(teacher_model(name), "a", inputs, training.train, needs),
@@ -110,19 +115,21 @@ def _second_pattern(work: Workload, teacher: Teacher) -> Inputs:
 class _Scoring:
     """Writes a teacher's label logits on the unlabelled set, shard by shard, and on content-free text."""
 
-    def __init__(self, work: Workload, arithmetic: Arithmetic, teacher: Teacher) -> None:
-        self.work, self.arithmetic, self.teacher = work, arithmetic, teacher
+    def __init__(self, work: Workload, arithmetic: Arithmetic, models: TeacherModels, teacher: Teacher) -> None:
+        self.work, self.arithmetic, self.models, self.teacher = work, arithmetic, models, teacher
 
     def score(self, job: Job) -> None:
+        with teacher_scorer(job.store, self.work, self.models, self.teacher) as scorer:
+            self._write(job, scorer)
+        if not self.teacher.trained:
+            write_json(job.folder / TEACHER_FILE, describe(self.work, self.teacher))
+
+    def _write(self, job: Job, scorer: LabelScorer) -> None:
         work, pvp = self.work, self.work.pvps[self.teacher.pattern]
         total = work.scans["unlabeled"].rows
-        model = str(job.store.path(teacher_model(self.teacher.name))) if self.teacher.trained else work.spec.model
-        scorer = load_scorer(model, pvp, self.arithmetic)
         shards = shard_logits(scorer, pvp, work, "unlabeled", self.arithmetic, lambda done: job.progress(done, total, "rows"))
         for index, logits in enumerate(shards):
             write_shard(job.folder, index, {"logits": logits})
         empty = pvp.encode_texts([dict.fromkeys(work.fields, text) for text in CONTENT_FREE], work.tokenizer)
         content_free = label_logits(scorer, empty, work.tokenizer, self.arithmetic, work.spec.compute.tokens_per_batch)
         write_json(job.folder / CONTENT_FREE_FILE, {"texts": list(CONTENT_FREE), "logits": content_free.tolist()})
-        if not self.teacher.trained:
-            write_json(job.folder / TEACHER_FILE, describe(work, self.teacher))

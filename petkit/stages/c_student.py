@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from petkit.errors import IncompleteRun
+from petkit.lm.adapters import trained_part
 from petkit.lm.arithmetic import Arithmetic
-from petkit.lm.backbone import new_classifier
 from petkit.lm.batching import Batch, IndexArray, collate, training_batches
 from petkit.lm.ensemble import FloatArray, log_softmax
 from petkit.lm.inference import ClassifierLogits
@@ -25,14 +25,15 @@ from petkit.runs.fingerprint import Inputs, flat
 from petkit.runs.layout import ENSEMBLE_FILE, SOFT_LABELS, STUDENT, STUDENT_FILE, teacher_model
 from petkit.runs.shards import read_column, read_matrix
 from petkit.runs.store import write_json
-from petkit.stages.scoring import load_scorer
 from petkit.stages.step import Job, Step
+from petkit.stages.student_model import new_student, save_student
 from petkit.stages.student_objective import Lesson, Student, StudentObjective, Turn
+from petkit.stages.teacher_models import TeacherModels, teacher_scorer
 from petkit.stages.workload import Workload
 from petkit.task.token_store import TokenStore
 
 
-def steps(work: Workload, arithmetic: Arithmetic) -> list[Step]:
+def steps(work: Workload, arithmetic: Arithmetic, models: TeacherModels) -> list[Step]:
     """Return the one step of this stage."""
     settings = work.spec.student
     inputs: Inputs = {
@@ -45,22 +46,25 @@ def steps(work: Workload, arithmetic: Arithmetic) -> list[Step]:
         "data.unlabeled": work.scans["unlabeled"].sha256,
         "student.temperature": work.spec.student_temperature,
         **flat("student", settings.in_force()),
+        **work.start_inputs["student"],
     }
     needs = [SOFT_LABELS]
     if settings.feature_weight and work.teachers[0].trained:
         needs.append(teacher_model(work.teachers[0].name))
-    return [Step(STUDENT, "c", inputs, lambda job: _distil(job, work, arithmetic), tuple(needs))]
+    return [Step(STUDENT, "c", inputs, lambda job: _distil(job, work, arithmetic, models), tuple(needs))]
 
 
-def _distil(job: Job, work: Workload, arithmetic: Arithmetic) -> None:
+def _distil(job: Job, work: Workload, arithmetic: Arithmetic, models: TeacherModels) -> None:
     settings = work.spec.student
     soft_labels, row_weights = _read_soft_labels(job, work)
+    models.forget()
     seed_everything(settings.seed)
-    classifier = ClassifierLogits(
-        new_classifier(work.spec.student_model, work.labels, arithmetic.training_attention, multi=work.spec.label_kind == "multi")
-    )
+    multi = work.spec.label_kind == "multi"
+    attention = arithmetic.training_attention
+    four_bit = arithmetic.four_bit(settings.adapted)
+    classifier = new_student(work.spec.student_model, work.labels, settings.adapted, attention, multi=multi, four_bit=four_bit)
     reader = _Reader(work)
-    teacher = _TeacherFeatures(job, work, arithmetic) if settings.feature_weight else None
+    teacher = _TeacherFeatures(job, work, arithmetic, models) if settings.feature_weight else None
     student = Student(classifier, teacher.width if teacher else None)
     student.to(arithmetic.device)
     lesson = Lesson(soft_labels, row_weights, torch.from_numpy(work.targets()), work.spec.student_temperature, work.hard_weight)
@@ -74,11 +78,12 @@ def _distil(job: Job, work: Workload, arithmetic: Arithmetic) -> None:
         student,
         _turns(work, reader, np.flatnonzero(row_weights.numpy() > 0)),
         objective,
-        settings,
+        settings.in_training,
         arithmetic,
         lambda step, loss: job.progress(step, settings.steps, "steps", f"loss {loss:.3f}"),
         seed=settings.seed,
     )
+    job.facts.update(trained_part(classifier) if settings.adapted else {})
     job.facts.update(first_loss=losses[0], last_loss=losses[-1])
     _save(job, work, classifier)
 
@@ -126,12 +131,12 @@ class _Reader:
 class _TeacherFeatures:
     """Gives the features of the first teacher at the mask, for rows as they come."""
 
-    def __init__(self, job: Job, work: Workload, arithmetic: Arithmetic) -> None:
-        self.work, self.arithmetic, self.teacher = work, arithmetic, work.teachers[0]
-        model = str(job.store.path(teacher_model(self.teacher.name))) if self.teacher.trained else work.spec.model
-        self.pvp = work.pvps[self.teacher.pattern]
-        self.scorer = load_scorer(model, self.pvp, arithmetic)
-        self.width = int(self.scorer.reader.model.config.hidden_size)
+    def __init__(self, job: Job, work: Workload, arithmetic: Arithmetic, models: TeacherModels) -> None:
+        self.work, self.arithmetic, teacher = work, arithmetic, work.teachers[0]
+        self.pvp = work.pvps[teacher.pattern]
+        self._lent = teacher_scorer(job.store, work, models, teacher)  # for as long as these features are asked for
+        self.scorer = self._lent.__enter__()
+        self.width = int(self.scorer.reader.model.config.get_text_config().hidden_size)
 
     def __call__(self, rows: IndexArray) -> Tensor:
         store = self.work.tokens("unlabeled")
@@ -155,7 +160,8 @@ def _turns(work: Workload, reader: _Reader, kept: IndexArray) -> Iterator[Turn]:
 
 def _save(job: Job, work: Workload, student: ClassifierLogits) -> None:
     """Write a plain transformers folder, and beside it what petkit needs to read rows the same way."""
-    student.detach().save_pretrained(job.folder)
+    settings = work.spec.student
+    about = save_student(student, work.spec.student_model, settings.adapted, job.folder, keep=settings.keep_adapter)
     tokenizer = work.student_tokenizer.hf
     before = tokenizer.model_max_length
     tokenizer.model_max_length = work.student_max_length
@@ -169,6 +175,7 @@ def _save(job: Job, work: Workload, student: ClassifierLogits) -> None:
         "max_length": work.student_max_length,
         "truncate": work.spec.truncate,
         "label_kind": work.spec.label_kind,
+        **about,
         "thresholds": [work.spec.student.threshold(label) for label in work.labels],
     }
     write_json(job.folder / STUDENT_FILE, description)

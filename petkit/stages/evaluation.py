@@ -13,25 +13,25 @@ import numpy as np
 
 from petkit.events import Notice
 from petkit.insight.metrics import evaluate
-from petkit.lm.arithmetic import Arithmetic, prepare_for_inference, release_memory
-from petkit.lm.backbone import load_classifier
+from petkit.lm.arithmetic import Arithmetic, prepare_for_inference
 from petkit.lm.calibration import calibrate
 from petkit.lm.decision import Decision
 from petkit.lm.ensemble import FloatArray, combine, combine_teachers, is_multi
-from petkit.lm.inference import ClassifierLogits
 from petkit.runs.fingerprint import Inputs, flat
-from petkit.runs.layout import ENSEMBLE_FILE, EVALUATION, METRICS_FILE, SOFT_LABELS, STUDENT, teacher_model
+from petkit.runs.layout import ENSEMBLE_FILE, EVALUATION, METRICS_FILE, SOFT_LABELS, STUDENT, STUDENT_FILE, teacher_model
 from petkit.runs.shards import write_shard
 from petkit.runs.store import RunStore, write_json
 from petkit.stages.lineup import Teacher
 from petkit.stages.priors import log_priors, untrained
-from petkit.stages.scoring import load_scorer, shard_logits, student_logits
+from petkit.stages.scoring import shard_logits, student_logits
 from petkit.stages.step import Job, Step
+from petkit.stages.student_model import load_student
+from petkit.stages.teacher_models import TeacherModels, teacher_scorer
 from petkit.stages.workload import Workload
 from petkit.task.examples import targets_of
 
 
-def steps(work: Workload, arithmetic: Arithmetic) -> list[Step]:
+def steps(work: Workload, arithmetic: Arithmetic, models: TeacherModels) -> list[Step]:
     """Return the evaluation step, or nothing where there is no test set."""
     if work.spec.data.test is None:
         return []
@@ -44,17 +44,25 @@ def steps(work: Workload, arithmetic: Arithmetic) -> list[Step]:
         "model": work.model_hash,
         "precision": arithmetic.precision,
     }
-    models = [teacher_model(teacher.name) for teacher in work.teachers if teacher.trained]
-    return [Step(EVALUATION, "evaluation", inputs, lambda job: _evaluate(job, work, arithmetic), (*models, SOFT_LABELS, STUDENT))]
+    trained = [teacher_model(teacher.name) for teacher in work.teachers if teacher.trained]
+    return [
+        Step(
+            EVALUATION,
+            "evaluation",
+            inputs,
+            lambda job: _evaluate(job, work, arithmetic, models),
+            (*trained, SOFT_LABELS, STUDENT),
+        )
+    ]
 
 
-def _evaluate(job: Job, work: Workload, arithmetic: Arithmetic) -> None:
+def _evaluate(job: Job, work: Workload, arithmetic: Arithmetic, models: TeacherModels) -> None:
     examples = list(work.rows("test"))
     targets = targets_of(examples, len(work.labels))  # (rows, labels)
     decision = Decision(work.spec.label_kind)
     student_decision = Decision(work.spec.label_kind, work.spec.thresholds)
     ensemble = json.loads((job.store.path(SOFT_LABELS) / ENSEMBLE_FILE).read_text(encoding="utf-8"))
-    test = _TestSet(job, work, arithmetic)
+    test = _TestSet(job, work, arithmetic, models)
     before = test.untrained()
     teachers = {
         teacher.name: test.teacher(teacher) if teacher.trained else before[teacher.pattern]["raw"] for teacher in work.teachers
@@ -106,9 +114,9 @@ def _evaluate(job: Job, work: Workload, arithmetic: Arithmetic) -> None:
 class _TestSet:
     """Asks one model after another about the test rows; every answer is label logits of shape ``(rows, labels)``."""
 
-    def __init__(self, job: Job, work: Workload, arithmetic: Arithmetic) -> None:
-        self.job, self.work, self.arithmetic = job, work, arithmetic
-        self.models = len(work.pvps) + sum(teacher.trained for teacher in work.teachers) + 1
+    def __init__(self, job: Job, work: Workload, arithmetic: Arithmetic, models: TeacherModels) -> None:
+        self.job, self.work, self.arithmetic, self.models = job, work, arithmetic, models
+        self.to_ask = len(work.pvps) + sum(teacher.trained for teacher in work.teachers) + 1
         self.asked = 0
 
     def untrained(self) -> list[dict[str, FloatArray]]:
@@ -125,16 +133,14 @@ class _TestSet:
     def teacher(self, teacher: Teacher) -> FloatArray:
         """Return what a trained teacher answers."""
         pvp = self.work.pvps[teacher.pattern]
-        scorer = load_scorer(str(self.job.store.path(teacher_model(teacher.name))), pvp, self.arithmetic)
-        shards = shard_logits(scorer, pvp, self.work, "test", self.arithmetic, self._progress(teacher.name))
-        logits = np.concatenate(list(shards))
-        del scorer, shards
-        release_memory()
-        return logits
+        with teacher_scorer(self.job.store, self.work, self.models, teacher) as scorer:
+            shards = shard_logits(scorer, pvp, self.work, "test", self.arithmetic, self._progress(teacher.name))
+            return np.concatenate(list(shards))
 
     def student(self) -> FloatArray:
         """Return what the student answers."""
-        student = ClassifierLogits(load_classifier(str(self.job.store.path(STUDENT))))
+        folder = self.job.store.path(STUDENT)
+        student = load_student(str(folder), json.loads((folder / STUDENT_FILE).read_text(encoding="utf-8")))
         prepare_for_inference(student, self.arithmetic)
         return np.concatenate(list(student_logits(student, self.work, "test", self.arithmetic, self._progress("student"))))
 
@@ -143,7 +149,7 @@ class _TestSet:
         rows = self.work.scans["test"].rows
         done_before = self.asked * rows
         self.asked += 1
-        return lambda done: self.job.progress(done_before + done, self.models * rows, "rows", note)
+        return lambda done: self.job.progress(done_before + done, self.to_ask * rows, "rows", note)
 
 
 def _untrained_ensemble(answers: Sequence[Mapping[str, FloatArray]], ensemble: Mapping[str, Any]) -> dict[str, FloatArray]:

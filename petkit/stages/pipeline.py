@@ -33,6 +33,7 @@ from petkit.runs.store import RunStore
 from petkit.spec.loader import Pipeline, dump_spec
 from petkit.stages import a_teachers, b_soft_labels, baselines, c_student, evaluation, preparation
 from petkit.stages.step import Job, Step
+from petkit.stages.teacher_models import TeacherModels
 from petkit.stages.workload import Workload
 
 
@@ -70,11 +71,12 @@ class RunResult:
 
 def all_steps(work: Workload, arithmetic: Arithmetic) -> list[Step]:
     """Return every step of a prepared pipeline in order (see :mod:`petkit.stages.preparation`)."""
+    models = TeacherModels(work.spec.model, work.spec.teachers.adapted, arithmetic)
     return [
-        *a_teachers.steps(work, arithmetic),
+        *a_teachers.steps(work, arithmetic, models),
         *b_soft_labels.steps(work),
-        *c_student.steps(work, arithmetic),
-        *evaluation.steps(work, arithmetic),
+        *c_student.steps(work, arithmetic, models),
+        *evaluation.steps(work, arithmetic, models),
         *baselines.steps(work, arithmetic),
     ]
 

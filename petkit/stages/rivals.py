@@ -76,7 +76,8 @@ def _supervised(work: Workload, arithmetic: Arithmetic, job: Job) -> Answer:
     targets = torch.from_numpy(work.targets())  # (rows,) classes, or (rows, labels) where a row may have several
     rows = [work.student_pattern.encode(tokens) for tokens in work.tokens("train", student=True)]
     seed_everything(settings.seed)
-    classifier = ClassifierLogits(new_classifier(work.spec.student_model, work.labels, arithmetic.training_attention))
+    model, _ = new_classifier(work.spec.student_model, work.labels, arithmetic.training_attention)
+    classifier = ClassifierLogits(model)
     classifier.to(arithmetic.device)
 
     def loss_of(model: nn.Module, batch: IndexArray) -> Tensor:

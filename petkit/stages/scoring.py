@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from petkit.lm.arithmetic import Arithmetic, prepare_for_inference
-from petkit.lm.backbone import load_masked_lm
+from petkit.lm.backbone import load_language_model
 from petkit.lm.inference import ClassifierLogits, FloatArray, label_logits
 from petkit.lm.label_scorer import LabelScorer, MultiTokenScorer, VectorScorer, WordScorer
+from petkit.lm.next_tokens import NextTokenScorer
 from petkit.runs.layout import OWN_STATE
 from petkit.runs.shards import SHARD_ROWS
 from petkit.stages.workload import Workload
@@ -23,32 +24,40 @@ from petkit.task.tokenization import IntArray, PieceTokenizer
 
 
 def load_scorer(model: str, pvp: PVP, arithmetic: Arithmetic) -> LabelScorer:
-    """Load a masked LM (a teacher's folder, or a backbone's name for an untrained one) ready to score.
+    """Load a language model (a teacher's folder, or a backbone's name for an untrained one) ready to score.
 
     Soft tokens that nobody trained are the same at every look.
     """
-    backbone = load_masked_lm(model)
+    backbone = load_language_model(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         scorer = scorer_of(backbone, pvp)
-    trained = Path(model) / OWN_STATE
-    if trained.is_file():
-        scorer.load_own_state(load_file(trained))
+    load_own_state(scorer, Path(model))
     prepare_for_inference(scorer, arithmetic)
     return scorer
 
 
-def scorer_of(model: Any, pvp: PVP, *, normalised: bool = False) -> LabelScorer:
+def load_own_state(scorer: LabelScorer, folder: Path) -> None:
+    """Take back what :func:`save_own_state` wrote, if anything."""
+    if (folder / OWN_STATE).is_file():
+        scorer.load_own_state(load_file(folder / OWN_STATE))
+
+
+def scorer_of(model: Any, pvp: PVP, *, normalised: bool = False, soft_tokens: int | None = None) -> LabelScorer:
     """Return what reads a PVP's answers from a model (or through the ``MaskReader`` of another scorer's).
 
     Soft tokens are drawn from torch's current random state.
 
     Args:
         normalised: give log-probabilities under the whole vocabulary where plain logits would do.
+        soft_tokens: how many of the pattern's soft tokens it has; default: all of them.
     """
-    words, soft_tokens = pvp.words.token_ids, pvp.pattern.soft_tokens
+    words = pvp.words.token_ids
+    soft_tokens = pvp.pattern.soft_tokens if soft_tokens is None else soft_tokens
     if pvp.verbalizer.kind != "words":
         return VectorScorer(model, words, pvp.verbalizer.kind, soft_tokens)
+    if (pvp.words.longest > 1 or normalised) and pvp.pattern.open_ended:
+        return NextTokenScorer(model, words, soft_tokens)
     if pvp.words.longest > 1 or normalised:
         return MultiTokenScorer(model, words, pvp.verbalizer.decoding, soft_tokens)
     return WordScorer(model, words, soft_tokens)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from petkit.errors import IncompleteRun
 from petkit.lm.arithmetic import Arithmetic
@@ -16,8 +19,9 @@ from petkit.lm.inference import FloatArray, label_logits
 from petkit.lm.label_scorer import LabelScorer
 from petkit.runs.layout import SOFT_LABELS, TEACHER_FILE, teacher_logits, teacher_model
 from petkit.runs.store import RunStore
-from petkit.spec.schema import PatternSpec, VerbalizerSpec
+from petkit.spec.schema import AnyAdapter, PatternSpec, VerbalizerSpec
 from petkit.stages.scoring import load_scorer
+from petkit.stages.teacher_models import TeacherModels
 from petkit.task.demonstrations import Demonstrations
 from petkit.task.pvp import PVP, compile_pvp
 from petkit.task.tokenization import PieceTokenizer
@@ -25,21 +29,33 @@ from petkit.task.tokenization import PieceTokenizer
 
 @dataclass(frozen=True)
 class LoadedTeacher:
-    """A teacher's PVP, its tokenizer and its model."""
+    """A teacher's PVP, its tokenizer and what lends its model."""
 
     pvp: PVP
     tokenizer: PieceTokenizer
-    scorer: LabelScorer
+    lend: Callable[[], AbstractContextManager[LabelScorer]]
     fields: tuple[str, ...]
 
     def logits(self, rows: Sequence[Mapping[str, str]], arithmetic: Arithmetic, tokens_per_batch: int) -> FloatArray:
         """Return label logits of new rows, shape ``(rows, labels)``."""
         encoded = self.pvp.encode_texts(rows, self.tokenizer)
-        return label_logits(self.scorer, encoded, self.tokenizer, arithmetic, tokens_per_batch)
+        with self.lend() as scorer:
+            return label_logits(scorer, encoded, self.tokenizer, arithmetic, tokens_per_batch)
 
 
-def load_teacher(store: RunStore, teacher: str, arithmetic: Arithmetic) -> LoadedTeacher:
+def load_teachers(store: RunStore, teachers: Iterable[str], arithmetic: Arithmetic) -> list[LoadedTeacher]:
+    """Load several teachers, as :func:`load_teacher` does; those with adapters share one backbone."""
+    shared: dict[str, TeacherModels] = {}
+    return [load_teacher(store, teacher, arithmetic, shared) for teacher in teachers]
+
+
+def load_teacher(
+    store: RunStore, teacher: str, arithmetic: Arithmetic, shared: dict[str, TeacherModels] | None = None
+) -> LoadedTeacher:
     """Load a teacher of a finished run; without labelled rows it is the backbone itself.
+
+    Args:
+        shared: the backbones that teachers with adapters have in common, by adapter; grows.
 
     Raises:
         IncompleteRun: it is missing, newer than its logits or the soft labels, or damaged; or the backbone that answers
@@ -56,8 +72,8 @@ def load_teacher(store: RunStore, teacher: str, arithmetic: Arithmetic) -> Loade
             raise IncompleteRun(f"{store.shown}: {message}")
     folder = store.path(model if trained else logits)
     about = json.loads((folder / TEACHER_FILE).read_text(encoding="utf-8"))
-    name = str(folder) if trained else about["model"]
-    if not trained and model_fingerprint(name) != made_from["model"]:
+    name = about.get("model", str(folder))
+    if "model" in about and model_fingerprint(name) != (store.inputs(model) if trained else made_from)["model"]:
         message = f"{shown_name(name)} has changed since it answered as teacher {teacher} (run petkit stage-a --force)"
         raise IncompleteRun(f"{store.shown}: {message}")
     tokenizer = load_tokenizer(name)
@@ -67,7 +83,24 @@ def load_teacher(store: RunStore, teacher: str, arithmetic: Arithmetic) -> Loade
     if problems:
         raise IncompleteRun(f"{store.shown}: teacher {teacher} does not fit its tokenizer: {problems[0].message}")
     pvp = replace(pvp, demonstrations=_demonstrations(about["demonstrations"]))
-    return LoadedTeacher(pvp, tokenizer, load_scorer(name, pvp, arithmetic), tuple(about["fields"]))
+    return LoadedTeacher(pvp, tokenizer, _lender(about, name, folder, pvp, arithmetic, shared), tuple(about["fields"]))
+
+
+def _lender(
+    about: Mapping[str, Any],
+    name: str,
+    folder: Path,
+    pvp: PVP,
+    arithmetic: Arithmetic,
+    shared: dict[str, TeacherModels] | None,
+) -> Callable[[], AbstractContextManager[LabelScorer]]:
+    adapter = about.get("adapter") or {"kind": "none"}
+    if adapter["kind"] == "none":
+        scorer = load_scorer(name, pvp, arithmetic)
+        return lambda: nullcontext(scorer)
+    spec: AnyAdapter = TypeAdapter(AnyAdapter).validate_json(json.dumps(adapter))
+    models = ({} if shared is None else shared).setdefault(json.dumps([name, adapter]), TeacherModels(name, spec, arithmetic))
+    return lambda: models.trained(folder, pvp)
 
 
 def _demonstrations(written: Mapping[str, Any] | None) -> Demonstrations | None:

@@ -1,7 +1,8 @@
 """What a teacher is trained on: the loss of the label logits, and what may stand beside it.
 
 ``L = (1 - w) · main + w · MLM + Σ weight · extra``, where main is the cross-entropy over label logits (PET, section
-3.1) and the masked-LM loss keeps the model's language (section 3.2). Whatever is not asked for costs nothing.
+3.1) and the masked-LM loss keeps the model's language (section 3.2). Whatever is not asked for costs nothing. A causal
+model may learn to write the gold word instead (``next_token``), whatever the other labels' words are.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from petkit.lm.batching import Batch, IndexArray, collate
 from petkit.lm.class_weights import balanced
 from petkit.lm.label_scorer import LabelScorer
 from petkit.lm.masking import TokenMasking
+from petkit.lm.next_tokens import appended
 from petkit.spec.schema import TeachersSpec
 from petkit.task.pattern import Encoded
 from petkit.task.pvp import PVP
@@ -86,6 +88,8 @@ class TeacherObjective:
     def __call__(self, scorer: Any, draw: Draw) -> Tensor:
         """Return the loss of one step, shape ``()``."""
         settings, device = self.settings, self.arithmetic.device
+        if settings.loss == "next_token":
+            return self._next_token(scorer, draw)
         batch = collate([self.data.encoded[row] for row in draw.rows], self.tokenizer)
         on_device = batch.to(device)
         targets = self.data.targets[draw.rows].to(device)
@@ -143,6 +147,21 @@ class TeacherObjective:
         return losses.cross_entropy(
             logits, targets, label_smoothing=settings.label_smoothing, class_weights=weights, focal_gamma=settings.focal_gamma
         )
+
+    def _next_token(self, scorer: Any, draw: Draw) -> Tensor:
+        """Return the cross-entropy of the gold words' tokens after their rows; of several words of a label one is drawn."""
+        choices = [self.pvp.words.token_ids[int(self.data.targets[row])] for row in draw.rows]
+        words = [own[int(draw.random.integers(len(own)))] for own in choices]
+        longest = max(map(len, words))
+        batch = collate([self.data.encoded[row] for row in draw.rows], self.tokenizer)
+        batch = appended(batch, words, longest).to(self.arithmetic.device)
+        # From the row's last token to the word's last: what is said there of the token after is dropped with the shift.
+        labels = [[-100, *word, *[-100] * (longest - len(word))] for word in words]
+        places = batch.mask_positions[:, None] + torch.arange(longest + 1, device=batch.input_ids.device)
+        rows = torch.arange(len(words), device=places.device).repeat_interleave(longest + 1)
+        with self.arithmetic.autocast:
+            logits = scorer.reader.read(batch, rows, places.flatten()).view(len(words), longest + 1, -1)
+        return losses.next_token_cross_entropy(logits, torch.tensor(labels, device=places.device))
 
     def _contrast(self, scorer: Any, batch: Batch, features: Tensor, targets: Tensor, draw: Draw) -> Tensor:
         """Return the contrastive loss of the rows' features, shape ``(batch, hidden)``."""

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from sklearn.model_selection import KFold, StratifiedKFold
 
 from petkit.events import Notice
-from petkit.lm.arithmetic import Arithmetic, release_memory
-from petkit.lm.backbone import load_masked_lm
+from petkit.lm.adapters import trained_part
+from petkit.lm.arithmetic import Arithmetic
 from petkit.lm.batching import IndexArray, training_batches
 from petkit.lm.ensemble import FloatArray
 from petkit.lm.inference import label_logits
@@ -24,8 +24,9 @@ from petkit.runs.shards import read_matrix, write_shard
 from petkit.runs.store import write_json
 from petkit.stages.generations import draw_rows, mean_probabilities, wanted_counts
 from petkit.stages.lineup import Teacher
-from petkit.stages.scoring import save_own_state, scorer_of
+from petkit.stages.scoring import scorer_of
 from petkit.stages.step import Job
+from petkit.stages.teacher_models import TeacherModels
 from petkit.stages.teacher_objective import Draw, TeacherObjective, TrainingRows
 from petkit.stages.workload import Workload
 from petkit.task.pattern import Encoded
@@ -41,11 +42,20 @@ class TeacherTraining:
     """The work of a teacher's steps that train.
 
     Args:
+        models: lends the model to train.
         labellers: the teachers of the generation before that label unlabelled rows for this one.
     """
 
-    def __init__(self, work: Workload, arithmetic: Arithmetic, teacher: Teacher, labellers: Sequence[Teacher] = ()) -> None:
-        self.work, self.arithmetic, self.teacher, self.labellers = work, arithmetic, teacher, labellers
+    def __init__(
+        self,
+        work: Workload,
+        arithmetic: Arithmetic,
+        models: TeacherModels,
+        teacher: Teacher,
+        labellers: Sequence[Teacher] = (),
+    ) -> None:
+        self.work, self.arithmetic, self.models = work, arithmetic, models
+        self.teacher, self.labellers = teacher, labellers
         self.settings = work.spec.teachers
         self._drawn: IndexArray = np.zeros(0, np.int64)  # unlabelled rows that other teachers labelled
 
@@ -58,17 +68,23 @@ class TeacherTraining:
         """Train on all rows and write the model."""
         rows, targets = self._rows(job)
         gold = self._encoded_gold(self.teacher.pattern)
+        untrained = 0.0
+        if self.settings.adapted is not None:  # its first answers are not those of the model alone
+            with self.models.untrained(self.pvp) as scorer:
+                untrained = self._accuracy(scorer, gold)
         seed_everything(self.teacher.seed)
-        scorer = self._new_scorer()
-        untrained = self._accuracy(scorer, gold)
-        losses = self._fit(scorer, rows, targets, job, 0, self.settings.steps)
-        trained = self._accuracy(scorer, gold)
-        if gold:
-            job.facts.update(untrained_accuracy=untrained, trained_accuracy=trained)
-        job.facts.update(rows=len(targets), first_loss=losses[0], last_loss=losses[-1])
-        save_own_state(scorer, job.folder)
-        scorer.detach().save_pretrained(job.folder)
-        self.work.tokenizer.hf.save_pretrained(job.folder)
+        with self.models.new(self.pvp, normalised=self.settings.loss == "decoupled_label") as scorer:
+            if self.settings.adapted is None:
+                untrained = self._accuracy(scorer, gold)
+            losses = self._fit(scorer, rows, targets, job, 0, self.settings.steps)
+            trained = self._accuracy(scorer, gold)
+            if gold:
+                job.facts.update(untrained_accuracy=untrained, trained_accuracy=trained)
+            job.facts.update(trained_part(scorer) if self.settings.adapted else {})
+            job.facts.update(rows=len(targets), first_loss=losses[0], last_loss=losses[-1])
+            self.models.save(scorer, job.folder)
+        if self.settings.adapted is None:
+            self.work.tokenizer.hf.save_pretrained(job.folder)
         write_json(
             job.folder / TEACHER_FILE,
             {**describe(self.work, self.teacher), "untrained_accuracy": untrained, "trained_accuracy": trained},
@@ -83,12 +99,9 @@ class TeacherTraining:
         for number, fold in enumerate(held_out):
             kept = np.setdiff1d(np.arange(len(targets)), fold)  # gold rows come first; drawn rows stay in every fold
             seed_everything(self.teacher.seed)
-            scorer = self._new_scorer()
-            self._fit(scorer, [rows[index] for index in kept], targets[kept], job, number * self.settings.steps, total, kept)
-            logits[fold] = self._logits(scorer, [rows[index] for index in fold])
-            scorer.detach()
-            del scorer
-            release_memory()
+            with self.models.new(self.pvp, normalised=self.settings.loss == "decoupled_label") as scorer:
+                self._fit(scorer, [rows[index] for index in kept], targets[kept], job, number * self.settings.steps, total, kept)
+                logits[fold] = self._logits(scorer, [rows[index] for index in fold])
         write_shard(job.folder, 0, {"logits": logits})
 
     # -- rows ------------------------------------------------------------------------------------
@@ -135,12 +148,6 @@ class TeacherTraining:
 
     # -- model -----------------------------------------------------------------------------------
 
-    def _new_scorer(self) -> LabelScorer:
-        model = load_masked_lm(self.work.spec.model, self.arithmetic.training_attention)
-        scorer = scorer_of(model, self.pvp, normalised=self.settings.loss == "decoupled_label")
-        scorer.to(self.arithmetic.device)
-        return scorer
-
     def _fit(
         self,
         scorer: LabelScorer,
@@ -167,7 +174,7 @@ class TeacherTraining:
             scorer,
             self._draws(rows, needs_text),
             objective,
-            settings,
+            settings.in_training,
             self.arithmetic,
             lambda step, loss: job.progress(done + step, total, "steps", f"loss {loss:.3f}"),
             seed=self.teacher.seed,
@@ -219,7 +226,9 @@ def describe(work: Workload, teacher: Teacher) -> dict[str, Any]:
     spec, pvp = work.spec, work.pvps[teacher.pattern]
     shown = pvp.demonstrations
     return {
-        **({} if teacher.trained else {"model": spec.model}),
+        # A teacher's folder holds a model only where it has one of its own.
+        **({} if teacher.trained and spec.teachers.adapted is None else {"model": spec.model}),
+        "adapter": spec.teachers.adapter.model_dump(mode="json", exclude={"start"}) if teacher.trained else None,
         "pattern": spec.patterns[teacher.pattern].model_dump(mode="json"),
         "verbalizer": pvp.verbalizer.model_dump(mode="json"),
         "demonstrations": None

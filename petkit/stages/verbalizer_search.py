@@ -15,7 +15,7 @@ import torch
 
 from petkit.errors import InvalidInput, Problem
 from petkit.lm.arithmetic import Arithmetic, inference, prepare_for_inference
-from petkit.lm.backbone import load_masked_lm
+from petkit.lm.backbone import load_language_model
 from petkit.lm.batching import collate, inference_batches
 from petkit.lm.heads import MaskReader, SoftTokens
 from petkit.lm.likelihood_ratio import Array, best_words, likeliest, likelihood_ratio, log_odds
@@ -146,10 +146,10 @@ def _scores_of(work: Workload, pool: _Pool, counts: Counts, named: VerbalizerSpe
 def _mean_log_odds(work: Workload, arithmetic: Arithmetic, counts: Counts, progress: Told) -> Iterator[Array]:
     """Yield for every pattern the mean log-odds of every token in the rows of every label, shape ``(labels, vocabulary)``."""
     arithmetic = replace(arithmetic, precision="float32")
-    reader = MaskReader(load_masked_lm(work.spec.model))
+    reader = MaskReader(load_language_model(work.spec.model))
     prepare_for_inference(reader, arithmetic)
     tokens, gold = work.tokens("train"), torch.from_numpy(work.targets())  # (rows,)
-    most = max(1, _LOGITS_AT_ONCE // reader.model.config.vocab_size)
+    most = max(1, _LOGITS_AT_ONCE // reader.model.config.get_text_config().vocab_size)
     done, total = 0, tokens.rows * len(work.pvps)
     for pvp in work.pvps:
         rows = [pvp.encode(tokens.row(index), own=index) for index in range(tokens.rows)]

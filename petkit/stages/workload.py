@@ -13,29 +13,24 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from petkit.errors import InvalidInput, ModelRefused, Problem, did_you_mean
+from petkit.errors import InvalidInput, Problem, did_you_mean
 from petkit.lm.arithmetic import Arithmetic
 from petkit.lm.backbone import (
-    EMBEDDED,
-    check_masked_lm,
-    load_config,
-    load_masked_lm,
-    load_tokenizer,
-    longest_input,
     model_fingerprint,
-    new_classifier,
 )
 from petkit.runs.fingerprint import Inputs
 from petkit.spec.loader import Pipeline
 from petkit.spec.rules import in_prior
 from petkit.spec.schema import VerbalizerSpec
+from petkit.stages.backbones import backbone_of, without_four_bits
 from petkit.stages.lineup import Teacher, lineup, others
+from petkit.stages.start_prompt import with_starts
+from petkit.task.causal_rules import refused_of
 from petkit.task.examples import Example, ExampleSource, Scan, targets_of
 from petkit.task.label_discovery import labels_in
 from petkit.task.pattern import CompiledPattern, FieldKey, Pattern
 from petkit.task.pvp import PVP, compile_pvps, task_fields, with_demonstrations
 from petkit.task.token_store import TokenStore
-from petkit.task.tokenization import PieceTokenizer
 
 
 class Workload:
@@ -46,19 +41,23 @@ class Workload:
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
+        pipeline, self.start_inputs, problems = with_starts(pipeline)
         self.pipeline = pipeline
         self.spec = spec = pipeline.spec
         self.fields = task_fields(spec.patterns)
-        problems: list[Problem] = []
+        problems += without_four_bits(pipeline)
         self.labels = spec.labels or self._labels_of_train(problems)
         self.pvps: list[PVP] = []
         self.max_length = self.student_max_length = spec.max_length
-        teacher = self._tokenizer(spec.model, ("model",), problems, needs_mask=True)
-        student = self._tokenizer(spec.student_model, ("student", "model"), problems, needs_mask=False)
+        teacher = backbone_of("teachers", pipeline, self.labels, problems)
+        found: list[Problem] = []
+        student = backbone_of("student", pipeline, self.labels, found)
+        if teacher is not None or spec.student_model != spec.model:  # one line for one model
+            problems += found
         if teacher is not None:
             self.tokenizer, self.max_length = teacher
             self.pvps, found = compile_pvps(pipeline, self.tokenizer, self.max_length)
-            problems += found + self._unanswerable()
+            problems += found + refused_of(pipeline, self.tokenizer) + self._unanswerable()
         if spec.verbalizer.auto is not None and self.labels:  # where labels are written down, the file's own check knows them
             wrong = in_prior(spec.soft_labels.prior, self.labels)
             auto, needed = spec.verbalizer.auto, len(self.labels) * spec.verbalizer.auto.per_label
@@ -104,7 +103,8 @@ class Workload:
     @cached_property
     def student_pattern(self) -> CompiledPattern:
         """The maskless pattern a student reads."""
-        return CompiledPattern(Pattern.plain(self.fields), self.student_tokenizer, self.student_max_length, self.spec.truncate)
+        plain = Pattern.plain(self.fields, pairs=self.student_tokenizer.tells_pairs)
+        return CompiledPattern(plain, self.student_tokenizer, self.student_max_length, self.spec.truncate)
 
     @property
     def teachers(self) -> list[Teacher]:
@@ -210,8 +210,8 @@ class Workload:
         if spec.teachers.consistency.kind == "second_pattern" and spec.keep_patterns == 1:
             message = "second_pattern needs two patterns, and keep_patterns leaves one"
             found.append(self.pipeline.problem(("teachers", "consistency", "kind"), message))
-        if spec.verbalizer.kind != "words" and spec.teachers.loss == "decoupled_label":
-            message = f"decoupled_label needs words, and verbalizer.kind is {spec.verbalizer.kind}"
+        if spec.verbalizer.kind != "words" and spec.teachers.loss in ("decoupled_label", "next_token"):
+            message = f"{spec.teachers.loss} needs words, and verbalizer.kind is {spec.verbalizer.kind}"
             found.append(self.pipeline.problem(("teachers", "loss"), message))
         return found
 
@@ -238,29 +238,6 @@ class Workload:
         rows = list(self.tokens("train"))
         labels = [int(label) for label in self.targets()]
         self.pvps = [with_demonstrations(pvp, self.spec.demonstrations, self.tokenizer, rows, labels) for pvp in self.pvps]
-
-    def _tokenizer(
-        self, name: str, location: tuple[str, ...], problems: list[Problem], *, needs_mask: bool
-    ) -> tuple[PieceTokenizer, int] | None:
-        try:
-            config = load_config(name)
-            if needs_mask:
-                check_masked_lm(config, name)
-            tokenizer = load_tokenizer(name, needs_mask=needs_mask)
-            # A missing head and damaged weights show only when weights meet architecture.
-            if needs_mask and name != EMBEDDED:
-                load_masked_lm(name)
-            elif not needs_mask and name not in (EMBEDDED, self.spec.model):
-                new_classifier(name, self.labels)
-        except ModelRefused as error:
-            if needs_mask or name != self.spec.model:
-                problems.append(self.pipeline.problem(location, str(error)))
-            return None
-        limit = longest_input(config, tokenizer)
-        if self.spec.max_length > limit and "max_length" in self.spec.model_fields_set:
-            message = f"{self.spec.max_length} tokens are more than {tokenizer.name} can read ({limit})"
-            problems.append(self.pipeline.problem(("max_length",), message))
-        return tokenizer, min(self.spec.max_length, limit)
 
     def _fields_exist(self, problems: list[Problem]) -> bool:
         """Check the patterns' fields against the columns of the labelled file."""

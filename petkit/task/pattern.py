@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Literal as Choice
 from typing import TypeAlias
 
@@ -40,7 +41,8 @@ class FieldKey:
 class Encoded:
     """One row ready for a model: token ids (soft tokens: -1, -2, …), where token type 1 begins, and the masks.
 
-    ``mask`` is the position of the first mask (-1: none), ``masks`` how many stand there side by side.
+    ``mask`` is the position of the first mask (-1: none), ``masks`` how many stand there side by side. Rows of causal
+    models end before the slot: ``mask`` is their last token, which the answer follows, and ``masks`` 0.
     """
 
     ids: IntArray
@@ -70,9 +72,13 @@ class Pattern:
         return cls(spec.id, parse_pattern(spec.segments)[0])
 
     @classmethod
-    def plain(cls, fields: Sequence[str]) -> Pattern:
-        """Return the maskless pattern a classifier reads: one field, a pair, or several fields as lines of one text."""
-        if len(fields) <= 2:
+    def plain(cls, fields: Sequence[str], *, pairs: bool = True) -> Pattern:
+        """Return the maskless pattern a classifier reads: one field, a pair, or several fields as lines of one text.
+
+        Args:
+            pairs: whether the tokenizer puts something between two segments; else two fields are lines too.
+        """
+        if len(fields) <= 1 + pairs:
             return cls("plain", tuple((Field(name),) for name in fields))
         parts: list[Part] = []
         for name in fields:
@@ -96,6 +102,13 @@ class Pattern:
 
         return tuple("".join(map(say, segment)) for segment in self.segments)
 
+    @property
+    def answers_last(self) -> bool:
+        """Whether it is one text and nothing but space comes after the slot, as causal models need it."""
+        after = self.segments[-1][::-1]
+        behind = list(takewhile(lambda part: not isinstance(part, Mask), after))
+        return len(self.segments) == 1 and all(isinstance(part, Literal) and not part.text.strip() for part in behind)
+
 
 class CompiledPattern:
     """A pattern as token ids and gaps for fields.
@@ -105,7 +118,8 @@ class CompiledPattern:
         tokenizer: of the backbone.
         max_length: tokens per row, special tokens included.
         truncate: which end of a too long field goes.
-        masks: mask tokens in the slot, as many as the longest label word has tokens.
+        masks: mask tokens in the slot, as many as the longest label word has tokens; for a causal model the row ends
+            before the slot and leaves room for as many.
     """
 
     def __init__(self, pattern: Pattern, tokenizer: PieceTokenizer, max_length: int, truncate: Truncate, masks: int = 1) -> None:
@@ -116,6 +130,9 @@ class CompiledPattern:
         self.soft_tokens = 0
         template = tokenizer.pair if len(pattern.segments) == 2 else tokenizer.single
         self.mask_context: MaskContext | None = None
+        self.open_ended = tokenizer.causal and any(isinstance(part, Mask) for segment in pattern.segments for part in segment)
+        self._start = np.array([tokenizer.start_id], np.int32)
+        self._line_break = np.array(tokenizer.line_break if self.open_ended else (), np.int32)
         # The row from left to right: fixed token ids, or the key of a field.
         self._pieces: list[IntArray | FieldKey] = [np.array(template.prefix, np.int32)]
         self._mask_piece = self._second_piece = _NOWHERE
@@ -127,10 +144,11 @@ class CompiledPattern:
                 self._second_piece = len(self._pieces) if template.second_type_from else _NOWHERE
             self._compile(segment, tokenizer)
         self._special_pieces = frozenset([*special, len(self._pieces)])
-        self._pieces.append(np.array(template.suffix, np.int32))
+        self._pieces.append(np.array(() if self.open_ended else template.suffix, np.int32))
         self.keys = tuple(dict.fromkeys(piece for piece in self._pieces if isinstance(piece, FieldKey)))
         self._gaps = [piece for piece in self._pieces if isinstance(piece, FieldKey)]
         self.fixed = sum(len(piece) for piece in self._pieces if not isinstance(piece, FieldKey))
+        self.fixed += self.masks if self.open_ended else 0
 
     @property
     def room(self) -> int:
@@ -167,11 +185,15 @@ class CompiledPattern:
             ids = shorten(tokens[piece], next(kept), self.truncate) if isinstance(piece, FieldKey) else piece
             row.append(ids)
             position += len(ids)
-        return Encoded(np.concatenate(row), second if second >= 0 else position, mask, self.masks)
+        whole = np.concatenate(row) if position else self._start
+        if self.open_ended:
+            return Encoded(whole, len(whole), len(whole) - 1, 0)
+        return Encoded(whole, second if second >= 0 else len(whole), mask, self.masks)
 
     def filled(self, tokens: Mapping[FieldKey, IntArray], word: Sequence[int]) -> IntArray:
         """Return the row with ``word`` in the slot and without special tokens: a demonstration."""
-        kept = iter(share_room([len(tokens[key]) for key in self._gaps], self.room + self.masks - len(word)))
+        room = self.room + self.masks - len(word) - len(self._line_break)
+        kept = iter(share_room([len(tokens[key]) for key in self._gaps], room))
         row: list[IntArray] = []
         for index, piece in enumerate(self._pieces):
             if isinstance(piece, FieldKey):
@@ -180,7 +202,7 @@ class CompiledPattern:
                 row.append(np.array(word, np.int32))
             elif index not in self._special_pieces:
                 row.append(piece)
-        return np.concatenate(row)
+        return np.concatenate([*row, self._line_break])  # what follows begins after the answer there
 
     def _compile(self, segment: Segment, tokenizer: PieceTokenizer) -> None:
         glue = ""
@@ -194,7 +216,7 @@ class CompiledPattern:
                 text_after = after.text if isinstance(after, Literal) else ""
                 self.mask_context = MaskContext(glue, text_after[:1] if not text_after[:1].isspace() else "")
                 self._mask_piece = len(self._pieces)
-                self._pieces.append(np.full(self.masks, tokenizer.mask_id, np.int32))
+                self._pieces.append(np.full(0 if self.open_ended else self.masks, tokenizer.mask_id, np.int32))
                 glue = ""
             elif isinstance(part, Field):
                 self._pieces.append(FieldKey(part.name, part.filters, tokenizer.canonical_glue(glue)))

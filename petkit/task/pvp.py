@@ -82,6 +82,11 @@ def compile_pvps(
     for index, pattern in enumerate(spec.patterns):
         verbalizer = spec.verbalizer if verbalizers is None else verbalizers[pattern.id]
         pvp, wrong = compile_pvp(pattern, verbalizer, tokenizer, max_length, spec.truncate)
+        if tokenizer.causal and not pvp.pattern.pattern.answers_last:
+            message = f"pattern {pattern.id!r}: with a causal model the slot must be last"
+            cure = "write one text that ends with {mask}"
+            problems.append(pipeline.problem(("patterns", index, "text"), message, cure, key=""))
+            wrong = []  # words are looked for in the slot's place, which is about to change
         if pvp.pattern.room < 1:
             masks = f", {pvp.pattern.masks} masks included" if pvp.pattern.masks > 1 else ""
             message = f"pattern {pattern.id!r} alone takes {pvp.pattern.fixed} tokens{masks}; max_length is {max_length}"

@@ -9,6 +9,8 @@ its *glue*, the characters just before it:
 - any other character (``(`` in ``({text})``) is tokenised along and its tokens are dropped again;
 - a field counts as some letter: what touches it (the ``.`` in ``{text}.``) goes on in the same word;
 - the slot counts as nothing: a piece after ``{mask}`` starts afresh, as it does in the tokenizers.
+
+Causal models have no mask: their slot is the end of the row, and the answer the token that would come next.
 """
 
 from __future__ import annotations
@@ -47,14 +49,18 @@ class Template:
 class PieceTokenizer:
     """A transformers tokenizer with a mask token, and its ways with spaces and special tokens.
 
+    Args:
+        causal: its model answers with the next token, so that it needs no mask.
+
     Raises:
         ModelRefused: no mask token, or no padding token.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, name: str, *, needs_mask: bool = True) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, name: str, *, needs_mask: bool = True, causal: bool = False) -> None:
         self.hf: Any = tokenizer
         self.name = name
-        if needs_mask and tokenizer.mask_token_id is None:
+        self.causal = causal
+        if needs_mask and not causal and tokenizer.mask_token_id is None:
             raise ModelRefused(
                 f"{name}: the tokenizer has no mask token, so it cannot answer a cloze question (use a masked language model)"
             )
@@ -114,6 +120,18 @@ class PieceTokenizer:
         return Template(tuple(whole[:start]), (), tuple(whole[start + len(probe) :]), 0)
 
     @cached_property
+    def start_id(self) -> int:
+        """The token that stands for an empty row where the tokenizer adds none: a causal model needs one to answer after."""
+        ids = (self.hf.bos_token_id, self.hf.eos_token_id, self.pad_id)
+        return next(int(token) for token in ids if token is not None)
+
+    @cached_property
+    def line_break(self) -> tuple[int, ...]:
+        """The tokens of a line break; none where the vocabulary has no such thing."""
+        ids = self._ids(["\n"])[0]
+        return () if self.unknown_id in ids else tuple(ids)
+
+    @cached_property
     def pair(self) -> Template:
         """The special tokens around two segments."""
         first, second = self._ids(["it", "was"])
@@ -124,6 +142,11 @@ class PieceTokenizer:
         next_start = _find(ids, second, stop)
         template = (tuple(ids[:start]), tuple(ids[stop:next_start]), tuple(ids[next_start + len(second) :]))
         return Template(*template, second_type_from=int(types[-1] == 1))
+
+    @property
+    def tells_pairs(self) -> bool:
+        """Whether something stands between two segments; tokenizers of most causal models put them side by side."""
+        return bool(self.pair.middle)
 
     def describe(self, ids: Sequence[int]) -> str:
         """Return token ids as quoted tokens, for messages."""

@@ -42,12 +42,26 @@ READERS = {
     "StudentSpec": Readers(
         ("student", "settings"), ("stages/c_student.py", "stages/student_objective.py", "stages/workload.py", LOOP)
     ),
-    "AdaptSpec": Readers(("adapt", "settings"), ("stages/adaptation.py", LOOP)),
+    "AdaptSpec": Readers(("adapt", "settings"), ("stages/adaptation.py", "stages/masked_texts.py", LOOP)),
+    "PretrainPromptSpec": Readers(
+        ("pretrain_prompt", "settings"),
+        ("stages/prompt_pretraining.py", "stages/sentence_questions.py", "stages/masked_texts.py", LOOP),
+    ),
+    "QuestionWords": Readers(("words",), ("stages/sentence_questions.py",)),
+    **dict.fromkeys(
+        ("NoAdapter", "LoraSpec", "Ia3Spec", "DeepPrefixSpec", "PromptEncoderSpec", "PromptTuningSpec"),
+        Readers(("spec", "adapter"), ("lm/*.py", "stages/*.py")),
+    ),
     "ComputeSpec": Readers(("spec", "compute"), ("lm/arithmetic.py", "stages/*.py")),
 }
 # Read through a property of the specification, which settles the default.
 THROUGH = {
     "PatternSpec.text": "spec.segments",
+    **{
+        f"{kind}.learning_rate": "settings.in_training"
+        for kind in ("LoraSpec", "Ia3Spec", "DeepPrefixSpec", "PromptEncoderSpec", "PromptTuningSpec")
+    },
+    "StudentSpec.adapter": "settings.adapted",
     "StudentSpec.model": "spec.student_model",
     "StudentSpec.temperature": "spec.student_temperature",
     "StudentSpec.thresholds": "spec.thresholds",

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from petkit.spec.rules import in_pipeline, in_training, in_verbalizer, mistakes_between_values
-from petkit.spec.schema import DataSpec, PatternSpec, PipelineSpec, StudentSpec, TeachersSpec, VerbalizerSpec
+from petkit.spec.schema import DataSpec, PatternSpec, PipelineSpec, QuestionWords, StudentSpec, TeachersSpec, VerbalizerSpec
 from tests.spec.pipelines import PIPELINE, VERBALIZER, loaded, mistakes, write
 
 HEAD = PIPELINE[: PIPELINE.index("teachers:")]  # six lines
@@ -237,6 +237,8 @@ def test_values_of_a_wrong_type_are_passed_over(data: dict[str, Any]) -> None:
     [
         {"verbalizer": {"labels": 5, "multi_token": "yes", "auto": None}},
         {"teachers": {"r_drop_weight": "x", "loss": 5, "seeds": 5}, "student": {"dropout": None}},
+        {"pretrain_prompt": {"words": {"next": 5, "other_text": 5}}, "teachers": {"adapter": 5}},
+        {"pretrain_prompt": {"words": 5}, "student": {"adapter": {"start": 5}}},
     ],
 )
 def test_sections_of_wrong_types_are_passed_over(data: dict[str, Any]) -> None:
@@ -250,6 +252,7 @@ def test_sections_of_wrong_types_are_passed_over(data: dict[str, Any]) -> None:
         (lambda: VerbalizerSpec(labels={"A": ("a",), "B": ("b",)}, decoding="max_first"), "set multi_token: true"),
         (lambda: TeachersSpec(loss="hinge", focal_gamma=2.0), "loss is hinge"),
         (lambda: StudentSpec(r_drop_weight=1.0), "dropout is 0"),
+        (lambda: QuestionWords(next="no"), "'no' is also the word of next"),
         (
             lambda: PipelineSpec(
                 task="news",

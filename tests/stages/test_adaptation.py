@@ -322,7 +322,7 @@ def test_mistakes_are_told_together(task: Path, here: Path, model_folder: Folder
     [
         (("data.unlabeled=nowhere.jsonl",), "--set data.unlabeled=nowhere.jsonl: data.unlabeled: nowhere.jsonl: no such file"),
         (("max_length=65",), "--set max_length=65: max_length: 65 tokens are more than "),
-        (("data.columns={text: body}",), "task/unlabeled.jsonl:1: body: missing (known: text"),
+        (("data.columns={text: body}",), "task/unlabeled.jsonl: body: missing, in all 60 rows (known: text"),
     ],
 )
 def test_a_mistake(overrides: tuple[str, ...], told: str, task: Path, here: Path) -> None:

@@ -22,6 +22,7 @@ from petkit.spec.schema import ComputeSpec
 from petkit.stages import teacher_training
 from petkit.stages.a_teachers import steps as teacher_steps
 from petkit.stages.pipeline import arithmetic_of
+from petkit.stages.teacher_models import TeacherModels
 from petkit.stages.teacher_objective import TeacherObjective, TrainingRows
 from petkit.stages.workload import Workload
 from tests.stages.tiny_task import load, planned, products, rows, run_task, write_rows
@@ -85,7 +86,9 @@ def test_every_generation_is_made_of_steps_of_its_own(ipet: IpetRun) -> None:
 
 def test_a_teacher_learns_from_others_and_never_from_its_predecessor(ipet: IpetRun, task: Path) -> None:
     work = Workload(load(task, *IPET))
-    found = {step.name: step.needs for step in teacher_steps(work, arithmetic_of(work, RunStore(ipet.folder)))}
+    arithmetic = arithmetic_of(work, RunStore(ipet.folder))
+    models = TeacherModels(work.spec.model, work.spec.teachers.adapted, arithmetic)
+    found = {step.name: step.needs for step in teacher_steps(work, arithmetic, models)}
     for before, after in (("", "-g1"), ("-g1", "-g2")):
         for name in FIRST:
             needs = found[f"stage_a/{name}{after}/model"]

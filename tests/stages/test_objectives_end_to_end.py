@@ -35,6 +35,7 @@ WHOLE = {
     "iPET as far as it goes": ("generations.count=auto", "generations.scale=12", "generations.teacher_share=1"),
     "no labelled rows": ("data.train=null",),
     "iPET from nothing": ("data.train=null", "generations.count=1", "generations.per_label_from_zero=3"),
+    "adapters": ("teachers.adapter=lora", "student.adapter=lora", "student.keep_adapter=true"),
     "masked LM": ("teachers.auxiliary_mlm_weight=0.1",),
     "ADAPET": ("teachers.label_conditioning_weight=1", "teachers.loss=decoupled_label"),
     "hinge": ("teachers.loss=hinge",),

@@ -20,6 +20,7 @@ from petkit.lm.batching import IndexArray, collate
 from petkit.runs.shards import read_column, read_matrix
 from petkit.stages import c_student
 from petkit.stages.student_objective import Lesson, StudentObjective, Turn
+from petkit.stages.teacher_models import TeacherModels
 from petkit.stages.workload import Workload
 from tests.stages.tiny_task import load, run_task, student_weights, write_task
 from tests.tiny import save_tiny_model, tiny_tokenizer
@@ -117,7 +118,7 @@ def load_state(folder: Path) -> dict[str, Tensor]:
 
 def test_features_make_the_student_depend_on_that_teacher(task: Path, copy: Path) -> None:
     def needs(*overrides: str) -> tuple[str, ...]:
-        return c_student.steps(Workload(load(task, *overrides)), ARITHMETIC)[0].needs
+        return c_student.steps(Workload(load(task, *overrides)), ARITHMETIC, TeacherModels("embedded", None, ARITHMETIC))[0].needs
 
     assert needs() == ("stage_b",)
     assert needs("student.feature_weight=1") == ("stage_b", "stage_a/colon-1/model")

@@ -19,6 +19,7 @@ from petkit.runs.shards import read_matrix
 from petkit.runs.store import RunStore
 from petkit.stages import teacher_training
 from petkit.stages.step import Job
+from petkit.stages.teacher_models import TeacherModels
 from petkit.stages.teacher_objective import Draw, TeacherObjective, TrainingRows
 from petkit.stages.teacher_training import TeacherTraining
 from petkit.stages.workload import Workload
@@ -62,7 +63,8 @@ def train_folds(task: Path, folder: Path, *overrides: str) -> tuple[Workload, Fl
     """Score the folds of the first teacher; return its workload and the logits."""
     work = Workload(load(task, *QUICK, *overrides))
     job = Job("stage_a/folds", folder / "folds", RunStore(folder), ignore)
-    TeacherTraining(work, ARITHMETIC, work.teachers[0]).score_folds(job)
+    models = TeacherModels(work.spec.model, work.spec.teachers.adapted, ARITHMETIC)
+    TeacherTraining(work, ARITHMETIC, models, work.teachers[0]).score_folds(job)
     return work, read_matrix(job.folder, "logits")
 
 
@@ -172,7 +174,8 @@ def test_another_second_pattern_makes_a_teacher_stale(override: str, stale: bool
     from petkit.stages.a_teachers import steps
 
     def inputs(*overrides: str) -> Any:
-        return dict(steps(Workload(load(task, *overrides)), ARITHMETIC)[0].inputs)  # of the first pattern
+        models = TeacherModels("embedded", None, ARITHMETIC)
+        return dict(steps(Workload(load(task, *overrides)), ARITHMETIC, models)[0].inputs)  # of the first pattern
 
     assert (inputs(SECOND) != inputs(SECOND, override)) == stale
     assert inputs() == inputs(override)  # nobody else looks at the next pattern

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from petkit.spec.rules import in_pattern_ids, in_pipeline
+from petkit.spec.schema.pretrain_prompt import PretrainPromptSpec
 from petkit.spec.schema.section import LabelKind, Name, Section, refuse
 from petkit.spec.schema.soft_labels import SoftLabelsSpec
 from petkit.spec.schema.student import AdaptSpec, ComputeSpec, StudentSpec
@@ -25,7 +26,7 @@ class PipelineSpec(Section):
         "all", description="how many of the patterns to use, best first in the ranking of petkit rank-patterns"
     )
     verbalizer: VerbalizerSpec = Field(description="a verbalizer file, or the verbalizer itself")
-    model: str = Field("embedded", min_length=1, description="embedded, a model folder, or a hub name")
+    model: str = Field("embedded", min_length=1, description="embedded, a folder or hub name of a masked or causal model")
     max_length: Annotated[int, Field(ge=8, le=1_000_000)] = Field(256, description="tokens per row, special tokens included")
     truncate: Literal["tail", "head", "middle"] = Field("tail", description="which end of a too long field is cut off")
     # Sections are strict about their own keys; an absent section means all of its defaults.
@@ -38,6 +39,7 @@ class PipelineSpec(Section):
         (), description="compared on the same rows: without petkit's method, what would one have?"
     )
     adapt: AdaptSpec = AdaptSpec()
+    pretrain_prompt: PretrainPromptSpec = PretrainPromptSpec()
     compute: ComputeSpec = ComputeSpec()
 
     @model_validator(mode="after")

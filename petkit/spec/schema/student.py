@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from petkit.spec.rules import in_training
+from petkit.spec.schema.adapter import AdaptedSection
 from petkit.spec.schema.section import (
     BatchSize,
     ContrastiveSpec,
@@ -25,7 +26,7 @@ from petkit.spec.schema.section import (
 EVEN_CHANCE = 0.5
 
 
-class StudentSpec(OptimizerSection):
+class StudentSpec(AdaptedSection):
     """Stage C: the classifier distilled from the soft labels."""
 
     model: str | None = Field(None, description="backbone of the student; default: the pipeline's model")
@@ -33,7 +34,8 @@ class StudentSpec(OptimizerSection):
     steps: Steps = Field(400, description="optimizer steps")
     batch_size: BatchSize = Field(16, description="soft-labelled rows per step")
     gold_batch_size: BatchSize = Field(4, description="labelled rows added to each step while hard_weight > 0")
-    learning_rate: PositiveFloat = Field(5e-5, description="peak rate; falls linearly to 0")
+    learning_rate: PositiveFloat = Field(5e-5, description="peak rate, without an adapter; falls linearly to 0")
+    keep_adapter: bool = Field(False, description="keep an adapter that is merged into the model, beside it")
     warmup: Share = Field(0.1, description="share of the steps over which the rate rises from 0")
     temperature: PositiveFloat | None = Field(
         None, description="divides the student's logits in the loss; default: soft_labels.temperature"
@@ -67,7 +69,14 @@ class StudentSpec(OptimizerSection):
 
     def in_force(self) -> dict[str, Any]:
         """Return the settings that can change the student beside its model; those of what is switched off are left out."""
-        settings = {**self.model_dump(exclude={"model", "temperature"}), "contrastive": self.contrastive.in_force()}
+        settings = {
+            **self.model_dump(exclude={"model": True, "temperature": True, "adapter": {"start"}}),
+            "contrastive": self.contrastive.in_force(),
+        }
+        if self.adapted is None:
+            del settings["keep_adapter"]
+        else:
+            del settings["learning_rate"]
         if self.consistency_weight == 0:
             del settings["masked_share"]
         if self.hard_weight == 0:

@@ -70,7 +70,8 @@ class VerbalizerSpec(Section):
     multi_token: bool = Field(False, description="allow words of several tokens; each token gets a mask of its own")
     decoding: Literal["parallel", "max_first"] = Field(
         "parallel",
-        description="words of several tokens: all read at once, mean log-probability; or surest token first, read again after each",
+        description="words of several tokens: all read at once, mean log-probability; or surest token first, read again after "
+        "each; causal models: mean log-probability of each token after those before it (parallel)",
     )
     kind: Literal["words", "soft", "prototype"] = Field(
         "words", description="read the words; or train a vector per label that starts as their mean, by product or by cosine"

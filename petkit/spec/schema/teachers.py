@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from petkit.spec.rules import in_seeds, in_training
+from petkit.spec.schema.adapter import AdaptedSection
 from petkit.spec.schema.section import (
     BatchSize,
     ConsistencySpec,
     ContrastiveSpec,
-    OptimizerSection,
     PartialShare,
     PositiveFloat,
     Section,
@@ -23,19 +23,21 @@ from petkit.spec.schema.section import (
 )
 
 
-class TeachersSpec(OptimizerSection):
-    """Stage A: one masked-LM teacher per pattern and seed."""
+class TeachersSpec(AdaptedSection):
+    """Stage A: one teacher per pattern and seed."""
 
     seeds: tuple[Seed, ...] = Field((1, 2, 3), min_length=1, description="one teacher per pattern and seed")
     steps: Steps = Field(100, description="optimizer steps of each teacher")
     batch_size: BatchSize = Field(16, description="labelled rows per step")
-    learning_rate: PositiveFloat = Field(3e-5, description="peak rate; falls linearly to 0")
+    learning_rate: PositiveFloat = Field(3e-5, description="peak rate, without an adapter; falls linearly to 0")
     new_learning_rate: PositiveFloat = Field(
         1e-3, description="peak rate of what is new: soft tokens, and label vectors of soft and prototype verbalizers"
     )
     warmup: Share = Field(0.0, description="share of the steps over which the rate rises from 0")
-    loss: Literal["cross_entropy", "hinge", "decoupled_label"] = Field(
-        "cross_entropy", description="over label logits; hinge: that of Schick & Schütze 2021b; decoupled_label: ADAPET's"
+    loss: Literal["cross_entropy", "hinge", "decoupled_label", "next_token"] = Field(
+        "cross_entropy",
+        description="over label logits; hinge: that of Schick & Schütze 2021b; decoupled_label: ADAPET's; "
+        "next_token: of the gold word's tokens over the whole vocabulary (causal models)",
     )
     label_smoothing: PartialShare = Field(0.0, description="share of the gold label given to all labels alike")
     focal_gamma: Weight = Field(0.0, description="exponent of the focal loss; 0: plain cross-entropy")
@@ -55,11 +57,13 @@ class TeachersSpec(OptimizerSection):
 
     def in_force(self) -> dict[str, Any]:
         """Return the settings that can change a teacher; those of what is switched off, and the seeds, are left out."""
-        settings = {**self.model_dump(exclude={"seeds"}), "contrastive": self.contrastive.in_force()}
+        settings = {**self.model_dump(exclude={"seeds": True, "adapter": {"start"}}), "contrastive": self.contrastive.in_force()}
         if self.consistency.kind != "word_masking":
             del settings["consistency"]["masked_share"]
         if self.consistency.kind == "none":
             del settings["consistency"]["weight"]
+        if self.adapted is not None:
+            del settings["learning_rate"]
         if self.auxiliary_mlm_weight == 0:
             del settings["unlabeled_batch_size"]
             if self.label_conditioning_weight == 0:

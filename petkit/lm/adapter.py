@@ -1,0 +1,123 @@
+"""What every adapter has: few trained parameters beside a frozen model, in PEFT's configurations and file format."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftConfig
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from petkit.errors import ModelRefused, shown_path
+
+CONFIG_FILE = "adapter_config.json"
+STATE_FILE = "adapter_model.safetensors"
+_PEFT_PREFIX = "base_model.model."
+
+
+class Adapter(nn.Module, ABC):
+    """Few trained parameters beside a frozen model.
+
+    Attributes:
+        config: PEFT's description of it.
+        mergeable: whether :meth:`merge` can fold it into the model's weights.
+    """
+
+    mergeable = False
+
+    def __init__(self, model: PreTrainedModel, config: PeftConfig) -> None:
+        super().__init__()
+        self.config = config
+        self._model: list[Any] = [model]  # in a list, so as not to own its parameters
+        self._head: dict[str, nn.Parameter] = {}
+
+    @property
+    def model(self) -> Any:
+        """The model that answers with the adapter."""
+        return self._model[0]
+
+    @abstractmethod
+    def own_state(self) -> dict[str, Tensor]:
+        """Return the adapter's own tensors, under PEFT's names."""
+
+    @abstractmethod
+    def put_own(self, state: Mapping[str, Tensor]) -> None:
+        """Take over tensors of the names and shapes of :meth:`own_state`."""
+
+    @abstractmethod
+    def detach(self) -> None:
+        """Let the model answer without the adapter again."""
+
+    def merge(self) -> None:
+        """Fold the adapter into the model's weights and be gone; only where ``mergeable``."""
+        raise TypeError(f"{type(self).__name__} cannot be merged")
+
+    def train_too(self, names: Iterable[str]) -> None:
+        """Train and keep these parameters of the model as well: a head that its checkpoint did not hold."""
+        parameters = dict(self.model.named_parameters())
+        self._head = {name: parameters[name] for name in names}
+        for parameter in self._head.values():
+            parameter.requires_grad_(True)
+        config: Any = self.config  # kinds that PEFT gives no such attribute keep it as well
+        config.modules_to_save = sorted({name.rpartition(".")[0] for name in self._head}) or None
+
+    def state(self) -> dict[str, Tensor]:
+        """Return everything that was trained, under PEFT's names."""
+        return self.own_state() | {f"{_PEFT_PREFIX}{name}": value.detach() for name, value in self._head.items()}
+
+    def put(self, state: Mapping[str, Tensor], source: str) -> None:
+        """Take over what :meth:`state` gave.
+
+        Args:
+            source: where it comes from, for messages.
+
+        Raises:
+            ModelRefused: it belongs to another model or to other options.
+        """
+        expected = {name: tuple(value.shape) for name, value in self.state().items()}
+        found = {name: tuple(value.shape) for name, value in state.items()}
+        wrong = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
+        if wrong:
+            name = wrong[0]
+            shapes = f"{name} is {found.get(name, 'missing')} there and {expected.get(name, 'missing')} here"
+            raise ModelRefused(f"{source}: the adapter was made for another model or with other options: {shapes}")
+        with torch.no_grad():
+            for name, parameter in self._head.items():
+                parameter.copy_(state[_PEFT_PREFIX + name])
+        self.put_own({name: value for name, value in state.items() if name.removeprefix(_PEFT_PREFIX) not in self._head})
+
+    def save(self, folder: Path, base: str) -> None:
+        """Write the adapter as PEFT does: ``adapter_config.json`` and ``adapter_model.safetensors``.
+
+        Args:
+            base: name of the frozen model, as pipelines name it.
+        """
+        self.config.base_model_name_or_path = base
+        self.config.inference_mode = True
+        folder.mkdir(parents=True, exist_ok=True)
+        self.config.save_pretrained(str(folder))
+        save_file({name: value.to("cpu").contiguous() for name, value in self.state().items()}, folder / STATE_FILE)
+
+
+def read_adapter(folder: Path) -> dict[str, Tensor]:
+    """Return the tensors of an adapter folder.
+
+    Raises:
+        ModelRefused: one of its files is missing or damaged.
+    """
+    shown = shown_path(folder)
+    try:
+        json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelRefused(f"{shown}: {CONFIG_FILE} is missing or damaged: {str(error).splitlines()[0]}") from None
+    try:
+        return load_file(folder / STATE_FILE)
+    except (SafetensorError, OSError) as error:
+        raise ModelRefused(f"{shown}: {STATE_FILE} is missing or damaged: {str(error).splitlines()[0]}") from None

@@ -1,0 +1,132 @@
+"""P-Tuning v2: trained keys and values before those of the text, in every layer of a frozen model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from peft import PrefixTuningConfig, TaskType
+from peft.tuners.prefix_tuning import PrefixEncoder
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from petkit.errors import ModelRefused
+from petkit.lm.adapter import Adapter
+from petkit.lm.prefixed_attention import PrefixedAttention
+from petkit.spec.schema import DeepPrefixSpec
+
+# What a model raises that knows nothing of prefixes: other shapes, missing sizes, more or fewer layers than its configuration says.
+_STUMBLES = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError, StopIteration)
+
+
+class DeepPrefix(Adapter):
+    """Trained keys and values before those of the text, in every layer (P-Tuning v2, Liu et al. 2022, section 3.2).
+
+    Where the model takes a cache of earlier keys, the prefix also takes the first positions, as in PEFT: rows must leave
+    ``spec.tokens`` of the model's positions free.
+
+    Args:
+        model: an encoder or decoder, with any head.
+        spec: how many, and whether a network draws them from short vectors while training.
+
+    Attributes:
+        encoder: PEFT's module that holds what is trained.
+
+    Raises:
+        ModelRefused: some layer of the model would not read its prefix.
+    """
+
+    config: Any
+
+    def __init__(self, model: PreTrainedModel, spec: DeepPrefixSpec) -> None:
+        kind = model.config.model_type
+        refusal = f"a {kind!r} model cannot carry p_tuning_v2: its attention takes no further keys (use lora)"
+        try:
+            config = _config(model.config, spec)
+        except _STUMBLES:
+            raise ModelRefused(refusal) from None
+        super().__init__(model, config)
+        self.encoder = PrefixEncoder(config).to(model.device)  # type: ignore[no-untyped-call]
+        self._attention = PrefixedAttention(model, self._keys_and_values)
+        if not self._is_read():
+            self.detach()
+            raise ModelRefused(refusal)
+
+    def own_state(self) -> dict[str, Tensor]:
+        """Return all layers' keys and values, shape ``(tokens, layers · 2 · width)``; a network that drew them is done."""
+        return {"prompt_embeddings": self._vectors().detach()}
+
+    def put_own(self, state: Mapping[str, Tensor]) -> None:
+        """Take over the keys and values themselves."""
+        vectors = state["prompt_embeddings"]
+        if self.encoder.prefix_projection:
+            self.encoder.prefix_projection = False
+            del self.encoder.transform
+            self.encoder.embedding = nn.Embedding(
+                len(vectors), vectors.shape[1], _weight=vectors.to(self.model.device, copy=True)
+            )
+        else:
+            with torch.no_grad():
+                self.encoder.embedding.weight.copy_(vectors)
+
+    def detach(self) -> None:
+        """Let the model read the text alone."""
+        self._attention.remove()
+
+    def _vectors(self) -> Tensor:
+        places = torch.arange(self.config.num_virtual_tokens, device=self.encoder.embedding.weight.device)
+        vectors: Tensor = self.encoder(places[None])[0]  # (tokens, layers · 2 · width)
+        return vectors
+
+    def _keys_and_values(self) -> Tensor:
+        sizes = (self.config.num_layers, 2, self.config.num_attention_heads, -1)
+        return torch.unflatten(self._vectors(), 1, sizes).permute(1, 2, 3, 0, 4)  # (layers, 2, heads, tokens, head)
+
+    def _is_read(self) -> bool:
+        """Return whether the model's answer to two short rows, one of them padded, depends on every layer's prefix.
+
+        A gradient of exactly 0 in a layer means that its prefix could never be trained, as all else is frozen.
+        """
+        base, device = self.model.base_model, self.model.device
+        prefix = self._keys_and_values()[..., :1, :].detach().requires_grad_()  # one token, whatever positions there are
+        ids = torch.arange(8, device=device).view(2, 4) % self.model.get_input_embeddings().weight.shape[0]
+        mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]], device=device)
+        modes = [(module, module.training) for module in base.modules()]
+        self._attention.source = lambda: prefix
+        # Weights may already lie in the format of autocast, and work under it alone.
+        half = any(parameter.dtype == torch.bfloat16 for parameter in base.parameters())
+        try:
+            with (
+                torch.enable_grad(),
+                torch.autocast(device.type, torch.bfloat16, enabled=half),
+                torch.random.fork_rng([device] if device.type == "cuda" else []),
+            ):
+                hidden = base.eval()(input_ids=ids, attention_mask=mask)[0].float()  # (2, 4, hidden)
+                # A plain sum would not move: normalised vectors all have the same.
+                uneven = torch.arange(hidden.numel(), device=device).view_as(hidden).sin()
+                (gradient,) = torch.autograd.grad((hidden * uneven).sum(), prefix)
+        except _STUMBLES:
+            return False
+        finally:
+            self._attention.source = self._keys_and_values
+            for module, training in modes:
+                module.training = training
+        return bool(gradient.flatten(1).any(dim=1).all())
+
+
+def _config(model: Any, spec: DeepPrefixSpec) -> PrefixTuningConfig:
+    """Return PEFT's description; ``width`` is that of all heads' keys, which grouped-query attention has few of."""
+    heads = model.num_attention_heads
+    size = getattr(model, "head_dim", None) or model.hidden_size // heads
+    heads = getattr(model, "num_key_value_heads", None) or heads
+    return PrefixTuningConfig(
+        task_type=TaskType.FEATURE_EXTRACTION,
+        num_virtual_tokens=spec.tokens,
+        token_dim=heads * size,
+        num_transformer_submodules=1,
+        num_attention_heads=heads,
+        num_layers=model.num_hidden_layers,
+        encoder_hidden_size=spec.projection_size if spec.projection else heads * size,
+        prefix_projection=spec.projection,
+    )

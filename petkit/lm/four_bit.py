@@ -1,0 +1,93 @@
+"""A frozen model's linear layers in 4 bits: NF4 with double quantisation (QLoRA, Dettmers et al. 2023, sections 2 and 3).
+
+Of a block of 64 weights, each becomes the nearest of the 16 levels ``q_i · absmax``; the blocks' ``absmax`` are held in 8
+bits, 256 to a block of their own. That makes 4 + 8/64 + 32/(64·256) = 4.13 bits per weight instead of 32. A layer is
+multiplied out in the run's number format whenever it is used; it is never trained. Tested on processors only.
+
+The package ``bitsandbytes`` is optional and imported only here (PEFT imports it too, where it is installed).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from petkit.errors import ModelRefused
+
+_OLDEST = "0.50"  # the first whose processor kernels were tried
+
+
+@dataclass(frozen=True)
+class FourBit:
+    """Where layers in 4 bits lie, and the number format they are multiplied in."""
+
+    device: str
+    dtype: torch.dtype
+
+    def hold(self, model: Any, spared: Collection[str] = ()) -> None:
+        """Replace the encoder's linear layers, each on its device at once; the language-model head stays as it is.
+
+        Args:
+            model: any transformers model, in float32.
+            spared: names of parameters whose layers stay as they are: they are new, and to be trained.
+
+        Raises:
+            ModelRefused: the package is missing or does not work on the device.
+        """
+        refused = obstacle(self.device)
+        if refused is not None:
+            why, cure = refused
+            raise ModelRefused(f"adapter qlora: {why} ({cure})")
+        kept = {name.rpartition(".")[0] for name in spared}
+        encoder = {id(module) for module in model.base_model.modules()}
+        for name, layer in list(model.named_modules()):
+            if type(layer) is nn.Linear and id(layer) in encoder and name not in kept:
+                parent, _, own = name.rpartition(".")
+                setattr(model.get_submodule(parent), own, _in_four_bits(layer, self))
+        model.is_loaded_in_4bit = True  # PEFT looks for it before it looks at the layers
+
+
+def obstacle(device: str) -> tuple[str, str] | None:
+    """Say why no layer can be held in 4 bits on a device, with the cure; None: one was tried, and let a gradient through."""
+    from transformers.utils.import_utils import is_bitsandbytes_available
+
+    if not is_bitsandbytes_available(_OLDEST):
+        return f"bitsandbytes {_OLDEST} or later is not installed", "pip install 'petkit[qlora]'"
+    try:
+        with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
+            layer = _in_four_bits(nn.Linear(64, 64), FourBit(device, torch.float32))
+            layer(torch.ones(2, 64, device=device, requires_grad=True)).sum().backward()
+    except (ImportError, OSError, RuntimeError, AttributeError, TypeError, ValueError, AssertionError) as error:
+        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return f"bitsandbytes does not work on {device}: {first_line}", "use adapter: lora"
+    return None
+
+
+def _in_four_bits(layer: nn.Linear, where: FourBit) -> nn.Module:
+    from bitsandbytes.nn import Linear4bit, Params4bit
+
+    how: dict[str, Any] = {"compress_statistics": True, "quant_type": "nf4"}
+    held = Linear4bit(layer.in_features, layer.out_features, bias=False, compute_dtype=where.dtype, device="meta", **how)
+    held.weight = Params4bit(layer.weight.data, requires_grad=False, module=held, **how)
+    held.bias = layer.bias
+    held.to(where.device)  # this quantises
+    # On processors with bfloat16 units the first forward pass without gradients would repack the weights, for good: training
+    # afterwards fails, or silently gives no gradient; and the packing knows no widths but multiples of 64 by 32.
+    held.support_avx512bf16_for_cpu = False
+    held.register_forward_pre_hook(_under_autocast)
+    frozen: nn.Module = held.train(layer.training)
+    return frozen
+
+
+def _under_autocast(layer: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Cast the input as autocast does for plain linear layers: a layer in 4 bits gives back the format it was given.
+
+    DeBERTa chooses its attention mask's number by that format.
+    """
+    rows, *others = given
+    device = rows.device.type
+    return (rows.to(torch.get_autocast_dtype(device)), *others) if torch.is_autocast_enabled(device) else given

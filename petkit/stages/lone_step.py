@@ -1,0 +1,117 @@
+"""A run folder that holds one step only and no pipeline's stages: an adapted model, a pretrained prompt.
+
+It goes on where a killed run stopped, is not made twice, and is never replaced by one made by other settings.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from petkit.errors import RunConflict
+from petkit.events import Event, Listen, Progress, RunStarted, StepFinished, StepSkipped, StepStarted
+from petkit.lm.arithmetic import Arithmetic, choose_arithmetic
+from petkit.runs.checkpoint import StepCheckpoints
+from petkit.runs.fingerprint import Inputs
+from petkit.runs.provenance import machine, now, package_versions
+from petkit.runs.store import RunStore
+from petkit.spec.loader import Pipeline, dump_spec
+from petkit.stages.step import Job
+
+Work: TypeAlias = Callable[[Job, Arithmetic, StepCheckpoints], None]
+
+
+@dataclass(frozen=True)
+class LoneStep:
+    """What is to be made.
+
+    Attributes:
+        name: of its folder in the run folder.
+        kind: what the run folder will hold (see :mod:`petkit.runs.store`).
+        inputs: gives what it is made from, for an arithmetic.
+        work: makes its files.
+        checkpoint_every: training steps between the points from which a killed run goes on.
+    """
+
+    name: str
+    kind: str
+    inputs: Callable[[Arithmetic], Inputs]
+    work: Work
+    checkpoint_every: int
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was made: its folder, whether there was work to do, and the figures of its making."""
+
+    folder: Path
+    ran: bool
+    facts: dict[str, Any]
+
+
+def make(step: LoneStep, pipeline: Pipeline, folder: str | Path, max_length: int, listen: Listen) -> Made:
+    """Make the step in its run folder, unless it is there already.
+
+    Args:
+        max_length: tokens per row that were really used.
+
+    Raises:
+        RunConflict: the folder is in use, holds something else, or a step made by other settings.
+    """
+    store = RunStore(folder, step.kind)
+    store.refuse_foreign()
+    arithmetic = _arithmetic(pipeline, store.manifest())
+    inputs = step.inputs(arithmetic)
+
+    def tell(event: Event) -> None:
+        if not isinstance(event, Progress):
+            store.log(event)
+        listen(event)
+
+    with store.locked():
+        status = store.status(step.name, inputs)
+        if status.state == "stale":
+            raise RunConflict(
+                f"{store.shown}: made by other settings: {status.why} (choose another --out, or delete the folder to replace it)"
+            )
+        if status.state == "finished":
+            listen(StepSkipped(step.name))
+        else:
+            _describe(store, pipeline, arithmetic, max_length)
+            tell(RunStarted(1))
+            tell(StepStarted(step.name, status.why))
+            started = time.monotonic()
+            checkpoints = StepCheckpoints(store, step.name, inputs, step.checkpoint_every, tell)
+            facts: dict[str, float | int | str] = {}
+            with store.publishing(step.name, inputs, facts) as work:
+                step.work(Job(step.name, work, store, tell, facts), arithmetic, checkpoints)
+                facts["seconds"] = round(time.monotonic() - started, 3)
+            checkpoints.clear()
+            tell(StepFinished(step.name, time.monotonic() - started, facts))
+        return Made(store.path(step.name), status.state != "finished", store.facts(step.name))
+
+
+def _arithmetic(pipeline: Pipeline, begun: dict[str, Any]) -> Arithmetic:
+    """Choose device and precision; what was begun keeps the precision it began with."""
+    compute = pipeline.spec.compute
+    precision = begun.get("arithmetic", {}).get("precision")
+    if compute.precision == "auto" and precision in ("float32", "bfloat16"):
+        compute = compute.model_copy(update={"precision": precision})
+    return choose_arithmetic(compute)
+
+
+def _describe(store: RunStore, pipeline: Pipeline, arithmetic: Arithmetic, max_length: int) -> None:
+    store.write_manifest(
+        {
+            "kind": store.kind,
+            "task": pipeline.spec.task,
+            "created": store.manifest().get("created", now()),
+            "arithmetic": arithmetic.record(),
+            "versions": package_versions(),
+            "machine": machine(),
+        }
+    )
+    store.write_text("config.resolved.yaml", dump_spec(pipeline.spec.model_copy(update={"max_length": max_length})))

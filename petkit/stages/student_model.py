@@ -1,0 +1,115 @@
+"""A student's model: made for training, written to its folder, and taken back from there.
+
+A student without an adapter, or with one that can be merged, is a plain transformers folder. One with a deep prefix or
+virtual tokens cannot be: its folder holds the adapter and the head in PEFT's format, and names the model they belong to.
+A QLoRA student is trained beside a backbone in 4 bits and merged into that backbone's weights in full: the folder answers
+a little differently from the model that was trained, and the folder is what is evaluated.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+
+from petkit.errors import ModelRefused, shown_path
+from petkit.lm.adapter import Adapter, read_adapter
+from petkit.lm.adapters import attach, start_from_folder
+from petkit.lm.backbone import load_classifier, model_fingerprint, new_classifier, shown_name
+from petkit.lm.four_bit import FourBit
+from petkit.lm.inference import ClassifierLogits
+from petkit.spec.schema import AnyAdapter
+
+KEPT_ADAPTER = "adapter"
+
+
+def new_student(
+    name: str,
+    labels: tuple[str, ...],
+    spec: AnyAdapter | None,
+    attention: str | None,
+    *,
+    multi: bool,
+    four_bit: FourBit | None = None,
+) -> ClassifierLogits:
+    """Return a classifier to be trained: the backbone with a new head, or an adapter and the head beside the frozen backbone.
+
+    Head and adapter are drawn from torch's current random state.
+
+    Args:
+        four_bit: holds the frozen backbone in 4 bits while the adapter is trained.
+
+    Raises:
+        ModelRefused: the backbone cannot be had, or cannot carry the adapter.
+    """
+    model, head = new_classifier(name, labels, attention, multi=multi, four_bit=four_bit)
+    adapter = None
+    if spec is not None:
+        adapter = attach(model, spec, head=head)
+        start_from_folder(adapter, spec)
+    return ClassifierLogits(model, adapter)
+
+
+def save_student(student: ClassifierLogits, name: str, spec: AnyAdapter | None, folder: Path, *, keep: bool) -> dict[str, Any]:
+    """Write a trained classifier.
+
+    Args:
+        name: of its backbone.
+        keep: write a mergeable adapter too, in a folder of its own.
+
+    Returns:
+        What :func:`load_student` needs to know besides the files.
+    """
+    adapter, model = student.adapter, student.detach()
+    if adapter is None or spec is None:
+        model.save_pretrained(folder)
+        return {}
+    if not adapter.mergeable:
+        adapter.save(folder, name)
+        model.config.save_pretrained(folder)
+        return {"adapter": spec.model_dump(mode="json", exclude={"start"}), "base": name, "base_sha256": model_fingerprint(name)}
+    if keep:
+        adapter.save(folder / KEPT_ADAPTER, name)
+    if spec.kind == "qlora":
+        adapter = _beside_full_weights(adapter, name, spec)
+    adapter.merge()
+    adapter.model.save_pretrained(folder)
+    return {}
+
+
+def _beside_full_weights(adapter: Adapter, name: str, spec: AnyAdapter) -> Adapter:
+    """Return an adapter and a head beside the backbone in float32, as they were trained beside the one in 4 bits."""
+    config = adapter.model.config
+    labels = tuple(config.id2label[index] for index in range(config.num_labels))
+    with torch.random.fork_rng(devices=[]):
+        student = new_student(name, labels, spec, None, multi=config.problem_type == "multi_label_classification")
+    student.detach()
+    assert student.adapter is not None
+    student.adapter.put(adapter.state(), shown_name(name))
+    return student.adapter
+
+
+def load_student(folder: str, about: Mapping[str, Any]) -> ClassifierLogits:
+    """Load a finished classifier, plain or with its adapter.
+
+    Args:
+        about: what stands beside it (``petkit.json``); nothing for folders that others made.
+
+    Raises:
+        ModelRefused: it is damaged, or the model its adapter belongs to has changed.
+    """
+    if "adapter" not in about:
+        return ClassifierLogits(load_classifier(folder))
+    spec: AnyAdapter = TypeAdapter(AnyAdapter).validate_json(json.dumps(about["adapter"]))
+    base, shown = about["base"], shown_path(Path(folder))
+    if model_fingerprint(base) != about["base_sha256"]:
+        raise ModelRefused(f"{shown}: the adapter was trained beside another model than {shown_name(base)} is now")
+    with torch.random.fork_rng(devices=[]):
+        student = new_student(base, tuple(about["labels"]), spec, None, multi=about["label_kind"] == "multi")
+    assert student.adapter is not None
+    student.adapter.put(read_adapter(Path(folder)), shown)
+    return student

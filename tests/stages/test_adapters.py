@@ -1,0 +1,196 @@
+"""Adapters from end to end: teachers share one frozen backbone, and students are plain wherever they can be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from petkit.deliver.predictor import Predictor
+from petkit.errors import InvalidInput, ModelRefused
+from petkit.lm.arithmetic import Arithmetic
+from petkit.runs.shards import read_matrix
+from petkit.runs.store import RunStore
+from petkit.stages import teacher_models
+from petkit.stages.teacher_loading import load_teachers
+from petkit.stages.workload import Workload
+from tests.stages.tiny_task import load, planned, products, rows, run_task, write_task
+
+ARITHMETIC = Arithmetic("cpu", "float32", 1)
+TEXTS = [{"text": row["text"]} for row in rows(30, 30)]  # the unlabelled set
+QUICK = ("teachers.seeds=[1, 2]", "teachers.steps=20", "student.steps=6")
+KINDS = {
+    "lora": "{kind: lora, rank: 2, learning_rate: 0.02}",
+    "ia3": "{kind: ia3, learning_rate: 0.1}",
+    "prompt_tuning": "{kind: prompt_tuning, tokens: 3, learning_rate: 0.1}",
+    "p_tuning_v1": "{kind: p_tuning_v1, tokens: 3, learning_rate: 0.02}",
+    "p_tuning_v2": "{kind: p_tuning_v2, tokens: 3, learning_rate: 0.1}",
+}
+NAMES = [f"{pattern}-{seed}" for pattern in ("colon", "brackets") for seed in (1, 2)]
+SOFT = "patterns=[{id: colon, text: '{soft:3} {mask} {text}'}, {id: brackets, text: '{text} ( {mask} )'}]"
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def with_adapters(kind: str) -> tuple[str, ...]:
+    return (*QUICK, f"teachers.adapter={KINDS[kind]}", f"student.adapter={KINDS[kind]}")
+
+
+@every_kind
+def test_a_whole_run(kind: str, task: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+    real = teacher_models.load_language_model
+    monkeypatch.setattr(
+        teacher_models, "load_language_model", lambda *args, **options: loaded.append(args[0]) or real(*args, **options)
+    )
+    result = run_task(task, here / "run", *with_adapters(kind))
+    assert len(loaded) == 2  # once for stage A, once for the evaluation: the student needs the memory in between
+    files = {path.name for path in (here / "run" / "stage_a" / "colon-1" / "model").iterdir()}
+    assert files == {"adapter_config.json", "adapter_model.safetensors", "teacher.json", "step.json"}
+
+    found = load_teachers(RunStore(here / "run"), NAMES, ARITHMETIC)
+    for name, teacher in [*zip(NAMES, found, strict=True), (NAMES[0], found[0])]:  # in turn on one backbone
+        logits = read_matrix(here / "run" / "stage_a" / name / "logits", "logits")
+        np.testing.assert_allclose(teacher.logits(TEXTS, ARITHMETIC, 4096), logits, rtol=0, atol=1e-5)
+    assert not np.allclose(
+        read_matrix(here / "run" / "stage_a" / NAMES[0] / "logits", "logits"),
+        read_matrix(here / "run" / "stage_a" / NAMES[1] / "logits", "logits"),
+    )
+    predicted = Predictor.load(result.folder)(["the game was good", "market news"])
+    assert predicted[0].label in ("Sports", "Science", "World")
+    again = run_task(task, here / "run", *with_adapters(kind))
+    assert again.ran == ()
+
+
+@every_kind
+def test_a_whole_run_in_bfloat16(kind: str, task: Path, here: Path) -> None:
+    result = run_task(task, here / "run", *with_adapters(kind), "compute.precision=bfloat16")
+    assert result.metrics is not None
+    logits = read_matrix(here / "run" / "stage_a" / "colon-1" / "logits", "logits")
+    again = load_teachers(RunStore(here / "run"), ["colon-1"], Arithmetic("cpu", "bfloat16", 1))[0]
+    np.testing.assert_allclose(again.logits(TEXTS, Arithmetic("cpu", "bfloat16", 1), 4096), logits, rtol=0, atol=1e-3)
+    assert Predictor.load(result.folder, teachers=True)(["the game was good"])[0].label
+
+
+@every_kind
+def test_order_and_company_change_no_teacher(kind: str, task: Path, here: Path) -> None:
+    run_task(task, here / "four", *with_adapters(kind), stages=("a",))
+    alone = (*with_adapters(kind), "teachers.seeds=[2]", "patterns=[{id: brackets, text: '( {mask} ) {text}'}]")
+    run_task(task, here / "one", *alone, stages=("a",))
+    ours, theirs = products(here / "one", "stage_a"), products(here / "four", "stage_a")
+    assert ours and all(theirs[name] == content for name, content in ours.items())
+
+
+def test_without_an_adapter_every_teacher_has_a_model(task: Path, finished: Path) -> None:
+    files = {path.name for path in (finished / "stage_a" / "colon-1" / "model").iterdir()}
+    assert "model.safetensors" in files and "adapter_config.json" not in files
+
+
+@pytest.mark.parametrize("kind", ["lora", "ia3"])
+def test_a_merged_student_is_plain(kind: str, task: Path, here: Path) -> None:
+    result = run_task(task, here / "run", *with_adapters(kind), "student.keep_adapter=true")
+    assert not (result.student / "adapter_config.json").exists()
+    assert (result.student / "adapter" / "adapter_model.safetensors").is_file()
+    model = AutoModelForSequenceClassification.from_pretrained(result.student)
+    tokenizer = AutoTokenizer.from_pretrained(result.student)
+    text = "the market was very good"
+    with torch.no_grad():
+        theirs = model(**tokenizer(text, return_tensors="pt")).logits.numpy()
+    np.testing.assert_allclose(Predictor.load(result.folder).logits([text]), theirs, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["p_tuning_v2", "prompt_tuning", "p_tuning_v1"])
+def test_another_student_is_its_adapter(kind: str, task: Path, here: Path, model_folder: Callable[[str], Path]) -> None:
+    result = run_task(task, here / "run", *with_adapters(kind))
+    assert not list(result.student.glob("model*.safetensors"))
+    test_rows = [{"text": row["text"]} for row in rows(15, 15)]
+    stored = read_matrix(result.folder / "evaluation" / "predictions", "probabilities")
+    predicted = [list(answer.probabilities.values()) for answer in Predictor.load(result.folder)(test_rows)]
+    np.testing.assert_allclose(predicted, stored, atol=1e-5)
+    with pytest.raises(InvalidInput, match="holds an adapter, and no model of its own"):
+        Workload(load(task, f"student.model={result.student}"))
+    about = json.loads((result.student / "petkit.json").read_text())
+    about["base_sha256"] = "0" * 64
+    (result.student / "petkit.json").write_text(json.dumps(about))
+    with pytest.raises(ModelRefused, match="was trained beside another model"):
+        Predictor.load(result.student)
+
+
+def test_soft_tokens_from_a_network(task: Path, here: Path) -> None:
+    run_task(task, here / "run", SOFT, *with_adapters("p_tuning_v1"))
+    widths = {
+        name: json.loads((here / "run" / "stage_a" / name / "model" / "adapter_config.json").read_text())["num_virtual_tokens"]
+        for name in NAMES
+    }
+    assert widths == {"colon-1": 3, "colon-2": 3, "brackets-1": 3, "brackets-2": 3}
+    for name, teacher in zip(NAMES, load_teachers(RunStore(here / "run"), NAMES, ARITHMETIC), strict=True):
+        logits = read_matrix(here / "run" / "stage_a" / name / "logits", "logits")
+        np.testing.assert_allclose(teacher.logits(TEXTS, ARITHMETIC, 4096), logits, rtol=0, atol=1e-5)
+
+
+def test_everything_together(task: Path, here: Path) -> None:
+    overrides = (
+        SOFT,
+        *with_adapters("p_tuning_v2"),
+        "generations.count=1",
+        "soft_labels.weighting=out_of_fold",
+        "soft_labels.folds=3",
+        "demonstrations.per_label=1",
+        "max_length=50",
+        "teachers.auxiliary_mlm_weight=0.1",
+        "student.feature_weight=0.1",
+        "verbalizer.kind=soft",
+    )
+    result = run_task(task, here / "run", *overrides)
+    assert result.metrics is not None
+    assert Predictor.load(result.folder, teachers=True)(["the game"])[0].label
+
+
+def test_what_is_in_force(task: Path, here: Path) -> None:
+    run_task(task, here / "run", *with_adapters("lora"), stages=("a",))
+    same = planned(task, here / "run", *with_adapters("lora"), "teachers.learning_rate=0.5")
+    assert same["stage_a/colon-1/model"].action == "skip"  # the model's own weights are frozen
+    other = planned(task, here / "run", *with_adapters("lora"), "teachers.adapter={kind: lora, rank: 3}")
+    assert other["stage_a/colon-1/model"].action == "stale"
+
+
+def test_the_backbone_has_changed(here: Path, model_folder: Callable[[str], Path]) -> None:
+    import shutil
+
+    model = Path(shutil.copytree(model_folder("bert"), here / "model"))
+    task = write_task(here / "task", model)
+    run_task(task, here / "run", *with_adapters("lora"))
+    shutil.copy(model_folder("electra") / "model.safetensors", model)
+    with pytest.raises(Exception, match="has changed since it answered as teacher"):
+        load_teachers(RunStore(here / "run"), NAMES, ARITHMETIC)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            ("teachers.adapter={kind: lora, target_modules: [nothing_here]}",),
+            "teachers.adapter: no layer of this 'bert' model is called nothing_here .its layers: self.query, ",
+        ),
+        (
+            ("student.adapter={kind: lora, target_modules: [nothing_here]}",),
+            "student.adapter: no layer of this 'bert' model is called nothing_here .its layers: self.query, ",
+        ),
+        (("teachers.adapter={kind: prompt_tuning, tokens: 60}",), "teachers.adapter.tokens: 60 virtual tokens leave 4 of"),
+        (
+            ("teachers.adapter={kind: prompt_tuning, tokens: 20}", "max_length=60"),
+            r"max_length: 60 tokens are more than .* can read beside 20 virtual ones \(44\)",
+        ),
+        (("teachers.adapter=low_rank",), "teachers.adapter: must be one of none, lora, .*, not 'low_rank'"),
+        (("teachers.adapter={rank: 4}",), "teachers.adapter: must say its kind"),
+        (("teachers.adapter={kind: ia3, rank: 4}",), "teachers.adapter.rank: unknown key"),
+    ],
+)
+def test_refused(overrides: tuple[str, ...], said: str, task: Path) -> None:
+    with pytest.raises(InvalidInput, match=said) as caught:
+        Workload(load(task, *overrides))
+    assert len(caught.value.problems) == 1, caught.value.problems

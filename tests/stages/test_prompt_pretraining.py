@@ -1,0 +1,337 @@
+"""``petkit pretrain-prompt``: what it makes, that it trains nothing but the prompt, and that a kill costs nothing but time."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+
+from petkit.errors import InvalidInput, RunConflict
+from petkit.events import Event, Notice, Progress, StepSkipped
+from petkit.lm.adapter import read_adapter
+from petkit.lm.backbone import load_masked_lm, model_fingerprint
+from petkit.lm.training import TrainingDiverged
+from petkit.runs.store import RunStore
+from petkit.stages import prompt_pretraining
+from petkit.stages.sentence_questions import SentenceQuestions
+from petkit.task.token_store import TokenStore
+from tests.stages.prompt_task import TOKENS, Killed, make, texts, wide_awake, write
+from tests.stages.tiny_task import write_rows
+
+Folder = Callable[[str], Path]
+OBJECTIVES = ("next_sentence", "masked_lm", "both")
+# Enough for a model that minds its prompt.
+LONGER = ("steps=40", "dropout=0.0", "learning_rate=0.3", "batch_size=16")
+
+
+@pytest.fixture
+def task(here: Path, model_folder: Folder) -> Path:
+    """A pipeline whose files a test may change."""
+    return write(here / "task", model_folder("bert"))
+
+
+@pytest.fixture
+def awake(here: Path, model_folder: Folder) -> Path:
+    """The same with a model that its prompt makes a difference to."""
+    return write(here / "task", wide_awake(model_folder("bert"), here / "awake"))
+
+
+def kill(task: Path, folder: Path, step: int, *overrides: str) -> None:
+    with pytest.raises(Killed):
+        make(task, folder, *overrides, killed_at=step)
+
+
+def files(folder: Path) -> Mapping[str, bytes]:
+    """Return the prompt's files but the record of when and where."""
+    return {path.name: path.read_bytes() for path in sorted((folder / "prompt").iterdir()) if path.name != "step.json"}
+
+
+def vectors(folder: Path) -> torch.Tensor:
+    return read_adapter(folder / "prompt")["prompt_embeddings"]
+
+
+def notices(heard: list[Event]) -> list[str]:
+    return [event.message for event in heard if isinstance(event, Notice)]
+
+
+def steps_done(heard: list[Event]) -> list[int]:
+    return [event.done for event in heard if isinstance(event, Progress)]
+
+
+def losses(heard: list[Event]) -> list[float]:
+    return [float(event.note.split()[1]) for event in heard if isinstance(event, Progress)]
+
+
+# -- what it makes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("objective", "falls_by"), [("next_sentence", 1.0), ("masked_lm", 1.0), ("both", 2.0)])
+def test_the_loss_falls(objective: str, falls_by: float, awake: Path, here: Path) -> None:
+    made, heard = make(awake, here / "out", f"objective={objective}", *LONGER)
+    facts = made.facts
+
+    assert sum(losses(heard)[:4]) - sum(losses(heard)[-4:]) > 2 * falls_by  # of four steps
+    assert facts["loss_before"] - facts["loss_after"] > falls_by
+    assert (facts["rows"], facts["held_out_rows"], facts["tokens"]) == (57, 3, TOKENS)
+    assert ("accuracy_after" in facts, "perplexity_after" in facts) == (objective != "masked_lm", objective != "next_sentence")
+    if objective == "masked_lm":
+        assert facts["perplexity_after"] == math.exp(facts["loss_after"])
+    assert notices(heard) == []
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing")  # PEFT asks for it
+def test_a_folder_as_peft_writes_it(task: Path, here: Path, model_folder: Folder) -> None:
+    made, _ = make(task, here / "out")
+    about = json.loads((made.folder / "petkit.json").read_text())
+    base = str(model_folder("bert"))
+
+    assert made.folder == here / "out" / "prompt" and made.ran
+    assert sorted(files(here / "out")) == ["adapter_config.json", "adapter_model.safetensors", "petkit.json"]
+    assert {key: about[key] for key in ("base", "base_sha256", "objective", "steps", "tokens")} == {
+        "base": base, "base_sha256": model_fingerprint(base), "objective": "next_sentence", "steps": 10, "tokens": TOKENS,
+    }  # fmt: skip
+    loaded: Any = PeftModel.from_pretrained(load_masked_lm(base), str(made.folder))
+    assert torch.equal(loaded.get_prompt_embedding_to_save("default"), vectors(here / "out"))
+    assert sorted(path.name for path in (here / "out").iterdir()) == [
+        ".lock", "config.resolved.yaml", "events.jsonl", "manifest.json", "prompt",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_only_the_prompt_is_trained(objective: str, task: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    load = prompt_pretraining.load_masked_lm
+    monkeypatch.setattr(prompt_pretraining, "load_masked_lm", lambda *wanted: seen.append(load(*wanted)) or seen[-1])
+    kill(task, here / "out", 4, f"objective={objective}")
+    kept = load_file(here / "out" / "checkpoints" / "prompt" / "00000003" / "state.safetensors")
+    make(task, here / "out", f"objective={objective}")
+
+    assert [name for name in kept if name.startswith("model.")] == ["model.prompt.soft.vectors"]
+    name = json.loads((here / "out" / "prompt" / "petkit.json").read_text())["base"]
+    fresh = dict(load_masked_lm(name).named_parameters())
+    trained = dict(seen[-1].named_parameters())
+    assert trained.keys() == fresh.keys() and all(torch.equal(trained[key], fresh[key]) for key in fresh)
+    # The prompt began as embeddings of words and is none of them any more.
+    words = fresh["bert.embeddings.word_embeddings.weight"].detach()
+    assert vectors(here / "out").shape == (TOKENS, 32)
+    assert float(torch.cdist(vectors(here / "out"), words).min()) > 0.01
+
+
+@pytest.mark.parametrize("arch", ["roberta", "modernbert", "deberta-v2", "albert", "distilbert"])
+def test_any_model(arch: str, here: Path, model_folder: Folder) -> None:
+    task = write(here / "task", model_folder(arch), count=24)
+    made, _ = make(task, here / "out", "steps=3", "objective=both", "compute.precision=bfloat16")
+
+    assert math.isfinite(made.facts["loss_after"]) and len(vectors(here / "out")) == TOKENS
+
+
+def test_texts_of_two_sentences_have_two_answers(here: Path, model_folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the word of the third does not matter: the tiny model does not know "maybe"."""
+    asked: list[SentenceQuestions] = []
+    before = SentenceQuestions.batches
+    monkeypatch.setattr(SentenceQuestions, "batches", lambda self: asked.append(self) or before(self))
+    task = write(here / "task", model_folder("bert"), sentences=(1, 2), words={})
+    make(task, here / "out")
+
+    assert list(asked[0].pvp.verbalizer.labels) == ["next", "other_text"]
+    batch, answers = asked[0].asked(*asked[0].index.draw(asked[0].anchors, asked[0].pool, np.random.default_rng(1)))
+    assert set(answers.tolist()) == {0, 1} and (batch.mask_positions > 0).all()
+
+
+def test_held_out_sentences_never_come_up(task: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[SentenceQuestions] = []
+    before = SentenceQuestions.batches
+    monkeypatch.setattr(SentenceQuestions, "batches", lambda self: asked.append(self) or before(self))
+    made, _ = make(task, here / "out")
+    (questions,) = asked
+    index = questions.index
+
+    rows_asked = {*index.rows[questions.anchors], *index.rows[_texts_of(questions.pool, index.starts)]}
+    assert len(rows_asked) == made.facts["rows"] == 57
+    first, _, answers = questions._held_out
+    assert not rows_asked & {*index.rows[_texts_of(first, index.starts)]} and set(answers) == {0, 1, 2}
+
+
+def _texts_of(sentences: Any, starts: Any) -> Any:
+    return starts.searchsorted(sentences, "right") - 1
+
+
+def test_several_fields_are_texts_of_their_own(here: Path, model_folder: Folder) -> None:
+    task = write(here / "task", model_folder("bert"), count=24)
+    rows = [{"text": row["text"], "title": "a game"} for row in texts(24, 3)]
+    write_rows(here / "task" / "unlabeled.jsonl", rows)
+    two = 'patterns=[{id: all, text: "{mask}: {title} {text}"}]'
+    made, _ = make(task, here / "out", "objective=both", "steps=2", two)
+
+    assert made.ran
+
+
+def test_many_rows_lie_on_disk_while_they_are_read(here: Path, model_folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders: list[Path | None] = []
+    build = TokenStore.build.__func__  # type: ignore[attr-defined]
+    monkeypatch.setattr(TokenStore, "build", classmethod(lambda cls, *rest: folders.append(rest[-1]) or build(cls, *rest)))
+    task = write(here / "task", model_folder("bert"))
+    write_rows(here / "task" / "unlabeled.jsonl", [{"text": "a game. the team."}] * 10_001)
+    make(task, here / "out", "steps=2", "objective=both", "batch_size=128")
+
+    assert folders == [here / "out" / ".work" / "sentences", here / "out" / ".work" / "tokens"]
+    assert not (here / "out" / ".work").exists()
+
+
+def test_a_prompt_that_learns_nothing_is_told(task: Path, here: Path) -> None:
+    _, heard = make(task, here / "out", "learning_rate=1e-30", "weight_decay=0.0")
+
+    told = "the prompt helps no more on held-out texts than random words do (change pretrain_prompt.learning_rate or steps)"
+    assert notices(heard) == [told]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_last_step_that_spoils_the_prompt(objective: str, task: Path, here: Path) -> None:
+    with pytest.raises(TrainingDiverged, match=r"training diverged: .* \(lower (pretrain_prompt\.)?learning_rate\)$"):
+        make(task, here / "out", f"objective={objective}", "steps=1", "learning_rate=1e38", "max_grad_norm=1e30")
+    assert not (here / "out" / "prompt").exists()
+
+
+# -- again, and killed -----------------------------------------------------------------------------------
+
+
+def test_what_is_finished_is_not_done_again(task: Path, here: Path) -> None:
+    first, _ = make(task, here / "out")
+    second, heard = make(task, here / "out", "checkpoint_every=5", "mlm_share=0.5", "teachers.steps=3", "adapt.steps=3")
+
+    assert (first.ran, second.ran) == (True, False) and second.facts == first.facts
+    assert heard == [StepSkipped("prompt")]
+
+
+@pytest.mark.parametrize(
+    ("override", "why"),
+    [
+        ("steps=11", "pretrain_prompt.steps 10 → 11"),
+        ("words.other_text=bad", "pretrain_prompt.words.other_text no → bad"),
+        ("objective=both", "pretrain_prompt.objective next_sentence → both"),
+        ("max_length=30", "max_length 32 → 30"),
+        ("data.unlabeled=other.jsonl", "data.unlabeled changed"),
+    ],
+)
+def test_a_prompt_made_by_other_settings_is_not_replaced(override: str, why: str, task: Path, here: Path) -> None:
+    write_rows(here / "other.jsonl", texts(30, 4))
+    make(task, here / "out")
+    before = files(here / "out")
+    with pytest.raises(RunConflict) as refused:
+        make(task, here / "out", override.replace("words.", "pretrain_prompt.words."))
+
+    assert str(refused.value).startswith(f"out: made by other settings: {why}")
+    assert files(here / "out") == before
+
+
+def test_other_folders_are_left_alone(task: Path, here: Path) -> None:
+    (here / "run").mkdir()
+    RunStore(here / "run").write_manifest({"task": "topics", "labels": ["a", "b"]})
+
+    with pytest.raises(RunConflict, match=r"^run: holds a run, not a pretrained prompt \(choose another --out\)$"):
+        make(task, here / "run")
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_interrupted_and_resumed_is_undisturbed(objective: str, task: Path, here: Path) -> None:
+    folder, wanted = here / "out", f"objective={objective}"
+    whole, _ = make(task, here / "undisturbed", wanted)
+    kill(task, folder, 2, wanted)
+    assert not (folder / "checkpoints").exists() and not (folder / "prompt").exists()
+    kill(task, folder, 8, wanted)
+    assert sorted(entry.name for entry in (folder / "checkpoints" / "prompt").iterdir()) == ["00000006"]
+    made, heard = make(task, folder, wanted)
+
+    assert steps_done(heard) == [7, 8, 9, 10] and notices(heard)[0] == "goes on after 6 steps"
+    assert files(folder) == files(here / "undisturbed")
+    assert {**made.facts, "seconds": 0} == {**whole.facts, "seconds": 0}
+    assert not (folder / "checkpoints").exists() and not (folder / ".work").exists()
+
+
+def test_how_often_the_state_is_kept_changes_nothing(task: Path, here: Path) -> None:
+    make(task, here / "often")
+    make(task, here / "never", "checkpoint_every=1000")
+
+    assert files(here / "often") == files(here / "never")
+
+
+def test_the_seed_counts(task: Path, here: Path) -> None:
+    make(task, here / "one", "steps=2")
+    make(task, here / "two", "steps=2", "seed=2")
+
+    assert not torch.equal(vectors(here / "one"), vectors(here / "two"))
+
+
+# -- bad input -----------------------------------------------------------------------------------------
+
+
+def refused(task: Path, here: Path, *overrides: str) -> list[str]:
+    with pytest.raises(InvalidInput) as error:
+        make(task, here / "out", *overrides)
+    assert not (here / "out").exists()
+    return str(error.value).splitlines()
+
+
+@pytest.mark.parametrize(("pairs", "told"), [(0, "no row"), (1, "1 row only"), (2, "2 rows only")])
+def test_texts_without_pairs_of_sentences(pairs: int, told: str, task: Path, here: Path) -> None:
+    write_rows(task.parent / "unlabeled.jsonl", [{"text": "a game"}] * 20 + [{"text": "a game. a team."}] * pairs)
+
+    (line,) = refused(task, here)
+    message = (
+        f"next_sentence needs texts of two sentences or more, and task/unlabeled.jsonl has {told} of that kind (use masked_lm)"
+    )
+    assert line.endswith(f"pretrain_prompt.objective: {message}")
+    assert refused(task, here, "objective=both") == [
+        f"--set pretrain_prompt.objective=both: pretrain_prompt.objective: {message}"
+    ]
+    assert make(task, here / "out", "objective=masked_lm", "steps=2")[0].ran
+
+
+def test_three_rows_with_pairs_are_enough(task: Path, here: Path) -> None:
+    write_rows(task.parent / "unlabeled.jsonl", [{"text": "a game"}] * 20 + texts(3, 1, (2, 4)))
+
+    made, _ = make(task, here / "out", "steps=4")
+    assert (made.facts["rows"], made.facts["held_out_rows"]) == (22, 1)
+
+
+def test_words_the_model_does_not_have(task: Path, here: Path) -> None:
+    (line,) = refused(task, here, "pretrain_prompt.words={}")
+    assert "pretrain_prompt.words.same_text: 'maybe' is 5 tokens for" in line
+    assert line.endswith("(use a common word that is one token of the model)")
+
+
+@pytest.mark.parametrize(("tokens", "left"), [(33, 31), (64, 0), (1000, 0)])
+def test_tokens_that_leave_no_room(tokens: int, left: int, task: Path, here: Path) -> None:
+    (line,) = refused(task, here, f"tokens={tokens}", "pretrain_prompt.words={same_text: very}")
+    assert line.startswith(
+        f"--set pretrain_prompt.tokens={tokens}: pretrain_prompt.tokens: {tokens} virtual tokens leave {left} of "
+    )
+    assert line.endswith("'s for the text (use fewer)")
+
+
+def test_a_length_that_is_too_much_beside_the_prompt(task: Path, here: Path) -> None:
+    (line,) = refused(task, here, "max_length=61")
+    assert line.startswith("--set max_length=61: max_length: 61 tokens are more than ") and line.endswith(
+        "beside 4 virtual ones (60)"
+    )
+    made, _ = make(task, here / "out", "max_length=60", "steps=1", "objective=both")
+    assert made.ran
+
+
+def test_mistakes_are_told_together(task: Path, here: Path) -> None:
+    (task.parent / "unlabeled.jsonl").write_text("")
+    told = refused(task, here, "pretrain_prompt.words={next: unheard, same_text: very}")
+    assert ["words.next: 'unheard' is" in told[1], told[0]] == [True, "task/unlabeled.jsonl: the file holds no rows"]
+
+
+def test_one_row(task: Path, here: Path) -> None:
+    write_rows(task.parent / "unlabeled.jsonl", texts(1, 1))
+    assert refused(task, here) == ["task/unlabeled.jsonl: holds one row; pre-training needs one more to check itself on"]
