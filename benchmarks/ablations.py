@@ -98,15 +98,20 @@ def _on_development_rows(folder: Path, split: int, done: Path) -> dict[str, floa
     """Return the accuracies of a finished run's ensemble and student on rows nothing was learnt from and no test knows."""
     measured = done.with_suffix(".development.json")
     if not measured.is_file():
-        learnt = set((folder / f"train_k8_s{split}.jsonl").read_text(encoding="utf-8").splitlines())
-        drawn = [line for path in sorted(folder.glob("train_k32_s*.jsonl")) for line in path.read_text("utf-8").splitlines()]
-        rows = done.with_name("development.jsonl")
-        rows.write_text("\n".join(line for line in dict.fromkeys(drawn) if line not in learnt) + "\n", encoding="utf-8")
+        rows = write_development_rows(folder, split, done.with_name("development.jsonl"))
         predictors = {"ensemble": petkit.Predictor.load(done, teachers=True), "student": petkit.Predictor.load(done)}
         accuracies = {name: evaluate_file(predictor, str(rows)).accuracy for name, predictor in predictors.items()}
         measured.write_text(json.dumps(accuracies), encoding="utf-8")
     accuracy: dict[str, float] = json.loads(measured.read_text(encoding="utf-8"))
     return accuracy
+
+
+def write_development_rows(folder: Path, split: int, path: Path) -> Path:
+    """Write the labelled rows of other draws that a draw's run did not learn from; return the path."""
+    learnt = set((folder / f"train_k8_s{split}.jsonl").read_text(encoding="utf-8").splitlines())
+    drawn = [line for part in sorted(folder.glob("train_k32_s*.jsonl")) for line in part.read_text("utf-8").splitlines()]
+    path.write_text("\n".join(line for line in dict.fromkeys(drawn) if line not in learnt) + "\n", encoding="utf-8")
+    return path
 
 
 def _run(folder: Path, task: str, split: int, done: Path, changed: list[str]) -> None:

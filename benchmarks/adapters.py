@@ -23,6 +23,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ablations import write_development_rows
+
 import petkit
 from petkit.deliver.evaluation import evaluate_file
 from petkit.errors import PetkitError
@@ -72,10 +74,7 @@ def _run(folder: Path, task: str, split: int, kind: str, out: Path, given: list[
     seconds = time.perf_counter() - started
     print(f"{seconds:.0f} s", file=sys.stderr)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    learnt = set((folder / files["train"]).read_text(encoding="utf-8").splitlines())
-    drawn = [line for path in sorted(folder.glob("train_k32_s*.jsonl")) for line in path.read_text("utf-8").splitlines()]
-    rows = run.with_name("development.jsonl")
-    rows.write_text("\n".join(line for line in dict.fromkeys(drawn) if line not in learnt) + "\n", encoding="utf-8")
+    rows = write_development_rows(folder, split, run.with_name("development.jsonl"))
     assert metrics is not None
     models = sorted((run / "stage_a").glob("*/model"))
     facts = json.loads((models[0] / "step.json").read_text(encoding="utf-8"))["facts"]
