@@ -9,7 +9,7 @@ The package ``bitsandbytes`` is optional and imported only here (PEFT imports it
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,15 @@ class FourBit:
                 parent, _, own = name.rpartition(".")
                 setattr(model.get_submodule(parent), own, _in_four_bits(layer, self))
         model.is_loaded_in_4bit = True  # PEFT looks for it before it looks at the layers
+
+
+def weights_in_full(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield the weights that layers in 4 bits stand for, in float32 on the processor, with the layers' names."""
+    for name, layer in model.named_modules():
+        if isinstance(getattr(layer, "weight", None), torch.Tensor) and hasattr(layer.weight, "quant_state"):
+            from bitsandbytes.functional import dequantize_4bit
+
+            yield name, dequantize_4bit(layer.weight.data, layer.weight.quant_state).to("cpu", torch.float32)
 
 
 def obstacle(device: str) -> tuple[str, str] | None:

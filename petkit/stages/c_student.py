@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from petkit.lm.arithmetic import Arithmetic
 from petkit.lm.batching import Batch, IndexArray, collate, training_batches
 from petkit.lm.ensemble import FloatArray, log_softmax
 from petkit.lm.inference import ClassifierLogits
+from petkit.lm.label_scorer import LabelScorer
 from petkit.lm.masking import TokenMasking
 from petkit.lm.training import fit, seed_everything
 from petkit.runs.fingerprint import Inputs, flat
@@ -30,6 +32,7 @@ from petkit.stages.student_model import new_student, save_student
 from petkit.stages.student_objective import Lesson, Student, StudentObjective, Turn
 from petkit.stages.teacher_models import TeacherModels, teacher_scorer
 from petkit.stages.workload import Workload
+from petkit.task.pvp import PVP
 from petkit.task.token_store import TokenStore
 
 
@@ -64,25 +67,25 @@ def _distil(job: Job, work: Workload, arithmetic: Arithmetic, models: TeacherMod
     four_bit = arithmetic.four_bit(settings.adapted)
     classifier = new_student(work.spec.student_model, work.labels, settings.adapted, attention, multi=multi, four_bit=four_bit)
     reader = _Reader(work)
-    teacher = _TeacherFeatures(job, work, arithmetic, models) if settings.feature_weight else None
-    student = Student(classifier, teacher.width if teacher else None)
-    student.to(arithmetic.device)
     lesson = Lesson(soft_labels, row_weights, torch.from_numpy(work.targets()), work.spec.student_temperature, work.hard_weight)
     masking = viewing = None
     if settings.consistency_weight:
         masking = TokenMasking(work.student_tokenizer, settings.masked_share, always=True)
     if settings.contrastive.weight and settings.contrastive.partners == "masked_view":
         viewing = TokenMasking(work.student_tokenizer, settings.contrastive.masked_share, always=True)
-    objective = StudentObjective(settings, lesson, len(work.labels), reader.batch, arithmetic, masking, viewing, teacher)
-    losses = fit(
-        student,
-        _turns(work, reader, np.flatnonzero(row_weights.numpy() > 0)),
-        objective,
-        settings.in_training,
-        arithmetic,
-        lambda step, loss: job.progress(step, settings.steps, "steps", f"loss {loss:.3f}"),
-        seed=settings.seed,
-    )
+    with _teacher_features(job, work, arithmetic, models) as teacher:
+        student = Student(classifier, teacher.width if teacher else None)
+        student.to(arithmetic.device)
+        objective = StudentObjective(settings, lesson, len(work.labels), reader.batch, arithmetic, masking, viewing, teacher)
+        losses = fit(
+            student,
+            _turns(work, reader, np.flatnonzero(row_weights.numpy() > 0)),
+            objective,
+            settings.in_training,
+            arithmetic,
+            lambda step, loss: job.progress(step, settings.steps, "steps", f"loss {loss:.3f}"),
+            seed=settings.seed,
+        )
     job.facts.update(trained_part(classifier) if settings.adapted else {})
     job.facts.update(first_loss=losses[0], last_loss=losses[-1])
     _save(job, work, classifier)
@@ -128,15 +131,25 @@ class _Reader:
         return lengths
 
 
-class _TeacherFeatures:
-    """Gives the features of the first teacher at the mask, for rows as they come."""
+@contextmanager
+def _teacher_features(
+    job: Job, work: Workload, arithmetic: Arithmetic, models: TeacherModels
+) -> Iterator[_TeacherFeatures | None]:
+    """Lend the features of the first teacher, where they are distilled."""
+    if not work.spec.student.feature_weight:
+        yield None
+        return
+    teacher = work.teachers[0]
+    with teacher_scorer(job.store, work, models, teacher) as scorer:
+        yield _TeacherFeatures(work, arithmetic, work.pvps[teacher.pattern], scorer)
 
-    def __init__(self, job: Job, work: Workload, arithmetic: Arithmetic, models: TeacherModels) -> None:
-        self.work, self.arithmetic, teacher = work, arithmetic, work.teachers[0]
-        self.pvp = work.pvps[teacher.pattern]
-        self._lent = teacher_scorer(job.store, work, models, teacher)  # for as long as these features are asked for
-        self.scorer = self._lent.__enter__()
-        self.width = int(self.scorer.reader.model.config.get_text_config().hidden_size)
+
+class _TeacherFeatures:
+    """Gives the features of a teacher at the mask, for rows as they come."""
+
+    def __init__(self, work: Workload, arithmetic: Arithmetic, pvp: PVP, scorer: LabelScorer) -> None:
+        self.work, self.arithmetic, self.pvp, self.scorer = work, arithmetic, pvp, scorer
+        self.width = int(scorer.reader.model.config.get_text_config().hidden_size)
 
     def __call__(self, rows: IndexArray) -> Tensor:
         store = self.work.tokens("unlabeled")

@@ -122,7 +122,7 @@ class _TestSet:
     def untrained(self) -> list[dict[str, FloatArray]]:
         """Return what every pattern answers untrained: ``raw``, and calibrated in each way there is."""
         answers = []
-        for pvp, scorer in untrained(self.work, self.arithmetic):
+        for pvp, scorer in untrained(self.work, self.arithmetic, models=self.models):
             on_rows = self._progress(f"{pvp.id}, untrained")
             raw = np.concatenate(list(shard_logits(scorer, pvp, self.work, "test", self.arithmetic, on_rows)))
             priors = log_priors(self.work, pvp, scorer, self.arithmetic)
@@ -139,6 +139,7 @@ class _TestSet:
 
     def student(self) -> FloatArray:
         """Return what the student answers."""
+        self.models.forget()
         folder = self.job.store.path(STUDENT)
         student = load_student(str(folder), json.loads((folder / STUDENT_FILE).read_text(encoding="utf-8")))
         prepare_for_inference(student, self.arithmetic)

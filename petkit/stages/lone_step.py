@@ -63,7 +63,7 @@ def make(step: LoneStep, pipeline: Pipeline, folder: str | Path, max_length: int
     """
     store = RunStore(folder, step.kind)
     store.refuse_foreign()
-    arithmetic = _arithmetic(pipeline, store.manifest())
+    arithmetic = choose_arithmetic(pipeline.spec.compute, store.manifest().get("arithmetic"))
     inputs = step.inputs(arithmetic)
 
     def tell(event: Event) -> None:
@@ -92,15 +92,6 @@ def make(step: LoneStep, pipeline: Pipeline, folder: str | Path, max_length: int
             checkpoints.clear()
             tell(StepFinished(step.name, time.monotonic() - started, facts))
         return Made(store.path(step.name), status.state != "finished", store.facts(step.name))
-
-
-def _arithmetic(pipeline: Pipeline, begun: dict[str, Any]) -> Arithmetic:
-    """Choose device and precision; what was begun keeps the precision it began with."""
-    compute = pipeline.spec.compute
-    precision = begun.get("arithmetic", {}).get("precision")
-    if compute.precision == "auto" and precision in ("float32", "bfloat16"):
-        compute = compute.model_copy(update={"precision": precision})
-    return choose_arithmetic(compute)
 
 
 def _describe(store: RunStore, pipeline: Pipeline, arithmetic: Arithmetic, max_length: int) -> None:

@@ -195,13 +195,8 @@ def run(
 
 
 def arithmetic_of(work: Workload, store: RunStore) -> Arithmetic:
-    """Choose device and precision; a run keeps the precision it began with, so that it resumes to the same numbers."""
-    compute = work.spec.compute
-    begun = store.manifest().get("arithmetic", {})
-    if compute.precision == "auto" and begun.get("precision") in ("float32", "bfloat16"):
-        chosen = choose_arithmetic(compute.model_copy(update={"precision": begun["precision"]}))
-        return Arithmetic(chosen.device, chosen.precision, chosen.threads, begun.get("matmul_speedup", 0.0))
-    return choose_arithmetic(compute)
+    """Return where and in which number format a run works: as it began, if it did."""
+    return choose_arithmetic(work.spec.compute, store.manifest().get("arithmetic"))
 
 
 def _advance(step: Step, store: RunStore, force: str | None, listen: Listen) -> bool:

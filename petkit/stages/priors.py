@@ -9,11 +9,11 @@ from typing import Literal, TypeAlias
 
 from petkit.errors import InvalidInput
 from petkit.events import Listen, RunStarted, StepFinished, StepStarted, ignore
-from petkit.lm.arithmetic import Arithmetic, release_memory
+from petkit.lm.arithmetic import Arithmetic
 from petkit.lm.calibration import CONTENT_FREE, batch_prior, contextual_prior
 from petkit.lm.inference import FloatArray, label_logits
 from petkit.lm.label_scorer import LabelScorer
-from petkit.stages.scoring import load_scorer
+from petkit.stages.teacher_models import TeacherModels
 from petkit.stages.workload import Workload
 from petkit.task.examples import Example
 from petkit.task.pvp import PVP
@@ -25,8 +25,13 @@ SAMPLE = 2000
 LogPriors: TypeAlias = dict[Literal["contextual", "batch"], FloatArray]
 
 
-def untrained(work: Workload, arithmetic: Arithmetic, listen: Listen = ignore) -> Iterator[tuple[PVP, LabelScorer]]:
-    """Yield every pattern with the untrained model that answers it; once the next is asked for, the model is gone.
+def untrained(
+    work: Workload, arithmetic: Arithmetic, listen: Listen = ignore, models: TeacherModels | None = None
+) -> Iterator[tuple[PVP, LabelScorer]]:
+    """Yield every pattern with the untrained model that answers it, until the next is asked for.
+
+    Args:
+        models: lends the model; default: it is loaded for this, and gone afterwards.
 
     Raises:
         InvalidInput: the label words are still to be found.
@@ -35,15 +40,16 @@ def untrained(work: Workload, arithmetic: Arithmetic, listen: Listen = ignore) -
         message = "untrained patterns have no words to read before they are found"
         cure = "petkit search-verbalizer writes them into a file to name here"
         raise InvalidInput([work.pipeline.problem(("verbalizer", "auto"), message, cure)])
+    lent = TeacherModels(work.spec.model, None, arithmetic) if models is None else models
     listen(RunStarted(len(work.pvps)))
     for pvp in work.pvps:
         started = time.monotonic()
         listen(StepStarted(pvp.id, "untrained"))
-        scorer = load_scorer(work.spec.model, pvp, arithmetic)
-        yield pvp, scorer
-        scorer.to("meta")  # the caller's loop still names it while the next one is loaded
-        release_memory()
+        with lent.untrained(pvp) as scorer:
+            yield pvp, scorer
         listen(StepFinished(pvp.id, time.monotonic() - started, {}))
+    if models is None:
+        lent.forget()
 
 
 def sample_logits(work: Workload, pvp: PVP, scorer: LabelScorer, arithmetic: Arithmetic) -> FloatArray:

@@ -2,8 +2,8 @@
 
 A student without an adapter, or with one that can be merged, is a plain transformers folder. One with a deep prefix or
 virtual tokens cannot be: its folder holds the adapter and the head in PEFT's format, and names the model they belong to.
-A QLoRA student is trained beside a backbone in 4 bits and merged into that backbone's weights in full: the folder answers
-a little differently from the model that was trained, and the folder is what is evaluated.
+A QLoRA student is trained beside a backbone in 4 bits and merged into the float32 weights that those bits stand for: the
+folder is plain again, takes the memory of a plain model, and answers as the model that was trained.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from petkit.errors import ModelRefused, shown_path
 from petkit.lm.adapter import Adapter, read_adapter
 from petkit.lm.adapters import attach, start_from_folder
 from petkit.lm.backbone import load_classifier, model_fingerprint, new_classifier, shown_name
-from petkit.lm.four_bit import FourBit
+from petkit.lm.four_bit import FourBit, weights_in_full
 from petkit.lm.inference import ClassifierLogits
 from petkit.spec.schema import AnyAdapter
 
@@ -82,7 +82,7 @@ def save_student(student: ClassifierLogits, name: str, spec: AnyAdapter | None, 
 
 
 def _beside_full_weights(adapter: Adapter, name: str, spec: AnyAdapter) -> Adapter:
-    """Return an adapter and a head beside the backbone in float32, as they were trained beside the one in 4 bits."""
+    """Return an adapter and a head as they were trained, beside what the backbone in 4 bits stands for."""
     config = adapter.model.config
     labels = tuple(config.id2label[index] for index in range(config.num_labels))
     with torch.random.fork_rng(devices=[]):
@@ -90,6 +90,10 @@ def _beside_full_weights(adapter: Adapter, name: str, spec: AnyAdapter) -> Adapt
     student.detach()
     assert student.adapter is not None
     student.adapter.put(adapter.state(), shown_name(name))
+    layers = dict(student.adapter.model.named_modules())
+    with torch.no_grad():
+        for layer, weights in weights_in_full(adapter.model):
+            layers[layer].weight.copy_(weights)
     return student.adapter
 
 

@@ -1,7 +1,7 @@
 """The models behind the teachers: each has its own, or all share one frozen backbone and differ by an adapter.
 
 With an adapter the backbone is loaded once. A teacher is then its adapter, a few megabytes in its folder, and takes turns
-with the others on that backbone; switching copies the adapter's tensors, nothing else.
+with the others on that backbone; switching copies the adapter's tensors, nothing else. Patterns untrained share it always.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class TeacherModels:
         """
         attention = self.arithmetic.training_attention
         if self.spec is None:
+            self.forget()
             scorer = scorer_of(load_language_model(self.backbone, attention), pvp, normalised=normalised)
             yield scorer.to(self.arithmetic.device)
             _free(scorer)
@@ -70,6 +71,7 @@ class TeacherModels:
             ModelRefused: its files are damaged or made for another model.
         """
         if self.spec is None:
+            self.forget()
             scorer = load_scorer(str(folder), pvp, self.arithmetic)
             yield scorer
             _free(scorer)
@@ -93,11 +95,6 @@ class TeacherModels:
     @contextmanager
     def untrained(self, pvp: PVP) -> Iterator[LabelScorer]:
         """Lend the backbone as it came, ready to score; soft tokens are the same at every look."""
-        if self.spec is None:
-            scorer = load_scorer(self.backbone, pvp, self.arithmetic)
-            yield scorer
-            _free(scorer)
-            return
         reader = self._bare(None)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -115,9 +112,10 @@ class TeacherModels:
 
     def forget(self) -> None:
         """Give the memory of the shared backbone back."""
-        self._reader = self._adapter = None
-        self._states.clear()
-        release_memory()
+        if self._reader is not None:
+            self._reader = self._adapter = None
+            self._states.clear()
+            release_memory()
 
     def _bare(self, attention: str | None) -> MaskReader:
         """Return what reads the shared backbone without an adapter."""

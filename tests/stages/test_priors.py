@@ -16,7 +16,7 @@ from petkit.lm.batching import Batch
 from petkit.lm.calibration import batch_prior, contextual_prior
 from petkit.lm.inference import FloatArray, label_logits
 from petkit.lm.label_scorer import LabelScorer
-from petkit.stages import priors
+from petkit.stages import priors, teacher_models
 from petkit.stages.scoring import load_scorer, shard_logits
 from petkit.stages.workload import Workload
 from petkit.task.pvp import PVP
@@ -123,14 +123,15 @@ def test_no_example_is_its_own_demonstration(task: Path) -> None:
     assert np.abs(found - scored(own=False)).max() > 1e-4
 
 
-def test_one_model_is_held_at_a_time(work: Workload) -> None:
-    scorers = (scorer for _, scorer in priors.untrained(work, ARITHMETIC))
-    earlier = next(scorers)
-    assert {parameter.device.type for parameter in earlier.parameters()} == {"cpu"}
-
-    next(scorers)
-
-    assert {parameter.device.type for parameter in earlier.parameters()} == {"meta"}
+def test_all_patterns_share_one_model_that_ends_with_them(work: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone: list[bool] = []
+    monkeypatch.setattr(teacher_models.TeacherModels, "forget", lambda models: gone.append(True))
+    models = []
+    for _, scorer in priors.untrained(work, ARITHMETIC):
+        models.append(scorer.reader.model)
+        assert not gone
+    assert len(models) == len(work.pvps) > 1 and all(model is models[0] for model in models)
+    assert gone == [True]
 
 
 def test_words_still_to_be_found_are_refused(task: Path, tmp_path: Path) -> None:
