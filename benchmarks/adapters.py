@@ -7,7 +7,7 @@ labelled rows (``--splits``), one seed per pattern, everything else as by defaul
 (``--kinds``). Every run is a process of its own, so that its peak memory is its own. Finished runs are kept in ``--out``
 and not done again. Prints, per task: accuracy of ensemble and student on the test rows and of the student on development
 rows (``benchmarks/ablations.py`` says which these are), the parameters one teacher trains, seconds of the whole run, the
-peak memory of the process and the disk that stage A takes.
+peak memory of the process and the disk that the teachers' models take.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -62,6 +63,7 @@ def main() -> None:
 def _run(folder: Path, task: str, split: int, kind: str, out: Path, given: list[str]) -> None:
     """Make one run in this process and write down what it took."""
     run = out / f"{task}-{split}" / kind
+    shutil.rmtree(run, ignore_errors=True)  # what a killed run left would not be measured
     files = {"train": f"train_k8_s{split}.jsonl", "unlabeled": "unlabeled.jsonl", "test": "test.jsonl"}
     overrides = [f"data.{part}={folder / name}" for part, name in files.items()] + ["teachers.seeds=[1]"]
     overrides += [f"{section}.adapter={kind}" for section in ("teachers", "student")] + given
@@ -92,7 +94,7 @@ def _run(folder: Path, task: str, split: int, kind: str, out: Path, given: list[
 
 
 def _print(task: str, rows: dict[str, list[dict[str, Any]]]) -> None:
-    titles = "adapter | ensemble | student | student, dev. | trained per teacher | seconds | peak MB | stage A, MB | runs"
+    titles = "adapter | ensemble | student | student, dev. | trained per teacher | seconds | peak MB | teachers, MB | runs"
     print(f"\n{task}\n\n| {titles} |\n{'|---' * (titles.count('|') + 1)}|")
     for kind, runs in rows.items():
         accuracies = [_shown([run[name] for run in runs]) for name in ("ensemble", "student", "development")]

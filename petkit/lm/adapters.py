@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from petkit.errors import shown_path
 from petkit.lm.adapter import Adapter, read_adapter
 from petkit.lm.deep_prefix import DeepPrefix
+from petkit.lm.four_bit import numbers_in, refuse_unholdable
 from petkit.lm.layer_adapter import LayerAdapter
 from petkit.lm.virtual_tokens import VirtualTokens
 from petkit.spec.schema import AnyAdapter, DeepPrefixSpec, Ia3Spec, LoraSpec, PromptTuningSpec
@@ -31,6 +32,8 @@ def attach(model: PreTrainedModel, spec: AnyAdapter, soft_tokens: int = 0, head:
     Raises:
         ModelRefused: the model cannot carry it.
     """
+    if spec.kind == "qlora":
+        refuse_unholdable(model)
     model.requires_grad_(False)
     adapter: Adapter
     if isinstance(spec, LoraSpec | Ia3Spec):
@@ -57,4 +60,4 @@ def start_from_folder(adapter: Adapter, spec: AnyAdapter) -> None:
 def trained_part(model: nn.Module) -> dict[str, float | int | str]:
     """Return how many of the parameters are trained, for the record: their number, and their share of all."""
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    return {"trained_parameters": trained, "trained_share": trained / sum(parameter.numel() for parameter in model.parameters())}
+    return {"trained_parameters": trained, "trained_share": trained / sum(map(numbers_in, model.parameters()))}

@@ -51,6 +51,22 @@ class FourBit:
         model.is_loaded_in_4bit = True  # PEFT looks for it before it looks at the layers
 
 
+def refuse_unholdable(model: Any) -> None:
+    """Refuse a model whose layers are not torch's linear ones, as GPT-2's: nothing of it would be held in 4 bits.
+
+    Raises:
+        ModelRefused: so it is.
+    """
+    if not any(isinstance(module, nn.Linear) for module in model.base_model.modules()):
+        raise ModelRefused(f"a {model.config.model_type!r} model has no layers that can be held in 4 bits (use lora)")
+
+
+def numbers_in(parameter: Tensor) -> int:
+    """Return how many numbers a parameter stands for; in 4 bits, two of them share a byte."""
+    state = getattr(parameter, "quant_state", None)
+    return parameter.numel() if state is None else int(state.shape.numel())
+
+
 def weights_in_full(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Yield the weights that layers in 4 bits stand for, in float32 on the processor, with the layers' names."""
     for name, layer in model.named_modules():

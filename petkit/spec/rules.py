@@ -104,6 +104,8 @@ def in_training(settings: Mapping[str, Any]) -> Mistakes:
             ("contrastive", "weight"): _number(_value(settings, "contrastive", "weight")) > 0,
         }
         found += [(key, "compares answers of all labels, and loss is next_token") for key, given in asked.items() if given]
+    if settings.get("keep_adapter") is True and "none" in (settings.get("adapter", "none"), _value(settings, "adapter", "kind")):
+        found.append((("keep_adapter",), "there is no adapter to keep (set adapter: lora)"))
     if settings.get("hard_weight") == 0:
         found += [((key,), "changes the gold-label loss, and hard_weight is 0") for key in changed]
     return found

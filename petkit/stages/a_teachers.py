@@ -97,6 +97,8 @@ def _asked(work: Workload, arithmetic: Arithmetic, teacher: Teacher) -> Inputs:
         "verbalizer": {label: list(words) for label, words in pvp.verbalizer.labels.items()},
         **{f"verbalizer.{key}": getattr(pvp.verbalizer, key) for key in ("multi_token", "decoding", "kind")},
         "demonstrations": [shown.per_label, shown.max_tokens] if shown.per_label else None,
+        # Untrained, the other adapters leave the model as it is.
+        **({"four_bit": True} if spec.teachers.adapter.kind == "qlora" else {}),
     }
 
 

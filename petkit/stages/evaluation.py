@@ -96,7 +96,8 @@ def _evaluate(job: Job, work: Workload, arithmetic: Arithmetic, models: TeacherM
         "ensemble": evaluate(combined, targets, work.labels, decision).to_dict(),
         "student": evaluate(student, targets, work.labels, student_decision).to_dict(),
     }
-    metrics["warnings"] = _lost_by_training(metrics) if any(teacher.trained for teacher in work.teachers) else []
+    rate = "teachers.learning_rate" if work.spec.teachers.adapted is None else "teachers.adapter.learning_rate"
+    metrics["warnings"] = _lost_by_training(metrics, rate) if any(teacher.trained for teacher in work.teachers) else []
     for warning in metrics["warnings"]:
         job.listen(Notice(job.step, warning))
     write_json(job.folder / METRICS_FILE, metrics)
@@ -159,7 +160,7 @@ def _untrained_ensemble(answers: Sequence[Mapping[str, FloatArray]], ensemble: M
     return {way: combine(np.stack([answer[way] for answer in answers]), weights, how, multi=multi) for way in answers[0]}
 
 
-def _lost_by_training(metrics: Mapping[str, Any]) -> list[str]:
+def _lost_by_training(metrics: Mapping[str, Any], rate: str) -> list[str]:
     """Say where the model knew more before it was trained. It only tells: nothing is chosen on the test set."""
     before, after = metrics["zero_shot"]["ensemble"]["batch"], metrics["ensemble"]["accuracy"]
     if after >= before:
@@ -167,7 +168,7 @@ def _lost_by_training(metrics: Mapping[str, Any]) -> list[str]:
     return [
         f"training lost some of what the model knew: the untrained patterns, calibrated, have {before:.1%} of the test rows right, "
         f"the trained teachers {after:.1%} (soft_labels.calibration: batch may bring it back where labels are about equally "
-        "frequent; fewer teachers.steps or a lower teachers.learning_rate may keep it)"
+        f"frequent; fewer teachers.steps or a lower {rate} may keep it)"
     ]
 
 

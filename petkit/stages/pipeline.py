@@ -263,7 +263,12 @@ def _tell_stale_sources(whole: Sequence[PlannedStep], stages: Sequence[Stage], l
 
 
 def _tell_left_out(work: Workload, stages: Sequence[Stage], listen: Listen) -> None:
-    """Say that baselines were asked for and there is nothing to judge them on."""
+    """Say what was asked for and counts for nothing."""
+    for section, stage in (("teachers", "a"), ("student", "c")):
+        settings = getattr(work.spec, section)
+        if stage in stages and settings.adapted is not None and "learning_rate" in settings.model_fields_set:
+            used = f"{section}.adapter.learning_rate ({settings.adapted.learning_rate:g}) does"
+            listen(Notice("settings", f"{section}.learning_rate does not count beside an adapter; {used}"))
     if work.spec.baselines and work.spec.data.test is None and "evaluation" in stages:
         listen(Notice("baselines", "not run: there is no test set to compare on (name one as data.test)"))
 

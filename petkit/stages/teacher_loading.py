@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,25 +44,38 @@ class LoadedTeacher:
             return label_logits(scorer, encoded, self.tokenizer, arithmetic, tokens_per_batch)
 
 
+class _Shared:
+    """What teachers of one run have in common, looked up once."""
+
+    def __init__(self, arithmetic: Arithmetic) -> None:
+        self.arithmetic = arithmetic
+        self.tokenizer, self.model_hash = cache(load_tokenizer), cache(model_fingerprint)
+        self._models: dict[str, TeacherModels] = {}
+
+    def models(self, name: str, adapter: Mapping[str, Any]) -> TeacherModels:
+        """Return what lends models that start from a backbone."""
+        spec = None if adapter["kind"] == "none" else TypeAdapter(AnyAdapter).validate_json(json.dumps(adapter))
+        return self._models.setdefault(json.dumps([name, adapter]), TeacherModels(name, spec, self.arithmetic))
+
+
 def load_teachers(store: RunStore, teachers: Iterable[str], arithmetic: Arithmetic) -> list[LoadedTeacher]:
-    """Load several teachers, as :func:`load_teacher` does; those with adapters share one backbone."""
-    shared: dict[str, TeacherModels] = {}
+    """Load several teachers, as :func:`load_teacher` does; those that begin with one backbone share it."""
+    shared = _Shared(arithmetic)
     return [load_teacher(store, teacher, arithmetic, shared) for teacher in teachers]
 
 
-def load_teacher(
-    store: RunStore, teacher: str, arithmetic: Arithmetic, shared: dict[str, TeacherModels] | None = None
-) -> LoadedTeacher:
+def load_teacher(store: RunStore, teacher: str, arithmetic: Arithmetic, shared: _Shared | None = None) -> LoadedTeacher:
     """Load a teacher of a finished run; without labelled rows it is the backbone itself.
 
     Args:
-        shared: the backbones that teachers with adapters have in common, by adapter; grows.
+        shared: what it has in common with others.
 
     Raises:
         IncompleteRun: it is missing, newer than its logits or the soft labels, or damaged; or the backbone that answers
             untrained has changed.
         ModelRefused: its model is not to be had any more.
     """
+    shared = shared or _Shared(arithmetic)
     model, logits = teacher_model(teacher), teacher_logits(teacher)
     scored_from = store.inputs(logits)
     trained = not scored_from or model in scored_from
@@ -73,34 +87,29 @@ def load_teacher(
     folder = store.path(model if trained else logits)
     about = json.loads((folder / TEACHER_FILE).read_text(encoding="utf-8"))
     name = about.get("model", str(folder))
-    if "model" in about and model_fingerprint(name) != (store.inputs(model) if trained else made_from)["model"]:
+    if "model" in about and shared.model_hash(name) != (store.inputs(model) if trained else made_from)["model"]:
         message = f"{shown_name(name)} has changed since it answered as teacher {teacher} (run petkit stage-a --force)"
         raise IncompleteRun(f"{store.shown}: {message}")
-    tokenizer = load_tokenizer(name)
+    tokenizer = shared.tokenizer(name)
     spec = PatternSpec.model_validate_json(json.dumps(about["pattern"]))
     verbalizer = VerbalizerSpec.model_validate_json(json.dumps(about["verbalizer"]))
     pvp, problems = compile_pvp(spec, verbalizer, tokenizer, about["max_length"], about["truncate"])
     if problems:
         raise IncompleteRun(f"{store.shown}: teacher {teacher} does not fit its tokenizer: {problems[0].message}")
     pvp = replace(pvp, demonstrations=_demonstrations(about["demonstrations"]))
-    return LoadedTeacher(pvp, tokenizer, _lender(about, name, folder, pvp, arithmetic, shared), tuple(about["fields"]))
+    return LoadedTeacher(
+        pvp, tokenizer, _lender(shared, name, about["adapter"], folder, pvp, trained=trained), tuple(about["fields"])
+    )
 
 
 def _lender(
-    about: Mapping[str, Any],
-    name: str,
-    folder: Path,
-    pvp: PVP,
-    arithmetic: Arithmetic,
-    shared: dict[str, TeacherModels] | None,
+    shared: _Shared, name: str, adapter: Mapping[str, Any], folder: Path, pvp: PVP, *, trained: bool
 ) -> Callable[[], AbstractContextManager[LabelScorer]]:
-    adapter = about.get("adapter") or {"kind": "none"}
-    if adapter["kind"] == "none":
-        scorer = load_scorer(name, pvp, arithmetic)
+    if trained and adapter["kind"] == "none":
+        scorer = load_scorer(name, pvp, shared.arithmetic)  # a model of its own
         return lambda: nullcontext(scorer)
-    spec: AnyAdapter = TypeAdapter(AnyAdapter).validate_json(json.dumps(adapter))
-    models = ({} if shared is None else shared).setdefault(json.dumps([name, adapter]), TeacherModels(name, spec, arithmetic))
-    return lambda: models.trained(folder, pvp)
+    models = shared.models(name, adapter)
+    return (lambda: models.trained(folder, pvp)) if trained else (lambda: models.untrained(pvp))
 
 
 def _demonstrations(written: Mapping[str, Any] | None) -> Demonstrations | None:

@@ -228,7 +228,7 @@ def describe(work: Workload, teacher: Teacher) -> dict[str, Any]:
     return {
         # A teacher's folder holds a model only where it has one of its own.
         **({} if teacher.trained and spec.teachers.adapted is None else {"model": spec.model}),
-        "adapter": spec.teachers.adapter.model_dump(mode="json", exclude={"start"}) if teacher.trained else None,
+        "adapter": spec.teachers.adapter.model_dump(mode="json", exclude={"start"}),
         "pattern": spec.patterns[teacher.pattern].model_dump(mode="json"),
         "verbalizer": pvp.verbalizer.model_dump(mode="json"),
         "demonstrations": None

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from petkit.errors import InvalidInput
 from petkit.insight.check import check_pipeline
 from petkit.lm.adapter import read_adapter
+from petkit.lm.adapters import trained_part
 from petkit.lm.arithmetic import Arithmetic, inference
 from petkit.lm.backbone import load_classifier, new_classifier
 from petkit.lm.batching import collate
@@ -27,7 +28,7 @@ from petkit.stages.student_model import new_student, save_student
 from petkit.stages.teacher_loading import load_teacher
 from petkit.stages.teacher_models import TeacherModels
 from petkit.stages.workload import Workload
-from tests.stages.tiny_task import load, run_task, write_task
+from tests.stages.tiny_task import load, planned, run_task, write_task
 
 ARITHMETIC = Arithmetic("cpu", "float32", 1)
 QLORA = LoraSpec(kind="qlora", alpha=64, target_modules="all-linear")
@@ -215,3 +216,33 @@ def test_a_run_from_teachers_to_a_plain_student(task: Path, here: Path) -> None:
     assert load_classifier(str(result.student)).config.num_labels == 3
     assert json.loads((here / "run" / "manifest.json").read_text())["versions"]["bitsandbytes"] != "missing"
     assert run_task(task, here / "run", *OVERRIDES).ran == ()
+
+
+@pytest.mark.usefixtures("real")
+def test_untrained_teachers_answer_in_four_bits_too_and_are_known_by_it(task: Path, here: Path) -> None:
+    untrained = ("data.train=null", "teachers.seeds=[1]", "student.steps=2", "student.hard_weight=0")
+    run_task(task, here / "run", *untrained, *OVERRIDES[:1])
+    store, work = RunStore(here / "run"), Workload(load(task, *untrained, *OVERRIDES[:1]))
+    name = work.teachers[0].name
+    written = torch.from_numpy(read_matrix(store.path(teacher_logits(name)), "logits"))
+
+    def asked(*adapter: str) -> Tensor:
+        run_task(task, here / "other", *untrained, *adapter, stages=("a",))
+        return torch.from_numpy(read_matrix(here / "other" / teacher_logits(name), "logits"))
+
+    teacher = load_teacher(store, name, ARITHMETIC)
+    rows = [teacher.pvp.encode(tokens) for tokens in work.tokens("unlabeled")]
+    with teacher.lend() as scorer:
+        torch.testing.assert_close(ask(scorer, collate(rows, work.tokenizer)), written)
+    assert (asked() - written).abs().max() > 1e-3
+    assert planned(task, here / "run", *untrained)[teacher_logits(name)].why == "stale: four_bit removed"
+
+
+@pytest.mark.usefixtures("real")
+def test_the_trained_share_counts_numbers_not_bytes(work: Workload) -> None:
+    four_bit = ARITHMETIC.four_bit(QLORA)
+    shares = [
+        trained_part(new_student(work.spec.model, LABELS, QLORA, None, multi=False, four_bit=how))["trained_share"]
+        for how in (four_bit, None)
+    ]
+    assert shares[0] == shares[1] > 0

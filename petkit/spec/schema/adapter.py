@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import BeforeValidator, Discriminator, Field
 
@@ -13,14 +13,26 @@ Tokens = Annotated[int, Field(ge=1, le=10_000)]
 Modules: TypeAlias = Literal["auto", "all-linear"] | tuple[Annotated[str, Field(min_length=1)], ...]
 
 
-class NoAdapter(Section):
+class AdapterSection(Section):
+    """One kind of adapter."""
+
+    mergeable: ClassVar[bool] = False  # into the model's own weights
+
+    def in_force(self) -> dict[str, Any]:
+        """Return the options that can change what is trained; a starting prompt counts by its content, not by its name."""
+        return self.model_dump(exclude={"start"})
+
+
+class NoAdapter(AdapterSection):
     """Every weight of the model is trained."""
 
     kind: Literal["none"] = "none"
 
 
-class LoraSpec(Section):
+class LoraSpec(AdapterSection):
     """Low-rank updates of linear layers (Hu et al. 2022); ``qlora``: of a backbone held in 4 bits (Dettmers et al. 2023)."""
+
+    mergeable = True
 
     kind: Literal["lora", "qlora"]
     rank: Annotated[int, Field(ge=1, le=4096)] = Field(8, description="rank of each update")
@@ -32,8 +44,10 @@ class LoraSpec(Section):
     learning_rate: PositiveFloat = Field(5e-4, description="peak rate of what is trained; falls linearly to 0")
 
 
-class Ia3Spec(Section):
+class Ia3Spec(AdapterSection):
     """A trained factor per key, value and feed-forward unit (IA³, Liu et al. 2022)."""
+
+    mergeable = True
 
     kind: Literal["ia3"]
     target_modules: Modules = Field(
@@ -45,7 +59,7 @@ class Ia3Spec(Section):
     learning_rate: PositiveFloat = Field(5e-3, description="peak rate of what is trained; falls linearly to 0")
 
 
-class DeepPrefixSpec(Section):
+class DeepPrefixSpec(AdapterSection):
     """Trained keys and values before those of the text, in every layer (P-Tuning v2, Liu et al. 2022; prefix tuning)."""
 
     kind: Literal["p_tuning_v2"]
@@ -54,8 +68,12 @@ class DeepPrefixSpec(Section):
     projection_size: Annotated[int, Field(ge=1)] = Field(128, description="width of that network")
     learning_rate: PositiveFloat = Field(1e-2, description="peak rate of what is trained; falls linearly to 0")
 
+    def in_force(self) -> dict[str, Any]:
+        """Return the options that can change what is trained."""
+        return self.model_dump(exclude=set() if self.projection else {"projection_size"})
 
-class PromptEncoderSpec(Section):
+
+class PromptEncoderSpec(AdapterSection):
     """Virtual tokens from a small network (P-Tuning v1, Liu et al. 2021); those of patterns that have ``{soft:n}`` are meant."""
 
     kind: Literal["p_tuning_v1"]
@@ -65,7 +83,7 @@ class PromptEncoderSpec(Section):
     learning_rate: PositiveFloat = Field(1e-3, description="peak rate of what is trained; falls linearly to 0")
 
 
-class PromptTuningSpec(Section):
+class PromptTuningSpec(AdapterSection):
     """Virtual tokens before every row (Lester et al. 2021)."""
 
     kind: Literal["prompt_tuning"]

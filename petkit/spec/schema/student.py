@@ -70,12 +70,13 @@ class StudentSpec(AdaptedSection):
     def in_force(self) -> dict[str, Any]:
         """Return the settings that can change the student beside its model; those of what is switched off are left out."""
         settings = {
-            **self.model_dump(exclude={"model": True, "temperature": True, "adapter": {"start"}}),
+            **self.model_dump(exclude={"model", "temperature"}),
+            "adapter": self.adapter.in_force(),
             "contrastive": self.contrastive.in_force(),
         }
-        if self.adapted is None:
+        if not self.adapter.mergeable:
             del settings["keep_adapter"]
-        else:
+        if self.adapted is not None:
             del settings["learning_rate"]
         if self.consistency_weight == 0:
             del settings["masked_share"]

@@ -57,7 +57,11 @@ class TeachersSpec(AdaptedSection):
 
     def in_force(self) -> dict[str, Any]:
         """Return the settings that can change a teacher; those of what is switched off, and the seeds, are left out."""
-        settings = {**self.model_dump(exclude={"seeds": True, "adapter": {"start"}}), "contrastive": self.contrastive.in_force()}
+        settings = {
+            **self.model_dump(exclude={"seeds"}),
+            "adapter": self.adapter.in_force(),
+            "contrastive": self.contrastive.in_force(),
+        }
         if self.consistency.kind != "word_masking":
             del settings["consistency"]["masked_share"]
         if self.consistency.kind == "none":

@@ -1,0 +1,66 @@
+"""Which adapter settings count: for what is finished, for what is told, and for what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from petkit.errors import InvalidInput, ModelRefused
+from petkit.events import Event, Notice
+from petkit.lm.adapters import attach
+from petkit.lm.arithmetic import Arithmetic
+from petkit.lm.backbone import load_language_model
+from petkit.runs.store import RunStore
+from petkit.spec.schema import LoraSpec
+from petkit.stages import teacher_loading
+from petkit.stages.pipeline import run
+from petkit.stages.teacher_loading import load_teachers
+from tests.stages.tiny_task import load, planned, run_task
+from tests.tiny import tiny_model_folder
+
+QUICK = ("teachers.seeds=[1]", "teachers.steps=2", "student.steps=2")
+DEEP = "adapter={kind: p_tuning_v2, tokens: 3}"
+
+
+def test_options_that_change_nothing_make_nothing_stale(task: Path, here: Path) -> None:
+    settings = (*QUICK, f"teachers.{DEEP}", f"student.{DEEP}")
+    run_task(task, here / "run", *settings)
+    wider = (f"{section}.adapter.projection_size=5" for section in ("teachers", "student"))
+    same = planned(task, here / "run", *settings, *wider, "student.keep_adapter=true", "student.learning_rate=0.5")
+    assert {entry.action for entry in same.values()} == {"skip"}
+    drawn = planned(task, here / "run", *settings, "teachers.adapter.projection=true")
+    assert "projection false → true" in drawn["stage_a/colon-1/model"].why
+
+
+def test_a_rate_that_does_not_count_is_told(task: Path, here: Path) -> None:
+    heard: list[Event] = []
+    settings = (*QUICK, "teachers.adapter=lora", "student.adapter=ia3", "student.learning_rate=0.5")
+    run(load(task, *settings), here / "run", listen=heard.append)
+    told = [event.message for event in heard if isinstance(event, Notice) and event.step == "settings"]
+    assert told == [
+        "teachers.learning_rate does not count beside an adapter; teachers.adapter.learning_rate (0.0005) does",  # the task's
+        "student.learning_rate does not count beside an adapter; student.adapter.learning_rate (0.005) does",
+    ]
+
+
+@pytest.mark.parametrize("adapter", [(), ("student.adapter=none",), ("student.adapter={kind: none}",)])
+def test_there_must_be_an_adapter_to_keep(adapter: tuple[str, ...], task: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"student\.keep_adapter: there is no adapter to keep") as refused:
+        load(task, *adapter, "student.keep_adapter=true")
+    assert len(refused.value.problems) == 1
+
+
+def test_gpt2_has_nothing_to_hold_in_four_bits(tmp_path: Path) -> None:
+    model = load_language_model(str(tiny_model_folder("gpt2", tmp_path / "model")))
+    with pytest.raises(ModelRefused, match=r"a 'gpt2' model has no layers that can be held in 4 bits \(use lora\)"):
+        attach(model, LoraSpec(kind="qlora"))
+
+
+def test_what_teachers_have_in_common_is_looked_up_once(task: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_task(task, here / "run", *QUICK, "teachers.adapter=lora", stages=("a", "b"))
+    hashed: list[str] = []
+    real = teacher_loading.model_fingerprint
+    monkeypatch.setattr(teacher_loading, "model_fingerprint", lambda name: hashed.append(name) or real(name))
+    assert len(load_teachers(RunStore(here / "run"), ["colon-1", "brackets-1"], Arithmetic("cpu", "float32", 1))) == 2
+    assert len(hashed) == 1
