@@ -173,6 +173,8 @@ def show_result(result: RunResult) -> None:
             say(metrics["verdict"]["text"])
     if result.has_student:
         say(f"classifier: {result.student}")
+        if result.student_base is not None:
+            say(f"this one is an adapter: it needs petkit and {result.student_base} to answer")
     elif (result.student / "config.json").is_file():
         say("the classifier in the run folder was made from other soft labels or settings (petkit stage-c renews it)")
 

@@ -203,7 +203,9 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         raise ModelRefused(f"{shown_path(path)}: not valid JSON (take the folder from its run again)") from None
+    if not isinstance(content, dict):
+        raise ModelRefused(f"{shown_path(path)}: damaged (take the folder from its run again)")
     return content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -11,11 +12,12 @@ from typing import Any
 import torch
 from peft import PeftConfig
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from petkit.errors import ModelRefused, shown_path
+from petkit.lm.backbone import EMBEDDED
 
 CONFIG_FILE = "adapter_config.json"
 STATE_FILE = "adapter_model.safetensors"
@@ -28,9 +30,11 @@ class Adapter(nn.Module, ABC):
     Attributes:
         config: PEFT's description of it.
         mergeable: whether :meth:`merge` can fold it into the model's weights.
+        tokens_before: tokens, or keys and values in every layer, that it puts before each row.
     """
 
     mergeable = False
+    tokens_before = 0
 
     def __init__(self, model: PreTrainedModel, config: PeftConfig) -> None:
         super().__init__()
@@ -97,20 +101,24 @@ class Adapter(nn.Module, ABC):
         """Write the adapter as PEFT does: ``adapter_config.json`` and ``adapter_model.safetensors``.
 
         Args:
-            base: name of the frozen model, as pipelines name it.
+            base: name of the frozen model, as pipelines name it; the embedded model's means nothing to PEFT, which would
+                look it up on the hub.
         """
-        self.config.base_model_name_or_path = base
+        self.config.base_model_name_or_path = None if base == EMBEDDED else base
         self.config.inference_mode = True
         folder.mkdir(parents=True, exist_ok=True)
         self.config.save_pretrained(str(folder))
         save_file({name: value.to("cpu").contiguous() for name, value in self.state().items()}, folder / STATE_FILE)
 
 
-def read_adapter(folder: Path) -> dict[str, Tensor]:
+def read_adapter(folder: Path, sha256: str | None = None) -> dict[str, Tensor]:
     """Return the tensors of an adapter folder.
 
+    Args:
+        sha256: hash of the file they must come from; default: any.
+
     Raises:
-        ModelRefused: one of its files is missing or damaged.
+        ModelRefused: one of its files is missing, damaged or another.
     """
     shown = shown_path(folder)
     try:
@@ -118,6 +126,11 @@ def read_adapter(folder: Path) -> dict[str, Tensor]:
     except (OSError, ValueError) as error:
         raise ModelRefused(f"{shown}: {CONFIG_FILE} is missing or damaged: {str(error).splitlines()[0]}") from None
     try:
-        return load_file(folder / STATE_FILE)
+        if sha256 is None:
+            return load_file(folder / STATE_FILE)
+        content = (folder / STATE_FILE).read_bytes()  # once, so that what is hashed is what is used
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise ModelRefused(f"{shown}: {STATE_FILE} has changed since it was checked (run the command again)")
+        return load(content)
     except (SafetensorError, OSError) as error:
         raise ModelRefused(f"{shown}: {STATE_FILE} is missing or damaged: {str(error).splitlines()[0]}") from None

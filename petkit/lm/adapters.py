@@ -46,15 +46,18 @@ def attach(model: PreTrainedModel, spec: AnyAdapter, soft_tokens: int = 0, head:
     return adapter
 
 
-def start_from_folder(adapter: Adapter, spec: AnyAdapter) -> None:
+def start_from_folder(adapter: Adapter, spec: AnyAdapter, sha256: str | None = None) -> None:
     """Let a new adapter begin where a pretrained prompt ended (PPT, Gu et al. 2022), if its settings name one.
+
+    Args:
+        sha256: hash of the tensors' file that was checked, and that the run says it starts from; default: any.
 
     Raises:
         ModelRefused: the folder is damaged, or holds something else.
     """
     if isinstance(spec, PromptTuningSpec) and spec.start is not None:
         # A head that is new stays as it was drawn.
-        adapter.put({**adapter.state(), **read_adapter(Path(spec.start))}, shown_path(spec.start))
+        adapter.put({**adapter.state(), **read_adapter(Path(spec.start), sha256)}, shown_path(spec.start))
 
 
 def trained_part(model: nn.Module) -> dict[str, float | int | str]:

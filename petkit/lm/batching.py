@@ -1,4 +1,4 @@
-"""Rows into batches: grouped by length, padded to the longest row of the batch (rounded up to 8)."""
+"""Rows into batches: grouped by length, padded to the longest row of the batch (rounded up to 8, where the model can read as much)."""
 
 from __future__ import annotations
 
@@ -78,9 +78,12 @@ class Batch:
 
 
 def collate(rows: Sequence[Encoded], tokenizer: PieceTokenizer) -> Batch:
-    """Pad rows on the right to the longest of them, rounded up to a multiple of 8."""
+    """Pad rows on the right to the longest of them, rounded up to a multiple of 8 if their limit allows it."""
     lengths = np.array([len(row.ids) for row in rows])
-    width = _padded(int(lengths.max()))
+    longest = int(lengths.max())
+    width = _padded(longest)
+    if rows[0].limit is not None:  # all rows of a batch have the same
+        width = max(longest, min(width, rows[0].limit))
     ids = np.full((len(rows), width), tokenizer.pad_id, np.int64)
     for index, row in enumerate(rows):
         ids[index, : len(row.ids)] = row.ids
@@ -103,12 +106,16 @@ def _padded(length: int) -> int:
     return -(-length // _MULTIPLE) * _MULTIPLE
 
 
-def inference_batches(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[IndexArray]:
-    """Yield row indices, longest rows first, so that no padded batch exceeds ``tokens_per_batch`` (one row always fits)."""
+def inference_batches(lengths: Sequence[int], tokens_per_batch: int, before: int = 0) -> Iterator[IndexArray]:
+    """Yield row indices, longest rows first, so that no padded batch exceeds ``tokens_per_batch`` (one row always fits).
+
+    Args:
+        before: tokens that an adapter puts before every padded row.
+    """
     order = np.argsort(-np.asarray(lengths), kind="stable")
     start = 0
     while start < len(order):
-        rows = max(1, tokens_per_batch // max(1, _padded(int(lengths[order[start]]))))
+        rows = max(1, tokens_per_batch // max(1, _padded(int(lengths[order[start]])) + before))
         yield order[start : start + rows]
         start += rows
 

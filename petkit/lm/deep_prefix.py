@@ -47,6 +47,7 @@ class DeepPrefix(Adapter):
         except _STUMBLES:
             raise ModelRefused(refusal) from None
         super().__init__(model, config)
+        self.tokens_before = spec.tokens
         self.encoder = PrefixEncoder(config).to(model.device)  # type: ignore[no-untyped-call]
         self._attention = PrefixedAttention(model, self._keys_and_values)
         if not self._is_read():

@@ -87,8 +87,10 @@ def label_logits(
     """
     logits: FloatArray | None = None
     budget = tokens_per_batch // getattr(scorer, "copies", 1)
+    adapter: Adapter | None = getattr(scorer, "adapter", None)
+    before = 0 if adapter is None else adapter.tokens_before
     with inference(arithmetic):
-        for indices in inference_batches([len(row.ids) for row in rows], budget):
+        for indices in inference_batches([len(row.ids) for row in rows], budget, before):
             batch = collate([rows[index] for index in indices], tokenizer).to(arithmetic.device)
             values = scorer(batch).to("cpu", torch.float32).numpy()  # (batch, labels)
             if not np.isfinite(values).all():

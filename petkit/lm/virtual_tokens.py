@@ -49,6 +49,7 @@ class VirtualTokens(Adapter):
             self.soft.source = self._encoded
         self._hooks = []
         if not soft_tokens:
+            self.tokens_before = count
             base = model.base_model
             self._hooks = [
                 base.register_forward_pre_hook(self._put_before, with_kwargs=True),

@@ -19,8 +19,14 @@ from petkit.lm.backbone import (
     new_classifier,
 )
 from petkit.lm.four_bit import obstacle
+from petkit.spec.cloze import Soft
 from petkit.spec.loader import Pipeline
+from petkit.spec.schema import PatternSpec
+from petkit.task.pattern import Pattern
 from petkit.task.tokenization import PieceTokenizer
+
+# The least length a pipeline can ask for (``max_length``).
+_LEAST_ROOM = 8
 
 
 def backbone_of(
@@ -42,6 +48,11 @@ def backbone_of(
         else:
             check_classifier(config, name)
         tokenizer = load_tokenizer(name, needs_mask=teaches)
+        virtual = trained.virtual_tokens
+        if teaches and trained.adapter.kind == "p_tuning_v1" and all(map(_has_soft_tokens, spec.patterns)):
+            virtual = 0  # it makes those in the patterns, and nothing stands before the row
+        asked_at, positions = (section, "adapter", "tokens"), longest_input(config, tokenizer)
+        length = length_of_rows(pipeline, positions, tokenizer, virtual, asked_at, problems)
         # A missing head and damaged weights show only when weights meet architecture, and so do adapters.
         model, head = None, list[str]()
         if teaches and (name != EMBEDDED or trained.adapted):
@@ -51,21 +62,45 @@ def backbone_of(
     except ModelRefused as error:
         problems.append(pipeline.problem(place, str(error)))
         return None
-    if model is not None and trained.adapted is not None:
+    # Where the text has no room, nobody knows whether that many virtual tokens fit into memory.
+    if model is not None and trained.adapted is not None and length is not None:
         try:
             attach(model, trained.adapted, head=head)
         except ModelRefused as error:
             problems.append(pipeline.problem((section, "adapter"), str(error)))
-    limit = longest_input(config, tokenizer) - trained.virtual_tokens
-    if limit < trained.virtual_tokens:
-        message = f"{trained.virtual_tokens} virtual tokens leave {max(0, limit)} of {tokenizer.name}'s for the text"
-        problems.append(pipeline.problem((section, "adapter", "tokens"), message, "use fewer"))
+    return None if length is None else (tokenizer, length)
+
+
+def length_of_rows(
+    pipeline: Pipeline,
+    positions: int,
+    tokenizer: PieceTokenizer,
+    virtual_tokens: int,
+    asked_at: tuple[str, ...],
+    problems: list[Problem],
+) -> int | None:
+    """Return how many tokens a row may have; None where virtual tokens leave too few.
+
+    Args:
+        positions: how many tokens the model can read.
+        virtual_tokens: those that will stand before every row.
+        asked_at: where they are asked for.
+        problems: takes what is wrong with that, or with the pipeline's ``max_length``.
+    """
+    limit, wanted = positions - virtual_tokens, pipeline.spec.max_length
+    if virtual_tokens and limit < _LEAST_ROOM:
+        message = f"{virtual_tokens} virtual tokens leave {max(0, limit)} of {tokenizer.name}'s for the text"
+        problems.append(pipeline.problem(asked_at, message, "use fewer"))
         return None
-    if spec.max_length > limit and "max_length" in spec.model_fields_set:
-        beside = f" beside {trained.virtual_tokens} virtual ones" if trained.virtual_tokens else ""
-        message = f"{spec.max_length} tokens are more than {tokenizer.name} can read{beside} ({limit})"
+    if wanted > limit and "max_length" in pipeline.spec.model_fields_set:
+        beside = f" beside {virtual_tokens} virtual ones" if virtual_tokens else ""
+        message = f"{wanted} tokens are more than {tokenizer.name} can read{beside} ({limit})"
         problems.append(pipeline.problem(("max_length",), message))
-    return tokenizer, min(spec.max_length, limit)
+    return min(wanted, limit)
+
+
+def _has_soft_tokens(spec: PatternSpec) -> bool:
+    return any(isinstance(part, Soft) for segment in Pattern.from_spec(spec).segments for part in segment)
 
 
 def without_four_bits(pipeline: Pipeline) -> list[Problem]:

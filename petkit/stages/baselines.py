@@ -24,7 +24,7 @@ from petkit.runs.fingerprint import Inputs, flat
 from petkit.runs.layout import BASELINE_FILE, EVALUATION, baseline
 from petkit.runs.shards import read_shards, write_shard
 from petkit.runs.store import RunStore, write_json
-from petkit.stages.rivals import METHODS, STUDENT_KEYS
+from petkit.stages.rivals import METHODS, student_settings
 from petkit.stages.step import Job, Step
 from petkit.stages.workload import Workload
 from petkit.task.examples import targets_of
@@ -85,12 +85,12 @@ def _inputs(name: str, work: Workload, arithmetic: Arithmetic) -> Inputs:
     if name != "zero_shot":
         inputs["data.train"] = work.scans["train"].sha256
     if name == "supervised":
-        settings = spec.student.model_dump(include=set(STUDENT_KEYS))
         inputs |= {
             **work.common_inputs(arithmetic),
             "model": work.student_model_hash,
             "max_length": work.student_max_length,
-            **flat("student", settings),
+            **flat("student", student_settings(work)),
+            **work.start_inputs["student"],
         }
     elif name == "setfit":
         inputs |= {"model": work.model_hash, "max_length": work.max_length, "student.seed": spec.student.seed}

@@ -64,8 +64,15 @@ def _distil(job: Job, work: Workload, arithmetic: Arithmetic, models: TeacherMod
     seed_everything(settings.seed)
     multi = work.spec.label_kind == "multi"
     attention = arithmetic.training_attention
-    four_bit = arithmetic.four_bit(settings.adapted)
-    classifier = new_student(work.spec.student_model, work.labels, settings.adapted, attention, multi=multi, four_bit=four_bit)
+    classifier = new_student(
+        work.spec.student_model,
+        work.labels,
+        settings.adapted,
+        attention,
+        multi=multi,
+        four_bit=arithmetic.four_bit(settings.adapted),
+        start_sha256=work.start_hash("student"),
+    )
     reader = _Reader(work)
     lesson = Lesson(soft_labels, row_weights, torch.from_numpy(work.targets()), work.spec.student_temperature, work.hard_weight)
     masking = viewing = None

@@ -5,6 +5,7 @@ pipeline file ─► Workload (everything checked) ─► preparation, if any �
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ from petkit.events import (
     ignore,
 )
 from petkit.lm.arithmetic import Arithmetic, choose_arithmetic, release_memory
-from petkit.runs.layout import STUDENT
+from petkit.lm.backbone import shown_name
+from petkit.runs.layout import STUDENT, STUDENT_FILE
 from petkit.runs.provenance import machine, now, package_versions
 from petkit.runs.store import RunStore
 from petkit.spec.loader import Pipeline, dump_spec
@@ -56,22 +58,24 @@ class RunResult:
         ran: the steps that were worked on.
         metrics: on the test set; None without one, or where the evaluation was not asked for.
         has_student: whether the folder holds a classifier made from its present soft labels and settings.
+        student_base: the model that this classifier is an adapter beside, for messages; None where it stands alone.
     """
 
     folder: Path
     ran: tuple[str, ...]
     metrics: dict[str, Any] | None
     has_student: bool
+    student_base: str | None = None
 
     @property
     def student(self) -> Path:
-        """The classifier's folder, which ``transformers.pipeline("text-classification", …)`` loads."""
+        """The classifier's folder: ``transformers.pipeline("text-classification", …)`` loads it if it stands alone."""
         return self.folder / "stage_c" / "model"
 
 
 def all_steps(work: Workload, arithmetic: Arithmetic) -> list[Step]:
     """Return every step of a prepared pipeline in order (see :mod:`petkit.stages.preparation`)."""
-    models = TeacherModels(work.spec.model, work.spec.teachers.adapted, arithmetic)
+    models = TeacherModels(work.spec.model, work.spec.teachers.adapted, arithmetic, work.start_hash("teachers"))
     return [
         *a_teachers.steps(work, arithmetic, models),
         *b_soft_labels.steps(work),
@@ -186,11 +190,13 @@ def run(
     # Without a test set there may still be an evaluation of an earlier student in the folder.
     evaluated = any(step.stage == "evaluation" and step.stage in stages for step in steps)
     student = next(step for step in steps if step.name == STUDENT)
+    has_student = store.status(STUDENT, student.all_inputs(store)).state == "finished"
     return RunResult(
         store.folder,
         tuple(ran),
         _read_metrics(store, work) if evaluated else None,
-        store.status(STUDENT, student.all_inputs(store)).state == "finished",
+        has_student,
+        _student_base(store) if has_student else None,
     )
 
 
@@ -276,6 +282,11 @@ def _tell_left_out(work: Workload, stages: Sequence[Stage], listen: Listen) -> N
 def _read_metrics(store: RunStore, work: Workload) -> dict[str, Any] | None:
     metrics = evaluation.read_metrics(store)
     return None if metrics is None else {**metrics, **baselines.read_results(store, work)}
+
+
+def _student_base(store: RunStore) -> str | None:
+    base = json.loads((store.path(STUDENT) / STUDENT_FILE).read_text(encoding="utf-8")).get("base")
+    return None if base is None else shown_name(base)
 
 
 def _describe(store: RunStore, work: Workload, arithmetic: Arithmetic) -> None:

@@ -11,25 +11,25 @@ import torch
 from torch import Tensor, nn
 
 from petkit.lm.arithmetic import Arithmetic, prepare_for_inference
-from petkit.lm.backbone import model_source, new_classifier
+from petkit.lm.backbone import model_source
 from petkit.lm.batching import IndexArray, collate, training_batches
 from petkit.lm.calibration import batch_prior, calibrate
 from petkit.lm.counting import majority_logits, tfidf_logits
 from petkit.lm.ensemble import FloatArray, combine
-from petkit.lm.inference import ClassifierLogits
 from petkit.lm.losses import binary_cross_entropy, cross_entropy
 from petkit.lm.sentence_pairs import setfit_logits
 from petkit.lm.training import fit, seed_everything
 from petkit.stages.priors import sample_logits, untrained
 from petkit.stages.scoring import shard_logits, student_logits
 from petkit.stages.step import Job
+from petkit.stages.student_model import new_student
 from petkit.stages.workload import Workload
 from petkit.task.examples import targets_of
 
 # Logits of the test rows, shape (rows, labels), and the settings they were made with.
 Answer: TypeAlias = tuple[FloatArray, dict[str, Any]]
 # What of the student's settings the supervised baseline shares: all that trains, nothing that distils.
-STUDENT_KEYS = frozenset(
+_STUDENT_KEYS = frozenset(
     ("seed", "steps", "batch_size", "learning_rate", "warmup", "weight_decay", "adam_epsilon", "max_grad_norm", "dropout")
 )
 
@@ -70,14 +70,21 @@ def _setfit(work: Workload, arithmetic: Arithmetic, job: Job) -> Answer:
 
 
 def _supervised(work: Workload, arithmetic: Arithmetic, job: Job) -> Answer:
-    """Train the student's backbone as stage C does, on the few-shot rows and nothing else."""
+    """Train the student's backbone, or its adapter, as stage C does, on the few-shot rows and nothing else."""
     settings = work.spec.student
     loss = binary_cross_entropy if _is_multi(work) else cross_entropy
     targets = torch.from_numpy(work.targets())  # (rows,) classes, or (rows, labels) where a row may have several
     rows = [work.student_pattern.encode(tokens) for tokens in work.tokens("train", student=True)]
     seed_everything(settings.seed)
-    model, _ = new_classifier(work.spec.student_model, work.labels, arithmetic.training_attention)
-    classifier = ClassifierLogits(model)
+    classifier = new_student(
+        work.spec.student_model,
+        work.labels,
+        settings.adapted,
+        arithmetic.training_attention,
+        multi=_is_multi(work),
+        four_bit=arithmetic.four_bit(settings.adapted),
+        start_sha256=work.start_hash("student"),
+    )
     classifier.to(arithmetic.device)
 
     def loss_of(model: nn.Module, batch: IndexArray) -> Tensor:
@@ -88,13 +95,20 @@ def _supervised(work: Workload, arithmetic: Arithmetic, job: Job) -> Answer:
         classifier,
         training_batches([len(row.ids) for row in rows], settings.batch_size, settings.steps, settings.seed),
         loss_of,
-        settings,
+        settings.in_training,
         arithmetic,
         lambda step, loss: job.progress(step, settings.steps, "steps", f"loss {loss:.3f}"),
     )
     prepare_for_inference(classifier, arithmetic)
     shards = student_logits(classifier, work, "test", arithmetic, partial(_tell_rows, job, 0, work.scans["test"].rows))
-    return np.concatenate(list(shards)), settings.model_dump(include=set(STUDENT_KEYS))
+    return np.concatenate(list(shards)), student_settings(work)
+
+
+def student_settings(work: Workload) -> dict[str, Any]:
+    """Return those of the student's settings that can change the supervised baseline."""
+    student = work.spec.student
+    keys = _STUDENT_KEYS | {"adapter"} if student.adapted else _STUDENT_KEYS
+    return {key: value for key, value in student.in_force().items() if key in keys}
 
 
 def _tell_rows(job: Job, before: int, total: int, done: int) -> None:

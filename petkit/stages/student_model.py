@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
+from pydantic import BaseModel, Field, ValidationError
 
 from petkit.errors import ModelRefused, shown_path
 from petkit.lm.adapter import Adapter, read_adapter
@@ -22,9 +22,20 @@ from petkit.lm.adapters import attach, start_from_folder
 from petkit.lm.backbone import load_classifier, model_fingerprint, new_classifier, shown_name
 from petkit.lm.four_bit import FourBit, weights_in_full
 from petkit.lm.inference import ClassifierLogits
-from petkit.spec.schema import AnyAdapter
+from petkit.runs.layout import STUDENT_FILE
+from petkit.spec.schema import AnyAdapter, LabelKind
 
 KEPT_ADAPTER = "adapter"
+
+
+class _Beside(BaseModel):
+    """What ``petkit.json`` says of a student that is an adapter beside a model."""
+
+    adapter: AnyAdapter
+    base: str = Field(min_length=1)
+    base_sha256: str
+    labels: tuple[str, ...] = Field(min_length=2)
+    label_kind: LabelKind
 
 
 def new_student(
@@ -35,6 +46,7 @@ def new_student(
     *,
     multi: bool,
     four_bit: FourBit | None = None,
+    start_sha256: str | None = None,
 ) -> ClassifierLogits:
     """Return a classifier to be trained: the backbone with a new head, or an adapter and the head beside the frozen backbone.
 
@@ -42,15 +54,16 @@ def new_student(
 
     Args:
         four_bit: holds the frozen backbone in 4 bits while the adapter is trained.
+        start_sha256: hash of the prompt the adapter starts from, as it was checked.
 
     Raises:
-        ModelRefused: the backbone cannot be had, or cannot carry the adapter.
+        ModelRefused: the backbone cannot be had, or cannot carry the adapter; or its prompt is not the one that was checked.
     """
     model, head = new_classifier(name, labels, attention, multi=multi, four_bit=four_bit)
     adapter = None
     if spec is not None:
         adapter = attach(model, spec, head=head)
-        start_from_folder(adapter, spec)
+        start_from_folder(adapter, spec, start_sha256)
     return ClassifierLogits(model, adapter)
 
 
@@ -108,12 +121,15 @@ def load_student(folder: str, about: Mapping[str, Any]) -> ClassifierLogits:
     """
     if "adapter" not in about:
         return ClassifierLogits(load_classifier(folder))
-    spec: AnyAdapter = TypeAdapter(AnyAdapter).validate_json(json.dumps(about["adapter"]))
-    base, shown = about["base"], shown_path(Path(folder))
-    if model_fingerprint(base) != about["base_sha256"]:
-        raise ModelRefused(f"{shown}: the adapter was trained beside another model than {shown_name(base)} is now")
+    shown = shown_path(folder)
+    try:
+        made = _Beside.model_validate_json(json.dumps(about))
+    except ValidationError:
+        raise ModelRefused(f"{shown_path(Path(folder) / STUDENT_FILE)}: damaged (take the folder from its run again)") from None
+    if model_fingerprint(made.base) != made.base_sha256:
+        raise ModelRefused(f"{shown}: the adapter was trained beside another model than {shown_name(made.base)} is now")
     with torch.random.fork_rng(devices=[]):
-        student = new_student(base, tuple(about["labels"]), spec, None, multi=about["label_kind"] == "multi")
+        student = new_student(made.base, made.labels, made.adapter, None, multi=made.label_kind == "multi")
     assert student.adapter is not None
     student.adapter.put(read_adapter(Path(folder)), shown)
     return student

@@ -34,10 +34,14 @@ class TeacherModels:
     Args:
         backbone: name of the model the teachers start from.
         adapter: what is trained beside it; None: the model itself, so that every teacher has a copy of its own.
+        start_sha256: hash of the prompt it starts from, as it was checked.
     """
 
-    def __init__(self, backbone: str, adapter: AnyAdapter | None, arithmetic: Arithmetic) -> None:
+    def __init__(
+        self, backbone: str, adapter: AnyAdapter | None, arithmetic: Arithmetic, start_sha256: str | None = None
+    ) -> None:
         self.backbone, self.spec, self.arithmetic = backbone, adapter, arithmetic
+        self._start_sha256 = start_sha256
         self._reader: MaskReader | None = None
         self._adapter: Adapter | None = None
         self._states: dict[Path, dict[str, Tensor]] = {}
@@ -58,7 +62,7 @@ class TeacherModels:
             return
         reader = self._bare(attention)
         self._adapter = attach(reader.model, self.spec, _stands_for(self.spec, pvp)).to(self.arithmetic.device)
-        start_from_folder(self._adapter, self.spec)
+        start_from_folder(self._adapter, self.spec, self._start_sha256)
         with self._with_adapter(reader, pvp, normalised) as scorer:
             yield scorer
         self._take_off()

@@ -224,4 +224,4 @@ def _with_word(row: Encoded, word: Sequence[int]) -> Encoded:
     """Return the row with a word in its slot and no mask left."""
     ids = np.concatenate([row.ids[: row.mask], np.array(word, np.int32), row.ids[row.mask + row.masks :]])
     moved = len(word) - row.masks
-    return Encoded(ids, row.second + moved if row.second > row.mask else row.second, -1, row.masks)
+    return Encoded(ids, row.second + moved if row.second > row.mask else row.second, -1, row.masks, row.limit)

@@ -20,14 +20,13 @@ from petkit.lm.backbone import (
 from petkit.lm.batching import IndexArray
 from petkit.runs.fingerprint import Inputs
 from petkit.spec.loader import Pipeline
+from petkit.stages.backbones import length_of_rows
 from petkit.task.examples import ExampleSource
 from petkit.task.pvp import task_fields
 
 _HELD_OUT_SHARE, _HELD_OUT_MOST = 0.05, 512
 # What else is drawn from the seed, beside a step's own [seed, step] (numpy takes [seed, 0] for the seed alone).
 _ROWS_ASIDE = (0, 1)
-# The least length a pipeline can ask for (``max_length``).
-_LEAST_ROOM = 8
 
 
 class UnlabeledTexts:
@@ -91,16 +90,12 @@ class UnlabeledTexts:
                 load_masked_lm(spec.model)
         except ModelRefused as error:
             return [pipeline.problem(("model",), str(error))]
-        limit = longest_input(config, self.tokenizer) - virtual_tokens
-        self.max_length = min(spec.max_length, limit)
-        if limit < max(virtual_tokens, _LEAST_ROOM):
-            message = f"{virtual_tokens} virtual tokens leave {max(0, limit)} of {self.tokenizer.name}'s for the text"
-            return [pipeline.problem(virtual_tokens_at, message, "use fewer")]
-        if spec.max_length > limit and "max_length" in spec.model_fields_set:
-            beside = f" beside {virtual_tokens} virtual ones" if virtual_tokens else ""
-            message = f"{spec.max_length} tokens are more than {self.tokenizer.name} can read{beside} ({limit})"
-            return [pipeline.problem(("max_length",), message)]
-        return []
+        problems: list[Problem] = []
+        positions = longest_input(config, self.tokenizer)
+        length = length_of_rows(pipeline, positions, self.tokenizer, virtual_tokens, virtual_tokens_at, problems)
+        if length is not None:
+            self.max_length = length
+        return problems
 
     def _check_further(self, *, readable: bool) -> list[Problem]:
         """Return what else is wrong, where the model is sound.

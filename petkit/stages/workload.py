@@ -106,6 +106,11 @@ class Workload:
         plain = Pattern.plain(self.fields, pairs=self.student_tokenizer.tells_pairs)
         return CompiledPattern(plain, self.student_tokenizer, self.student_max_length, self.spec.truncate)
 
+    def start_hash(self, section: str) -> str | None:
+        """Return the hash of the prompt that the adapter of ``teachers`` or ``student`` starts from, as it was checked."""
+        found = self.start_inputs[section].get(f"{section}.adapter.start")
+        return None if found is None else str(found)
+
     @property
     def teachers(self) -> list[Teacher]:
         """The teachers that label the unlabelled set: those of the last generation."""

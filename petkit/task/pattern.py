@@ -42,13 +42,15 @@ class Encoded:
     """One row ready for a model: token ids (soft tokens: -1, -2, …), where token type 1 begins, and the masks.
 
     ``mask`` is the position of the first mask (-1: none), ``masks`` how many stand there side by side. Rows of causal
-    models end before the slot: ``mask`` is their last token, which the answer follows, and ``masks`` 0.
+    models end before the slot: ``mask`` is their last token, which the answer follows, and ``masks`` 0. ``limit`` is how
+    long padding may make the row (None: any length): the model may have no position beyond.
     """
 
     ids: IntArray
     second: int
     mask: int
     masks: int = 1
+    limit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -187,8 +189,8 @@ class CompiledPattern:
             position += len(ids)
         whole = np.concatenate(row) if position else self._start
         if self.open_ended:
-            return Encoded(whole, len(whole), len(whole) - 1, 0)
-        return Encoded(whole, second if second >= 0 else len(whole), mask, self.masks)
+            return Encoded(whole, len(whole), len(whole) - 1, 0, self.max_length - self.masks)
+        return Encoded(whole, second if second >= 0 else len(whole), mask, self.masks, self.max_length)
 
     def filled(self, tokens: Mapping[FieldKey, IntArray], word: Sequence[int]) -> IntArray:
         """Return the row with ``word`` in the slot and without special tokens: a demonstration."""

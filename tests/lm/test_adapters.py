@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import PeftConfig, PeftModel
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
@@ -116,6 +116,13 @@ def test_trains_and_comes_back_exactly(arch: str, kind: str, student: bool, mode
     again, second, _ = adapted(folder, kind, student=student)
     second.put(read_adapter(tmp_path), "there")
     assert torch.equal(answers(again, batch), answers(scorer, batch))
+
+
+def test_the_embedded_model_is_not_looked_up_on_the_hub(model_folder: Folder, tmp_path: Path) -> None:
+    _, adapter, _ = adapted(model_folder("bert"), "lora", student=False)
+    for base, written in (("embedded", None), ("roberta-base", "roberta-base")):
+        adapter.save(tmp_path, base)
+        assert PeftConfig.from_pretrained(tmp_path).base_model_name_or_path == written
 
 
 @every_architecture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -145,6 +146,17 @@ def test_inference_batches_keep_the_budget_and_lose_no_row(rows: int, budget: in
     for batch in batches:
         width = -(-max(sizes[index] for index in batch) // 8) * 8  # as collate pads them
         assert width * len(batch) <= budget or len(batch) == 1
+
+
+@pytest.mark.parametrize(("limit", "width"), [(None, 16), (40, 16), (13, 13), (10, 10), (9, 10)])
+def test_padding_minds_the_limit(limit: int | None, width: int) -> None:
+    rows = [replace(row(*range(5, 5 + length)), limit=limit) for length in (10, 3)]
+    assert collate(rows, pieces("wordpiece")).input_ids.shape == (2, width)
+
+
+def test_what_stands_before_the_rows_is_in_the_budget() -> None:
+    assert [len(batch) for batch in inference_batches([8] * 10, 128, before=24)] == [4, 4, 2]
+    assert [len(batch) for batch in inference_batches([8, 1], 8, before=24)] == [1, 1]  # one row always fits
 
 
 def test_inference_batches_start_with_the_longest_and_pad_little() -> None:

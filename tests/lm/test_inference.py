@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from petkit.lm.adapters import attach
 from petkit.lm.arithmetic import Arithmetic
+from petkit.lm.backbone import new_classifier
 from petkit.lm.batching import Batch
-from petkit.lm.inference import NotFinite, label_logits
+from petkit.lm.inference import ClassifierLogits, NotFinite, label_logits
+from petkit.spec.schema import AnyAdapter, DeepPrefixSpec, LoraSpec, PromptTuningSpec
 from petkit.task.pattern import Encoded
 from tests.tiny import pieces
 
@@ -28,6 +34,25 @@ def test_answers_come_in_the_order_of_the_rows() -> None:
 
     assert logits.tolist() == [[3.0], [20.0], [9.0]]
     assert done == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("spec", "rows"),
+    [
+        (PromptTuningSpec(kind="prompt_tuning", tokens=24), 4),
+        (DeepPrefixSpec(kind="p_tuning_v2", tokens=24), 4),
+        (LoraSpec(kind="lora"), 16),
+    ],
+)
+def test_virtual_tokens_are_in_the_budget(spec: AnyAdapter, rows: int, model_folder: Callable[[str], Path]) -> None:
+    model, head = new_classifier(str(model_folder("bert")), ("no", "yes"))
+    classifier = ClassifierLogits(model, attach(model, spec, head=head)).eval()
+    short, done = [ROWS[0]] * 20, list[int]()
+    logits = label_logits(classifier, short, pieces("wordpiece"), ARITHMETIC, 128, done.append)
+
+    assert max(done) == rows and sum(done) == 20
+    at_once = label_logits(classifier, short, pieces("wordpiece"), ARITHMETIC, 4096)
+    np.testing.assert_allclose(logits, at_once, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("spoilt", [torch.nan, torch.inf, -torch.inf])

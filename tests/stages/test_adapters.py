@@ -14,12 +14,14 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from petkit.deliver.predictor import Predictor
 from petkit.errors import InvalidInput, ModelRefused
 from petkit.lm.arithmetic import Arithmetic
+from petkit.lm.inference import label_logits
 from petkit.runs.shards import read_matrix
 from petkit.runs.store import RunStore
-from petkit.stages import teacher_models
+from petkit.stages import backbones, teacher_models
 from petkit.stages.teacher_loading import load_teachers
+from petkit.stages.teacher_models import TeacherModels
 from petkit.stages.workload import Workload
-from tests.stages.tiny_task import load, planned, products, rows, run_task, write_task
+from tests.stages.tiny_task import load, planned, products, rows, run_task, write_rows, write_task
 
 ARITHMETIC = Arithmetic("cpu", "float32", 1)
 TEXTS = [{"text": row["text"]} for row in rows(30, 30)]  # the unlabelled set
@@ -33,6 +35,7 @@ KINDS = {
 }
 NAMES = [f"{pattern}-{seed}" for pattern in ("colon", "brackets") for seed in (1, 2)]
 SOFT = "patterns=[{id: colon, text: '{soft:3} {mask} {text}'}, {id: brackets, text: '{text} ( {mask} )'}]"
+ALL_SOFT = SOFT.replace("{text} ( {mask} )", "{text} {soft:2} {mask}")
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -132,6 +135,38 @@ def test_soft_tokens_from_a_network(task: Path, here: Path) -> None:
         np.testing.assert_allclose(teacher.logits(TEXTS, ARITHMETIC, 4096), logits, rtol=0, atol=1e-5)
 
 
+def test_all_positions_can_be_used(task: Path, here: Path) -> None:
+    kinds = ("teachers.adapter={kind: p_tuning_v2, tokens: 44}", "student.adapter={kind: prompt_tuning, tokens: 44}")
+    long = here / "long.jsonl"
+    write_rows(long, [{"text": " ".join(["game"] * length), "label": "Sports"} for length in (1, 40)])
+    result = run_task(task, here / "run", *QUICK, *kinds, "max_length=20", f"data.unlabeled={long}")
+    assert Predictor.load(result.folder)(["game " * 40])[0].label
+
+
+def test_tokens_without_room_are_never_made(task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(backbones, "attach", lambda model, spec, head: asked.append(spec.kind))
+    with pytest.raises(InvalidInput, match=r"teachers\.adapter\.tokens: 10000 virtual tokens leave 0 of") as caught:
+        Workload(load(task, "teachers.adapter={kind: p_tuning_v2, tokens: 10000}", "student.adapter=lora"))
+    assert len(caught.value.problems) == 1 and asked == ["lora"]
+
+
+def test_soft_tokens_of_a_pattern_take_no_other_room(task: Path) -> None:
+    """P-Tuning v1 makes them, and puts nothing before the row."""
+    adapter = "teachers.adapter={kind: p_tuning_v1, tokens: 16}"
+    with pytest.raises(InvalidInput, match=r"max_length: 64 tokens are more than .* beside 16 virtual ones \(48\)"):
+        Workload(load(task, SOFT, adapter, "max_length=64"))
+    with pytest.raises(InvalidInput, match=r"beside 16 virtual ones \(48\)"):  # the student reads plain rows
+        Workload(load(task, ALL_SOFT, adapter.replace("teachers", "student"), "max_length=64"))
+
+    work = Workload(load(task, ALL_SOFT, adapter, "max_length=64"))
+    pvp = work.pvps[0]
+    row = pvp.encode_texts([{"text": "game " * 100}], work.tokenizer)
+    with TeacherModels(work.spec.model, work.spec.teachers.adapted, ARITHMETIC).new(pvp) as scorer:
+        logits = label_logits(scorer.eval(), row, work.tokenizer, ARITHMETIC, 4096)
+    assert len(row[0].ids) == 64 and logits.shape == (1, 3)
+
+
 def test_everything_together(task: Path, here: Path) -> None:
     overrides = (
         SOFT,
@@ -180,7 +215,8 @@ def test_the_backbone_has_changed(here: Path, model_folder: Callable[[str], Path
             ("student.adapter={kind: lora, target_modules: [nothing_here]}",),
             "student.adapter: no layer of this 'bert' model is called nothing_here .its layers: self.query, ",
         ),
-        (("teachers.adapter={kind: prompt_tuning, tokens: 60}",), "teachers.adapter.tokens: 60 virtual tokens leave 4 of"),
+        (("teachers.adapter={kind: prompt_tuning, tokens: 57}",), "teachers.adapter.tokens: 57 virtual tokens leave 7 of"),
+        (("student.adapter={kind: p_tuning_v1, tokens: 57}",), "student.adapter.tokens: 57 virtual tokens leave 7 of"),
         (
             ("teachers.adapter={kind: prompt_tuning, tokens: 20}", "max_length=60"),
             r"max_length: 60 tokens are more than .* can read beside 20 virtual ones \(44\)",

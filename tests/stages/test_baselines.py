@@ -24,7 +24,7 @@ from petkit.lm.batching import training_batches
 from petkit.runs.shards import read_shards
 from petkit.runs.store import RunStore
 from petkit.spec.loader import load_pipeline
-from petkit.stages import baselines
+from petkit.stages import baselines, rivals
 from petkit.stages.step import Job
 from petkit.stages.workload import Workload
 from tests.stages.tiny_task import ONE_FIELD, TOPICS, rows, run_task, write_rows, write_task
@@ -159,6 +159,30 @@ def test_supervised_is_plain_fine_tuning_on_the_few_rows(task: Path, here: Path)
     assert record["metrics"]["accuracy"] == accuracy(expected)
     assert [event.done for event in told if isinstance(event, Progress) and event.unit == "steps"] == list(range(1, 13))
     assert record["settings"]["steps"] == 12 and "hard_weight" not in record["settings"]
+
+
+def test_supervised_trains_what_the_student_trains(task: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[set[str], float]] = []
+    real = rivals.fit
+
+    def watch(model: Any, batches: Any, loss: Any, settings: Any, *more: Any) -> Any:
+        trained = {name.rpartition(".")[2] for name, value in model.named_parameters() if value.requires_grad}
+        seen.append((trained, settings.learning_rate))
+        return real(model, batches, loss, settings, *more)
+
+    monkeypatch.setattr(rivals, "fit", watch)
+    adapter = "student.adapter={kind: prompt_tuning, tokens: 3, learning_rate: 0.03}"
+    record, _ = do(task, here / "run", "supervised", "student.steps=2", adapter)
+    assert seen == [({"vectors", "weight", "bias"}, 0.03)]  # of the virtual tokens and of the new head
+    assert record["settings"]["adapter"] == {"kind": "prompt_tuning", "tokens": 3, "learning_rate": 0.03}
+    assert "learning_rate" not in record["settings"]
+
+    def inputs(*overrides: str) -> dict[str, Any]:
+        return dict(baselines.steps(workload(task, "baselines=[supervised]", *overrides), ARITHMETIC)[0].inputs)
+
+    assert not [name for name in inputs() if "adapter" in name]
+    assert inputs(adapter)["student.adapter.tokens"] == 3
+    assert inputs(adapter) == inputs(adapter, "student.learning_rate=0.5")
 
 
 # -- several labels per row --------------------------------------------------------------------------

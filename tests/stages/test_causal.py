@@ -18,6 +18,7 @@ from petkit.insight.check import check_pipeline
 from petkit.insight.zero_shot import zero_shot
 from petkit.lm.arithmetic import Arithmetic
 from petkit.lm.backbone import load_language_model
+from petkit.lm.inference import label_logits
 from petkit.lm.training import set_dropout
 from petkit.runs.shards import read_matrix
 from petkit.stages.pipeline import RunResult
@@ -154,6 +155,15 @@ def test_another_student(causal_task: Folder, tmp_path: Path, model_folder: Fold
 def test_what_else_can_be_asked_for(asked: tuple[str, ...], causal_task: Folder, tmp_path: Path) -> None:
     result = run_task(causal_task("gpt2"), tmp_path / "run", *QUICK, *asked)
     assert result.metrics is not None and np.isfinite(result.metrics["student"]["nll"])
+
+
+def test_words_of_several_tokens_after_the_longest_rows(causal_task: Folder) -> None:
+    """The row and its answer fill the model's 64 positions; padding takes none."""
+    work = Workload(load(causal_task("gpt2"), LONG, "max_length=64"))
+    (row,) = work.pvps[0].encode_texts([{"text": "game " * 100}], work.tokenizer)
+    scorer = scorer_of(load_language_model(work.spec.model), work.pvps[0]).eval()
+    logits = label_logits(scorer, [row], work.tokenizer, Arithmetic("cpu", "float32", 1), 4096)
+    assert len(row.ids) == 61 and logits.shape == (1, 3)
 
 
 def test_soft_tokens(tmp_path: Path, model_folder: Folder) -> None:

@@ -308,7 +308,7 @@ def test_words_the_model_does_not_have(task: Path, here: Path) -> None:
     assert line.endswith("(use a common word that is one token of the model)")
 
 
-@pytest.mark.parametrize(("tokens", "left"), [(33, 31), (64, 0), (1000, 0)])
+@pytest.mark.parametrize(("tokens", "left"), [(57, 7), (64, 0), (1000, 0)])
 def test_tokens_that_leave_no_room(tokens: int, left: int, task: Path, here: Path) -> None:
     (line,) = refused(task, here, f"tokens={tokens}", "pretrain_prompt.words={same_text: very}")
     assert line.startswith(
@@ -323,6 +323,8 @@ def test_a_length_that_is_too_much_beside_the_prompt(task: Path, here: Path) -> 
         "beside 4 virtual ones (60)"
     )
     made, _ = make(task, here / "out", "max_length=60", "steps=1", "objective=both")
+    assert made.ran
+    made, _ = make(task, here / "long", "tokens=44", "max_length=20", "steps=1", "objective=both")
     assert made.ran
 
 

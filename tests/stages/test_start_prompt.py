@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from petkit.deliver.predictor import Predictor
 from petkit.errors import InvalidInput, ModelRefused
+from petkit.events import Event, StepFinished
 from petkit.lm.adapter import read_adapter
 from petkit.lm.adapters import attach, start_from_folder
 from petkit.lm.arithmetic import Arithmetic
@@ -262,6 +263,25 @@ def test_a_prompt_that_vanishes_later(task: Path) -> None:
     assert adapter is not None
     with pytest.raises(ModelRefused, match=r"^prompt/prompt: adapter_config.json is missing"):
         start_from_folder(attach(load_masked_lm(spec.model), adapter), adapter)
+
+
+@pytest.mark.parametrize(
+    ("start", "until", "unmade"), [(START, "stage_a/colon-1/model", "stage_a/brackets-1"), (STUDENT_START, "stage_b", "stage_c")]
+)
+def test_a_prompt_that_is_replaced_later(start: str, until: str, unmade: str, task: Path, here: Path, made: Path) -> None:
+    """Another sound prompt for the same model is not the one that the steps say they start from."""
+    prompt_task.make(made / "texts" / "pipeline.yaml", here / "other", "seed=2", "steps=2")
+
+    def replace_prompt(event: Event) -> None:
+        if isinstance(event, StepFinished) and event.step == until:
+            shutil.rmtree(here / "prompt")
+            (here / "other").rename(here / "prompt")
+
+    with pytest.raises(ModelRefused) as error:
+        run_task(task, here / "run", start, *QUICK, listen=replace_prompt)
+    told = "adapter_model.safetensors has changed since it was checked (run the command again)"
+    assert str(error.value) == f"prompt/prompt: {told}"
+    assert (here / "run" / until / "step.json").is_file() and not (here / "run" / unmade).exists()
 
 
 def test_the_folder_belongs_to_the_file_that_names_it(task: Path, here: Path) -> None:
