@@ -17,8 +17,10 @@ from petkit.lm.backbone import (
     load_tokenizer,
     longest_input,
     new_classifier,
+    shown_name,
 )
 from petkit.lm.four_bit import obstacle
+from petkit.lm.trial import check_reading
 from petkit.spec.loader import Pipeline
 from petkit.task.tokenization import PieceTokenizer
 
@@ -46,21 +48,23 @@ def backbone_of(
         model, head = None, list[str]()
         if teaches and (name != EMBEDDED or trained.adapted):
             model = load_language_model(name)
+            if name != EMBEDDED:
+                check_reading(model, shown_name(name))
         elif not teaches and (name not in (EMBEDDED, spec.model) or trained.adapted):
             model, head = new_classifier(name, labels)
     except ModelRefused as error:
         problems.append(pipeline.problem(place, str(error)))
+        return None
+    limit = longest_input(config, tokenizer) - trained.virtual_tokens
+    if limit < trained.virtual_tokens:
+        message = f"{trained.virtual_tokens} virtual tokens leave {max(0, limit)} of {tokenizer.name}'s for the text"
+        problems.append(pipeline.problem((section, "adapter", "tokens"), message, "use fewer"))
         return None
     if model is not None and trained.adapted is not None:
         try:
             attach(model, trained.adapted, head=head)
         except ModelRefused as error:
             problems.append(pipeline.problem((section, "adapter"), str(error)))
-    limit = longest_input(config, tokenizer) - trained.virtual_tokens
-    if limit < trained.virtual_tokens:
-        message = f"{trained.virtual_tokens} virtual tokens leave {max(0, limit)} of {tokenizer.name}'s for the text"
-        problems.append(pipeline.problem((section, "adapter", "tokens"), message, "use fewer"))
-        return None
     if spec.max_length > limit and "max_length" in spec.model_fields_set:
         beside = f" beside {trained.virtual_tokens} virtual ones" if trained.virtual_tokens else ""
         message = f"{spec.max_length} tokens are more than {tokenizer.name} can read{beside} ({limit})"
