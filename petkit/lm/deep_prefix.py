@@ -14,10 +14,8 @@ from transformers import PreTrainedModel
 from petkit.errors import ModelRefused
 from petkit.lm.adapter import Adapter
 from petkit.lm.prefixed_attention import PrefixedAttention
+from petkit.lm.trial import STUMBLES, reads_every
 from petkit.spec.schema import DeepPrefixSpec
-
-# What a model raises that knows nothing of prefixes: other shapes, missing sizes, more or fewer layers than its configuration says.
-_STUMBLES = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError, StopIteration)
 
 
 class DeepPrefix(Adapter):
@@ -44,7 +42,7 @@ class DeepPrefix(Adapter):
         refusal = f"a {kind!r} model cannot carry p_tuning_v2: its attention takes no further keys (use lora)"
         try:
             config = _config(model.config, spec)
-        except _STUMBLES:
+        except STUMBLES:
             raise ModelRefused(refusal) from None
         super().__init__(model, config)
         self.tokens_before = spec.tokens
@@ -85,35 +83,13 @@ class DeepPrefix(Adapter):
         return torch.unflatten(self._vectors(), 1, sizes).permute(1, 2, 3, 0, 4)  # (layers, 2, heads, tokens, head)
 
     def _is_read(self) -> bool:
-        """Return whether the model's answer to two short rows, one of them padded, depends on every layer's prefix.
-
-        A gradient of exactly 0 in a layer means that its prefix could never be trained, as all else is frozen.
-        """
-        base, device = self.model.base_model, self.model.device
+        """Return whether the model's answer depends on every layer's prefix."""
         prefix = self._keys_and_values()[..., :1, :].detach().requires_grad_()  # one token, whatever positions there are
-        ids = torch.arange(8, device=device).view(2, 4) % self.model.get_input_embeddings().weight.shape[0]
-        mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]], device=device)
-        modes = [(module, module.training) for module in base.modules()]
         self._attention.source = lambda: prefix
-        # Weights may already lie in the format of autocast, and work under it alone.
-        half = any(parameter.dtype == torch.bfloat16 for parameter in base.parameters())
         try:
-            with (
-                torch.enable_grad(),
-                torch.autocast(device.type, torch.bfloat16, enabled=half),
-                torch.random.fork_rng([device] if device.type == "cuda" else []),
-            ):
-                hidden = base.eval()(input_ids=ids, attention_mask=mask)[0].float()  # (2, 4, hidden)
-                # A plain sum would not move: normalised vectors all have the same.
-                uneven = torch.arange(hidden.numel(), device=device).view_as(hidden).sin()
-                (gradient,) = torch.autograd.grad((hidden * uneven).sum(), prefix)
-        except _STUMBLES:
-            return False
+            return reads_every(self.model, prefix)
         finally:
             self._attention.source = self._keys_and_values
-            for module, training in modes:
-                module.training = training
-        return bool(gradient.flatten(1).any(dim=1).all())
 
 
 def _config(model: Any, spec: DeepPrefixSpec) -> PrefixTuningConfig:

@@ -42,7 +42,7 @@ class MaskReader(nn.Module):
         self._answer: Callable[[Tensor], Tensor] | None = None
         self._options = forward_options(model)
         self._hook = model.base_model.register_forward_hook(self._keep_rows)
-        self.projection = _vocabulary_projection(model)
+        self.projection = vocabulary_projection(model)
         if self.projection is not None:
             self.projection.forward = self._project
 
@@ -156,8 +156,9 @@ class SoftTokens(nn.Module):
         return torch.where(own.unsqueeze(-1), chosen, embedded)
 
 
-def _vocabulary_projection(model: Any) -> Any:
+def vocabulary_projection(model: Any) -> Any:
     """Return the head's last linear layer if it maps to the vocabulary, else None (read the columns afterwards)."""
     layer = model.get_output_embeddings()
-    vocabulary = model.get_input_embeddings().weight.shape[0]
-    return layer if isinstance(layer, nn.Linear) and layer.out_features == vocabulary else None
+    if not isinstance(layer, nn.Linear):
+        return None
+    return layer if layer.out_features == model.get_input_embeddings().weight.shape[0] else None

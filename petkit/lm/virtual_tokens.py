@@ -16,8 +16,10 @@ from peft.tuners.p_tuning import PromptEncoder
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from petkit.errors import ModelRefused
 from petkit.lm.adapter import Adapter
 from petkit.lm.heads import SoftTokens
+from petkit.lm.trial import reads_every
 from petkit.spec.schema import PromptEncoderSpec, PromptTuningSpec
 
 # Ids of virtual tokens are -FIRST, -FIRST - 1, …: far from those of soft tokens in patterns.
@@ -28,9 +30,12 @@ class VirtualTokens(Adapter):
     """Virtual tokens before every row, or for the soft tokens in it.
 
     Args:
-        model: any encoder.
+        model: any encoder or decoder.
         spec: how many, and what makes them.
         soft_tokens: number of soft tokens in the rows that these stand for; 0: they stand before the row.
+
+    Raises:
+        ModelRefused: the model would not read one that stands before the row, or would not give the row back as it was.
     """
 
     def __init__(self, model: PreTrainedModel, spec: PromptTuningSpec | PromptEncoderSpec, soft_tokens: int = 0) -> None:
@@ -55,6 +60,10 @@ class VirtualTokens(Adapter):
                 base.register_forward_pre_hook(self._put_before, with_kwargs=True),
                 base.register_forward_hook(self._cut_off, prepend=True),  # before whoever reads the rows already
             ]
+            if not self._is_read():
+                self.detach()
+                why = "its answers do not depend on every virtual token, or rows change their length"
+                raise ModelRefused(f"a {model.config.model_type!r} model cannot carry {spec.kind}: {why} (use lora)")
 
     def own_state(self) -> dict[str, Tensor]:
         """Return the virtual tokens' vectors; the network that made them is done."""
@@ -73,6 +82,14 @@ class VirtualTokens(Adapter):
         for hook in self._hooks:
             hook.remove()
         self.soft.detach()
+
+    def _is_read(self) -> bool:
+        vectors, source = self.soft.vectors.detach().clone().requires_grad_(), self.soft.source
+        self.soft.source = lambda: vectors
+        try:
+            return reads_every(self.model, vectors)
+        finally:
+            self.soft.source = source
 
     def _encoded(self) -> Tensor:
         assert self.encoder is not None

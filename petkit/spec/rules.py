@@ -108,7 +108,18 @@ def in_training(settings: Mapping[str, Any]) -> Mistakes:
         found.append((("keep_adapter",), "there is no adapter to keep (set adapter: lora)"))
     if settings.get("hard_weight") == 0:
         found += [((key,), "changes the gold-label loss, and hard_weight is 0") for key in changed]
-    return found
+    return found + [(("adapter", *place), message) for place, message in in_adapter(settings.get("adapter"))]
+
+
+def in_adapter(adapter: Any) -> Mistakes:
+    """Say which layers are to be scaled at their input (``feedforward_modules``) and are none of those adapted."""
+    if not isinstance(adapter, Mapping):
+        return []
+    targets, scaled = adapter.get("target_modules"), adapter.get("feedforward_modules")
+    if not isinstance(targets, (tuple, list)) or not isinstance(scaled, (tuple, list)):
+        return []  # what auto means, the model tells
+    strange = [end for end in scaled if isinstance(end, str) and end not in targets]
+    return [(("feedforward_modules",), f"{end} is none of target_modules (name it there too)") for end in strange]
 
 
 def in_question_words(words: Mapping[str, Any]) -> Mistakes:

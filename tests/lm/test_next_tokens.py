@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ from torch.nn import functional
 
 from petkit.errors import ModelRefused
 from petkit.lm.arithmetic import Arithmetic, inference, prepare_for_inference
-from petkit.lm.backbone import load_language_model, load_tokenizer, longest_input
+from petkit.lm.backbone import load_language_model, longest_input
 from petkit.lm.batching import Batch, collate
 from petkit.lm.inference import label_logits
 from petkit.lm.label_scorer import TokenIds, VectorScorer, WordScorer
@@ -23,33 +22,12 @@ from petkit.lm.next_tokens import NextTokenScorer, appended
 from petkit.lm.training import set_dropout
 from petkit.task.pattern import Encoded
 from petkit.task.tokenization import PieceTokenizer
-from tests.tiny import CAUSAL, MAX_LENGTH, WORDS, tiny_model_folder
+from tests.lm.open_rows import loaded, rows, words_of
+from tests.tiny import CAUSAL, MAX_LENGTH, tiny_model_folder
 
 Folder = Callable[[str], Path]
 GOLD = torch.tensor([0, 2, 1])
 every_architecture = pytest.mark.parametrize("arch", sorted(CAUSAL))
-LENGTHS = (21, 3, 12)
-
-
-def rows(tokenizer: PieceTokenizer) -> list[Encoded]:
-    """Three rows of different lengths."""
-    filler = [tokens[0] for tokens in tokenizer.encode([f" {word}" for word in WORDS])]
-    made = []
-    for length in LENGTHS:
-        ids = np.array([*tokenizer.single.prefix, *np.resize(np.roll(filler, length), length)], np.int32)
-        made.append(Encoded(ids, len(ids), len(ids) - 1, 0))
-    return made
-
-
-def words_of(tokenizer: PieceTokenizer) -> tuple[TokenIds, TokenIds]:
-    """Words of one token, and of one to three; some begin alike, one is the beginning of another, one repeats a token."""
-    a, b, c, d, e, f = (ids[0] for ids in tokenizer.encode([" good", " great", " bad", " world", " news", " game"]))
-    return [[[a], [b]], [[c]], [[d], [e], [f]]], [[[a], [a, b]], [[c, c]], [[d, e], [d, e, a], [d, f, b]]]
-
-
-def loaded(folder: Path) -> tuple[Any, PieceTokenizer, Batch]:
-    tokenizer = load_tokenizer(str(folder))
-    return load_language_model(str(folder)), tokenizer, collate(rows(tokenizer), tokenizer)
 
 
 def word_loss(model: Any, row: Encoded, word: Sequence[int]) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from petkit.deliver.predictor import Predictor
 from petkit.errors import InvalidInput, ModelRefused
@@ -18,10 +18,12 @@ from petkit.lm.inference import label_logits
 from petkit.runs.shards import read_matrix
 from petkit.runs.store import RunStore
 from petkit.stages import backbones, teacher_models
+from petkit.stages.prompt_pretraining import pretrain_prompt
 from petkit.stages.teacher_loading import load_teachers
 from petkit.stages.teacher_models import TeacherModels
 from petkit.stages.workload import Workload
 from tests.stages.tiny_task import load, planned, products, rows, run_task, write_rows, write_task
+from tests.tiny import tiny_tokenizer
 
 ARITHMETIC = Arithmetic("cpu", "float32", 1)
 TEXTS = [{"text": row["text"]} for row in rows(30, 30)]  # the unlabelled set
@@ -224,9 +226,54 @@ def test_the_backbone_has_changed(here: Path, model_folder: Callable[[str], Path
         (("teachers.adapter=low_rank",), "teachers.adapter: must be one of none, lora, .*, not 'low_rank'"),
         (("teachers.adapter={rank: 4}",), "teachers.adapter: must say its kind"),
         (("teachers.adapter={kind: ia3, rank: 4}",), "teachers.adapter.rank: unknown key"),
+        (
+            ("teachers.adapter={kind: ia3, target_modules: [query], feedforward_modules: [key]}",),
+            r"teachers.adapter.feedforward_modules: key is none of target_modules \(name it there too\)$",
+        ),
+        (
+            ("teachers.adapter={kind: ia3, feedforward_modules: [nothing]}",),
+            "teachers.adapter: feedforward_modules: nothing is none of the layers adapted, key, value, output.dense .its layers",
+        ),
+        (
+            ("teachers.adapter={kind: lora, target_modules: [decoder]}",),
+            "teachers.adapter: decoder is the vocabulary's own layer",
+        ),
     ],
 )
 def test_refused(overrides: tuple[str, ...], said: str, task: Path) -> None:
     with pytest.raises(InvalidInput, match=said) as caught:
         Workload(load(task, *overrides))
     assert len(caught.value.problems) == 1, caught.value.problems
+
+
+def other_model(arch: str, folder: Path, **sizes: int) -> str:
+    """Save a random masked LM of a family that petkit was not made for, and return its folder."""
+    tokenizer = tiny_tokenizer("wordpiece")
+    sizes |= {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    config = AutoConfig.for_model(arch, vocab_size=len(tokenizer), **sizes)
+    AutoModelForMaskedLM.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_model_that_cannot_be_read_at_the_mask(task: Path, here: Path) -> None:
+    mobile = other_model("mobilebert", here / "mobile", embedding_size=16, intra_bottleneck_size=16, true_hidden_size=16)
+    said = "model: .*mobile: a 'mobilebert' model cannot be read at the mask alone: .* .use another model, such as BERT"
+    with pytest.raises(InvalidInput, match=said) as caught:
+        Workload(load(task, f"model={mobile}", "student.model=embedded"))
+    assert len(caught.value.problems) == 1
+    Workload(load(task, f"student.model={mobile}"))  # a classifier is read otherwise
+    with pytest.raises(InvalidInput, match=said):
+        pretrain_prompt(load(task, f"model={mobile}", "pretrain_prompt.objective=masked_lm"), here / "prompt")
+    assert not (here / "prompt").exists()
+
+
+def test_a_model_that_reads_no_virtual_tokens(task: Path, here: Path) -> None:
+    ibert = other_model("ibert", here / "ibert")
+    said = "a 'ibert' model cannot carry prompt_tuning: its answers do not depend on every virtual token, .* .use lora"
+    tuned = "{kind: prompt_tuning, tokens: 3}"
+    with pytest.raises(InvalidInput, match=said) as caught:
+        Workload(load(task, f"model={ibert}", f"teachers.adapter={tuned}", f"student.adapter={tuned}"))
+    assert [problem.key for problem in caught.value.problems] == ["teachers.adapter", "student.adapter"]
+    with pytest.raises(InvalidInput, match=said):
+        pretrain_prompt(load(task, f"model={ibert}", "pretrain_prompt.objective=masked_lm"), here / "prompt")
