@@ -80,7 +80,7 @@ class PromptEncoderSpec(AdapterSection):
     tokens: Tokens = Field(16, description="virtual tokens before every row of a pattern without soft tokens of its own")
     encoder: Literal["mlp", "lstm"] = Field("mlp", description="the network: two hidden layers, or a BiLSTM before one")
     encoder_size: Annotated[int, Field(ge=1)] | None = Field(None, description="its width; default: that of the embeddings")
-    learning_rate: PositiveFloat = Field(1e-3, description="peak rate of what is trained; falls linearly to 0")
+    learning_rate: PositiveFloat = Field(1e-4, description="peak rate of what is trained; falls linearly to 0")
 
 
 class PromptTuningSpec(AdapterSection):
@@ -93,7 +93,7 @@ class PromptTuningSpec(AdapterSection):
         description="folder of petkit pretrain-prompt to start from (PPT, Gu et al. 2022); default: random words",
     )
     tokens: Tokens = Field(16, description="virtual tokens before every row; with start: as many as there, if given at all")
-    learning_rate: PositiveFloat = Field(1e-2, description="peak rate of what is trained; falls linearly to 0")
+    learning_rate: PositiveFloat = Field(1e-3, description="peak rate of what is trained; falls linearly to 0")
 
 
 def _spelt_out(value: Any) -> Any:
