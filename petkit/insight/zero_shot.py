@@ -16,8 +16,8 @@ from petkit.lm.ensemble import FloatArray, combine
 from petkit.lm.label_scorer import LabelScorer
 from petkit.spec.loader import Pipeline
 from petkit.spec.schema import LabelKind
-from petkit.stages.priors import SAMPLE, content_free_logits, priors_of, sample_logits, train_logits, untrained
 from petkit.stages.scoring import shard_logits
+from petkit.stages.untrained import SAMPLE, content_free_logits, priors_of, sample_logits, train_logits, untrained
 from petkit.stages.workload import Workload
 from petkit.task.examples import targets_of
 from petkit.task.pvp import PVP

@@ -22,11 +22,11 @@ from petkit.runs.layout import ENSEMBLE_FILE, EVALUATION, METRICS_FILE, SOFT_LAB
 from petkit.runs.shards import write_shard
 from petkit.runs.store import RunStore, write_json
 from petkit.stages.lineup import Teacher
-from petkit.stages.priors import log_priors, untrained
 from petkit.stages.scoring import shard_logits, student_logits
 from petkit.stages.step import Job, Step
 from petkit.stages.student_model import load_student
 from petkit.stages.teacher_models import TeacherModels, teacher_scorer
+from petkit.stages.untrained import log_priors, untrained
 from petkit.stages.workload import Workload
 from petkit.task.examples import targets_of
 

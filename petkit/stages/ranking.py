@@ -20,7 +20,7 @@ from petkit.events import Listen, ignore
 from petkit.lm.arithmetic import Arithmetic
 from petkit.lm.calibration import batch_prior, calibrate
 from petkit.lm.ensemble import FloatArray, choices, entropy, log_softmax, questions
-from petkit.stages.priors import sample_logits, train_logits, untrained
+from petkit.stages.untrained import sample_logits, train_logits, untrained
 from petkit.stages.workload import Workload
 from petkit.task.examples import targets_of
 

@@ -19,10 +19,10 @@ from petkit.lm.ensemble import FloatArray, combine
 from petkit.lm.losses import binary_cross_entropy, cross_entropy
 from petkit.lm.sentence_pairs import setfit_logits
 from petkit.lm.training import fit, seed_everything
-from petkit.stages.priors import sample_logits, untrained
 from petkit.stages.scoring import shard_logits, student_logits
 from petkit.stages.step import Job
 from petkit.stages.student_model import new_student
+from petkit.stages.untrained import sample_logits, untrained
 from petkit.stages.workload import Workload
 from petkit.task.examples import targets_of
 

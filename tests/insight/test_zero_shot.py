@@ -17,7 +17,7 @@ from petkit.lm.arithmetic import Arithmetic
 from petkit.lm.calibration import batch_prior, contextual_prior
 from petkit.lm.ensemble import log_softmax
 from petkit.lm.inference import FloatArray
-from petkit.stages import priors
+from petkit.stages import untrained
 from petkit.stages.scoring import load_scorer, shard_logits
 from petkit.stages.workload import Workload
 from tests.cli.project import snapshot
@@ -49,7 +49,7 @@ def calibrated(work: Workload, part: str) -> dict[str, list[FloatArray]]:
             np.concatenate(list(shard_logits(scorer, pvp, work, name, ARITHMETIC, lambda done: None)))
             for name in (part, "unlabeled")
         )
-        content_free = priors.content_free_logits(work, pvp, scorer, ARITHMETIC)
+        content_free = untrained.content_free_logits(work, pvp, scorer, ARITHMETIC)
         by_way["raw"].append(logits)
         by_way["contextual"].append(logits - contextual_prior(content_free))
         by_way["batch"].append(logits - batch_prior(unlabeled))
@@ -117,7 +117,7 @@ def test_without_labelled_rows(task: Path, found: ZeroShot) -> None:
 
 
 def test_a_large_unlabelled_set_is_sampled_and_said_so(task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(priors, "SAMPLE", 10)
+    monkeypatch.setattr(untrained, "SAMPLE", 10)
     monkeypatch.setattr(command, "SAMPLE", 10)
 
     sampled = zero_shot(load(task))

@@ -16,7 +16,7 @@ from petkit.lm.batching import Batch
 from petkit.lm.calibration import batch_prior, contextual_prior
 from petkit.lm.inference import FloatArray, label_logits
 from petkit.lm.label_scorer import LabelScorer
-from petkit.stages import priors, teacher_models
+from petkit.stages import teacher_models, untrained
 from petkit.stages.scoring import load_scorer, shard_logits
 from petkit.stages.workload import Workload
 from petkit.task.pvp import PVP
@@ -32,7 +32,7 @@ def work(task: Path) -> Workload:
 
 def first(work: Workload) -> tuple[PVP, LabelScorer]:
     """Return the first pattern and its untrained model."""
-    return next(priors.untrained(work, ARITHMETIC))
+    return next(untrained.untrained(work, ARITHMETIC))
 
 
 def all_unlabeled(work: Workload, index: int) -> FloatArray:
@@ -43,7 +43,7 @@ def all_unlabeled(work: Workload, index: int) -> FloatArray:
 def test_every_pattern_once_in_order_and_told(work: Workload) -> None:
     heard: list[Event] = []
 
-    ids = [pvp.id for pvp, _ in priors.untrained(work, ARITHMETIC, heard.append)]
+    ids = [pvp.id for pvp, _ in untrained.untrained(work, ARITHMETIC, heard.append)]
 
     assert ids == ["colon", "brackets"]
     assert [type(event) for event in heard] == [RunStarted, StepStarted, StepFinished, StepStarted, StepFinished]
@@ -52,11 +52,11 @@ def test_every_pattern_once_in_order_and_told(work: Workload) -> None:
 
 def test_the_sample_is_the_first_unlabelled_rows(work: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
     pvp, scorer = first(work)
-    assert priors.sample_logits(work, pvp, scorer, ARITHMETIC) == pytest.approx(all_unlabeled(work, 0), abs=1e-5)
+    assert untrained.sample_logits(work, pvp, scorer, ARITHMETIC) == pytest.approx(all_unlabeled(work, 0), abs=1e-5)
 
-    monkeypatch.setattr(priors, "SAMPLE", 4)
+    monkeypatch.setattr(untrained, "SAMPLE", 4)
 
-    assert priors.sample_logits(work, pvp, scorer, ARITHMETIC) == pytest.approx(all_unlabeled(work, 0)[:4], abs=1e-5)
+    assert untrained.sample_logits(work, pvp, scorer, ARITHMETIC) == pytest.approx(all_unlabeled(work, 0)[:4], abs=1e-5)
 
 
 def test_texts_without_content_fill_every_field(model_folder: Callable[[str], Path], tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_texts_without_content_fill_every_field(model_folder: Callable[[str], Pa
             return scorer(batch)
 
     pvp, scorer = first(pair)
-    logits = priors.content_free_logits(pair, pvp, Listening(), ARITHMETIC)  # type: ignore[arg-type]
+    logits = untrained.content_free_logits(pair, pvp, Listening(), ARITHMETIC)  # type: ignore[arg-type]
 
     rows = sorted((" ".join(token for token in row if token != "[PAD]") for row in asked), key=len)
     assert logits.shape == (3, 3)
@@ -82,9 +82,9 @@ def test_texts_without_content_fill_every_field(model_folder: Callable[[str], Pa
 
 
 def test_log_priors_are_those_of_the_answers(work: Workload) -> None:
-    for index, (pvp, scorer) in enumerate(priors.untrained(work, ARITHMETIC)):
-        found = priors.log_priors(work, pvp, scorer, ARITHMETIC)
-        content_free = priors.content_free_logits(work, pvp, scorer, ARITHMETIC)
+    for index, (pvp, scorer) in enumerate(untrained.untrained(work, ARITHMETIC)):
+        found = untrained.log_priors(work, pvp, scorer, ARITHMETIC)
+        content_free = untrained.content_free_logits(work, pvp, scorer, ARITHMETIC)
 
         assert list(found) == ["contextual", "batch"]
         assert found["contextual"] == pytest.approx(contextual_prior(content_free), abs=1e-5)
@@ -94,7 +94,7 @@ def test_log_priors_are_those_of_the_answers(work: Workload) -> None:
 def test_independent_labels_have_mean_logits(task: Path) -> None:
     multi = Workload(load(task, "label_kind=multi"))
 
-    found = priors.priors_of(multi, np.array([[1, 2, 3], [3, 2, 1]], np.float32), np.array([[0, 0, 9], [0, 6, 0]], np.float32))
+    found = untrained.priors_of(multi, np.array([[1, 2, 3], [3, 2, 1]], np.float32), np.array([[0, 0, 9], [0, 6, 0]], np.float32))
 
     assert found["contextual"].tolist() == [2, 2, 2]
     assert found["batch"].tolist() == [0, 3, 4.5]
@@ -103,7 +103,7 @@ def test_independent_labels_have_mean_logits(task: Path) -> None:
 def test_soft_tokens_start_the_same_at_every_look(model_folder: Callable[[str], Path], tmp_path: Path) -> None:
     soft = Workload(load(write_task(tmp_path / "soft", model_folder("bert"), patterns={"soft": "{soft:2} {mask} : {text}"})))
 
-    once, again = (priors.content_free_logits(soft, *first(soft), ARITHMETIC) for _ in range(2))
+    once, again = (untrained.content_free_logits(soft, *first(soft), ARITHMETIC) for _ in range(2))
 
     assert np.array_equal(once, again)
 
@@ -117,7 +117,7 @@ def test_no_example_is_its_own_demonstration(task: Path) -> None:
         rows = [pvp.encode(store.row(index), index if own else None) for index in range(store.rows)]
         return label_logits(scorer, rows, shown.tokenizer, ARITHMETIC, 512)
 
-    found = priors.train_logits(shown, pvp, scorer, ARITHMETIC)
+    found = untrained.train_logits(shown, pvp, scorer, ARITHMETIC)
 
     assert found == pytest.approx(scored(own=True), abs=1e-5)
     assert np.abs(found - scored(own=False)).max() > 1e-4
@@ -127,7 +127,7 @@ def test_all_patterns_share_one_model_that_ends_with_them(work: Workload, monkey
     gone: list[bool] = []
     monkeypatch.setattr(teacher_models.TeacherModels, "forget", lambda models: gone.append(True))
     models = []
-    for _, scorer in priors.untrained(work, ARITHMETIC):
+    for _, scorer in untrained.untrained(work, ARITHMETIC):
         models.append(scorer.reader.model)
         assert not gone
     assert len(models) == len(work.pvps) > 1 and all(model is models[0] for model in models)
