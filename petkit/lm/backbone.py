@@ -91,12 +91,13 @@ def _check_folder(folder: Path) -> None:
         is_mapping = False
     if not is_mapping:
         raise ModelRefused(f"{shown}: config.json is not valid JSON")
+    adapted = (folder / "adapter_config.json").is_file()
     if not any((folder / name).is_file() for name in (*_WEIGHTS, "adapter_model.safetensors")):
         pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
         why = (
             "holds pickled weights, which can run code when loaded (save the model again as safetensors)"
             if pickled
-            else "model.safetensors is missing"
+            else f"{'adapter_model' if adapted else 'model'}.safetensors is missing"
         )
         raise ModelRefused(f"{shown}: {why}")
 

@@ -33,7 +33,7 @@ _WORDS = {
     "finite_number": "must be a finite number",
     "string_too_short": "must not be empty",
     "too_short": "must not be empty",
-    "union_tag_not_found": "must say its kind",
+    "union_tag_not_found": "must say its kind, as in {kind: lora}",
 }
 
 
@@ -121,6 +121,8 @@ def _apply(override: str, document: Document, here: dict[Location, Path]) -> lis
         if data.get(name) is None:
             data[name] = {}
             document.places[location[:depth]] = (shown, None)
+        if name == "adapter" and isinstance(data[name], str):
+            data[name] = {"kind": data[name]}  # written short
         data = data[name]
         if not isinstance(data, dict):
             inner = ".".join(map(str, location[:depth]))

@@ -42,7 +42,8 @@ def mistakes_between_values(data: Mapping[str, Any]) -> Mistakes:
         settings = data.get(section)
         if not isinstance(settings, Mapping):
             continue
-        found += [((section, *place), message) for place, message in in_training(settings)]
+        rules = in_student if section == "student" else in_training
+        found += [((section, *place), message) for place, message in rules(settings)]
         if isinstance(settings.get("seeds"), (tuple, list)):
             found += [((section, *place), message) for place, message in in_seeds(settings["seeds"])]
     words = _value(data, "pretrain_prompt", "words")
@@ -104,8 +105,6 @@ def in_training(settings: Mapping[str, Any]) -> Mistakes:
             ("contrastive", "weight"): _number(_value(settings, "contrastive", "weight")) > 0,
         }
         found += [(key, "compares answers of all labels, and loss is next_token") for key, given in asked.items() if given]
-    if settings.get("keep_adapter") is True and "none" in (settings.get("adapter", "none"), _value(settings, "adapter", "kind")):
-        found.append((("keep_adapter",), "there is no adapter to keep (set adapter: lora)"))
     if settings.get("hard_weight") == 0:
         found += [((key,), "changes the gold-label loss, and hard_weight is 0") for key in changed]
     return found + [(("adapter", *place), message) for place, message in in_adapter(settings.get("adapter"))]
@@ -120,6 +119,18 @@ def in_adapter(adapter: Any) -> Mistakes:
         return []  # what auto means, the model tells
     strange = [end for end in scaled if isinstance(end, str) and end not in targets]
     return [(("feedforward_modules",), f"{end} is none of target_modules (name it there too)") for end in strange]
+
+
+def in_student(settings: Mapping[str, Any]) -> Mistakes:
+    """Say what cannot work in a student's settings."""
+    found = in_training(settings)
+    adapter = settings.get("adapter", "none")
+    kind = adapter.get("kind") if isinstance(adapter, Mapping) else adapter
+    if settings.get("keep_adapter") is True and kind == "none":
+        found.append((("keep_adapter",), "there is no adapter to keep (set adapter: lora)"))
+    elif settings.get("keep_adapter") is True and kind not in ("lora", "qlora", "ia3"):
+        found.append((("keep_adapter",), f"only lora, qlora and ia3 are merged; with {kind} the folder is the adapter already"))
+    return found
 
 
 def in_question_words(words: Mapping[str, Any]) -> Mistakes:

@@ -93,7 +93,7 @@ def length_of_rows(
     """
     limit, wanted = positions - virtual_tokens, pipeline.spec.max_length
     if virtual_tokens and limit < _LEAST_ROOM:
-        message = f"{virtual_tokens} virtual tokens leave {max(0, limit)} of {tokenizer.name}'s for the text"
+        message = f"{virtual_tokens} virtual tokens leave {max(0, limit)} of the {positions} that {tokenizer.name} reads"
         problems.append(pipeline.problem(asked_at, message, "use fewer"))
         return None
     if wanted > limit and "max_length" in pipeline.spec.model_fields_set:

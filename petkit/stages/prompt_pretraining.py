@@ -76,12 +76,12 @@ class PretrainedPrompt(Made):
     def summary(self, pipeline: Path) -> str:
         """Say whether it helped, and how a pipeline file uses it."""
         facts, lines = self.facts, []
-        aside = f"on {facts['held_out_rows']:,} rows kept aside"
+        aside = f"{facts['held_out_rows']:,} rows kept aside"
         if "accuracy_before" in facts:
             before, after = (100 * facts[f"accuracy_{when}"] for when in ("before", "after"))
-            lines.append(f"next sentence told right {aside}: {before:.1f} % → {after:.1f} %")
+            lines.append(f"next sentence told right in pairs from {aside}: {before:.1f} % → {after:.1f} %")
         if "perplexity_before" in facts:
-            lines.append(f"perplexity {aside}: {facts['perplexity_before']:.1f} → {facts['perplexity_after']:.1f}")
+            lines.append(f"perplexity on {aside}: {facts['perplexity_before']:.1f} → {facts['perplexity_after']:.1f}")
         path = str(self.folder)
         plain = re.fullmatch(r"[\w./-]+", path)  # other marks could mean something in YAML
         start = f"teachers.adapter={{kind: prompt_tuning, start: {path if plain else json.dumps(path, ensure_ascii=False)}}}"
@@ -208,9 +208,8 @@ class _Pretraining:
         for when, figures in (("before", before), ("after", after)):
             job.facts.update({f"{name}_{when}": value for name, value in figures.items()})
         if after["loss"] >= before["loss"]:
-            message = (
-                f"the prompt helps no more on held-out texts than random words do (change {_SECTION}.learning_rate or steps)"
-            )
+            fell = f"the loss on rows kept aside did not fall: {before['loss']:.2f} → {after['loss']:.2f}"
+            message = f"{fell}; random words are as good a start (change {_SECTION}.learning_rate or steps)"
             job.listen(Notice(job.step, message))
         facts = {"objective": settings.objective, "steps": settings.steps, "tokens": settings.tokens}
         save_prompt(model.prompt, job.folder, self.texts.spec.model, facts)

@@ -124,8 +124,10 @@ def load_student(folder: str, about: Mapping[str, Any]) -> ClassifierLogits:
     shown = shown_path(folder)
     try:
         made = _Beside.model_validate_json(json.dumps(about))
-    except ValidationError:
-        raise ModelRefused(f"{shown_path(Path(folder) / STUDENT_FILE)}: damaged (take the folder from its run again)") from None
+    except ValidationError as error:
+        key = error.errors()[0]["loc"][0]
+        place = shown_path(Path(folder) / STUDENT_FILE)
+        raise ModelRefused(f"{place}: {key} is damaged (take the folder from its run again)") from None
     if model_fingerprint(made.base) != made.base_sha256:
         raise ModelRefused(f"{shown}: the adapter was trained beside another model than {shown_name(made.base)} is now")
     with torch.random.fork_rng(devices=[]):

@@ -27,7 +27,7 @@ def test_options_that_change_nothing_make_nothing_stale(task: Path, here: Path) 
     settings = (*QUICK, f"teachers.{DEEP}", f"student.{DEEP}")
     run_task(task, here / "run", *settings)
     wider = (f"{section}.adapter.projection_size=5" for section in ("teachers", "student"))
-    same = planned(task, here / "run", *settings, *wider, "student.keep_adapter=true", "student.learning_rate=0.5")
+    same = planned(task, here / "run", *settings, *wider, "student.learning_rate=0.5")
     assert {entry.action for entry in same.values()} == {"skip"}
     drawn = planned(task, here / "run", *settings, "teachers.adapter.projection=true")
     assert "projection false → true" in drawn["stage_a/colon-1/model"].why
@@ -44,11 +44,36 @@ def test_a_rate_that_does_not_count_is_told(task: Path, here: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("adapter", [(), ("student.adapter=none",), ("student.adapter={kind: none}",)])
-def test_there_must_be_an_adapter_to_keep(adapter: tuple[str, ...], task: Path) -> None:
-    with pytest.raises(InvalidInput, match=r"student\.keep_adapter: there is no adapter to keep") as refused:
+NOTHING = "there is no adapter to keep (set adapter: lora)"
+ADAPTER_ALREADY = "only lora, qlora and ia3 are merged; with p_tuning_v2 the folder is the adapter already"
+
+
+@pytest.mark.parametrize(
+    ("adapter", "said"),
+    [
+        ((), NOTHING),
+        (("student.adapter=none",), NOTHING),
+        (("student.adapter={kind: none}",), NOTHING),
+        ((f"student.{DEEP}",), ADAPTER_ALREADY),
+    ],
+)
+def test_there_must_be_an_adapter_to_keep(adapter: tuple[str, ...], said: str, task: Path) -> None:
+    with pytest.raises(InvalidInput) as refused:
         load(task, *adapter, "student.keep_adapter=true")
-    assert len(refused.value.problems) == 1
+    (problem,) = refused.value.problems
+    assert (problem.key, problem.message) == ("student.keep_adapter", said)
+
+
+def test_teachers_have_none_to_keep(task: Path) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        load(task, "teachers.keep_adapter=true")
+    (problem,) = refused.value.problems
+    assert problem.message == "unknown key"
+
+
+def test_an_adapter_written_short_takes_options(task: Path) -> None:
+    spec = load(task, "student.adapter=lora", "student.adapter.rank=4").spec
+    assert spec.student.adapter == LoraSpec(kind="lora", rank=4)
 
 
 def test_gpt2_has_nothing_to_hold_in_four_bits(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -51,7 +52,14 @@ def test_a_damaged_description(change: Change, made: RunResult, here: Path) -> N
 
     with pytest.raises(ModelRefused) as error:
         Predictor.load(folder)
-    assert str(error.value) == "model/petkit.json: damaged (take the folder from its run again)"
+    assert re.fullmatch(r"model/petkit\.json: (\w+ is )?damaged \(take the folder from its run again\)", str(error.value))
+
+
+def test_weights_that_are_gone(made: RunResult, here: Path) -> None:
+    folder = Path(shutil.copytree(made.student, here / "model"))
+    (folder / "adapter_model.safetensors").unlink()
+    with pytest.raises(ModelRefused, match=r"^model: adapter_model\.safetensors is missing$"):
+        Predictor.load(folder)
 
 
 def test_what_it_needs_is_said(made: RunResult, task: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -224,7 +224,8 @@ def test_the_backbone_has_changed(here: Path, model_folder: Callable[[str], Path
             r"max_length: 60 tokens are more than .* can read beside 20 virtual ones \(44\)",
         ),
         (("teachers.adapter=low_rank",), "teachers.adapter: must be one of none, lora, .*, not 'low_rank'"),
-        (("teachers.adapter={rank: 4}",), "teachers.adapter: must say its kind"),
+        (("teachers.adapter={rank: 4}",), "teachers.adapter: must say its kind, as in {kind: lora}"),
+        (("teachers.adapter={kind: lora, target_modules: []}",), "teachers.adapter.target_modules: must not be empty"),
         (("teachers.adapter={kind: ia3, rank: 4}",), "teachers.adapter.rank: unknown key"),
         (
             ("teachers.adapter={kind: ia3, target_modules: [query], feedforward_modules: [key]}",),

@@ -10,7 +10,9 @@ from pydantic import BeforeValidator, Discriminator, Field
 from petkit.spec.schema.section import OptimizerSection, PartialShare, PositiveFloat, Section
 
 Tokens = Annotated[int, Field(ge=1, le=10_000)]
-Modules: TypeAlias = Literal["auto", "all-linear"] | tuple[Annotated[str, Field(min_length=1)], ...]
+Modules: TypeAlias = (
+    Literal["auto", "all-linear"] | Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+)
 
 
 class AdapterSection(Section):

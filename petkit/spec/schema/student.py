@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from petkit.spec.rules import in_training
+from petkit.spec.rules import in_student
 from petkit.spec.schema.adapter import AdaptedSection
 from petkit.spec.schema.section import (
     BatchSize,
@@ -64,7 +64,7 @@ class StudentSpec(AdaptedSection):
 
     @model_validator(mode="after")
     def _sound(self) -> StudentSpec:
-        refuse(in_training(self.model_dump()))
+        refuse(in_student(self.model_dump()))
         return self
 
     def in_force(self) -> dict[str, Any]:
