@@ -252,7 +252,7 @@ def _problems(error: ValidationError, document: Document) -> list[Problem]:
         elif location in told:  # another branch of a union
             first = problems[told[location]]
             said, _, value = first.message.partition(", not ")
-            also = _in_words(detail).partition(", not ")[0].removeprefix("must be ")
+            also = _in_words(detail).partition(", not ")[0].removeprefix("must be ").replace("must not be", "not")
             problems[told[location]] = replace(first, message=f"{said} or {also}" + (f", not {value}" if value else ""))
         else:
             told[location] = len(problems)

@@ -225,7 +225,7 @@ def test_the_backbone_has_changed(here: Path, model_folder: Callable[[str], Path
         ),
         (("teachers.adapter=low_rank",), "teachers.adapter: must be one of none, lora, .*, not 'low_rank'"),
         (("teachers.adapter={rank: 4}",), "teachers.adapter: must say its kind, as in {kind: lora}"),
-        (("teachers.adapter={kind: lora, target_modules: []}",), "teachers.adapter.target_modules: must not be empty"),
+        (("teachers.adapter={kind: lora, target_modules: []}",), "target_modules: must be 'auto' or 'all-linear' or not empty"),
         (("teachers.adapter={kind: ia3, rank: 4}",), "teachers.adapter.rank: unknown key"),
         (
             ("teachers.adapter={kind: ia3, target_modules: [query], feedforward_modules: [key]}",),
