@@ -1,0 +1,55 @@
+"""The command line: options in, exit code out. No logic, no heavy import until a command runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+from petkit import console
+from petkit.cli.application import app
+from petkit.errors import PetkitError
+from petkit.events import FORCE_TARGETS
+
+__all__ = ["app", "main", "spell_out_force"]
+INTERRUPTED = 130  # the exit code by convention, and what typer makes of Ctrl-C
+
+for _commands in ("running", "labelling", "looking", "setup"):  # they register themselves; the help has this order
+    import_module(f"petkit.cli.{_commands}")
+
+
+def spell_out_force(arguments: list[str]) -> list[str]:
+    """Write a bare ``--force`` as ``--force=stale``: an option with an optional value, which typer does not know."""
+    if arguments[:1] == ["search-verbalizer"]:  # here it is a plain switch
+        return arguments
+    end = arguments.index("--") if "--" in arguments else len(arguments)  # what follows are no options
+    spelt = []
+    for argument, following in zip(arguments[:end], [*arguments[1:end], ""], strict=False):
+        spelt.append("--force=stale" if argument == "--force" and following not in FORCE_TARGETS else argument)
+    return spelt + arguments[end:]
+
+
+def main() -> None:
+    """Run the command line; every error becomes a message and an exit code."""
+    try:
+        try:
+            app(spell_out_force(sys.argv[1:]))
+        finally:
+            sys.stdout.flush()  # a reader that has gone is met here, not while Python shuts down
+    except PetkitError as error:
+        console.show_error(error)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, SystemExit) as leaving:
+        if isinstance(leaving, SystemExit) and leaving.code != INTERRUPTED:
+            raise
+        console.note("interrupted; finished steps are kept, run the same command to go on")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output has gone (head, a pager): leave quietly.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except Exception as error:
+        if os.environ.get("PETKIT_DEBUG"):
+            raise
+        console.show_failure(error)
+        sys.exit(1)

@@ -1,0 +1,79 @@
+"""Commands that use a classifier: ``predict``, ``evaluate``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from petkit import console
+from petkit.cli.application import app
+from petkit.cli.options import Json, Model, With
+from petkit.errors import InvalidInput, Problem
+
+
+@app.command(
+    epilog='Example: petkit predict runs/ag-news "Stocks fell on Monday" · petkit predict runs/ag-news --input new.csv --output out.csv'
+)
+def predict(
+    model: Model,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to label.", show_default=False)] = None,
+    input: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|-", help="jsonl, csv, tsv, parquet; - for standard input: JSON Lines, or one text per line."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="jsonl, csv or tsv. Default: JSON Lines on standard output.")
+    ] = None,
+    with_: With = "student",
+) -> None:
+    """Label new rows."""
+    if bool(texts) == (input is not None):
+        raise InvalidInput([Problem("", None, "", "give texts, or --input FILE", "petkit predict --help shows examples")])
+    from petkit.deliver.predictor import Predictor
+    from petkit.deliver.rows import argument_rows, json_writer, output_file, predict_rows, source_of, stream_rows
+
+    predictor = Predictor.load(model, teachers=_teachers(with_))
+    examples: Any
+    if texts:
+        examples = argument_rows(texts, predictor)
+    elif input == "-":
+        examples = stream_rows(sys.stdin.buffer, predictor)
+    else:
+        examples = source_of(str(input), predictor, labelled=False)
+    rows = predict_rows(examples, predictor)
+    if output is not None:
+        with output_file(output, predictor) as write:
+            for example, prediction in rows:
+                write(example, prediction)
+    elif texts and sys.stdout.isatty():
+        console.show_predictions(texts, [prediction for _, prediction in rows])
+    else:
+        write = json_writer(sys.stdout, predictor)
+        for example, prediction in rows:
+            write(example, prediction)
+
+
+@app.command(epilog="Example: petkit evaluate runs/ag-news test.jsonl --json")
+def evaluate(
+    model: Model,
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="Labelled rows: jsonl, csv, tsv, parquet or hf://.", show_default=False)
+    ],
+    with_: With = "student",
+    json: Json = False,
+) -> None:
+    """Compare predictions with labels."""
+    from petkit.deliver.evaluation import evaluate_file
+    from petkit.deliver.predictor import Predictor
+
+    metrics = evaluate_file(Predictor.load(model, teachers=_teachers(with_)), data).to_dict()
+    console.show_json(metrics) if json else console.show_metrics(metrics)
+
+
+def _teachers(who: str) -> bool:
+    if who not in ("student", "teachers"):
+        raise InvalidInput([Problem("", None, "--with", f"unknown {who!r}", "student or teachers")])
+    return who == "teachers"

@@ -1,0 +1,79 @@
+"""Commands that look before anything is trained: ``validate``, ``zero-shot``, ``rank-patterns``, ``search-verbalizer``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from petkit import console
+from petkit.cli.application import app
+from petkit.cli.options import Json, PipelineFile, Quiet, Set, load
+
+
+@app.command(epilog="Example: petkit validate pipelines/ag_news.yaml")
+def validate(pipeline: PipelineFile, set_: Set = [], json: Json = False) -> None:  # noqa: B006 (typer copies it)
+    """Find every mistake before training."""
+    from dataclasses import asdict
+
+    loaded = load(pipeline, set_)
+    from petkit.insight.check import check_pipeline
+
+    check = check_pipeline(loaded)
+    console.show_json(asdict(check)) if json else console.show_check(check)
+
+
+@app.command("zero-shot", epilog="Example: petkit zero-shot pipelines/ag_news.yaml --set data.train=my.jsonl")
+def zero_shot(pipeline: PipelineFile, set_: Set = [], quiet: Quiet = False, json: Json = False) -> None:  # noqa: B006
+    """What every pattern knows untrained, plain and calibrated; writes nothing."""
+    from dataclasses import asdict
+
+    loaded = load(pipeline, set_)
+    from petkit.insight.zero_shot import zero_shot as ask
+
+    with console.RunDisplay(quiet=quiet) as display:
+        found = ask(loaded, display)
+    console.show_json(asdict(found)) if json else console.show_zero_shot(found)
+
+
+@app.command("rank-patterns", epilog="Example: petkit rank-patterns pipelines/ag_news.yaml --set patterns=my-patterns.yaml")
+def rank_patterns(pipeline: PipelineFile, set_: Set = [], quiet: Quiet = False, json: Json = False) -> None:  # noqa: B006
+    """Order the patterns by how well they suit the model, without a development set; writes nothing."""
+    from dataclasses import asdict
+
+    loaded = load(pipeline, set_)
+    from petkit.insight.ranking import rank_patterns as rank
+
+    with console.RunDisplay(quiet=quiet) as display:
+        found = rank(loaded, display)
+    console.show_json(asdict(found)) if json else console.show_ranking(found)
+
+
+@app.command("search-verbalizer", epilog="Example: petkit search-verbalizer pipelines/ag_news.yaml --out my-words.yaml")
+def search_verbalizer(
+    pipeline: PipelineFile,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write a verbalizer file. Default: show only.")
+    ] = None,
+    pattern: Annotated[str | None, typer.Option(metavar="ID", help="For this pattern alone. Default: all together.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
+    set_: Set = [],  # noqa: B006 (typer copies it)
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Find label words on the few-shot examples."""
+    from dataclasses import asdict
+
+    loaded = load(pipeline, set_)
+    from petkit.deliver import found_verbalizer
+
+    if out is not None:
+        found_verbalizer.refuse_taken(out, force=force)
+    with console.RunDisplay(quiet=quiet) as display:
+        found = found_verbalizer.search_verbalizer(loaded, pattern, display)
+    if out is not None:
+        found.write(out, force=force)
+    console.show_json(asdict(found)) if json else console.show_verbalizer(found)
+    if out is not None and not json:
+        console.say(f"written to {out}")

@@ -1,0 +1,35 @@
+"""Options that several commands take, each in one place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+PipelineFile = Annotated[Path, typer.Argument(metavar="PIPELINE", help="The pipeline's YAML file.", show_default=False)]
+Out = Annotated[Path | None, typer.Option("--out", metavar="RUN", help="Run folder. Default: runs/<task>.")]
+Set = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a value, e.g. teachers.steps=50. May be repeated.")
+]
+Force = Annotated[
+    str | None,
+    typer.Option(
+        metavar="[STAGE]", help="Redo steps made by other settings; with a, b, c, evaluation or all also those finished ones."
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would run and why; write nothing.")]
+KeepAdapter = Annotated[
+    bool, typer.Option("--keep-adapter", help="Keep the student's adapter beside the model it is merged into.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Model = Annotated[Path, typer.Argument(metavar="RUN_OR_MODEL", help="A run folder or a classifier folder.", show_default=False)]
+With = Annotated[str, typer.Option("--with", metavar="student|teachers", help="Who predicts.")]
+
+
+def load(pipeline: Path, overrides: list[str]) -> Any:
+    """Read a pipeline file, before anything heavy is imported: most mistakes show here."""
+    from petkit.spec.loader import load_pipeline
+
+    return load_pipeline(pipeline, overrides)
