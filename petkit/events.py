@@ -14,6 +14,8 @@ Stage: TypeAlias = Literal["a", "b", "c", "evaluation"]
 STAGES: tuple[Stage, ...] = ("a", "b", "c", "evaluation")
 # What --force takes: stale steps only, one stage, or everything.
 FORCE_TARGETS = ("stale", *STAGES, "all")
+# What --resume takes: go on with a run that is there; there must be one; there must be none.
+RESUME = ("auto", "require", "never")
 
 
 @dataclass(frozen=True)

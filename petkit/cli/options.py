@@ -18,6 +18,13 @@ Force = Annotated[
         metavar="[STAGE]", help="Redo steps made by other settings; with a, b, c, evaluation or all also those finished ones."
     ),
 ]
+Resume = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|require|never",
+        help="Go on with a run that is there; or require one, begun with these versions on such a machine; or none.",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would run and why; write nothing.")]
 KeepAdapter = Annotated[
     bool, typer.Option("--keep-adapter", help="Keep the student's adapter beside the model it is merged into.")

@@ -55,7 +55,7 @@ class RunStore:
 
     def __init__(self, folder: str | Path, kind: str = RUN) -> None:
         self.folder, self.kind = Path(folder), kind
-        self.shown = shown_path(self.folder)
+        self.shown, self.told = shown_path(self.folder), _TOLD[kind]
         self._verified: set[str] = set()
 
     # -- reading ---------------------------------------------------------------------------------

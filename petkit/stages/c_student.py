@@ -90,8 +90,9 @@ def _distil(job: Job, work: Workload, arithmetic: Arithmetic, models: TeacherMod
             objective,
             settings.in_training,
             arithmetic,
-            lambda step, loss: job.progress(step, settings.steps, "steps", f"loss {loss:.3f}"),
+            lambda step, loss: job.trained(step, settings.steps, loss),
             seed=settings.seed,
+            checkpoints=job.checkpoints(),
         )
     job.facts.update(trained_part(classifier) if settings.adapted else {})
     job.facts.update(first_loss=losses[0], last_loss=losses[-1])

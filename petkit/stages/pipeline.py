@@ -29,11 +29,14 @@ from petkit.events import (
 )
 from petkit.lm.arithmetic import Arithmetic, choose_arithmetic, release_memory
 from petkit.lm.backbone import shown_name
+from petkit.runs.checkpoint import clear_checkpoints
 from petkit.runs.layout import STUDENT, STUDENT_FILE
-from petkit.runs.provenance import machine, now, package_versions
+from petkit.runs.provenance import now
+from petkit.runs.signals import leave_if_asked, stopping_gently
 from petkit.runs.store import RunStore
 from petkit.spec.loader import Pipeline, dump_spec
 from petkit.stages import a_teachers, b_soft_labels, baselines, c_student, evaluation, preparation
+from petkit.stages.resumption import MOVED, environment, moved_from, refuse_resume
 from petkit.stages.step import Job, Step
 from petkit.stages.teacher_models import TeacherModels
 from petkit.stages.workload import Workload
@@ -122,13 +125,19 @@ def plan(steps: Sequence[Step], store: RunStore, force: str | None = None, stage
 
 
 def preview(
-    pipeline: Pipeline, folder: str | Path, *, stages: Sequence[Stage] = STAGES, force: str | None = None
+    pipeline: Pipeline,
+    folder: str | Path,
+    *,
+    stages: Sequence[Stage] = STAGES,
+    force: str | None = None,
+    resume: str = "auto",
 ) -> list[PlannedStep]:
     """Say what :func:`run` would do with these arguments; writes nothing and raises as it would for bad input."""
     work, store = Workload(pipeline), RunStore(folder)
     baselines.refuse_impossible(work)
     store.refuse_foreign()
     arithmetic = arithmetic_of(work, store)
+    refuse_resume(store, resume, arithmetic)
     first = preparation.steps(work, arithmetic)
     planned = plan(first, store, force, stages)
     if _any_work(planned, stages):
@@ -145,6 +154,7 @@ def run(
     *,
     stages: Sequence[Stage] = STAGES,
     force: str | None = None,
+    resume: str = "auto",
     listen: Listen = ignore,
 ) -> RunResult:
     """Run a pipeline, or some of its stages, into a run folder.
@@ -152,23 +162,26 @@ def run(
     Args:
         stages: which stages to work on; the others must be finished where they are needed.
         force: see :func:`plan`.
+        resume: see :func:`petkit.stages.resumption.refuse_resume`.
         listen: hears every event.
 
     Raises:
         InvalidInput: mistakes in the input; nothing was written.
         RunConflict: the folder is in use, no run folder, or holds steps made by other settings.
         IncompleteRun: a stage that was not asked for is not finished.
+        KeyboardInterrupt, SystemExit: a signal; work in progress was kept.
     """
     work = Workload(pipeline)
     baselines.refuse_impossible(work)
     store = RunStore(folder)
     store.refuse_foreign()
     arithmetic = arithmetic_of(work, store)
+    refuse_resume(store, resume, arithmetic)
     first = preparation.steps(work, arithmetic)
     if not _any_work(_refuse(first, store, force, stages), stages):
         # Before anything is written.
         _refuse(all_steps(preparation.prepared(work, store), arithmetic), store, force, stages)
-    with store.locked():
+    with store.locked(), stopping_gently(lambda message: listen(Notice("run", message))):
 
         def tell(event: Event) -> None:
             if not isinstance(event, Progress):
@@ -177,16 +190,20 @@ def run(
 
         # Another process may have worked here until now.
         before = _refuse(first, store, force, stages)
+        moved = moved_from(store.manifest(), arithmetic)
         _describe(store, work, arithmetic)
         work.scratch = store.scratch("tokens")
-        ran = [step.name for step in first if step.stage in stages and _advance(step, store, force, tell)]
+        keep_every = 60 * work.spec.compute.checkpoint_minutes
+        ran = [step.name for step in first if step.stage in stages and _advance(step, store, force, keep_every, tell)]
         work = preparation.prepared(work, store)
         steps = all_steps(work, arithmetic)
         planned = _refuse(steps, store, force, stages)
         tell(RunStarted(sum(entry.action != "skip" and entry.stage in stages for entry in planned)))
+        if moved and _any_work(planned, stages):
+            tell(Notice("run", MOVED.format(moved)))
         _tell_stale_sources([*before, *planned], stages, tell)
         _tell_left_out(work, stages, tell)
-        ran += [step.name for step in steps if step.stage in stages and _advance(step, store, force, tell)]
+        ran += [step.name for step in steps if step.stage in stages and _advance(step, store, force, keep_every, tell)]
     # Without a test set there may still be an evaluation of an earlier student in the folder.
     evaluated = any(step.stage == "evaluation" and step.stage in stages for step in steps)
     student = next(step for step in steps if step.name == STUDENT)
@@ -205,20 +222,23 @@ def arithmetic_of(work: Workload, store: RunStore) -> Arithmetic:
     return choose_arithmetic(work.spec.compute, store.manifest().get("arithmetic"))
 
 
-def _advance(step: Step, store: RunStore, force: str | None, listen: Listen) -> bool:
+def _advance(step: Step, store: RunStore, force: str | None, keep_every: float, listen: Listen) -> bool:
     """Bring one step up to date; say whether there was work to do."""
     inputs = step.all_inputs(store)
     status = store.status(step.name, inputs)
     forced = force in (step.stage, "all")
     if status.state == "finished" and not forced:
+        clear_checkpoints(store, step.name)  # killed between publishing and clearing
         listen(StepSkipped(step.name))
         return False
+    leave_if_asked()
     listen(StepStarted(step.name, "forced" if forced else status.why))
     started = time.monotonic()
     facts: dict[str, float | int | str] = {}
     with store.publishing(step.name, inputs, facts) as folder:
-        step.work(Job(step.name, folder, store, listen, facts))
+        step.work(Job(step.name, folder, store, listen, inputs, keep_every, facts))
         facts["seconds"] = round(time.monotonic() - started, 3)
+    clear_checkpoints(store, step.name)
     release_memory()
     listen(StepFinished(step.name, time.monotonic() - started, facts))
     return True
@@ -297,9 +317,7 @@ def _describe(store: RunStore, work: Workload, arithmetic: Arithmetic) -> None:
             "labels": work.labels,
             "data": work.reading,
             "created": before.get("created", now()),
-            "arithmetic": arithmetic.record(),
-            "versions": package_versions(),
-            "machine": machine(),
+            **environment(arithmetic),
         }
     )
     # The length really used: a default beyond the model's own limit was lowered to it.
