@@ -5,6 +5,7 @@ with its ``exit_code``; a Python caller catches the class it cares about.
 
     PetkitError
     ├── InvalidInput     files, keys or values that must be mended (all of them, in one report)
+    │   └── BeyondLimit  a file too large, or no file at all; told alone, before the rest is read
     ├── RunConflict      the run folder is in use, or holds work made by other settings
     ├── ModelRefused     a model folder or hub name that petkit cannot or will not load
     ├── IncompleteRun    a stage was asked for whose inputs are not finished
@@ -17,6 +18,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+
+from petkit import limits
 
 
 @dataclass(frozen=True, order=True)
@@ -31,8 +34,8 @@ class Problem:
 
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"
-        parts = [part for part in (place, self.key, self.message) if part]
-        return ": ".join(parts) + (f" ({self.cure})" if self.cure else "")
+        parts = [shortened(part) for part in (place, self.key, self.message) if part]
+        return ": ".join(parts) + (f" ({shortened(self.cure)})" if self.cure else "")
 
 
 class PetkitError(Exception):
@@ -46,7 +49,13 @@ class InvalidInput(PetkitError):
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems: tuple[Problem, ...] = tuple(dict.fromkeys(problems))
-        super().__init__("\n".join(map(str, self.problems)))
+        told = [str(problem) for problem in self.problems[: limits.SHOWN_PROBLEMS]]
+        left = len(self.problems) - len(told)
+        super().__init__("\n".join([*told, f"… and {left:,} more mistakes"] if left else told))
+
+
+class BeyondLimit(InvalidInput):
+    """Input that petkit does not take up: larger than its cap (:mod:`petkit.limits`), or a pipe or device and no file."""
 
 
 class RunConflict(PetkitError):
@@ -62,11 +71,24 @@ class IncompleteRun(PetkitError):
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """Return the cure for a misspelt ``word``: the nearest of ``known``, or the whole list."""
-    near = get_close_matches(word, known, n=1, cutoff=0.6)
+    """Return the cure for a misspelt ``word``: the nearest of ``known``, or the list of them."""
+    slip = len(word) <= limits.COMPARED_CHARACTERS
+    near = get_close_matches(word, known[: limits.COMPARED_NAMES], n=1, cutoff=0.6) if slip else []
     if near:
         return f"did you mean {near[0]!r}?"
-    return f"known: {', '.join(known)}" if known else ""
+    return f"known: {listed(known)}" if known else ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return ``names`` in one line; of many only the first."""
+    shown = [shortened(name, 60) for name in names[: limits.SHOWN_NAMES]]
+    left = len(names) - len(shown)
+    return ", ".join(shown) + (f" … and {left:,} more" if left else "")
+
+
+def shortened(text: str, most: int = limits.SHOWN_CHARACTERS) -> str:
+    """Return ``text``, or how it begins and how long it is."""
+    return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
 
 
 def shown_path(path: str | Path) -> str:
@@ -74,5 +96,5 @@ def shown_path(path: str | Path) -> str:
     try:
         shown = str(Path(path).resolve().relative_to(Path.cwd()))
         return str(path) if shown == "." else shown
-    except ValueError:
+    except (ValueError, OSError, RuntimeError):  # elsewhere, a loop of links, no current folder
         return str(path)

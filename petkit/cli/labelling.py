@@ -32,6 +32,11 @@ def predict(
     """Label new rows."""
     if bool(texts) == (input is not None):
         raise InvalidInput([Problem("", None, "", "give texts, or --input FILE", "petkit predict --help shows examples")])
+    from petkit.task.first_look import look_at, look_at_standard_input
+
+    lines = look_at_standard_input(sys.stdin.buffer) if input == "-" else iter(())
+    if input not in (None, "-"):  # before anything heavy is imported
+        look_at(str(input))
     from petkit.deliver.predictor import Predictor
     from petkit.deliver.rows import argument_rows, json_writer, output_file, predict_rows, source_of, stream_rows
 
@@ -40,7 +45,7 @@ def predict(
     if texts:
         examples = argument_rows(texts, predictor)
     elif input == "-":
-        examples = stream_rows(sys.stdin.buffer, predictor)
+        examples = stream_rows(lines, predictor)
     else:
         examples = source_of(str(input), predictor, labelled=False)
     rows = predict_rows(examples, predictor)
@@ -66,6 +71,9 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Compare predictions with labels."""
+    from petkit.task.first_look import look_at
+
+    look_at(data)
     from petkit.deliver.evaluation import evaluate_file
     from petkit.deliver.predictor import Predictor
 

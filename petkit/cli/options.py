@@ -36,7 +36,10 @@ With = Annotated[str, typer.Option("--with", metavar="student|teachers", help="W
 
 
 def load(pipeline: Path, overrides: list[str]) -> Any:
-    """Read a pipeline file, before anything heavy is imported: most mistakes show here."""
+    """Read a pipeline file and look at the data it names, before anything heavy is imported: most mistakes show here."""
     from petkit.spec.loader import load_pipeline
+    from petkit.task.first_look import look_at_pipeline
 
-    return load_pipeline(pipeline, overrides)
+    loaded = load_pipeline(pipeline, overrides)
+    look_at_pipeline(loaded)
+    return loaded

@@ -21,6 +21,10 @@ def init(
     ] = None,
 ) -> None:
     """Write a project to fill in."""
+    from petkit.task.first_look import look_at
+
+    if source is not None:
+        look_at(source)
     from petkit.deliver.scaffold import create_project
 
     names = [label.strip() for label in labels.split(",")] if labels else []

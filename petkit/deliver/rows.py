@@ -15,11 +15,11 @@ from petkit.deliver.predictor import Prediction, Predictor
 from petkit.errors import InvalidInput, Problem, did_you_mean, shown_path
 from petkit.spec.schema import DataSpec
 from petkit.task.examples import Example, ExampleSource
+from petkit.task.first_look import STANDARD_INPUT
 from petkit.task.records import parse_json_line
 
 OUTPUTS = ("jsonl", "csv", "tsv")
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
-STANDARD_INPUT = "standard input"
 
 
 class Writer(Protocol):

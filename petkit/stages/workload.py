@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from petkit.errors import InvalidInput, Problem, did_you_mean
+from petkit import limits
+from petkit.errors import InvalidInput, Problem, did_you_mean, listed
 from petkit.lm.arithmetic import Arithmetic
 from petkit.lm.backbone import (
     model_fingerprint,
@@ -22,8 +23,9 @@ from petkit.runs.fingerprint import Inputs
 from petkit.spec.loader import Pipeline
 from petkit.spec.rules import in_prior
 from petkit.spec.schema import VerbalizerSpec
+from petkit.spec.size import too_many_teachers
 from petkit.stages.backbones import backbone_of, without_four_bits
-from petkit.stages.lineup import Teacher, lineup, others
+from petkit.stages.lineup import Teacher, generation_count, lineup, others
 from petkit.stages.start_prompt import with_starts
 from petkit.task.causal_rules import refused_of
 from petkit.task.examples import Example, ExampleSource, Scan, targets_of
@@ -134,7 +136,8 @@ class Workload:
     def source(self, part: str) -> ExampleSource:
         """Return ``train``, ``unlabeled`` or ``test`` as a stream of examples."""
         labels = None if part == "unlabeled" else self.labels or None
-        return ExampleSource(getattr(self.spec.data, part), self.spec.data, self.fields, labels, kind=self.spec.label_kind)
+        most = limits.LABELLED_ROWS if part == "train" else None  # they are held in memory
+        return ExampleSource(getattr(self.spec.data, part), self.spec.data, self.fields, labels, self.spec.label_kind, most)
 
     def targets(self) -> NDArray[np.int64] | NDArray[np.float32]:
         """Return the labels of the few-shot examples: class indices ``(rows,)``, or ``(rows, labels)`` of 0 and 1 (multi)."""
@@ -224,6 +227,10 @@ class Workload:
         """Say where a later generation would have nobody else, or nothing, to learn from."""
         spec, rows = self.spec, len(self.train)
         kept = spec.patterns if spec.keep_patterns == "all" else spec.patterns[: spec.keep_patterns]
+        trained = 1 + generation_count(spec.generations, rows, len(self.labels))
+        told = too_many_teachers(len(kept), len(spec.teachers.seeds), trained)
+        if told:
+            return [self.pipeline.problem(("generations", "count"), told)]
         generations = lineup(kept, spec.teachers.seeds, spec.generations, rows, len(self.labels))
         if len(generations) > 1 and not rows and self.scans["unlabeled"].rows < len(self.labels):
             message = f"{self.scans['unlabeled'].rows} rows cannot teach {len(self.labels)} labels"
@@ -260,7 +267,7 @@ class Workload:
                 if data.column(field) in columns and not gives_away:
                     continue
                 sound = False
-                usable = ", ".join(column for column in columns if column != data.column("label"))
+                usable = listed([column for column in columns if column != data.column("label")])
                 fault = "gives the label away" if gives_away else f"unknown field {{{field}}}; the data has: {usable}"
                 cure = "" if gives_away else f"or map it: data.columns: {{{field}: its column}}"
                 if field == "soft":

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from pathlib import Path
 from typing import IO, Any
 
-from petkit.errors import InvalidInput, Problem, did_you_mean, shown_path
+from petkit import limits
+from petkit.errors import InvalidInput, Problem, did_you_mean, listed, shown_path
+from petkit.spec.regular_file import refuse_no_file
+from petkit.task.lines import TOO_LONG, BoundedLines, RowTooLong, first_undecodable
+from petkit.task.parquet_rows import parquet_rows
 
 FORMATS = ("jsonl", "csv", "tsv", "parquet")
-MAX_CELL = 2**26
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row as read: its line (or row number), its values, and why it could not be read, if so."""
+    """One row as read: its line (or row number), its values, and why it could not be read, if so.
+
+    Attributes:
+        beyond: whether that is because it is beyond a cap.
+    """
 
     line: int
     values: Mapping[str, Any] = field(default_factory=dict)
     error: str = ""
+    beyond: bool = field(default=False, compare=False)
 
 
 def format_of(source: str) -> str:
@@ -46,6 +54,7 @@ def read_records(source: str) -> Iterator[Record]:
 
     Raises:
         InvalidInput: no such file, unreadable, wrongly encoded, damaged, or an unknown kind.
+        BeyondLimit: a pipe or device and no file, or a Parquet file that unpacks to more than anybody means.
     """
     kind = format_of(source)
     if kind == "hf":
@@ -53,39 +62,50 @@ def read_records(source: str) -> Iterator[Record]:
         return
     path = Path(source)
     shown = shown_path(path)
-    if not path.is_file():
-        raise InvalidInput([Problem(shown, None, "", "is a folder, not a file" if path.is_dir() else "no such file")])
+    refuse_no_file(path)
     try:
         if kind == "parquet":
-            yield from _parquet_records(path)
+            for number, values in enumerate(parquet_rows(path), 1):
+                yield Record(number, values)
         else:
             with path.open(encoding="utf-8-sig", newline="" if kind != "jsonl" else None) as stream:
                 yield from text_records(stream, kind)
     except UnicodeDecodeError:
-        raise InvalidInput([Problem(shown, _first_undecodable(path), "", "not UTF-8", "save the file as UTF-8")]) from None
+        raise InvalidInput([Problem(shown, first_undecodable(path), "", "not UTF-8", "save the file as UTF-8")]) from None
     except OSError as error:
         raise InvalidInput([Problem(shown, None, "", f"cannot be read: {error.strerror or error}")]) from None
 
 
 def text_records(stream: IO[str], kind: str) -> Iterator[Record]:
-    """Yield the rows of an open text stream in format ``kind`` (jsonl, csv or tsv)."""
-    if kind == "jsonl":
-        for number, line in enumerate(stream, 1):
+    """Yield the rows of an open text stream in format ``kind`` (jsonl, csv or tsv); a row beyond its cap is the last."""
+    lines = BoundedLines(stream)
+    yield from _json_records(lines) if kind == "jsonl" else _table_records(lines, kind)
+
+
+def _json_records(lines: BoundedLines[str]) -> Iterator[Record]:
+    try:
+        for line in lines:
+            lines.next_row()
             if line.strip():
-                yield parse_json_line(line, number)
-        return
-    yield from _table_records(stream, kind)
+                yield parse_json_line(line, lines.number)
+    except RowTooLong:
+        yield Record(lines.number, error=TOO_LONG, beyond=True)
 
 
-def _table_records(stream: IO[str], kind: str) -> Iterator[Record]:
-    csv.field_size_limit(MAX_CELL)
-    reader = csv.reader(stream, delimiter="\t" if kind == "tsv" else ",", strict=True)
+def _table_records(lines: BoundedLines[str], kind: str) -> Iterator[Record]:
+    csv.field_size_limit(limits.ROW_BYTES)
+    reader = csv.reader(lines, delimiter="\t" if kind == "tsv" else ",", strict=True)
     columns: list[str] = []
+    unfilled: dict[str, str | None] = {}
     while True:
         number = reader.line_num + 1
+        lines.next_row()
         try:
             cells = next(reader)
         except StopIteration:
+            return
+        except RowTooLong:
+            yield Record(number, error=TOO_LONG, beyond=True)
             return
         except csv.Error as error:  # where the next row would begin is anybody's guess
             yield Record(number, error=f"not valid {kind}: {error}")
@@ -94,30 +114,65 @@ def _table_records(stream: IO[str], kind: str) -> Iterator[Record]:
             continue
         if not columns:
             columns = cells
-            twice = sorted({name for name in columns if name and columns.count(name) > 1})
+            unfilled = dict.fromkeys(columns)
+            if len(columns) > limits.COLUMNS:
+                yield Record(number, error=f"{len(columns):,} columns are more than {limits.COLUMNS:,}", beyond=True)
+                return
+            twice = sorted(name for name, times in Counter(columns).items() if name and times > 1)
             if twice:
-                yield Record(number, error=f"column {', '.join(map(repr, twice))} is named twice")
+                yield Record(number, error=f"column {listed(list(map(repr, twice)))} is named twice")
                 return
         elif len(cells) > len(columns):
             yield Record(number, error=f"{len(cells)} cells under {len(columns)} column names")
         else:
-            yield Record(number, dict(zip_longest(columns, cells)))
+            yield Record(number, unfilled | dict(zip(columns, cells, strict=False)))
 
 
 def parse_json_line(line: str, number: int) -> Record:
     """Parse one line of JSON Lines; a line that is no JSON object becomes a record with an error."""
     try:
-        values = json.loads(line)
+        values = _DECODER.decode(line)
     except json.JSONDecodeError as error:
         cut = error.pos >= len(line.rstrip()) or error.msg.startswith("Unterminated string")
         return Record(number, error=f"not valid JSON: {'the line is cut off' if cut else error.msg}")
+    except _KeyTwice as twice:
+        return Record(number, error=f"key {str(twice)!r:.80} is written twice")
     except RecursionError:
-        return Record(number, error="not valid JSON: nested too deeply")
+        return _too_deep(number)
     except ValueError:  # Python reads no longer ones
-        return Record(number, error="not valid JSON: a number of thousands of digits")
+        return Record(number, error="not valid JSON: a number of thousands of digits", beyond=True)
     if not isinstance(values, dict):
         return Record(number, error='not a JSON object such as {"text": "…", "label": "…"}')
-    return Record(number, values)
+    return _too_deep(number) if _is_deep(values) else Record(number, values)
+
+
+class _KeyTwice(ValueError):
+    """A JSON object says two things under one key."""
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise _KeyTwice(next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1))
+    return values
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_each_key_once)
+
+
+def _is_deep(values: Any) -> bool:
+    """Say whether values are nested beyond the cap; most rows are not nested at all."""
+    level = [values]
+    for _ in range(limits.ROW_DEPTH):
+        inner = (entry for holder in level for entry in (holder.values() if isinstance(holder, dict) else holder))
+        level = [entry for entry in inner if isinstance(entry, (dict, list))]
+        if not level:
+            return False
+    return True
+
+
+def _too_deep(number: int) -> Record:
+    return Record(number, error=f"nested more than {limits.ROW_DEPTH} deep", beyond=True)
 
 
 def class_names(source: str, column: str) -> tuple[str, ...] | None:
@@ -127,22 +182,6 @@ def class_names(source: str, column: str) -> tuple[str, ...] | None:
     feature = (_hub_dataset(source).features or {}).get(column)
     names = getattr(getattr(feature, "feature", feature), "names", None)
     return None if names is None else tuple(map(str, names))
-
-
-def _parquet_records(path: Path) -> Iterator[Record]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        file = pq.ParquetFile(path)
-        number = 0
-        for batch in file.iter_batches(batch_size=1024):
-            for values in batch.to_pylist():
-                number += 1
-                yield Record(number, values)
-    except pa.ArrowException as error:
-        first_line = str(error).splitlines()[0]
-        raise InvalidInput([Problem(shown_path(path), None, "", f"not a complete Parquet file: {first_line}")]) from None
 
 
 def _hub_records(source: str) -> Iterator[Record]:
@@ -177,13 +216,3 @@ def _hub_dataset(source: str) -> Any:
         raise InvalidInput(
             [Problem(source, None, "", f"cannot be opened: {first_line}", "check the name and the network")]
         ) from None
-
-
-def _first_undecodable(path: Path) -> int:
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError:
-                return number
-    return 1

@@ -128,7 +128,10 @@ def test_any_text_survives_a_table(rows: list[dict[str, str]], mark: str) -> Non
         ('{"text": "a"} x', "not valid JSON: Extra data"),
         ('["a"]', 'not a JSON object such as {"text": "…", "label": "…"}'),
         ("5", 'not a JSON object such as {"text": "…", "label": "…"}'),
-        ("[" * 100_000, "not valid JSON: nested too deeply"),
+        ("[" * 100_000, "nested more than 100 deep"),
+        ('{"a": ' * 101 + "1" + "}" * 101, "nested more than 100 deep"),
+        ('{"text": "a", "x": {"text": 1}, "text": "b"}', "key 'text' is written twice"),
+        ('{"a": [{"b": 1, "b": 1}]}', "key 'b' is written twice"),
         (f'{{"label": {"1" * 5000}}}', "not valid JSON: a number of thousands of digits"),
     ],
 )
@@ -173,15 +176,16 @@ def test_parquet_with_a_damaged_page(here: Path) -> None:
     assert refused("rows.parquet").startswith("rows.parquet: ")
 
 
+def test_what_is_nested_as_somebody_may_mean_it_is_read() -> None:
+    assert not parse_json_line('{"a": ' * 100 + "1" + "}" * 100, 1).error
+
+
 def test_text_is_read_no_further_than_asked() -> None:
-    def lines() -> Iterator[str]:
-        yield '{"n": 1}\n'
-        yield '{"n": 2}\n'
-        raise AssertionError("read too far")
+    lines = iter(['{"n": 1}\n', '{"n": 2}\n'])
 
     class Stream(io.StringIO):
-        def __iter__(self) -> Iterator[str]:
-            return lines()
+        def readline(self, size: int | None = -1, /) -> str:
+            return next(lines)  # a third would be an error
 
     assert [record.values["n"] for record in islice(text_records(Stream(), "jsonl"), 2)] == [1, 2]
 

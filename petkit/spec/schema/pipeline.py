@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from petkit import limits
 from petkit.spec.rules import in_pattern_ids, in_pipeline
 from petkit.spec.schema.pretrain_prompt import PretrainPromptSpec
 from petkit.spec.schema.section import LabelKind, Name, Section, refuse
@@ -21,7 +22,9 @@ class PipelineSpec(Section):
     task: Name = Field(description="short name of the task; the run folder is runs/<task>")
     label_kind: LabelKind = Field("single", description="one label per row; any number of them; or one of an ordered scale")
     data: DataSpec
-    patterns: tuple[PatternSpec, ...] = Field(min_length=1, description="a pattern file, or the patterns themselves")
+    patterns: tuple[PatternSpec, ...] = Field(
+        min_length=1, max_length=limits.PATTERNS, description="a pattern file, or the patterns themselves"
+    )
     keep_patterns: Literal["all"] | Annotated[int, Field(ge=1)] = Field(
         "all", description="how many of the patterns to use, best first in the ranking of petkit rank-patterns"
     )
