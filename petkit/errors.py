@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+from petkit.characters import in_one_line
+
 
 @dataclass(frozen=True, order=True)
 class Problem:
@@ -32,7 +34,7 @@ class Problem:
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"
         parts = [part for part in (place, self.key, self.message) if part]
-        return ": ".join(parts) + (f" ({self.cure})" if self.cure else "")
+        return in_one_line(": ".join(parts) + (f" ({self.cure})" if self.cure else ""))
 
 
 class PetkitError(Exception):
@@ -70,9 +72,9 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
 
 
 def shown_path(path: str | Path) -> str:
-    """Return ``path`` as a person wants to read it: relative to the current folder if inside it."""
+    """Return ``path`` as a person wants to read it, in one line: relative to the current folder if inside it."""
     try:
         shown = str(Path(path).resolve().relative_to(Path.cwd()))
-        return str(path) if shown == "." else shown
+        return in_one_line(str(path) if shown == "." else shown)
     except ValueError:
-        return str(path)
+        return in_one_line(str(path))

@@ -9,7 +9,7 @@ import typer
 
 from petkit import console
 from petkit.cli.application import app
-from petkit.cli.options import DryRun, Force, Json, KeepAdapter, Out, PipelineFile, Quiet, Set, load
+from petkit.cli.options import DryRun, Force, Json, KeepAdapter, Offline, Out, PipelineFile, Quiet, Set, load
 from petkit.errors import InvalidInput, Problem
 from petkit.events import FORCE_TARGETS, STAGES, Stage
 
@@ -24,6 +24,7 @@ def _stages_command(name: str, stages: tuple[Stage, ...], text: str, options: st
         dry_run: DryRun = False,
         force: Force = None,
         keep_adapter: KeepAdapter = False,
+        offline: Offline = False,
         quiet: Quiet = False,
         json: Json = False,
     ) -> None:
@@ -46,6 +47,7 @@ def adapt(
     pipeline: PipelineFile,
     out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="New folder. Default: runs/<task>-adapted.")] = None,
     set_: Set = [],  # noqa: B006 (typer copies it)
+    offline: Offline = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -65,6 +67,7 @@ def pretrain_prompt(
     pipeline: PipelineFile,
     out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="New folder. Default: runs/<task>-prompt.")] = None,
     set_: Set = [],  # noqa: B006 (typer copies it)
+    offline: Offline = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:

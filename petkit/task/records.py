@@ -10,6 +10,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import IO, Any
 
+from petkit import network
 from petkit.errors import InvalidInput, Problem, did_you_mean, shown_path
 
 FORMATS = ("jsonl", "csv", "tsv", "parquet")
@@ -170,13 +171,16 @@ def _hub_dataset(source: str) -> Any:
     split = pieces.pop()
     name = "/".join(pieces[:2])
     config = pieces[2] if len(pieces) == 3 else None
+    if Path(name).exists():  # the library would read what lies there
+        raise InvalidInput([Problem(source, None, "", f"{name} is a file or folder here", "name a file of rows without hf://")])
     try:
         return load_dataset(name, config, split=split, streaming=True)
     except (OSError, ValueError, RuntimeError) as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InvalidInput(
-            [Problem(source, None, "", f"cannot be opened: {first_line}", "check the name and the network")]
-        ) from None
+        cure = "check the name and the network"
+        if network.is_forbidden():
+            cure = "offline is asked for, and the local cache does not hold it"
+        raise InvalidInput([Problem(source, None, "", f"cannot be opened: {first_line}", cure)]) from None
 
 
 def _first_undecodable(path: Path) -> int:
