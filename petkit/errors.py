@@ -20,6 +20,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from petkit import limits
+from petkit.characters import in_one_line
 
 
 @dataclass(frozen=True, order=True)
@@ -35,7 +36,7 @@ class Problem:
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"
         parts = [shortened(part) for part in (place, self.key, self.message) if part]
-        return ": ".join(parts) + (f" ({shortened(self.cure)})" if self.cure else "")
+        return in_one_line(": ".join(parts) + (f" ({shortened(self.cure)})" if self.cure else ""))
 
 
 class PetkitError(Exception):
@@ -92,9 +93,9 @@ def shortened(text: str, most: int = limits.SHOWN_CHARACTERS) -> str:
 
 
 def shown_path(path: str | Path) -> str:
-    """Return ``path`` as a person wants to read it: relative to the current folder if inside it."""
+    """Return ``path`` as a person wants to read it, in one line: relative to the current folder if inside it."""
     try:
         shown = str(Path(path).resolve().relative_to(Path.cwd()))
-        return str(path) if shown == "." else shown
+        return in_one_line(str(path) if shown == "." else shown)
     except (ValueError, OSError, RuntimeError):  # elsewhere, a loop of links, no current folder
-        return str(path)
+        return in_one_line(str(path))

@@ -10,7 +10,7 @@ import typer
 
 from petkit import console
 from petkit.cli.application import app
-from petkit.cli.options import Json, Model, With
+from petkit.cli.options import Json, Model, Offline, With
 from petkit.errors import InvalidInput, Problem
 
 
@@ -28,6 +28,7 @@ def predict(
         Path | None, typer.Option(metavar="FILE", help="jsonl, csv or tsv. Default: JSON Lines on standard output.")
     ] = None,
     with_: With = "student",
+    offline: Offline = False,
 ) -> None:
     """Label new rows."""
     if bool(texts) == (input is not None):
@@ -68,6 +69,7 @@ def evaluate(
         str, typer.Argument(metavar="DATA", help="Labelled rows: jsonl, csv, tsv, parquet or hf://.", show_default=False)
     ],
     with_: With = "student",
+    offline: Offline = False,
     json: Json = False,
 ) -> None:
     """Compare predictions with labels."""

@@ -9,11 +9,11 @@ import typer
 
 from petkit import console
 from petkit.cli.application import app
-from petkit.cli.options import Json, PipelineFile, Quiet, Set, load
+from petkit.cli.options import Json, Offline, PipelineFile, Quiet, Set, load
 
 
 @app.command(epilog="Example: petkit validate pipelines/ag_news.yaml")
-def validate(pipeline: PipelineFile, set_: Set = [], json: Json = False) -> None:  # noqa: B006 (typer copies it)
+def validate(pipeline: PipelineFile, set_: Set = [], offline: Offline = False, json: Json = False) -> None:  # noqa: B006
     """Find every mistake before training."""
     from dataclasses import asdict
 
@@ -25,7 +25,13 @@ def validate(pipeline: PipelineFile, set_: Set = [], json: Json = False) -> None
 
 
 @app.command("zero-shot", epilog="Example: petkit zero-shot pipelines/ag_news.yaml --set data.train=my.jsonl")
-def zero_shot(pipeline: PipelineFile, set_: Set = [], quiet: Quiet = False, json: Json = False) -> None:  # noqa: B006
+def zero_shot(
+    pipeline: PipelineFile,
+    set_: Set = [],  # noqa: B006 (typer copies it)
+    offline: Offline = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
     """What every pattern knows untrained, plain and calibrated; writes nothing."""
     from dataclasses import asdict
 
@@ -38,7 +44,13 @@ def zero_shot(pipeline: PipelineFile, set_: Set = [], quiet: Quiet = False, json
 
 
 @app.command("rank-patterns", epilog="Example: petkit rank-patterns pipelines/ag_news.yaml --set patterns=my-patterns.yaml")
-def rank_patterns(pipeline: PipelineFile, set_: Set = [], quiet: Quiet = False, json: Json = False) -> None:  # noqa: B006
+def rank_patterns(
+    pipeline: PipelineFile,
+    set_: Set = [],  # noqa: B006 (typer copies it)
+    offline: Offline = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
     """Order the patterns by how well they suit the model, without a development set; writes nothing."""
     from dataclasses import asdict
 
@@ -59,6 +71,7 @@ def search_verbalizer(
     pattern: Annotated[str | None, typer.Option(metavar="ID", help="For this pattern alone. Default: all together.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
     set_: Set = [],  # noqa: B006 (typer copies it)
+    offline: Offline = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from petkit import console
 from petkit.cli.application import app
-from petkit.cli.options import DryRun, Force, Json, KeepAdapter, Out, PipelineFile, Quiet, Resume, Set, load
+from petkit.cli.options import DryRun, Force, Json, KeepAdapter, Offline, Out, PipelineFile, Quiet, Resume, Set, load
 from petkit.errors import InvalidInput, Problem
 from petkit.events import FORCE_TARGETS, RESUME, STAGES, Stage
 
@@ -26,6 +26,7 @@ def _stages_command(name: str, stages: tuple[Stage, ...], text: str, options: st
         force: Force = None,
         resume: Resume = "auto",
         keep_adapter: KeepAdapter = False,
+        offline: Offline = False,
         quiet: Quiet = False,
         json: Json = False,
     ) -> None:
@@ -49,6 +50,7 @@ def adapt(
     out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="New folder. Default: runs/<task>-adapted.")] = None,
     set_: Set = [],  # noqa: B006 (typer copies it)
     resume: Resume = "auto",
+    offline: Offline = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -70,6 +72,7 @@ def pretrain_prompt(
     out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="New folder. Default: runs/<task>-prompt.")] = None,
     set_: Set = [],  # noqa: B006 (typer copies it)
     resume: Resume = "auto",
+    offline: Offline = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:

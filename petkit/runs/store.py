@@ -129,7 +129,7 @@ class RunStore:
         """Refuse a folder that is not this program's to write into.
 
         Raises:
-            RunConflict: it is a file, or holds something that is no petkit run, or one of another kind.
+            RunConflict: it is a file, holds something that is no petkit run, one of another kind, or links.
         """
         if not self.folder.exists():
             return
@@ -142,6 +142,11 @@ class RunStore:
             raise RunConflict(f"{self.shown}: {told} (choose another --out)")
         if not manifest and any(entry.name not in _BEFORE_MANIFEST for entry in self.folder.iterdir()):
             raise RunConflict(f"{self.shown}: is not empty and holds no petkit run (choose another --out)")
+        for place, folders, names in os.walk(self.folder):
+            for entry in (Path(place, name) for name in (*folders, *names)):
+                if entry.is_symlink():  # what is written there would be written elsewhere
+                    inside = entry.relative_to(self.folder).as_posix()
+                    raise RunConflict(f"{self.shown}: {inside} is a link (put the file itself there, or choose another --out)")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -221,8 +226,12 @@ class RunStore:
         return record if usable and {"fingerprint", "inputs", "files", "facts"} <= set(record or ()) else None
 
     def _damage(self, step: str, record: dict[str, Any], *, hashes: bool) -> str:
+        within = self.folder.resolve() / step
         for name, entry in record["files"].items():
             path = self.folder / step / name
+            real = path.resolve()
+            if real != within / name or not real.is_relative_to(within):
+                return f"{name} is a link, or leads out of the folder"
             if not path.is_file():
                 return f"{name} is missing"
             if path.stat().st_size != entry["bytes"]:

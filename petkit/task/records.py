@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from petkit import limits
+from petkit import limits, network
 from petkit.errors import InvalidInput, Problem, did_you_mean, listed, shown_path
 from petkit.spec.regular_file import refuse_no_file
 from petkit.task.lines import TOO_LONG, BoundedLines, RowTooLong, first_undecodable
@@ -209,10 +209,13 @@ def _hub_dataset(source: str) -> Any:
     split = pieces.pop()
     name = "/".join(pieces[:2])
     config = pieces[2] if len(pieces) == 3 else None
+    if Path(name).exists():  # the library would read what lies there
+        raise InvalidInput([Problem(source, None, "", f"{name} is a file or folder here", "name a file of rows without hf://")])
     try:
         return load_dataset(name, config, split=split, streaming=True)
     except (OSError, ValueError, RuntimeError) as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InvalidInput(
-            [Problem(source, None, "", f"cannot be opened: {first_line}", "check the name and the network")]
-        ) from None
+        cure = "check the name and the network"
+        if network.is_forbidden():
+            cure = "offline is asked for, and the local cache does not hold it"
+        raise InvalidInput([Problem(source, None, "", f"cannot be opened: {first_line}", cure)]) from None

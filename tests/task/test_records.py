@@ -66,7 +66,7 @@ def test_format_is_told_by_the_ending() -> None:
         ("rows.xlsx", "rows.xlsx: unknown kind of file 'xlsx' (known: jsonl, csv, tsv, parquet)"),
         ("rows", "rows: unknown kind of file '' (known: jsonl, csv, tsv, parquet)"),
         ("rows.csv", "rows.csv: no such file"),
-        ("a\0b.csv", "a\0b.csv: no such file"),
+        ("a\0b.csv", r"a\x00b.csv: no such file"),
     ],
 )
 def test_file_that_cannot_be_read(here: Path, name: str, told: str) -> None:
@@ -244,10 +244,17 @@ def test_bad_hub_name(hub: list[tuple[Any, ...]], source: str) -> None:
     assert hub == []
 
 
-def test_hub_dataset_that_cannot_be_opened(hub: list[tuple[Any, ...]]) -> None:
-    told = "cannot be opened: Dataset 'missing' doesn't exist (check the name and the network)"
+@pytest.mark.parametrize(
+    ("offline", "cure"),
+    [("0", "check the name and the network"), ("1", "offline is asked for, and the local cache does not hold it")],
+)
+def test_hub_dataset_that_cannot_be_opened(
+    offline: str, cure: str, hub: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+        monkeypatch.setenv(name, offline)
 
-    assert refused("hf://missing/train") == f"hf://missing/train: {told}"
+    assert refused("hf://missing/train") == f"hf://missing/train: cannot be opened: Dataset 'missing' doesn't exist ({cure})"
 
 
 @pytest.mark.parametrize(

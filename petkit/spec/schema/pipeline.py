@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -60,6 +61,14 @@ class PipelineSpec(Section):
     def thresholds(self) -> tuple[float, ...]:
         """From which probability on a row has each label, in the order of ``labels`` (label_kind multi)."""
         return tuple(self.student.threshold(label) for label in self.labels)
+
+    @property
+    def hub_names(self) -> tuple[str, ...]:
+        """What is to be had from the Hugging Face hub: datasets, and models that are no folder here."""
+        sources = (self.data.train, self.data.unlabeled, self.data.test)
+        models = (name for name in (self.model, self.student_model) if name != "embedded" and not Path(name).is_absolute())
+        named = [source for source in sources if source is not None and source.startswith("hf://")]
+        return (*named, *(name for name in models if not Path(name).is_dir()))
 
     @property
     def student_model(self) -> str:
