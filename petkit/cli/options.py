@@ -18,7 +18,7 @@ Force = Annotated[
         metavar="[STAGE]", help="Redo steps made by other settings; with a, b, c, evaluation or all also those finished ones."
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would run and why; write nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would run, why, and what it would take; write nothing.")]
 KeepAdapter = Annotated[
     bool, typer.Option("--keep-adapter", help="Keep the student's adapter beside the model it is merged into.")
 ]

@@ -34,6 +34,7 @@ from petkit.runs.provenance import machine, now, package_versions
 from petkit.runs.store import RunStore
 from petkit.spec.loader import Pipeline, dump_spec
 from petkit.stages import a_teachers, b_soft_labels, baselines, c_student, evaluation, preparation
+from petkit.stages.estimate import room_for
 from petkit.stages.step import Job, Step
 from petkit.stages.teacher_models import TeacherModels
 from petkit.stages.workload import Workload
@@ -47,6 +48,18 @@ class PlannedStep:
     stage: Stage
     action: Literal["run", "skip", "stale"]
     why: str
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a run would do: the plan as it is shown, and the steps behind it, as far as they have names (``steps``: all)."""
+
+    work: Workload
+    store: RunStore
+    arithmetic: Arithmetic
+    planned: list[PlannedStep]
+    steps: Sequence[Step]
+    todo: Sequence[Step]
 
 
 @dataclass(frozen=True)
@@ -125,6 +138,11 @@ def preview(
     pipeline: Pipeline, folder: str | Path, *, stages: Sequence[Stage] = STAGES, force: str | None = None
 ) -> list[PlannedStep]:
     """Say what :func:`run` would do with these arguments; writes nothing and raises as it would for bad input."""
+    return look_ahead(pipeline, folder, stages=stages, force=force).planned
+
+
+def look_ahead(pipeline: Pipeline, folder: str | Path, *, stages: Sequence[Stage] = STAGES, force: str | None = None) -> Outlook:
+    """Return what :func:`preview` shows with what stands behind it."""
     work, store = Workload(pipeline), RunStore(folder)
     baselines.refuse_impossible(work)
     store.refuse_foreign()
@@ -133,10 +151,13 @@ def preview(
     planned = plan(first, store, force, stages)
     if _any_work(planned, stages):
         later = f"the steps after {first[-1].name} have their names and patterns from it"
-        return [*planned, PlannedStep("…", "a", "run", later)]
-    steps = all_steps(preparation.prepared(work, store), arithmetic)
+        return Outlook(work, store, arithmetic, [*planned, PlannedStep("…", "a", "run", later)], (), ())
+    work = preparation.prepared(work, store)
+    steps = all_steps(work, arithmetic)
     _refuse_unready(steps, store, stages)
-    return [entry for entry in [*planned, *plan(steps, store, force, stages)] if entry.stage in stages]
+    shown = plan(steps, store, force, stages)
+    told = [entry for entry in [*planned, *shown] if entry.stage in stages]
+    return Outlook(work, store, arithmetic, told, steps, _todo(steps, shown, stages))
 
 
 def run(
@@ -167,7 +188,9 @@ def run(
     first = preparation.steps(work, arithmetic)
     if not _any_work(_refuse(first, store, force, stages), stages):
         # Before anything is written.
-        _refuse(all_steps(preparation.prepared(work, store), arithmetic), store, force, stages)
+        ready = preparation.prepared(work, store)
+        steps = all_steps(ready, arithmetic)
+        room_for(ready, store, arithmetic, _todo(steps, _refuse(steps, store, force, stages), stages))
     with store.locked():
 
         def tell(event: Event) -> None:
@@ -183,7 +206,9 @@ def run(
         work = preparation.prepared(work, store)
         steps = all_steps(work, arithmetic)
         planned = _refuse(steps, store, force, stages)
-        tell(RunStarted(sum(entry.action != "skip" and entry.stage in stages for entry in planned)))
+        todo = _todo(steps, planned, stages)
+        disk = room_for(work, store, arithmetic, todo)
+        tell(RunStarted(len(todo), disk.needed, disk.free))
         _tell_stale_sources([*before, *planned], stages, tell)
         _tell_left_out(work, stages, tell)
         ran += [step.name for step in steps if step.stage in stages and _advance(step, store, force, tell)]
@@ -222,6 +247,12 @@ def _advance(step: Step, store: RunStore, force: str | None, listen: Listen) -> 
     release_memory()
     listen(StepFinished(step.name, time.monotonic() - started, facts))
     return True
+
+
+def _todo(steps: Sequence[Step], planned: Sequence[PlannedStep], stages: Sequence[Stage]) -> list[Step]:
+    """Return the steps of these stages that the plan has work for."""
+    names = {entry.step for entry in planned if entry.action != "skip" and entry.stage in stages}
+    return [step for step in steps if step.name in names]
 
 
 def _any_work(planned: Sequence[PlannedStep], stages: Sequence[Stage]) -> bool:

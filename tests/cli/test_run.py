@@ -43,12 +43,12 @@ def beside_run(finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def plan(answer: Outcome) -> dict[str, str]:
     """Return step → action of a dry run with ``--json``."""
     assert (answer.code, answer.err) == (0, "")
-    return {entry["step"]: entry["action"] for entry in json.loads(answer.out)}
+    return {entry["step"]: entry["action"] for entry in json.loads(answer.out)["steps"]}
 
 
 def reasons(answer: Outcome) -> dict[str, str]:
     """Return step → reason of a dry run with ``--json``."""
-    return {entry["step"]: entry["why"] for entry in json.loads(answer.out)}
+    return {entry["step"]: entry["why"] for entry in json.loads(answer.out)["steps"]}
 
 
 def test_run_and_run_again(tiny: Path, petkit_command: Petkit) -> None:
@@ -80,7 +80,8 @@ def test_each_step_is_one_line_where_nobody_watches(tiny: Path, petkit_command: 
 
     done = [line for line in answer.err.splitlines() if "done in" in line]
     assert [line.partition(":")[0] for line in done] == list(STEPS)
-    assert len(answer.err.splitlines()) <= len(STEPS) + 4  # each of two remarks takes a line and breaks that of its step in two
+    assert answer.err.startswith("about ") and " of disk will be needed; " in answer.err.splitlines()[0]
+    assert len(answer.err.splitlines()) <= len(STEPS) + 5  # each of two remarks takes a line and breaks that of its step in two
     assert "\x1b" not in answer.err + answer.out and "\r" not in answer.err
 
 
@@ -120,7 +121,10 @@ def test_dry_run_writes_nothing(command: str, tiny: Path, petkit_command: Petkit
 
     assert (answer.code, answer.err) == (0, "")
     own = [step for step in STEPS if command == "run" or step.startswith(command.replace("-", "_"))]
-    assert [line.split()[:5] for line in answer.out.splitlines()[1:]] == [[step, "run", "not", "done", "yet"] for step in own]
+    told, _, expected = answer.out.partition("estimate ")
+    assert [line.split()[:5] for line in told.splitlines()[1:]] == [[step, "run", "not", "done", "yet"] for step in own]
+    stages = ["stage a"] if command == "stage-a" else ["stage a", "stage b", "stage c", "evaluation"]
+    assert [line[:10].strip() for line in expected.splitlines()[1:-2]] == [*stages, "in all"]
     assert project.snapshot(tiny) == before
 
 
@@ -165,7 +169,9 @@ def test_dry_run_says_why(beside_run: Path, petkit_command: Petkit) -> None:
     assert told["stage_b"] == "not done yet"
     assert "student.steps 2 → 3" in told["stage_c/model"]
     table = petkit_command("run", "pipeline.yaml", "--out", "run", "--dry-run", "--set", "student.steps=3").out
-    assert "student.steps 2 → 3" in table and len(table.splitlines()) == len(STEPS) + 1
+    told, _, expected = table.partition("estimate ")
+    assert "student.steps 2 → 3" in told and len(told.splitlines()) == len(STEPS) + 1
+    assert [line[:10].strip() for line in expected.splitlines()[1:4]] == ["stage b", "stage c", "evaluation"]
 
 
 def test_stale_steps_wait_for_force(beside_run: Path, petkit_command: Petkit) -> None:
