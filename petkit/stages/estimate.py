@@ -27,6 +27,8 @@ from petkit.units import duration, size
 
 # Stage B, beside reading: for each row, teacher and label.
 _VOTE_SECONDS = 1e-7
+# Bytes written, hashed and forced to disk in a second.
+_WRITTEN_PER_SECOND = 200e6
 # Refused is what is clearly too little: the estimate may be a little too high.
 _CLEARLY = 0.9
 _BASELINES = "baselines/"
@@ -138,7 +140,7 @@ def estimate(
         models = TeacherModels(work.spec.model, work.spec.teachers.adapted, arithmetic, work.start_hash("teachers"))
         speed = time_models(work, arithmetic, models, sample)
         models.forget()
-        seconds |= {name: _seconds(name, work, speed) for name in missing}
+        seconds |= {name: _seconds(name, work, speed) + footprint.written(name) / _WRITTEN_PER_SECOND for name in missing}
         seconds[missing[0]] += work.scans["unlabeled"].rows * speed.reading  # every text is read and tokenised once
     costs = {
         stage: _together([Cost(seconds.get(step.name, 0.0), memory[step.name], footprint.written(step.name)) for step in own])
@@ -162,6 +164,7 @@ def _seconds(step: str, work: Workload, speed: Speed) -> float:
     """Return how long a step takes by what was measured."""
     spec, rows = work.spec, work.scans["unlabeled"].rows
     training = speed.loading + spec.teachers.steps * speed.teacher_step * teacher_passes(spec.teachers)
+    training += 2 * len(work.train) * speed.scoring  # its accuracy, before and after
     if step == SOFT_LABELS:
         return rows * (speed.reading + _VOTE_SECONDS * len(work.teachers) * len(work.labels))
     if step == STUDENT:

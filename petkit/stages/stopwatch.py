@@ -25,8 +25,9 @@ from petkit.task.pattern import Encoded
 from petkit.task.token_store import TokenStore
 from petkit.task.tokenization import PieceTokenizer
 
-# Each of the three measurements ends with the step that takes it beyond this.
-_SECONDS, _MOST_STEPS = 1.0, 8
+# Each of the three measurements ends with the step that takes it beyond this; training takes three steps, if they are short.
+_SECONDS, _MOST_STEPS, _FEWEST_STEPS = 1.0, 8, 3
+_PATIENCE = 5.0
 _WARMING_UP = 8  # rows
 
 
@@ -125,16 +126,16 @@ def _time_training(
     tokenizer: PieceTokenizer,
     arithmetic: Arithmetic,
 ) -> float:
-    """Return the mean seconds of a training step under the plain loss; the first, which warms up, counts if it stays alone."""
+    """Return the median seconds of a training step under the plain loss; the first warms up, and counts only if it stays alone."""
     rows = [rows[index % len(rows)] for index in range(max(len(rows), 2 * batch_size))]
     lengths = [len(row.ids) for row in rows]
     ends = [time.perf_counter()]
 
     def drawn() -> Iterator[IndexArray]:
-        for batch in training_batches(lengths, batch_size, _MOST_STEPS, 1):
-            yield batch
-            if time.perf_counter() - ends[0] > _SECONDS:
+        for done, batch in enumerate(training_batches(lengths, batch_size, _MOST_STEPS, 1)):
+            if time.perf_counter() - ends[0] > (_SECONDS if done >= _FEWEST_STEPS else _PATIENCE):
                 return
+            yield batch
 
     def loss_of(prepared: Any, batch: IndexArray) -> Tensor:
         inputs = collate([rows[index] for index in batch], tokenizer).to(arithmetic.device)
@@ -146,4 +147,4 @@ def _time_training(
     except TrainingDiverged:
         ends.append(time.perf_counter())  # the run will say so; here it only was a step
     steps = np.diff(ends)
-    return float(steps[1:].mean() if len(steps) > 1 else steps[0])
+    return float(np.median(steps[1:]) if len(steps) > 1 else steps[0])
