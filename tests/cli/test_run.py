@@ -15,6 +15,7 @@ from rich.console import Console
 from petkit import console, events
 from petkit.cli import spell_out_force
 from petkit.stages import pipeline as spine
+from petkit.units import duration, size
 from tests.cli import project
 from tests.cli.conftest import Outcome
 
@@ -306,3 +307,28 @@ def test_validate_as_json(tiny: Path, petkit_command: Petkit) -> None:
     assert (answer.code, answer.err) == (0, "")
     assert told["rows"] == {"train": 4, "unlabeled": 5, "test": 3}
     assert [word["written"] for word in told["patterns"][0]["words"]["Sports"]] == ["sports", "football"]
+
+
+def test_a_dry_run_tells_people_and_programs_the_same(beside_run: Path, petkit_command: Petkit) -> None:
+    command = ("run", "pipeline.yaml", "--out", "run", "--dry-run", "--force", "c")
+
+    told = json.loads(petkit_command(*command, "--json").out)["estimate"]
+    table = petkit_command(*command).out.partition("estimate ")[2].splitlines()
+
+    assert told["timed"] == "finished steps" and list(told["stages"]) == ["c", "evaluation"]
+    for line, cost in zip(table[1:4], [*told["stages"].values(), told["total"]], strict=True):
+        assert f" {duration(cost['seconds'])} " in line and line.endswith(f" {size(cost['disk'])}")
+    assert told["total"]["seconds"] == pytest.approx(sum(cost["seconds"] for cost in told["stages"].values()))
+    assert table[4].startswith(f"disk: {size(told['disk']['written'])} to be written")
+
+
+def test_a_full_disk_is_told_in_one_line(tiny: Path, petkit_command: Petkit, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, usage = project.snapshot(tiny), shutil.disk_usage(tiny)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+
+    answer = petkit_command("run", "pipeline.yaml")
+
+    assert (answer.code, answer.out) == (2, "") and answer.err.count("\n") == 1
+    assert answer.err.startswith(f"{Path('runs/tiny')}: too little disk: the run writes about ")
+    assert "; 1 kB are free (free some, choose another --out" in answer.err
+    assert project.snapshot(tiny) == before
