@@ -21,6 +21,7 @@ from petkit.characters import in_one_line, visible, visible_json
 from petkit.errors import PetkitError
 from petkit.events import Event, Notice, RunStarted, StepFinished, StepSkipped, StepStarted
 from petkit.events import Progress as Advance
+from petkit.units import size
 
 if TYPE_CHECKING:
     from petkit.deliver.found_verbalizer import FoundVerbalizer
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from petkit.insight.check import Check
     from petkit.insight.doctor import Finding
     from petkit.insight.zero_shot import ZeroShot
-    from petkit.stages.pipeline import PlannedStep, RunResult
+    from petkit.stages.forecast import Forecast
+    from petkit.stages.pipeline import RunResult
     from petkit.stages.ranking import Ranking
 
 _terminal = sys.stdout.isatty()
@@ -77,6 +79,8 @@ class RunDisplay:
         if isinstance(event, Advance):
             self._advance(event)
         elif isinstance(event, RunStarted):
+            if event.disk:
+                err.print(Text(f"about {size(event.disk)} of disk will be needed; {size(event.free)} are free", style="dim"))
             if self._bars is not None and event.steps:
                 self._whole = self._bars.add_task("whole run", total=event.steps, note="")
         elif isinstance(event, StepStarted):
@@ -140,12 +144,14 @@ def show_json(data: Any) -> None:
     sys.stdout.write(visible_json(json.dumps(data, indent=2, ensure_ascii=False)) + "\n")
 
 
-def show_plan(planned: Sequence[PlannedStep]) -> None:
-    """Print what a run would do."""
+def show_forecast(forecast: Forecast) -> None:
+    """Print what a run would do, and what that would take."""
     table = _table("step", "action", "why")
-    for entry in planned:
+    for entry in forecast.steps:
         table.add_row(_text(entry.step), _text(entry.action), _text(entry.why))
     out.print(table)
+    for line in [forecast.unknown] * bool(forecast.unknown) + (forecast.estimate.summary() if forecast.estimate else []):
+        say(line)
 
 
 def show_result(result: RunResult) -> None:

@@ -20,9 +20,14 @@ RESUME = ("auto", "require", "never")
 
 @dataclass(frozen=True)
 class RunStarted:
-    """A run began; ``steps`` of its steps need work, the others are up to date."""
+    """A run began; ``steps`` of its steps need work, the others are up to date.
+
+    ``disk`` bytes are about to be written, for good or for a while (0: not known), and ``free`` bytes are free for them.
+    """
 
     steps: int
+    disk: int = 0
+    free: int = 0
 
 
 @dataclass(frozen=True)

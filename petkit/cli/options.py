@@ -35,7 +35,7 @@ Resume = Annotated[
         help="Go on with a run that is there; or require one, begun with these versions on such a machine; or none.",
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would run and why; write nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would run, why, and what it would take; write nothing.")]
 KeepAdapter = Annotated[
     bool, typer.Option("--keep-adapter", help="Keep the student's adapter beside the model it is merged into.")
 ]

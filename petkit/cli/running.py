@@ -105,8 +105,10 @@ def _run(
 
     folder = out or Path("runs") / loaded.spec.task
     if dry_run:
-        planned = spine.preview(loaded, folder, stages=stages, force=force, resume=resume)
-        console.show_json(console.as_data(planned)) if json else console.show_plan(planned)
+        from petkit.stages.forecast import forecast
+
+        expected = forecast(loaded, folder, stages=stages, force=force, resume=resume)
+        console.show_json(expected.to_dict()) if json else console.show_forecast(expected)
         return
     with console.RunDisplay(quiet=quiet) as display:
         result = spine.run(loaded, folder, stages=stages, force=force, resume=resume, listen=display)

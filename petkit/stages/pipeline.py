@@ -36,6 +36,7 @@ from petkit.runs.signals import leave_if_asked, stopping_gently
 from petkit.runs.store import RunStore
 from petkit.spec.loader import Pipeline, dump_spec
 from petkit.stages import a_teachers, b_soft_labels, baselines, c_student, evaluation, preparation
+from petkit.stages.estimate import room_for
 from petkit.stages.resumption import MOVED, environment, moved_from, refuse_resume
 from petkit.stages.step import Job, Step
 from petkit.stages.teacher_models import TeacherModels
@@ -50,6 +51,18 @@ class PlannedStep:
     stage: Stage
     action: Literal["run", "skip", "stale"]
     why: str
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a run would do: the plan as it is shown, and the steps behind it, as far as they have names (``steps``: all)."""
+
+    work: Workload
+    store: RunStore
+    arithmetic: Arithmetic
+    planned: list[PlannedStep]
+    steps: Sequence[Step]
+    todo: Sequence[Step]
 
 
 @dataclass(frozen=True)
@@ -133,6 +146,18 @@ def preview(
     resume: str = "auto",
 ) -> list[PlannedStep]:
     """Say what :func:`run` would do with these arguments; writes nothing and raises as it would for bad input."""
+    return look_ahead(pipeline, folder, stages=stages, force=force, resume=resume).planned
+
+
+def look_ahead(
+    pipeline: Pipeline,
+    folder: str | Path,
+    *,
+    stages: Sequence[Stage] = STAGES,
+    force: str | None = None,
+    resume: str = "auto",
+) -> Outlook:
+    """Return what :func:`preview` shows with what stands behind it."""
     work, store = Workload(pipeline), RunStore(folder)
     baselines.refuse_impossible(work)
     store.refuse_foreign()
@@ -142,10 +167,13 @@ def preview(
     planned = plan(first, store, force, stages)
     if _any_work(planned, stages):
         later = f"the steps after {first[-1].name} have their names and patterns from it"
-        return [*planned, PlannedStep("…", "a", "run", later)]
-    steps = all_steps(preparation.prepared(work, store), arithmetic)
+        return Outlook(work, store, arithmetic, [*planned, PlannedStep("…", "a", "run", later)], (), ())
+    work = preparation.prepared(work, store)
+    steps = all_steps(work, arithmetic)
     _refuse_unready(steps, store, stages)
-    return [entry for entry in [*planned, *plan(steps, store, force, stages)] if entry.stage in stages]
+    shown = plan(steps, store, force, stages)
+    told = [entry for entry in [*planned, *shown] if entry.stage in stages]
+    return Outlook(work, store, arithmetic, told, steps, _todo(steps, shown, stages))
 
 
 def run(
@@ -180,7 +208,9 @@ def run(
     first = preparation.steps(work, arithmetic)
     if not _any_work(_refuse(first, store, force, stages), stages):
         # Before anything is written.
-        _refuse(all_steps(preparation.prepared(work, store), arithmetic), store, force, stages)
+        ready = preparation.prepared(work, store)
+        steps = all_steps(ready, arithmetic)
+        room_for(ready, store, arithmetic, _todo(steps, _refuse(steps, store, force, stages), stages))
     with store.locked(), stopping_gently(lambda message: listen(Notice("run", message))):
 
         def tell(event: Event) -> None:
@@ -198,8 +228,10 @@ def run(
         work = preparation.prepared(work, store)
         steps = all_steps(work, arithmetic)
         planned = _refuse(steps, store, force, stages)
-        tell(RunStarted(sum(entry.action != "skip" and entry.stage in stages for entry in planned)))
-        if moved and _any_work(planned, stages):
+        todo = _todo(steps, planned, stages)
+        disk = room_for(work, store, arithmetic, todo)
+        tell(RunStarted(len(todo), disk.needed, disk.free))
+        if moved and todo:
             tell(Notice("run", MOVED.format(moved)))
         _tell_stale_sources([*before, *planned], stages, tell)
         _tell_left_out(work, stages, tell)
@@ -242,6 +274,12 @@ def _advance(step: Step, store: RunStore, force: str | None, keep_every: float, 
     release_memory()
     listen(StepFinished(step.name, time.monotonic() - started, facts))
     return True
+
+
+def _todo(steps: Sequence[Step], planned: Sequence[PlannedStep], stages: Sequence[Stage]) -> list[Step]:
+    """Return the steps of these stages that the plan has work for."""
+    names = {entry.step for entry in planned if entry.action != "skip" and entry.stage in stages}
+    return [step for step in steps if step.name in names]
 
 
 def _any_work(planned: Sequence[PlannedStep], stages: Sequence[Stage]) -> bool:

@@ -114,5 +114,5 @@ def _in_shards(
         on_rows(done)
 
     for start in range(done, store.rows, SHARD_ROWS):
-        rows = [encode(store.row(index)) for index in range(start, min(start + SHARD_ROWS, store.rows))]
+        rows = [encode(tokens) for tokens in store.take(range(start, min(start + SHARD_ROWS, store.rows)))]
         yield label_logits(scorer, rows, tokenizer, arithmetic, work.spec.compute.tokens_per_batch, count)

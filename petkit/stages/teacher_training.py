@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from petkit.events import Notice
 from petkit.lm.adapters import trained_part
 from petkit.lm.arithmetic import Arithmetic
-from petkit.lm.batching import IndexArray, training_batches
+from petkit.lm.batching import IndexArray, drawn_batches, training_batches
 from petkit.lm.ensemble import FloatArray
 from petkit.lm.inference import label_logits
 from petkit.lm.label_scorer import LabelScorer
@@ -146,7 +147,7 @@ class TeacherTraining:
 
     def _encoded_unlabeled(self, numbers: IndexArray, pattern: int) -> list[Encoded]:
         store, pvp = self.work.tokens("unlabeled"), self.work.pvps[pattern]
-        return [pvp.encode(store.row(int(number))) for number in numbers]
+        return [pvp.encode(tokens) for tokens in store.take(numbers)]
 
     def _folds(self) -> list[IndexArray]:
         """Return the few-shot rows of each fold, labels spread evenly where each row has one."""
@@ -215,9 +216,10 @@ class TeacherTraining:
         labelled = training_batches([len(row.ids) for row in rows], settings.batch_size, settings.steps, seed)
         texts: Iterator[IndexArray | None] = iter([None] * settings.steps)
         if needs_text:
-            store = self.work.tokens("unlabeled")
-            lengths = np.sum([store.lengths(key) for key in self.pvp.pattern.keys], axis=0)
-            texts = training_batches(lengths, settings.unlabeled_batch_size, settings.steps, seed + 1)
+            store, keys = self.work.tokens("unlabeled"), self.pvp.pattern.keys
+            texts = drawn_batches(
+                store.rows, partial(store.row_lengths, keys), settings.unlabeled_batch_size, settings.steps, seed + 1
+            )
         for step, (batch, text) in enumerate(zip(labelled, texts, strict=True), 1):
             yield Draw(batch, text, np.random.default_rng([seed, step]))
 

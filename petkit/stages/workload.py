@@ -32,6 +32,7 @@ from petkit.task.examples import Example, ExampleSource, Scan, targets_of
 from petkit.task.label_discovery import labels_in
 from petkit.task.pattern import CompiledPattern, FieldKey, Pattern
 from petkit.task.pvp import PVP, compile_pvps, task_fields, with_demonstrations
+from petkit.task.row_array import HELD_ROWS
 from petkit.task.token_store import TokenStore
 
 
@@ -155,14 +156,15 @@ class Workload:
         key = (part, student and not shared)
         if key not in self._tokens:
             tokenizer = self.student_tokenizer if key[1] else self.tokenizer
-            folder = None
-            if self.scratch is not None and self.scans[part].rows > 10_000:
-                folder = self.scratch / f"{part}-{'student' if key[1] else 'teachers'}"
-                folder.mkdir(parents=True, exist_ok=True)
+            folder = self.scratch_of(part, f"{part}-{'student' if key[1] else 'teachers'}")
             rows = self.train if part == "train" else self.rows(part)
             limit = self.student_max_length if key[1] else self.max_length
             self._tokens[key] = TokenStore.build(rows, tokenizer, self._keys(key[1], shared), limit, self.spec.truncate, folder)
         return self._tokens[key]
+
+    def scratch_of(self, part: str, name: str) -> Path | None:
+        """Return a folder for what there is of each row of a part of the data; None where the rows are few enough to hold it."""
+        return self.scratch / name if self.scratch is not None and self.scans[part].rows > HELD_ROWS else None
 
     def common_inputs(self, arithmetic: Arithmetic) -> Inputs:
         """Return the inputs that every trained step depends on.
