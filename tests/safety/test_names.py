@@ -59,7 +59,7 @@ def test_hostile_task_name_by_the_command(tiny: Path, petkit_command: Callable[.
 
 def test_hostile_labels_become_no_paths(tiny: Path, petkit_command: Callable[..., Outcome]) -> None:
     """A label may be any text; files are called after tasks, patterns and seeds alone."""
-    labels = ("../../up", "/root/x")
+    labels = ("../../up", "/etc/x")
     rows = [{"text": text, "label": labels[label == "World"]} for text, label in project.TRAIN]
     (tiny / "train.jsonl").write_text(project.json_lines(rows), encoding="utf-8")
     (tiny / "verbalizer.yaml").write_text(f"labels:\n  {labels[0]}: [sports]\n  {labels[1]}: [world]\n", encoding="utf-8")

@@ -13,6 +13,7 @@ import typer
 
 from petkit import network
 from petkit.cli import app
+from petkit.cli.options import load
 from tests.test_docs import ROOT
 
 REMOTE = {"HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"}
@@ -65,6 +66,21 @@ def test_what_the_environment_says(name: str, value: str, forbidden: bool, monke
     for other in REMOTE:
         monkeypatch.delenv(other, raising=False)
     monkeypatch.setenv(name, value)
+
+    assert network.is_forbidden() is forbidden
+
+
+@pytest.mark.parametrize(
+    ("override", "forbidden"),
+    [(None, True), ("data.test=hf://somebody/rows/test", False), ("model=somebody/tiny-bert", False), ("model=embedded", True)],
+)
+def test_a_pipeline_that_names_nothing_on_the_hub_is_kept_offline(
+    override: str | None, forbidden: bool, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in REMOTE:
+        monkeypatch.setenv(name, "0")
+
+    load(Path("pipeline.yaml"), [] if override is None else [override])
 
     assert network.is_forbidden() is forbidden
 
