@@ -11,7 +11,7 @@ from __future__ import annotations
 # One YAML file: a thousand labels with ten words each are 150 kB; YAML is read at about 1 MB a second.
 CONFIG_BYTES = 2**20
 # Values of one file with its aliases written out; the same thousand labels are 12,000.
-CONFIG_VALUES = 60_000
+CONFIG_VALUES = 30_000
 # Lists in mappings in lists: the deepest key of the specification is at 5.
 CONFIG_DEPTH = 32
 # One text, such as a pattern: models read 512 tokens, some a few thousand.
@@ -50,9 +50,9 @@ ID_CHARACTERS = 1_000
 LABELLED_ROWS = 100_000
 # What describes a Parquet file, at its end: about 100 bytes per column and row group.
 PARQUET_FOOTER = 8 * 2**20
-# Text shrinks tenfold; what shrinks this much, and is as large as this unpacked, was made to fill the memory.
+# Text shrinks tenfold; a column that shrinks this much, and is as large as this unpacked, was made to fill the memory.
 PARQUET_FOLD = 200
-PARQUET_UNPACKED = 64 * 2**20
+PARQUET_UNPACKED = 16 * 2**20
 # Values of a list column per row, on average.
 PARQUET_LIST = 1_000
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import yaml
 
-from petkit.errors import InvalidInput, Problem, did_you_mean, shown_path
+from petkit import limits
+from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, listed, shown_path
 from petkit.lm.backbone import EMBEDDED, load_tokenizer
 from petkit.task.pattern import MaskContext
 from petkit.task.records import read_records
@@ -108,6 +109,9 @@ def create_project(folder: Path, labels: Sequence[str], source: str | None) -> S
 
 
 def _refuse_labels(labels: Sequence[str]) -> None:
+    if len(labels) > limits.LABELS or any(len(label) > limits.KEY_CHARACTERS for label in labels):
+        message = f"at most {limits.LABELS:,} labels of {limits.KEY_CHARACTERS} characters"
+        raise BeyondLimit([Problem("", None, "--labels", message, "is it the column of labels?")])
     if len(labels) < 2 or not all(labels) or len(set(labels)) != len(labels):
         raise InvalidInput(
             [Problem("", None, "--labels", "give two or more different labels", "--labels complaint,praise,question")]
@@ -163,7 +167,7 @@ def _sort_rows(source: str, labels: Sequence[str], notes: list[str]) -> tuple[di
     notes.append(f"{len(train)} labelled, {len(unlabeled)} unlabelled and {len(test)} test rows from {shown_path(source)}")
     left = {name: len(rows) for name, rows in by_label.items() if name not in chosen}
     if left:
-        notes.append(f"{sum(left.values())} rows with other labels were left out: {', '.join(left)}")
+        notes.append(f"{sum(left.values())} rows with other labels were left out: {listed(list(left))}")
     if not unlabeled:
         unlabeled = [{"text": row["text"]} for row in train]
         notes.append(
@@ -177,7 +181,7 @@ def _column(columns: Sequence[str], known: Sequence[str], source: str, role: str
         for column in columns:
             if column.lower() == name:
                 return column
-    message = f"cannot tell which column is the {role}; it has: {', '.join(columns)}"
+    message = f"cannot tell which column is the {role}; it has: {listed(columns)}"
     raise InvalidInput([Problem(shown_path(source), 1, "", message, f"name it {role!r}")])
 
 

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import yaml
 
@@ -21,6 +21,7 @@ from petkit.spec.regular_file import refuse_no_file
 Location: TypeAlias = tuple[str | int, ...]
 Place: TypeAlias = tuple[str, int | None]
 
+_MOST = f"{limits.PATTERNS} patterns or {limits.LABELS:,} labels at most"
 # Here a plain scalar is text as written: label `0`, word `007`, column `yes`.
 _TEXT_KEYS = frozenset({"text", "id", "task"})
 _TEXT_HOLDERS = frozenset({"labels", "label_names", "columns"})
@@ -119,11 +120,12 @@ class _Size:
     def add(self, line: int, depth: int) -> None:
         self.values += 1
         if self.values > limits.CONFIG_VALUES:
-            message = f"more than {limits.CONFIG_VALUES:,} values, aliases written out"
-            raise BeyondLimit([Problem(self.shown, line, "", message, "that is no configuration")])
+            self.refuse(line, f"more than {limits.CONFIG_VALUES:,} values, aliases written out")
         if depth > limits.CONFIG_DEPTH:
-            message = f"nested more than {limits.CONFIG_DEPTH} deep"
-            raise BeyondLimit([Problem(self.shown, line, "", message, "that is no configuration")])
+            self.refuse(line, f"nested more than {limits.CONFIG_DEPTH} deep")
+
+    def refuse(self, line: int, message: str, cure: str = "that is no configuration") -> NoReturn:
+        raise BeyondLimit([Problem(self.shown, line, "", message, cure)])
 
 
 class _Loader(yaml.SafeLoader):
@@ -136,6 +138,8 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self._depth += 1
+        if parent is not None and len(parent.value) >= limits.ENTRIES:
+            self._size.refuse(parent.start_mark.line + 1, f"more than {limits.ENTRIES:,} entries in one list or mapping", _MOST)
         self._size.add(self.peek_event().start_mark.line + 1, self._depth)  # type: ignore[no-untyped-call]
         node: yaml.Node | None = super().compose_node(parent, index)
         self._depth -= 1

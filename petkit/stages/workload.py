@@ -256,7 +256,7 @@ class Workload:
     def _fields_exist(self, problems: list[Problem]) -> bool:
         """Check the patterns' fields against the columns of the labelled file."""
         try:
-            columns = self.source("unlabeled" if self.spec.data.train is None else "train").columns()
+            columns = dict.fromkeys(self.source("unlabeled" if self.spec.data.train is None else "train").columns())
         except InvalidInput:
             return True  # reading the data reports it
         data = self.spec.data

@@ -128,7 +128,8 @@ def _refuse_bomb(path: Path, metadata: pq.FileMetaData) -> None:
             column = group.column(index)
             unpacked = max(unpacked, column.total_uncompressed_size)
             fold = column.total_uncompressed_size / max(1, column.total_compressed_size)
-            if fold > limits.PARQUET_FOLD and column.total_uncompressed_size > limits.PARQUET_UNPACKED:
+            bomb = column.physical_type == "BYTE_ARRAY" and fold > limits.PARQUET_FOLD
+            if bomb and column.total_uncompressed_size > limits.PARQUET_UNPACKED:
                 told = limits.in_units(column.total_uncompressed_size)
                 refuse(f"column {column.path_in_schema!r} unpacks {fold:,.0f}-fold to {told}", "no text shrinks that much")
             in_rows = max(in_rows, column.num_values)

@@ -69,13 +69,13 @@ def parquet_zeros(path: Path) -> None:
 
 
 def parquet_one_long_text(path: Path) -> None:
-    """A text of 20 MB in every row, written once."""
-    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 100_000, pa.int32()), pa.array(["long " * 4_000_000]))
+    """A text of 10 MB in every row, written once."""
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 100_000, pa.int32()), pa.array(["long " * 2_000_000]))
     pq.write_table(pa.table({"text": texts}), path, compression="zstd")
 
 
 def parquet_one_long_text_in_lists(path: Path) -> None:
-    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 100_000, pa.int32()), pa.array(["long " * 4_000_000]))
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 100_000, pa.int32()), pa.array(["long " * 2_000_000]))
     lists = pa.ListArray.from_arrays(pa.array(range(0, 100_001, 10), pa.int32()), texts)
     pq.write_table(pa.table({"text": lists}), path, compression="zstd")
 
@@ -119,20 +119,22 @@ FILES = (
     Hostile("unlabeled of 50 GiB", "unlabeled.jsonl", sparse, (f"unlabeled.jsonl:1: {TOO_LONG}",)),
 )  # fmt: skip
 CONFIGURATION = (
-    Hostile("10,000 patterns", "patterns.yaml", patterns(10_000), ("10,000 patterns are more than 200 (keep the best ones",)),
-    Hostile("5,000 labels", "verbalizer.yaml", labels(5_000), ("5,000 labels are more than 1,000 (join the rare ones)",)),
-    Hostile("5,000 labels of many words", "verbalizer.yaml", labels(5_000, 12), ("verbalizer.yaml:4287: more than 60,000 values",)),
-    Hostile("2,000 words of a label", "verbalizer.yaml", b"labels:\n  a: [b]\n" + labels(1, 2_000)[8:], ("verbalizer.yaml:3: 2,000 words are more than 100",)),
+    Hostile("300 patterns", "patterns.yaml", patterns(300), ("300 patterns are more than 200 (keep the best ones",)),
+    Hostile("10,000 patterns", "patterns.yaml", patterns(10_000), ("patterns.yaml:2: more than 1,000 entries in one list or mapping (200 patterns or 1,000 labels at most)",)),
+    Hostile("5,000 labels", "verbalizer.yaml", labels(5_000), ("verbalizer.yaml:2: more than 1,000 entries in one list or mapping (200 patterns or 1,000 labels at most)",)),
+    Hostile("900 labels of many words", "verbalizer.yaml", labels(900, 60), ("verbalizer.yaml:485: more than 30,000 values",)),
+    Hostile("300 words of a label", "verbalizer.yaml", b"labels:\n  a: [b]\n" + labels(1, 300)[8:], ("verbalizer.yaml:3: 300 words are more than 100",)),
     Hostile("words of all labels", "verbalizer.yaml", labels(500, 30), ("verbalizer.yaml:1: 15,000 words of all labels are more than 10,000",)),
     Hostile("a word of 500 kB", "verbalizer.yaml", b"labels: {a: [b], c: [" + b"d" * 500_000 + b"]}", ("verbalizer.yaml:1: 500,000 characters are more than 100 (shorten it)",)),
     Hostile("a label of 500 kB", "verbalizer.yaml", b"labels: {a: [b], ? " + b"c" * 500_000 + b"\n : [d]}", ("verbalizer.yaml:1: a key of 500,000 characters; at most 200",)),
     Hostile("a pattern of 500 kB", "patterns.yaml", b'patterns:\n  - id: a\n    text: "{mask} {text} ' + b"{" * 500_000 + b'"\n', ("patterns.yaml:3: 500,014 characters are more than 10,000",)),
     Hostile("a pattern of 400 fields", "patterns.yaml", b'patterns:\n  - id: a\n    text: "{mask}' + b"".join(b"{f%d}" % field for field in range(400)) + b'"\n', ("patterns.yaml:3: pattern 'a': 400 fields; at most 20",)),
-    Hostile("alias bomb", "verbalizer.yaml", alias_bomb(), ("verbalizer.yaml:", f"more than 60,000 values, aliases written out {NO_CONFIGURATION}")),
+    Hostile("alias bomb", "verbalizer.yaml", alias_bomb(), ("verbalizer.yaml:", f"more than 30,000 values, aliases written out {NO_CONFIGURATION}")),
     Hostile("deep lists", "pipeline.yaml", b"a: " + b"[" * 500_000, (f"pipeline.yaml:1: nested more than 32 deep {NO_CONFIGURATION}",)),
     Hostile("deep mappings", "patterns.yaml", b"{a: " * 200_000, (f"patterns.yaml:1: nested more than 32 deep {NO_CONFIGURATION}",)),
     Hostile("deep blocks", "verbalizer.yaml", b"- " * 500_000, (f"verbalizer.yaml:1: nested more than 32 deep {NO_CONFIGURATION}",)),
-    Hostile("a million values", "pipeline.yaml", b"a: [" + b"b," * 520_000 + b"]", ("pipeline.yaml:1: more than 60,000 values",)),
+    Hostile("a million values", "pipeline.yaml", b"a: [" + b"[b,b,b,b,b,b,b,b,b]," * 50_000 + b"]", ("pipeline.yaml:1: more than 1,000 entries",)),
+    Hostile("a hundred thousand values", "pipeline.yaml", b"a: [" + (b"[" + b"b," * 900 + b"],") * 120 + b"]", ("pipeline.yaml:1: more than 30,000 values",)),
     Hostile("15 MB of comment", "patterns.yaml", large(lambda: b"# nothing\n" * 1_500_000), ("pipeline.yaml:6: patterns: the files are larger than 1 MiB together; those are no patterns",)),
     Hostile("too many teachers", "patterns.yaml", patterns(100), ("--set teachers.seeds=", "100 patterns × 11 seeds × 1 generations are 1,100 teachers; at most 1,000"), ("--set", f"teachers.seeds={list(range(11))}")),
     Hostile("deep --set", "note", b"", (f"nested more than 32 deep {NO_CONFIGURATION}",), ("--set", "task=" + "[" * 60_000)),
@@ -152,7 +154,7 @@ ROWS = (
     Hostile("Parquet of zeros", "rows.parquet", parquet_zeros, ("rows.parquet: column 'text' unpacks", "(no text shrinks that much)"), ("--set", "data.unlabeled=rows.parquet")),
     Hostile("Parquet of one long text", "rows.parquet", parquet_one_long_text, ("rows.parquet: text: a text of more than 4 MiB (split it into rows of their own)",), ("--set", "data.unlabeled=rows.parquet")),
     Hostile("Parquet of one long text in lists", "rows.parquet", parquet_one_long_text_in_lists, ("rows.parquet: text.list.element: a text of more than 4 MiB",), ("--set", "data.unlabeled=rows.parquet")),
-    Hostile("Parquet of long rows", "rows.parquet", parquet_long_rows, ("rows.parquet: rows of more than 4 MiB",), ("--set", "data.unlabeled=rows.parquet")),
+    Hostile("Parquet of long rows", "rows.parquet", parquet_long_rows, ("rows.parquet: rows of more than 4 MiB (split them into rows of their own)",), ("--set", "data.unlabeled=rows.parquet")),
     Hostile("Parquet of too many rows", "rows.parquet", parquet_of_rows, ("rows.parquet: says that it holds 50,000,000 rows in",), ("--set", "data.unlabeled=rows.parquet")),
 )  # fmt: skip
 CASES = (*FILES, *CONFIGURATION, *ROWS)

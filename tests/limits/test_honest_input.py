@@ -91,16 +91,16 @@ def rows_of(kind: str, path: Path, count: int) -> None:
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
 def test_rows_without_number_are_read_in_linear_time_and_little_memory(kind: str, here: Path) -> None:
     few, many = here / f"few.{kind}", here / f"many.{kind}"
-    rows_of(kind, few, 20_000)
-    rows_of(kind, many, 80_000)
+    rows_of(kind, few, 5_000)
+    rows_of(kind, many, 20_000)
 
     def read(path: Path) -> int:
         look_at(str(path))
         return sum(1 for record in read_records(str(path)) if record.values["label"] == "a")
 
-    assert (read(few), read(many)) == (20_000, 80_000)
+    assert (read(few), read(many)) == (5_000, 20_000)
     assert seconds(lambda: read(many)) < LINEAR * seconds(lambda: read(few))
-    assert peak(lambda: read(many)) < 8
+    assert peak(lambda: read(many)) < 4
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
@@ -191,15 +191,15 @@ def source(here: Path, rows: list[dict[str, str]], labels: list[str], most: int 
 def test_a_file_of_unknown_labels_is_not_pondered_row_by_row(here: Path) -> None:
     """Each row would be compared with every label."""
     labels = [f"a label with a long name and number {number}" for number in range(limits.LABELS)]
-    rows = source(here, [{"text": "a", "label": f"a label of a longer name, number {row}"} for row in range(10_000)], labels)
+    rows = source(here, [{"text": "a", "label": f"a label of a longer name, number {row}"} for row in range(3_000)], labels)
 
     started = time.process_time()
     problems = rows.scan().problems
 
-    assert time.process_time() - started < 10
+    assert time.process_time() - started < 5
     assert len(problems) == SHOWN_PROBLEMS + 1
     assert "did you mean" in str(problems[0]) and "did you mean" in str(problems[SHOWN_PROBLEMS - 1])
-    assert problems[-1].message == "… and 9,980 more rows like these"
+    assert problems[-1].message == "… and 2,980 more rows like these"
 
 
 def test_names_without_number_are_not_all_compared_or_listed() -> None:

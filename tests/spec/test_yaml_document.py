@@ -151,6 +151,16 @@ def test_deep_nesting_is_refused(opens: str, depth: int) -> None:
     assert mistakes(opens * depth) == ["x.yaml:1: nested more than 32 deep (that is no configuration)"]
 
 
+@pytest.mark.parametrize(
+    ("written", "most"), [("- a\n" * 1_001, "- a\n" * 1_000), ("".join(f"k{n}: v\n" for n in range(1_001)), "a: b\n")]
+)
+def test_a_long_list_is_read_no_further(written: str, most: str) -> None:
+    told = "more than 1,000 entries in one list or mapping (200 patterns or 1,000 labels at most)"
+
+    assert mistakes(written + "[broken") == [f"x.yaml:1: {told}"]
+    assert len(parse(most)) in (1, 1_000)
+
+
 def test_nesting_that_somebody_may_mean_is_read() -> None:
     data = parse("[" * 33 + "]" * 33)
 
