@@ -17,6 +17,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from petkit.crash_points import crash_point
 from petkit.errors import IncompleteRun
 from petkit.events import Listen, Notice
 from petkit.runs.fingerprint import Inputs
@@ -69,7 +70,9 @@ class StepCheckpoints:
         name = f"{step:08d}"
         with self._store.publishing(f"{self._parent}/{name}", self._inputs, {}) as folder:
             # Contiguous and on the processor, as the file needs it.
+            crash_point("checkpoint: before write")
             save_file({key: value.cpu().contiguous() for key, value in state.items()}, folder / _STATE_FILE)
+            crash_point("checkpoint: written")
         for other in self._folders():
             if other.name != name:
                 self._remove(other)
@@ -89,5 +92,7 @@ class StepCheckpoints:
     def _remove(self, folder: Path) -> None:
         """Remove a folder; it leaves its place at once, so that no half of it is ever found there."""
         gone = Path(tempfile.mkdtemp(dir=self._store.scratch("checkpoints"))) / "old"
+        crash_point("checkpoint: before one goes")
         os.replace(folder, gone)
+        crash_point("checkpoint: one aside")
         shutil.rmtree(gone)

@@ -17,6 +17,7 @@ from typing import Any
 from petkit.errors import ModelRefused, Problem, shown_path
 from petkit.lm.adapter import STATE_FILE, Adapter, read_adapter
 from petkit.lm.backbone import model_fingerprint, shown_name
+from petkit.proof import mistake
 from petkit.runs.fingerprint import Inputs
 from petkit.runs.store import PRETRAINED_PROMPT, sha256, write_json
 from petkit.spec.loader import Pipeline
@@ -68,6 +69,9 @@ def read_prompt(folder: str | Path, model: str, fingerprint: str) -> StartPrompt
         raise ModelRefused(f"{shown}: holds no pretrained prompt, or its {_ABOUT_FILE} is damaged") from None
     if kind != PRETRAINED_PROMPT:
         raise ModelRefused(f"{shown}: holds no pretrained prompt (petkit pretrain-prompt makes one)")
+    wrong = mistake(inner)
+    if wrong:
+        raise ModelRefused(f"{shown}: {wrong} (make the prompt again)")
     state = read_adapter(inner)
     found = sha256(inner / STATE_FILE)
     if found != expected or list(state) != [_VECTORS] or len(state[_VECTORS]) != tokens:
