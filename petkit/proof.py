@@ -176,7 +176,9 @@ def strangers(folder: Path, record: Record) -> list[str]:
 
 def is_looked_for(name: str) -> bool:
     """Say whether a loader might read a file of this name beside those it was given."""
-    return not PurePosixPath(name).name.startswith(".") and PurePosixPath(name).suffix.lower() in _LOOKED_FOR
+    path = PurePosixPath(name)
+    # Several tools write a manifest.json beside models, and nobody reads it there.
+    return not path.name.startswith(".") and path.name != MANIFEST and path.suffix.lower() in _LOOKED_FOR
 
 
 def mistake(folder: Path) -> str:

@@ -85,7 +85,7 @@ class _Run:
     """One look at a run folder."""
 
     def __init__(self, store: RunStore, steps: list[str]) -> None:
-        self.folder, self.steps, self.checkpoints = store.folder, steps, store.checkpoints()
+        self.folder, self.steps, self.checkpoints = store.folder, steps, store.steps([CHECKPOINTS])
         try:
             manifest = store.manifest()
         except (RunConflict, Unreadable):

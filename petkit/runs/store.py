@@ -40,10 +40,21 @@ from petkit.proof import (
     sha256,
     strangers,
 )
-from petkit.runs.files import append_line, disk_refusal, is_left_over, naming, summed, sync, sync_tree, write_json, write_text
+from petkit.runs.files import (
+    append_line,
+    disk_refusal,
+    is_left_over,
+    is_summed,
+    naming,
+    summed,
+    sync,
+    sync_tree,
+    write_json,
+    write_text,
+)
 from petkit.runs.fingerprint import Inputs, changes, fingerprint
 from petkit.runs.layout import CHECKPOINTS, STEP_FOLDERS
-from petkit.runs.provenance import machine, now, package_versions
+from petkit.runs.provenance import machine, now, package_versions, told_by
 
 __all__ = ["RunStore", "Status", "sha256", "write_json", "write_text"]
 
@@ -152,27 +163,21 @@ class RunStore:
         manifest = None if content is None or is_link else as_manifest(content)
         if manifest is not None and manifest.get("schema") == SCHEMA:
             return manifest
-        records = [] if manifest is not None else [self._record(step) for step in (*self.steps(), *self.checkpoints())]
+        records = [] if manifest is not None else [self._record(step) for step in self.steps((*STEP_FOLDERS, CHECKPOINTS))]
         known = [record for record in records if record is not None]
         if known:
-            newest = max(known, key=lambda record: str(record.data.get("finished")))
-            precisions = {record.inputs["precision"] for record in known if "precision" in record.inputs}
-            told: dict[str, Any] = {name: newest.data[name] for name in ("kind", "versions", "machine") if name in newest.data}
-            why = "is missing" if content is None else "was damaged"
-            arithmetic = {"arithmetic": {"precision": precisions.pop()}} if len(precisions) == 1 else {}
-            return {"schema": SCHEMA, **told, **arithmetic, "recovered": why}
+            return {"schema": SCHEMA, **told_by(known), "recovered": "is missing" if content is None else "was damaged"}
         if content is None and not is_link:
             return {}
         raise RunConflict(f"{self.shown}: {MANIFEST} was not written by this version of petkit (choose another --out)")
 
-    def steps(self) -> list[str]:
-        """Return the names of all steps that have a record, whole or not, in the order of their names."""
-        found = (path for top in STEP_FOLDERS for path in (self.folder / top).rglob(RECORD))
-        return sorted(path.parent.relative_to(self.folder).as_posix() for path in found)
+    def is_described(self) -> bool:
+        """Say whether the manifest and the resolved pipeline are there and whole."""
+        return "recovered" not in self.manifest() and is_summed(content_of(self.folder / CONFIG) or b"")
 
-    def checkpoints(self) -> list[str]:
-        """Return the names of all checkpoints that have a record, likewise."""
-        found = (self.folder / CHECKPOINTS).rglob(RECORD)
+    def steps(self, places: Sequence[str] = STEP_FOLDERS) -> list[str]:
+        """Return the names of all steps (or of what is kept in other places) that have a record, whole or not, sorted."""
+        found = (path for place in places for path in (self.folder / place).rglob(RECORD))
         return sorted(path.parent.relative_to(self.folder).as_posix() for path in found)
 
     # -- writing ---------------------------------------------------------------------------------

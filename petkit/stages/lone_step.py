@@ -78,6 +78,8 @@ def make(step: LoneStep, pipeline: Pipeline, folder: str | Path, max_length: int
                 f"{store.shown}: made by other settings: {status.why} (choose another --out, or delete the folder to replace it)"
             )
         if status.state == "finished":
+            if not store.is_described():
+                _describe(store, pipeline, arithmetic, max_length)
             listen(StepSkipped(step.name))
         else:
             _describe(store, pipeline, arithmetic, max_length)

@@ -204,6 +204,12 @@ def test_a_part_of_the_matrix(matrix: Matrix) -> None:
     assert [cell for cell in (matrix.cell(*cell) for cell in cells) if cell.wrong] == []
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "config.resolved.yaml"])
+def test_what_describes_a_folder_is_written_anew(name: str, matrix: Matrix) -> None:
+    cell = matrix.cell(name, name, "truncated")
+    assert (cell.found, cell.wrong) == ("damaged", "") and cell.again in ("nothing to do", "repaired")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_whole_matrix(matrix: Matrix) -> None:
