@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from petkit.errors import PetkitError, shown_path
+from petkit.errors import ModelRefused, PetkitError, shown_path
 
 SCHEMA = 1
 RECORD, MANIFEST = "step.json", "manifest.json"
@@ -193,6 +193,19 @@ def mistake(folder: Path) -> str:
         return f"{RECORD} is missing" if _is_in_a_run(folder.resolve()) else ""
     seen = [path.lstat() for path in sorted(folder.rglob("*"))]
     return _mistake(folder.resolve(), tuple((info.st_size, info.st_mtime_ns, info.st_ino) for info in seen))
+
+
+def refuse_damaged(folder: Path) -> None:
+    """Refuse a model folder that came from a run and is no longer as it was there.
+
+    Raises:
+        ModelRefused: with the cure.
+        Unreadable: a file cannot be read.
+    """
+    wrong = mistake(folder)
+    if wrong:
+        cure = f"take the folder from its run again, or, if you changed it yourself, delete its {RECORD}"
+        raise ModelRefused(f"{shown_path(folder)}: {wrong} ({cure})")
 
 
 @lru_cache(maxsize=64)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from petkit.errors import ModelRefused, shown_path
 from petkit.lm.architectures import VISION_LANGUAGE, is_causal, why_not_left_to_right
-from petkit.proof import RECORD, mistake
+from petkit.proof import refuse_damaged
 from petkit.task.tokenization import PieceTokenizer
 
 if TYPE_CHECKING:
@@ -68,18 +68,14 @@ def model_source(name: str) -> str:
     """Return what transformers loads for ``name``: a folder, or a hub name as it stands.
 
     Raises:
-        ModelRefused: a folder that does not exist, is no model folder, holds pickled weights only, or is a step of a run that
-            is no longer as it was finished.
+        ModelRefused: a folder that does not exist, is no model folder, holds pickled weights only, or was damaged.
     """
     if name == EMBEDDED:
         return str(embedded_folder())
     folder = Path(name)
     if folder.is_dir():
         _check_folder(folder)
-        wrong = mistake(folder)
-        if wrong:
-            cure = f"take the folder from its run again, or, if you changed it yourself, delete its {RECORD}"
-            raise ModelRefused(f"{shown_path(folder)}: {wrong} ({cure})")
+        refuse_damaged(folder)
         return str(folder)
     if folder.is_absolute() or name.startswith("."):
         raise ModelRefused(f"{shown_path(name)}: no such model folder")

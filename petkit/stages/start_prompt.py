@@ -69,9 +69,6 @@ def read_prompt(folder: str | Path, model: str, fingerprint: str) -> StartPrompt
         raise ModelRefused(f"{shown}: holds no pretrained prompt, or its {_ABOUT_FILE} is damaged") from None
     if kind != PRETRAINED_PROMPT:
         raise ModelRefused(f"{shown}: holds no pretrained prompt (petkit pretrain-prompt makes one)")
-    wrong = mistake(inner)
-    if wrong:
-        raise ModelRefused(f"{shown}: {wrong} (make the prompt again)")
     state = read_adapter(inner)
     found = sha256(inner / STATE_FILE)
     if found != expected or list(state) != [_VECTORS] or len(state[_VECTORS]) != tokens:
@@ -80,6 +77,9 @@ def read_prompt(folder: str | Path, model: str, fingerprint: str) -> StartPrompt
         made_for = shown_name(str(about.get("base")))
         told = "as it was then" if made_for == shown_name(model) else f"not for {shown_name(model)}"
         raise ModelRefused(f"{shown}: the prompt was made for {made_for}, {told} (make one for this model)")
+    wrong = mistake(inner)
+    if wrong:
+        raise ModelRefused(f"{shown}: {wrong} (make the prompt again)")
     return StartPrompt(inner, tokens, found)
 
 
