@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from petkit.deliver.scaffold import Scaffold
     from petkit.insight.check import Check
     from petkit.insight.doctor import Finding
+    from petkit.insight.verify import Verification
     from petkit.insight.zero_shot import ZeroShot
     from petkit.stages.forecast import Forecast
     from petkit.stages.pipeline import RunResult
@@ -300,6 +301,15 @@ def show_findings(findings: Sequence[Finding]) -> None:
     for finding in findings:
         table.add_row("ok" if finding.healthy else _text("BAD", style="red"), _text(finding.name), _text(finding.value))
     out.print(table)
+
+
+def show_verification(found: Verification) -> None:
+    """Print what ``petkit verify`` found."""
+    table = _table("", "", "", "what to do")
+    for entry in found.entries:
+        table.add_row(Text(entry.name), Text(entry.state), Text(entry.why), Text(entry.cure))
+    out.print(table)
+    say("Nothing is damaged." if found.whole else "Damaged: see above.")
 
 
 def show_scaffold(scaffold: Scaffold) -> None:

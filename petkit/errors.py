@@ -9,6 +9,7 @@ with its ``exit_code``; a Python caller catches the class it cares about.
     ├── RunConflict      the run folder is in use, or holds work made by other settings
     ├── ModelRefused     a model folder or hub name that petkit cannot or will not load
     ├── IncompleteRun    a stage was asked for whose inputs are not finished
+    ├── DiskRefused      the disk is full, or takes nothing any more; exit code 1
     └── TrainingDiverged (petkit.lm.training), NotFinite (petkit.lm.inference): settings that spoil a model; exit code 1
 """
 
@@ -69,6 +70,12 @@ class ModelRefused(PetkitError):
 
 class IncompleteRun(PetkitError):
     """A stage or command needs finished steps that the run folder does not hold."""
+
+
+class DiskRefused(PetkitError):
+    """The disk takes no more: it is full, read-only or broken. What is finished is kept."""
+
+    exit_code = 1
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from petkit.events import FORCE_TARGETS
 __all__ = ["app", "main", "spell_out_force"]
 INTERRUPTED = (130, 143)  # the exit codes by convention, of Ctrl-C and of SIGTERM; typer too makes 130 of Ctrl-C
 
-for _commands in ("running", "labelling", "looking", "setup"):  # they register themselves; the help has this order
+for _commands in ("running", "labelling", "looking", "keeping", "setup"):  # they register themselves; the help has this order
     import_module(f"petkit.cli.{_commands}")
 
 

@@ -103,6 +103,9 @@ class Predictor:
         # Other tools write a manifest.json too; beside a config.json it is a model folder.
         manifest = {} if (folder / "config.json").is_file() else store.manifest()
         is_run = bool(manifest)
+        if "recovered" in manifest:
+            cure = "run the same petkit run again: it writes a new one, and finished steps stay"
+            raise IncompleteRun(f"{store.shown}: manifest.json {manifest['recovered']} ({cure})")
         compute = compute or _compute_of(manifest)
         arithmetic = choose_arithmetic(compute)
         if teachers and not is_run:

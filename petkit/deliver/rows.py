@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import tee
 from pathlib import Path
 from typing import IO, Protocol
@@ -14,6 +13,7 @@ from typing import IO, Protocol
 from petkit.characters import visible_json
 from petkit.deliver.predictor import Prediction, Predictor
 from petkit.errors import InvalidInput, Problem, did_you_mean, shown_path
+from petkit.runs.files import whole_file
 from petkit.spec.schema import DataSpec
 from petkit.task.examples import Example, ExampleSource
 from petkit.task.first_look import STANDARD_INPUT
@@ -130,17 +130,12 @@ def output_file(path: Path, predictor: Predictor) -> Iterator[Writer]:
         )
     if path.is_dir():
         raise InvalidInput([Problem(shown_path(path), None, "--output", "is a folder, not a file")])
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        stream = temporary.open("w", encoding="utf-8", newline="")
-    except OSError as error:
-        raise InvalidInput([Problem(shown_path(path), None, "--output", f"cannot be written: {error.strerror}")]) from None
-    try:
-        with stream:
-            yield json_writer(stream, predictor) if ending == "jsonl" else _table_writer(stream, predictor, _DELIMITERS[ending])
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with ExitStack() as closing:
+        try:
+            stream = closing.enter_context(whole_file(path))
+        except OSError as error:
+            raise InvalidInput([Problem(shown_path(path), None, "--output", f"cannot be written: {error.strerror}")]) from None
+        yield json_writer(stream, predictor) if ending == "jsonl" else _table_writer(stream, predictor, _DELIMITERS[ending])
 
 
 def json_writer(stream: IO[str], predictor: Predictor) -> Writer:

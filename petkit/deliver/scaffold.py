@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from petkit import limits
+from petkit.crash_points import crash_point
 from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, listed, shown_path
 from petkit.lm.backbone import EMBEDDED, load_tokenizer
+from petkit.runs.files import sync_tree
 from petkit.task.pattern import MaskContext
 from petkit.task.records import read_records
 from petkit.task.tokenization import PieceTokenizer
@@ -100,12 +105,31 @@ def create_project(folder: Path, labels: Sequence[str], source: str | None) -> S
         **{f"data/{part}.jsonl": _json_lines(rows) for part, rows in parts.items() if rows},
     }
     try:
-        (folder / "data").mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            (folder / name).write_text(content, encoding="utf-8")
+        _write_all(folder, files)
     except OSError as error:
         raise InvalidInput([Problem(shown, None, "", f"cannot be written: {error.strerror}", "choose another folder")]) from None
     return Scaffold(folder, tuple(files), tuple(notes))
+
+
+def _write_all(folder: Path, files: Mapping[str, str]) -> None:
+    """Write the files aside and give them their place at once; into a folder that exists, the pipeline's file last."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(dir=folder if folder.is_dir() else folder.parent, prefix=f".{folder.name}."))
+    try:
+        (aside / "data").mkdir()
+        for name, content in files.items():
+            crash_point("project: before write")
+            (aside / name).write_text(content, encoding="utf-8")
+        sync_tree(aside)
+        aside.chmod(0o755)
+        crash_point("project: before rename")
+        if not folder.is_dir():
+            os.replace(aside, folder)
+            return
+        for path in sorted(aside.iterdir(), key=lambda path: path.name == "pipeline.yaml"):
+            os.replace(path, folder / path.name)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _refuse_labels(labels: Sequence[str]) -> None:

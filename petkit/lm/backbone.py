@@ -17,6 +17,7 @@ from petkit.lm.embedded_model import FOLDER_NAME, embedded_folder, sha256_of
 from petkit.lm.hub import hub_folder
 from petkit.lm.model_folder import ADAPTER_CONFIG, VOCABULARIES, check_model_folder, refuse_strange_vocabulary
 from petkit.lm.weight_files import numbers_in, refuse_absurd, refuse_not_finite
+from petkit.proof import refuse_damaged
 from petkit.task.tokenization import PieceTokenizer
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def model_source(name: str) -> str:
             raise ModelRefused(f"{shown_path(name)}: no such model folder")
         folder = hub_folder(name)
     check_model_folder(folder)
+    refuse_damaged(folder)
     return str(folder)
 
 

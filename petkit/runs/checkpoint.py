@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from petkit.crash_points import crash_point
 from petkit.errors import IncompleteRun
 from petkit.events import Listen, Notice
 from petkit.runs.fingerprint import Inputs
@@ -69,7 +70,9 @@ class _Kept:
     def _write(self, number: int, state: Mapping[str, Tensor]) -> None:
         with self._store.publishing(f"{self._parent}/{number:08d}", self._inputs, {}) as folder:
             # Contiguous and on the processor, as the file needs it.
+            crash_point("checkpoint: before write")
             save_file({key: value.cpu().contiguous() for key, value in state.items()}, folder / _STATE_FILE)
+            crash_point("checkpoint: written")
 
     def _numbers(self) -> list[int]:
         parent = self._store.folder / self._parent
@@ -161,5 +164,7 @@ def clear_checkpoints(store: RunStore, step: str) -> None:
 def _remove(store: RunStore, name: str) -> None:
     """Remove a folder; it leaves its place at once, so that no half of it is ever found there."""
     gone = Path(tempfile.mkdtemp(dir=store.scratch("checkpoints"))) / "old"
+    crash_point("checkpoint: before one goes")
     os.replace(store.folder / name, gone)
+    crash_point("checkpoint: one aside")
     shutil.rmtree(gone)

@@ -81,6 +81,8 @@ def make(step: LoneStep, pipeline: Pipeline, folder: str | Path, max_length: int
             )
         if status.state == "finished":
             clear_checkpoints(store, step.name)
+            if not store.is_described():
+                _describe(store, pipeline, arithmetic, max_length)
             listen(StepSkipped(step.name))
         else:
             moved = moved_from(store.manifest(), arithmetic)

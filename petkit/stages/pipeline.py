@@ -118,7 +118,7 @@ def plan(steps: Sequence[Step], store: RunStore, force: str | None = None, stage
     for step in steps:
         waits = [need for need in step.needs if need in renewed]
         # What a renewed step will hold is not known yet: it makes no step stale before it is there.
-        status = store.status(step.name, step.all_inputs(store), unknown=waits)
+        status = store.status(step.name, step.all_inputs(store), unknown=waits, prove=step.stage in stages)
         action: Literal["run", "skip", "stale"] = "run"
         if force in (step.stage, "all"):
             why = "forced"
@@ -221,6 +221,8 @@ def run(
         # Another process may have worked here until now.
         before = _refuse(first, store, force, stages)
         moved = moved_from(store.manifest(), arithmetic)
+        if "recovered" in store.manifest():
+            tell(Notice("run", f"manifest.json {store.manifest()['recovered']} and is written anew; finished steps stay"))
         _describe(store, work, arithmetic)
         work.scratch = store.scratch("tokens")
         keep_every = 60 * work.spec.compute.checkpoint_minutes
