@@ -10,6 +10,7 @@ import typer
 from petkit import console
 from petkit.cli.application import app
 from petkit.cli.options import Json, Offline, PipelineFile, Quiet, Set, load
+from petkit.run_display import RunDisplay
 
 
 @app.command(epilog="Example: petkit validate pipelines/ag_news.yaml")
@@ -38,7 +39,7 @@ def zero_shot(
     loaded = load(pipeline, set_)
     from petkit.insight.zero_shot import zero_shot as ask
 
-    with console.RunDisplay(quiet=quiet) as display:
+    with RunDisplay(quiet=quiet) as display:
         found = ask(loaded, display)
     console.show_json(asdict(found)) if json else console.show_zero_shot(found)
 
@@ -57,7 +58,7 @@ def rank_patterns(
     loaded = load(pipeline, set_)
     from petkit.insight.ranking import rank_patterns as rank
 
-    with console.RunDisplay(quiet=quiet) as display:
+    with RunDisplay(quiet=quiet) as display:
         found = rank(loaded, display)
     console.show_json(asdict(found)) if json else console.show_ranking(found)
 
@@ -83,7 +84,7 @@ def search_verbalizer(
 
     if out is not None:
         found_verbalizer.refuse_taken(out, force=force)
-    with console.RunDisplay(quiet=quiet) as display:
+    with RunDisplay(quiet=quiet) as display:
         found = found_verbalizer.search_verbalizer(loaded, pattern, display)
     if out is not None:
         found.write(out, force=force)

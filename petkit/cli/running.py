@@ -13,6 +13,7 @@ from petkit.cli.application import app
 from petkit.cli.options import DryRun, Force, Json, KeepAdapter, Offline, Out, PipelineFile, Quiet, Resume, Set, load
 from petkit.errors import InvalidInput, Problem
 from petkit.events import FORCE_TARGETS, RESUME, STAGES, Stage
+from petkit.run_display import RunDisplay
 
 
 def _stages_command(name: str, stages: tuple[Stage, ...], text: str, options: str = "") -> None:
@@ -59,7 +60,7 @@ def adapt(
     loaded = load(pipeline, set_)
     from petkit.stages.adaptation import adapt as adapt_model
 
-    with console.RunDisplay(quiet=quiet) as display:
+    with RunDisplay(quiet=quiet) as display:
         adapted = adapt_model(loaded, out or Path("runs") / f"{loaded.spec.task}-adapted", resume=resume, listen=display)
     console.show_json(adapted.to_dict()) if json else console.say(adapted.summary(pipeline))
 
@@ -81,7 +82,7 @@ def pretrain_prompt(
     loaded = load(pipeline, set_)
     from petkit.stages.prompt_pretraining import pretrain_prompt as pretrain
 
-    with console.RunDisplay(quiet=quiet) as display:
+    with RunDisplay(quiet=quiet) as display:
         made = pretrain(loaded, out or Path("runs") / f"{loaded.spec.task}-prompt", resume=resume, listen=display)
     console.show_json(made.to_dict()) if json else console.say(made.summary(pipeline))
 
@@ -110,7 +111,7 @@ def _run(
         expected = forecast(loaded, folder, stages=stages, force=force, resume=resume)
         console.show_json(expected.to_dict()) if json else console.show_forecast(expected)
         return
-    with console.RunDisplay(quiet=quiet) as display:
+    with RunDisplay(quiet=quiet) as display:
         result = spine.run(loaded, folder, stages=stages, force=force, resume=resume, listen=display)
     if json:
         console.show_json(

@@ -10,7 +10,8 @@ from typing import Any
 from petkit.events import STAGES, Stage
 from petkit.spec.loader import Pipeline
 from petkit.stages.estimate import Estimate, estimate
-from petkit.stages.pipeline import PlannedStep, look_ahead
+from petkit.stages.pipeline import look_ahead
+from petkit.stages.planning import PlannedStep
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from petkit import console, events
 from petkit.cli import spell_out_force
+from petkit.run_display import RunDisplay
 from petkit.stages import pipeline as spine
 from petkit.units import duration, size
 from tests.cli import project
@@ -268,7 +269,7 @@ def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(console, "err", Console(file=screen, force_terminal=True, width=120, highlight=False))
 
-    with console.RunDisplay(quiet=False) as display:
+    with RunDisplay(quiet=False) as display:
         display(events.RunStarted(1))
         display(events.StepStarted("stage_b", "not done yet"))
         display(events.Progress("stage_b", 3, 4, "rows", "[b]note"))
@@ -282,7 +283,7 @@ def test_a_remark_gets_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Non
     paper = io.StringIO()
     monkeypatch.setattr(console, "err", Console(file=paper, highlight=False, soft_wrap=True))
 
-    with console.RunDisplay(quiet=False) as display:
+    with RunDisplay(quiet=False) as display:
         for step in ("one", "two"):
             display(events.StepStarted(step, "not done yet"))
             display(events.Progress(step, 1, 2, "rows"))

@@ -14,6 +14,7 @@ from petkit import console
 from petkit.characters import in_one_line, visible, visible_json
 from petkit.errors import InvalidInput, ModelRefused, Problem, shown_path
 from petkit.events import Notice, StepFinished
+from petkit.run_display import RunDisplay
 from tests.cli.conftest import Outcome
 
 Petkit = Callable[..., Outcome]
@@ -46,7 +47,7 @@ def test_everything_printed_passes_the_same_door(acting: str, capsys: pytest.Cap
     console.show_failure(ValueError(f"failed {acting}\nsecond line"))
     console.show_failure(OSError(2, "No such file", f"name{acting}"))
     console.show_json({f"key {acting}": acting})
-    display = console.RunDisplay(quiet=False)
+    display = RunDisplay(quiet=False)
     display(Notice("step", f"notice {acting}"))
     display(StepFinished("step", 1.0, {f"fact {acting}": acting}))
     out, err = capsys.readouterr()
