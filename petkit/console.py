@@ -31,10 +31,19 @@ if TYPE_CHECKING:
     from petkit.stages.pipeline import RunResult
     from petkit.stages.ranking import Ranking
 
+
+class Remarks(Console):
+    """A console beside the results: when nobody reads it any more, the work goes on (rich alone would end the process)."""
+
+    def on_broken_pipe(self) -> None:
+        """Say nothing further."""
+        self.quiet = True
+
+
 _terminal = sys.stdout.isatty()
 # Lines and tables are fitted to a terminal; a file or a program gets them as long as they are.
 out = Console(highlight=False, soft_wrap=not _terminal, width=None if _terminal else 10_000)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+err = Remarks(stderr=True, highlight=False, soft_wrap=True)
 
 
 def show_error(error: PetkitError) -> None:

@@ -29,6 +29,17 @@ def spell_out_force(arguments: list[str]) -> list[str]:
     return spelt + arguments[end:]
 
 
+def _interrupted(arguments: list[str]) -> str:
+    """Return what to tell somebody who stopped a command."""
+    if not {"run", "stage-a", "stage-b", "stage-c", "adapt", "pretrain-prompt"}.intersection(arguments[:1]):
+        return "interrupted"
+    forced = [
+        argument for argument in spell_out_force(arguments) if argument.startswith("--force") and argument != "--force=stale"
+    ]
+    cure = "--force would do it once more" if forced else "run the same command to go on"
+    return f"interrupted; what was done is kept, {cure}"
+
+
 def main() -> None:
     """Run the command line; every error becomes a message and an exit code."""
     try:
@@ -42,7 +53,7 @@ def main() -> None:
     except (KeyboardInterrupt, SystemExit) as leaving:
         code = leaving.code if isinstance(leaving, SystemExit) else INTERRUPTED[0]
         if code in INTERRUPTED:
-            console.note("interrupted; what was done is kept, run the same command to go on")
+            console.note(_interrupted(sys.argv[1:]))
         sys.exit(code)
     except BrokenPipeError:
         # The reader of our output has gone (head, a pager): leave quietly.

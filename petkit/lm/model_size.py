@@ -57,7 +57,7 @@ def model_size(name: str, labels: int | None = None) -> ModelSize:
     return ModelSize(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         layers=text.num_hidden_layers,
-        heads=text.num_attention_heads,
+        heads=getattr(text, "num_attention_heads", None) or 1,  # not every model has attention
         hidden=text.hidden_size,
         inner=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
         vocabulary=text.vocab_size,

@@ -27,12 +27,11 @@ from petkit.crash_points import crash_point
 from petkit.errors import IncompleteRun
 from petkit.events import Listen, Notice
 from petkit.runs.fingerprint import Inputs
-from petkit.runs.provenance import package_versions
+from petkit.runs.provenance import COMPUTING, package_versions
 from petkit.runs.signals import leave_if_asked, stop_asked
 from petkit.runs.store import RunStore
 
 _STATE_FILE = "state.safetensors"
-_COMPUTING = ("petkit", "torch", "transformers", "accelerate", "peft", "bitsandbytes")
 
 
 class _Kept:
@@ -48,7 +47,7 @@ class _Kept:
     def __init__(self, store: RunStore, step: str, inputs: Inputs, listen: Listen, parent: str) -> None:
         self._store, self._step, self._listen, self._parent = store, step, listen, parent
         versions = package_versions()
-        self._inputs: Inputs = {**inputs, **{f"version of {name}": versions[name] for name in _COMPUTING}}
+        self._inputs: Inputs = {**inputs, **{f"version of {name}": versions[name] for name in COMPUTING}}
 
     def _read(self, number: int, what: str) -> dict[str, Tensor] | None:
         """Return what was kept under a number; where it is of no use, tell why."""

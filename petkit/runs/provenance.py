@@ -31,6 +31,10 @@ PACKAGES = (
 )
 
 
+# Other versions of these round differently, or draw other random numbers.
+COMPUTING = ("petkit", "torch", "transformers", "tokenizers", "accelerate", "peft", "bitsandbytes", "numpy", "scikit-learn")
+
+
 def package_versions() -> dict[str, str]:
     """Return the installed version of every package a result can depend on ('missing' where there is none)."""
     found = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -39,7 +39,8 @@ def stopping_gently(tell: Callable[[str], None]) -> Iterator[None]:
         if _asked is not None:
             _leave(number)
         _asked = number
-        tell("stopping after this batch; what is done is kept (again: stop at once)")
+        with suppress(Exception, SystemExit):  # a terminal that has gone must not cost the work in progress
+            tell("stopping after this batch; what is done is kept (again: stop at once)")
 
     before: dict[int, Any] = {number: signal.signal(number, note) for number in _SIGNALS}
     try:

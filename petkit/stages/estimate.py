@@ -17,7 +17,7 @@ from petkit.errors import InvalidInput, Problem
 from petkit.events import STAGES, Stage
 from petkit.lm.arithmetic import Arithmetic
 from petkit.runs.layout import EVALUATION, SOFT_LABELS, STUDENT
-from petkit.runs.store import RunStore
+from petkit.runs.store import WORK, RunStore
 from petkit.stages.footprint import Footprint, Sample, student_passes, teacher_passes
 from petkit.stages.step import Step
 from petkit.stages.stopwatch import Speed, time_models
@@ -101,7 +101,8 @@ def room_for(work: Workload, store: RunStore, arithmetic: Arithmetic, todo: Sequ
     if not todo:
         return Disk(0, 0, free_bytes(store.folder))
     disk = _disk(store, Footprint(work, arithmetic, Sample.of(work)), todo)
-    if disk.free < _CLEARLY * disk.needed:
+    # Checkpoints come only where trainings take long, and a run that meets a full disk keeps what it has finished.
+    if disk.free < _CLEARLY * disk.written:
         needs = f"the run writes about {size(disk.written)}"
         needs += f", and about {size(disk.passing)} more while it works" if disk.passing else ""
         message = f"too little disk: {needs}; {size(disk.free)} are free"
@@ -112,7 +113,9 @@ def room_for(work: Workload, store: RunStore, arithmetic: Arithmetic, todo: Sequ
 
 def _disk(store: RunStore, footprint: Footprint, todo: Sequence[Step]) -> Disk:
     names = [step.name for step in todo]
-    return Disk(sum(map(footprint.written, names)), footprint.passing(names), free_bytes(store.folder))
+    # What a killed run left is swept before anything is written.
+    left = sum(path.stat().st_size for path in (store.folder / WORK).rglob("*") if path.is_file())
+    return Disk(sum(map(footprint.written, names)), footprint.passing(names), free_bytes(store.folder) + left)
 
 
 def estimate(

@@ -108,7 +108,7 @@ def _describe(store: RunStore, pipeline: Pipeline, arithmetic: Arithmetic, max_l
             "kind": store.kind,
             "task": pipeline.spec.task,
             "created": store.manifest().get("created", now()),
-            **environment(arithmetic),
+            **environment(arithmetic, store.manifest()),
         }
     )
     store.write_text("config.resolved.yaml", dump_spec(pipeline.spec.model_copy(update={"max_length": max_length})))

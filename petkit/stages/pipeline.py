@@ -176,7 +176,7 @@ def run(
         moved = moved_from(store.manifest(), arithmetic)
         if "recovered" in store.manifest():
             tell(Notice("run", f"manifest.json {store.manifest()['recovered']} and is written anew; finished steps stay"))
-        _describe(store, work, arithmetic)
+        _describe(store, work, arithmetic, force)
         work.scratch = store.scratch("tokens")
         keep_every = 60 * work.spec.compute.checkpoint_minutes
         ran = [step.name for step in first if step.stage in stages and _advance(step, store, force, keep_every, tell)]
@@ -252,7 +252,7 @@ def _student_base(store: RunStore) -> str | None:
     return None if base is None else shown_name(base)
 
 
-def _describe(store: RunStore, work: Workload, arithmetic: Arithmetic) -> None:
+def _describe(store: RunStore, work: Workload, arithmetic: Arithmetic, force: str | None) -> None:
     before = store.manifest()
     store.write_manifest(
         {
@@ -260,7 +260,7 @@ def _describe(store: RunStore, work: Workload, arithmetic: Arithmetic) -> None:
             "labels": work.labels,
             "data": work.reading,
             "created": before.get("created", now()),
-            **environment(arithmetic),
+            **environment(arithmetic, {} if force == "all" else before),
         }
     )
     # The length really used: a default beyond the model's own limit was lowered to it.

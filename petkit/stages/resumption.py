@@ -8,18 +8,20 @@ from typing import Any
 from petkit.errors import InvalidInput, Problem, RunConflict
 from petkit.events import RESUME
 from petkit.lm.arithmetic import Arithmetic
-from petkit.runs.provenance import machine, package_versions
+from petkit.runs.provenance import COMPUTING, machine, package_versions
 from petkit.runs.store import RunStore
-
-# Other versions of these round differently, or draw other random numbers.
-_COMPUTING = ("petkit", "torch", "transformers", "tokenizers", "accelerate", "peft", "bitsandbytes", "numpy", "scikit-learn")
 
 MOVED = "this run began in another environment ({}); what is made now may differ in rounding from a run in one place"
 
 
-def environment(arithmetic: Arithmetic) -> dict[str, Any]:
-    """Return what the bytes of a result depend on beside its inputs, for the manifest."""
-    return {"arithmetic": arithmetic.record(), "versions": package_versions(), "machine": machine()}
+def environment(arithmetic: Arithmetic, begun: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the bytes of a result depend on beside its inputs, for the manifest: where the run began.
+
+    Args:
+        begun: the manifest until now, or nothing; every step's own record says where that was made.
+    """
+    here = {"arithmetic": arithmetic.record(), "versions": package_versions(), "machine": machine()}
+    return {part: begun.get(part) or found for part, found in here.items()}
 
 
 def refuse_resume(store: RunStore, resume: str, arithmetic: Arithmetic) -> None:
@@ -46,7 +48,7 @@ def moved_from(manifest: Mapping[str, Any], arithmetic: Arithmetic) -> str:
     """Say what differs between where a run began and here; nothing for a run that is new or has not moved."""
     if not manifest:
         return ""
-    before, here = _facts(manifest), _facts(environment(arithmetic))
+    before, here = _facts(manifest), _facts(environment(arithmetic, {}))
     return ", ".join(f"{name} {before[name]} → {value}" for name, value in here.items() if before[name] not in (None, value))
 
 
@@ -54,7 +56,7 @@ def _facts(found: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is compared; None for what an older manifest does not tell."""
     versions, arithmetic, computer = (found.get(part) or {} for part in ("versions", "arithmetic", "machine"))
     return {
-        **{name: versions.get(name) for name in _COMPUTING},
+        **{name: versions.get(name) for name in COMPUTING},
         "device": arithmetic.get("device"),
         "threads": arithmetic.get("threads"),
         "processor": computer.get("processor"),

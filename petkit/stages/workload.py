@@ -20,6 +20,7 @@ from petkit.lm.backbone import (
     model_fingerprint,
 )
 from petkit.runs.fingerprint import Inputs
+from petkit.runs.signals import leave_if_asked
 from petkit.spec.loader import Pipeline
 from petkit.spec.rules import in_prior
 from petkit.spec.schema import VerbalizerSpec
@@ -148,7 +149,9 @@ class Workload:
 
     def rows(self, part: str) -> Iterator[Example]:
         """Yield the rows of a part of the data; they must be those that were checked and hashed at the start."""
-        return self.source(part).unchanged(self.scans[part])
+        for example in self.source(part).unchanged(self.scans[part]):
+            leave_if_asked()  # millions of rows take minutes to read and tokenise
+            yield example
 
     def tokens(self, part: str, *, student: bool = False) -> TokenStore:
         """Return the token ids of a part of the data, tokenised once per tokenizer for all patterns."""

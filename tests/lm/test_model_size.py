@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import MambaConfig, MambaForCausalLM
 
 from petkit.lm.backbone import EMBEDDED, load_language_model, new_classifier
 from petkit.lm.model_size import model_size
@@ -34,6 +35,13 @@ def test_a_classifier_has_its_own_head(arch: str, model_folder: Callable[[str], 
 
     assert model_size(name, 7).parameters == sum(parameter.numel() for parameter in model.parameters())
     assert model_size(name, 7).parameters > model_size(name, 2).parameters
+
+
+def test_a_model_without_attention(here: Path, model_folder: Callable[[str], Path]) -> None:
+    name = here / "mamba"
+    config = MambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2, state_size=4)
+    MambaForCausalLM(config).save_pretrained(name)
+    assert model_size(str(name)).heads == 1 and model_size(str(name)).layers == 2
 
 
 def test_the_embedded_model() -> None:

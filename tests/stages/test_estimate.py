@@ -192,6 +192,24 @@ def test_a_full_disk_is_refused_before_anything_is_written(task: Path, here: Pat
     assert problem.message.startswith("too little disk: the run writes about ")
 
 
+def test_what_a_killed_run_left_counts_as_free(task: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is swept before anything is written; refused for it, the run could never go on."""
+    (here / "run" / ".work").mkdir(parents=True)
+    (here / "run" / ".work" / "half").write_bytes(bytes(10_000_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 10**9 - 50_000, 50_000))
+    assert run_task(task, here / "run", "teachers.steps=1", "student.steps=1").has_student
+
+
+def test_checkpoints_that_may_never_come_refuse_nothing(task: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = ["stage_a/colon-1/model", STUDENT]
+    made = footprint(task)
+    free = sum(map(made.written, steps)) * 4
+    assert made.passing(steps) > 0
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 10**9 - free, free))
+    monkeypatch.setattr(Footprint, "passing", lambda *_: 10**9)
+    assert run_task(task, here / "run", "teachers.steps=1", "student.steps=1").has_student
+
+
 def test_a_full_disk_is_no_matter_where_nothing_is_to_be_done(task: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 10**9, 0))
     assert run_task(task, copy).ran == ()

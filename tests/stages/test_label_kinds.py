@@ -112,6 +112,7 @@ def test_a_plain_folder_of_several_labels(several: RunResult, here: Path) -> Non
     """Without petkit's own file the configuration still says what it is; then the chances are even."""
     folder = Path(shutil.copytree(several.student, here / "plain"))
     (folder / "petkit.json").unlink()
+    (folder / "step.json").unlink()
 
     decision = Predictor.load(folder).decision
     assert (decision.kind, decision.thresholds) == ("multi", (0.5,))
