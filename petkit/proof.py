@@ -144,7 +144,7 @@ def damage(folder: Path, record: Record, *, hashes: bool = True) -> str:
         Unreadable: a file cannot be read.
     """
     for name, (size, digest) in record.files.items():
-        if not _stays_inside(name):
+        if not stays_inside(name):
             return f"{RECORD} names {name!r}, which is outside of the folder"
         link = next((part for part in _parts(name) if (folder / part).is_symlink()), None)
         if link is not None:
@@ -179,6 +179,12 @@ def is_looked_for(name: str) -> bool:
     path = PurePosixPath(name)
     # Several tools write a manifest.json beside models, and nobody reads it there.
     return not path.name.startswith(".") and path.name != MANIFEST and path.suffix.lower() in _LOOKED_FOR
+
+
+def stays_inside(name: str) -> bool:
+    """Say whether a name leads to something in the folder it belongs to, on every system."""
+    path = PurePosixPath(name)
+    return bool(name) and not {*name} & {"\\", ":", "\0"} and not path.is_absolute() and ".." not in path.parts
 
 
 def mistake(folder: Path) -> str:
@@ -223,11 +229,6 @@ def _is_in_a_run(folder: Path) -> bool:
     return any(
         content and as_manifest(content) and ".work" not in folder.relative_to(parent).parts for parent, content in manifests
     )
-
-
-def _stays_inside(name: str) -> bool:
-    path = PurePosixPath(name)
-    return bool(name) and "\\" not in name and ":" not in name and not path.is_absolute() and ".." not in path.parts
 
 
 def _parts(name: str) -> list[str]:

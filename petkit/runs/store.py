@@ -38,6 +38,7 @@ from petkit.proof import (
     read_record,
     sealed,
     sha256,
+    stays_inside,
     strangers,
 )
 from petkit.runs.files import (
@@ -54,6 +55,7 @@ from petkit.runs.files import (
 )
 from petkit.runs.fingerprint import Inputs, changes, fingerprint
 from petkit.runs.layout import CHECKPOINTS, STEP_FOLDERS
+from petkit.runs.links import refuse_links_at, refuse_links_to
 from petkit.runs.provenance import machine, now, package_versions, told_by
 
 __all__ = ["RunStore", "Status", "sha256", "write_json", "write_text"]
@@ -98,7 +100,8 @@ class RunStore:
             Unreadable: a file cannot be read.
             RunConflict: there is something in its folder that making it anew would destroy, or that would be read with it.
         """
-        self._refuse_links(step)
+        refuse_links_to(self.folder, step)
+        refuse_links_to(self.folder, f"{CHECKPOINTS}/{step}")  # removed once the step is finished
         record = self._record(step)
         if record is None:
             if os.path.lexists(self.folder / step / RECORD):
@@ -120,8 +123,9 @@ class RunStore:
         Raises:
             IncompleteRun: not finished, or damaged.
             Unreadable: a file cannot be read.
-            RunConflict: there is a file in its folder that petkit did not write and might read.
+            RunConflict: there is a file in its folder that petkit did not write and might read, or it lies elsewhere.
         """
+        refuse_links_to(self.folder, step)
         record = self._record(step)
         if record is None:
             is_there = os.path.lexists(self.folder / step / RECORD)
@@ -208,9 +212,7 @@ class RunStore:
             RunConflict: another process works on it, it cannot be written, or it is no run folder.
         """
         self.refuse_foreign()
-        for name in (MANIFEST, CONFIG, EVENTS, LOCK, WORK):
-            if (self.folder / name).is_symlink():
-                raise RunConflict(f"{self.shown}: {name} is a link, and petkit writes nothing outside of the folder (remove it)")
+        refuse_links_at(self.folder, (MANIFEST, CONFIG, EVENTS, LOCK, WORK))
         try:
             crash_point("lock: before")
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -246,7 +248,11 @@ class RunStore:
         """Yield an empty folder to fill; on a clean exit it becomes the finished step, whole or not at all.
 
         ``facts`` may be filled until then. What was published before under this name is replaced.
+
+        Raises:
+            RunConflict: it would lie elsewhere.
         """
+        refuse_links_to(self.folder, step)
         work = Path(tempfile.mkdtemp(dir=self.scratch("steps")))
         crash_point("publish: begun")
         with naming(self.folder / step):
@@ -309,7 +315,7 @@ class RunStore:
     # -- inside ----------------------------------------------------------------------------------
 
     def _record(self, step: str) -> Record | None:
-        record = read_record(self.folder / step)
+        record = read_record(self.folder / step) if stays_inside(step) else None
         return record if record is not None and record.step == step else None
 
     def _damage(self, step: str, record: Record, *, hashes: bool) -> str:
@@ -324,15 +330,6 @@ class RunStore:
             if is_looked_for(name):
                 why = f"{step}/{name} was not written by petkit, and might be read with the files beside it"
                 raise RunConflict(f"{self.shown}: {why} (move it out of the run folder)")
-
-    def _refuse_links(self, step: str) -> None:
-        """Refuse a step that lies elsewhere: made anew, it would take the place of what is there."""
-        place = self.folder
-        for part in Path(step).parts:
-            place /= part
-            if place.is_symlink():
-                why = f"{place.relative_to(self.folder).as_posix()} is a link"
-                raise RunConflict(f"{self.shown}: {why} (put the folder itself there, or choose another --out)")
 
     def _sweep(self) -> None:
         """Remove what killed processes left."""

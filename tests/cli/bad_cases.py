@@ -163,7 +163,7 @@ OPTIONS = (
     _set("teachers.steps=many", "--set teachers.steps=many: teachers.steps: must be a whole number"),
     _set("task.name=x", "is no mapping"),
     _set("teachers.seeds=[1", "not valid YAML"),
-    Case("--force nonsense", ("--force: unknown stage 'nonsense' (one of stale, a, b, c, evaluation, all)",), arguments=(*RUN, "--force=nonsense")),
+    Case("--force nonsense", ("--force: unknown 'nonsense' (one of stale, a, b, c, evaluation, all)",), arguments=(*RUN, "--force=nonsense")),
     Case("foreign folder", ("foreign: is not empty and holds no petkit run",), files={"foreign/mine.txt": "x"}, arguments=(*RUN, "--out", "foreign")),
     Case("--out is a file", ("train.jsonl: is a file, not a folder",), arguments=(*RUN, "--out", "train.jsonl")),
     Case("foreign manifest", ("manifest.json was not written by this version",), files={"foreign/manifest.json": "{}"}, arguments=(*RUN, "--out", "foreign")),

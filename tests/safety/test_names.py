@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from petkit.deliver.scaffold import create_project
-from petkit.errors import IncompleteRun, InvalidInput
+from petkit.errors import IncompleteRun, InvalidInput, RunConflict
+from petkit.events import ignore
+from petkit.proof import sealed
+from petkit.runs.checkpoint import StepParts
 from petkit.runs.layout import STUDENT
 from petkit.runs.store import RunStore
 from petkit.spec.loader import load_pipeline
@@ -48,13 +53,14 @@ def test_plain_names_are_accepted(name: str, tiny: Path) -> None:
 
 
 def test_hostile_task_name_by_the_command(tiny: Path, petkit_command: Callable[..., Outcome]) -> None:
-    before = project.snapshot(tiny.parent)
+    # Only the names beside the project: other tests' folders there hold links to themselves.
+    before = project.snapshot(tiny), {*tiny.parent.iterdir()}
 
     answer = petkit_command("run", "pipeline.yaml", "--set", 'task="../../x"')
 
     assert (answer.code, answer.out) == (2, "")
     assert len(answer.err.splitlines()) == 1 and "task: must match" in answer.err
-    assert project.snapshot(tiny.parent) == before
+    assert (project.snapshot(tiny), {*tiny.parent.iterdir()}) == before
 
 
 def test_hostile_labels_become_no_paths(tiny: Path, petkit_command: Callable[..., Outcome]) -> None:
@@ -87,23 +93,29 @@ def run(finished_run: Path, here: Path) -> Path:
     return Path(shutil.copytree(finished_run, here / "run"))
 
 
-def edit_record(run: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    path = run / STUDENT / "step.json"
-    record = json.loads(path.read_text())
+def edit_record(folder: Path, change: Callable[[dict[str, Any]], None], to: Path | None = None) -> None:
+    """Change a record as somebody would who means harm, seal and all."""
+    record = json.loads((folder / "step.json").read_text())
+    del record["seal"]
     change(record)
-    path.write_text(json.dumps(record))
+    ((to or folder) / "step.json").write_text(sealed(record))
 
 
 @pytest.mark.parametrize("absolute", [False, True], ids=["relative", "absolute"])
 def test_a_record_that_names_files_outside_its_step_is_refused(absolute: bool, run: Path, here: Path) -> None:
-    import hashlib
-
     (here / "outside").write_bytes(b"secret")
     name = str(here / "outside") if absolute else "../../../outside"
     entry = {"bytes": 6, "sha256": hashlib.sha256(b"secret").hexdigest()}
-    edit_record(run, lambda record: record["files"].update({name: entry}))
+    edit_record(run / STUDENT, lambda record: record["files"].update({name: entry}))
 
-    with pytest.raises(IncompleteRun, match="is a link, or leads out of the folder"):
+    with pytest.raises(IncompleteRun, match="which is outside of the folder"):
+        RunStore(run).path(STUDENT)
+
+
+def test_a_record_that_names_no_possible_file_is_refused(run: Path) -> None:
+    edit_record(run / STUDENT, lambda record: record["files"].update({"a\0b": {"bytes": 6, "sha256": "0" * 64}}))
+
+    with pytest.raises(IncompleteRun, match=r"step\.json names 'a\\x00b', which is outside of the folder"):
         RunStore(run).path(STUDENT)
 
 
@@ -115,44 +127,82 @@ def test_a_file_of_a_run_that_is_a_link_is_refused(run: Path, here: Path, petkit
     answer = petkit_command("predict", "run", "a text")
 
     assert (answer.code, answer.out) == (2, "")
-    assert "config.json is a link, or leads out of the folder" in answer.err and len(answer.err.splitlines()) == 1
+    assert "stage_c/model is damaged: config.json is a link (" in answer.err and len(answer.err.splitlines()) == 1
 
 
-def test_a_step_that_is_a_link_is_refused(run: Path, here: Path) -> None:
-    (run / STUDENT).rename(here / "elsewhere")
-    (run / STUDENT).symlink_to(here / "elsewhere")
+@pytest.mark.parametrize("name", ["stage_c", STUDENT])
+def test_a_step_that_is_a_link_is_not_read(name: str, run: Path, here: Path, petkit_command: Callable[..., Outcome]) -> None:
+    (run / name).rename(here / "elsewhere")
+    (run / name).symlink_to(here / "elsewhere")
 
-    with pytest.raises(IncompleteRun, match="is a link, or leads out of the folder"):
-        RunStore(run).path(STUDENT)
+    answer = petkit_command("predict", "run", "a text")
 
-
-def test_a_teacher_that_leads_out_of_the_run_is_refused(run: Path, here: Path) -> None:
-    (here / "elsewhere").mkdir()
-    shutil.copytree(run / "stage_b", here / "elsewhere" / "logits")
-    record = json.loads((run / "stage_b" / "step.json").read_text())
-    record["step"] = "stage_a/../../elsewhere/logits"
-    (here / "elsewhere" / "logits" / "step.json").write_text(json.dumps(record))
-
-    with pytest.raises(IncompleteRun, match="leads out of the folder"):
-        RunStore(run).path("stage_a/../../elsewhere/logits")
+    assert (answer.code, answer.out) == (2, "")
+    assert f"run: {name} is a link (put the folder itself there" in answer.err and len(answer.err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", [".lock", ".work", "events.jsonl", ".manifest.json.tmp", "stage_a/colon-1", "stage_b"])
+@pytest.mark.parametrize("name", ["stage_a/../../elsewhere/logits", "stage_a/a\0b/logits"], ids=ascii)
+def test_a_teacher_that_leads_out_of_the_run_is_refused(name: str, run: Path, here: Path) -> None:
+    (here / "elsewhere" / "logits").mkdir(parents=True)
+    edit_record(run / "stage_b", lambda record: record.update(step=name), here / "elsewhere" / "logits")
+
+    with pytest.raises(RunConflict, match="leads out of the folder"):
+        RunStore(run).path(name)
+    assert RunStore(run).inputs(name) == {} and RunStore(run).content(name) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".lock", ".work", "events.jsonl", "manifest.json", "config.resolved.yaml",
+        "stage_a", "stage_a/colon-1", "stage_b", STUDENT, "evaluation", "checkpoints", "checkpoints/stage_b",
+    ],
+)  # fmt: skip
 def test_nothing_is_written_through_a_link_in_a_run_folder(
     name: str, run: Path, here: Path, tiny: Path, petkit_command: Callable[..., Outcome]
 ) -> None:
-    """A run folder that somebody else has made cannot have petkit write into other files of ours."""
-    target = here / "target"
-    moved = (run / name).exists()
-    (run / name).rename(target) if moved else target.write_text("secret")
-    (run / name).symlink_to(target)
+    """A run folder that somebody else has made cannot have petkit write into other files of ours, or remove them."""
+    target, place = here / "target", run / name
+    if place.exists():
+        place.rename(target)
+    elif name.startswith("checkpoints"):
+        (target / "stage_b").mkdir(parents=True)
+        (target / "stage_b" / "precious").write_text("secret")
+    else:
+        target.write_text("secret")
+    place.parent.mkdir(exist_ok=True)
+    place.symlink_to(target)
     before = project.snapshot(here)
 
-    answer = petkit_command("run", "pipeline.yaml", "--out", "run")
+    answer = petkit_command("run", "pipeline.yaml", "--out", "run", "--force", "all")
 
     assert (answer.code, answer.out) == (2, "")
-    assert f"run: {name} is a link (put the file itself there" in answer.err and len(answer.err.splitlines()) == 1
+    assert f"run: {name} " in answer.err and len(answer.err.splitlines()) == 1
     assert project.snapshot(here) == before
+
+
+def test_no_checkpoint_is_written_through_a_link(run: Path, here: Path) -> None:
+    parts = run / "checkpoints" / "stage_b" / "parts"
+    (here / "elsewhere").mkdir()
+    parts.parent.mkdir(parents=True)
+    parts.symlink_to(here / "elsewhere")
+    store = RunStore(run)
+
+    with pytest.raises(RunConflict, match="checkpoints/stage_b/parts is a link"), store.locked():
+        StepParts(store, "stage_b", {}, ignore).save(0, np.zeros((1, 2), np.float32))
+
+    assert not any((here / "elsewhere").iterdir())
+
+
+def test_a_link_in_the_place_of_a_left_over_file_is_swept_and_its_target_stays(
+    run: Path, here: Path, tiny: Path, petkit_command: Callable[..., Outcome]
+) -> None:
+    (here / "target").write_text("secret")
+    (run / ".manifest.json.tmp").symlink_to(here / "target")
+
+    assert petkit_command("run", "pipeline.yaml", "--out", "run", "--force", "all").code == 0
+
+    assert (here / "target").read_text() == "secret" and not (run / ".manifest.json.tmp").is_symlink()
 
 
 def test_a_run_folder_behind_a_link_still_works(run: Path, here: Path) -> None:
