@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from petkit import limits
 from petkit.errors import BeyondLimit, InvalidInput, Problem, shown_path
+from petkit.units import binary_size
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -78,7 +79,7 @@ def _longest_in_dictionary(path: Path, metadata: pq.FileMetaData, group: int, co
 
 def _refuse_long(path: Path, column: str, longest: int, done: int) -> None:
     if longest > limits.ROW_BYTES:
-        message = f"a text of more than {limits.in_units(limits.ROW_BYTES)}" + (f" after row {done:,}" if done else "")
+        message = f"a text of more than {binary_size(limits.ROW_BYTES)}" + (f" after row {done:,}" if done else "")
         raise BeyondLimit([Problem(shown_path(path), None, column, message, "split it into rows of their own")])
 
 
@@ -105,8 +106,8 @@ def _refuse_footer(path: Path) -> None:
         stream.seek(max(0, size - _TRAILER))
         footer = int.from_bytes(stream.read(4), "little")
     if limits.PARQUET_FOOTER < footer < size:  # a longer one is damaged, and told so
-        most = limits.in_units(limits.PARQUET_FOOTER)
-        message = f"its description of itself takes {limits.in_units(footer)}; at most {most}"
+        most = binary_size(limits.PARQUET_FOOTER)
+        message = f"its description of itself takes {binary_size(footer)}; at most {most}"
         raise BeyondLimit([Problem(shown_path(path), None, "", message, "write it with fewer columns or larger row groups")])
 
 
@@ -120,7 +121,7 @@ def _refuse_bomb(path: Path, metadata: pq.FileMetaData) -> None:
     if metadata.num_columns > limits.COLUMNS:
         refuse(f"{metadata.num_columns:,} columns are more than {limits.COLUMNS:,}", "keep those with text and labels")
     if metadata.num_rows > max(1_000_000, size):
-        refuse(f"says that it holds {metadata.num_rows:,} rows in {limits.in_units(size)}", "no rows of text are that small")
+        refuse(f"says that it holds {metadata.num_rows:,} rows in {binary_size(size)}", "no rows of text are that small")
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
         unpacked = in_rows = 0
@@ -130,10 +131,10 @@ def _refuse_bomb(path: Path, metadata: pq.FileMetaData) -> None:
             fold = column.total_uncompressed_size / max(1, column.total_compressed_size)
             bomb = column.physical_type == "BYTE_ARRAY" and fold > limits.PARQUET_FOLD
             if bomb and column.total_uncompressed_size > limits.PARQUET_UNPACKED:
-                told = limits.in_units(column.total_uncompressed_size)
+                told = binary_size(column.total_uncompressed_size)
                 refuse(f"column {column.path_in_schema!r} unpacks {fold:,.0f}-fold to {told}", "no text shrinks that much")
             in_rows = max(in_rows, column.num_values)
         if unpacked > limits.ROW_BYTES * max(1, group.num_rows):
-            refuse(f"rows of more than {limits.in_units(limits.ROW_BYTES)}", "split them into rows of their own")
+            refuse(f"rows of more than {binary_size(limits.ROW_BYTES)}", "split them into rows of their own")
         if in_rows > limits.PARQUET_LIST * max(1, group.num_rows):
             refuse(f"lists of more than {limits.PARQUET_LIST:,} entries a row", "keep the columns with text and labels")
