@@ -54,10 +54,8 @@ def model_source(name: str) -> str:
 
 
 def model_fingerprint(name: str) -> str:
-    """Return a hash that changes with the model's weights, tokenizer or configuration."""
+    """Return a hash that changes with the model's weights, tokenizer or configuration, wherever it lies."""
     folder = Path(model_source(name))
-    if name != EMBEDDED and not Path(name).is_dir():
-        return f"hub:{name}@{folder.name}"
     paths = [path for path in sorted(folder.iterdir()) if path.name in _IDENTITY_FILES or path.suffix == ".safetensors"]
     digest = hashlib.sha256()
     for path in paths:
