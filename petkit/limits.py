@@ -65,11 +65,3 @@ SHOWN_CHARACTERS = 1_000
 # Names compared with a misspelt one, and the longest name that can be a slip of the keyboard.
 COMPARED_NAMES = 1_000
 COMPARED_CHARACTERS = 100
-
-
-def in_units(size: int) -> str:
-    """Return a number of bytes for people: ``4 MiB``, ``300 bytes``."""
-    for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
-        if size >= unit:
-            return f"{size / unit:,.3g} {name}" if size < 1000 * unit else f"{size // unit:,} {name}"
-    return f"{size:,} bytes"

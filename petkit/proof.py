@@ -190,15 +190,24 @@ def stays_inside(name: str) -> bool:
 def mistake(folder: Path) -> str:
     """Say what speaks against reading a folder that a step of a run was copied to; empty if nothing, or if it is none.
 
-    Files are read once per process, as long as their sizes and times stay.
+    Files are read once per process, as long as their sizes and times stay. The cache of the hub is not compared with a
+    record that was uploaded with the files: it is made of links, and of some of the files only.
 
     Raises:
         Unreadable: a file cannot be read.
     """
+    if is_hub_snapshot(folder):
+        return ""
     if not os.path.lexists(folder / RECORD):
         return f"{RECORD} is missing" if _is_in_a_run(folder.resolve()) else ""
     seen = [path.lstat() for path in sorted(folder.rglob("*"))]
     return _mistake(folder.resolve(), tuple((info.st_size, info.st_mtime_ns, info.st_ino) for info in seen))
+
+
+def is_hub_snapshot(folder: Path) -> bool:
+    """Say whether a folder has the place of a model in the hub's cache."""
+    whole = folder.resolve()
+    return whole.parent.name == "snapshots" and whole.parent.parent.name.startswith("models--")
 
 
 def refuse_damaged(folder: Path) -> None:

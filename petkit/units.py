@@ -12,8 +12,16 @@ def duration(seconds: float) -> str:
 
 
 def size(count: int) -> str:
-    """Return bytes as people say them: decimal units, two digits or so."""
+    """Return bytes as people say them, such as those of a disk: decimal units, two digits or so."""
     for unit, of in (("GB", 10**9), ("MB", 10**6)):
         if count >= of:
             return f"{count / of:.1f} {unit}" if count < 10 * of else f"{count / of:.0f} {unit}"
     return f"{count / 1000:.0f} kB"
+
+
+def binary_size(count: int) -> str:
+    """Return bytes as caps on input are told, which are powers of two: ``4 MiB``, ``300 bytes``."""
+    for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if count >= unit:
+            return f"{count / unit:,.3g} {name}" if count < 1000 * unit else f"{count // unit:,} {name}"
+    return f"{count:,} bytes"

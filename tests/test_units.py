@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from petkit.units import duration, size
+from petkit.units import binary_size, duration, size
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,10 @@ def test_durations(seconds: float, told: str) -> None:
 )
 def test_sizes(count: int, told: str) -> None:
     assert size(count) == told
+
+
+def test_sizes_of_caps() -> None:
+    sizes = (7, 1023, 1024, 1536, 4 * 2**20, 999 * 2**20, 1500 * 2**20, 50 * 2**30, 2**41)
+
+    told = ["7 bytes", "1,023 bytes", "1 KiB", "1.5 KiB", "4 MiB", "999 MiB", "1.46 GiB", "50 GiB", "2,048 GiB"]
+    assert [binary_size(size) for size in sizes] == told

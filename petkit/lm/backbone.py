@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from petkit.errors import ModelRefused, PetkitError, shown_path
 from petkit.lm.architectures import VISION_LANGUAGE, is_causal, why_not_left_to_right
-from petkit.lm.embedded_model import FOLDER_NAME, embedded_folder, sha256_of
+from petkit.lm.embedded_model import FOLDER_NAME, embedded_folder
 from petkit.lm.hub import hub_folder
 from petkit.lm.model_folder import ADAPTER_CONFIG, VOCABULARIES, check_model_folder, refuse_strange_vocabulary
 from petkit.lm.weight_files import numbers_in, refuse_absurd, refuse_not_finite
-from petkit.proof import refuse_damaged
+from petkit.proof import refuse_damaged, sha256
 from petkit.task.tokenization import PieceTokenizer
 
 if TYPE_CHECKING:
@@ -54,14 +54,12 @@ def model_source(name: str) -> str:
 
 
 def model_fingerprint(name: str) -> str:
-    """Return a hash that changes with the model's weights, tokenizer or configuration."""
+    """Return a hash that changes with the model's weights, tokenizer or configuration, wherever it lies."""
     folder = Path(model_source(name))
-    if name != EMBEDDED and not Path(name).is_dir():
-        return f"hub:{name}@{folder.name}"
     paths = [path for path in sorted(folder.iterdir()) if path.name in _IDENTITY_FILES or path.suffix == ".safetensors"]
     digest = hashlib.sha256()
     for path in paths:
-        digest.update(f"{path.name}:{sha256_of(path)}\n".encode())
+        digest.update(f"{path.name}:{sha256(path)}\n".encode())
     return digest.hexdigest()
 
 

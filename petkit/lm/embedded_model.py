@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
 from petkit.errors import ModelRefused
+from petkit.proof import sha256
 
 FOLDER_NAME = "minilm-mlm-en"
 
@@ -30,11 +30,5 @@ def _verify_embedded(folder: Path) -> None:
         raise ModelRefused(f"embedded model: {listed.name} is missing (reinstall petkit)")
     sums = listed.read_text().split()
     for expected, name in zip(sums[::2], sums[1::2], strict=True):
-        if not (folder / name).is_file() or sha256_of(folder / name) != expected:
+        if not (folder / name).is_file() or sha256(folder / name) != expected:
             raise ModelRefused(f"embedded model: {name} is damaged or missing (reinstall petkit)")
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

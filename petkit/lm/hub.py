@@ -33,8 +33,6 @@ LEFT_ALONE = ("onnx/*", "openvino/*", "checkpoint-*")
 def hub_folder(name: str) -> Path:
     """Return the local copy of a hub model at its newest revision; within a process it stays the same one.
 
-    The folder is called after the revision.
-
     Raises:
         ModelRefused: no name of a hub model, or not to be had.
     """

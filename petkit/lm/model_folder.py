@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from petkit.errors import ModelRefused, did_you_mean, shown_path
 from petkit.lm.json_file import read_mapping
 from petkit.lm.weight_files import INDEX, WEIGHTS, header_of, numbers_in
+from petkit.proof import is_hub_snapshot
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -113,8 +114,7 @@ def refuse_links(folder: Path) -> None:
         ModelRefused: with the first such entry.
     """
     whole = folder.resolve()
-    in_cache = whole.parent.name == "snapshots" and whole.parent.parent.name.startswith("models--")
-    root = whole.parent.parent if in_cache else whole
+    root = whole.parent.parent if is_hub_snapshot(folder) else whole
     for entry in sorted(folder.iterdir()):
         try:
             leaves = entry.is_symlink() and not entry.resolve().is_relative_to(root)

@@ -16,6 +16,7 @@ from petkit.crash_points import crash_point
 
 # The system's numbers and, where a library drops these, its words for a disk that takes no more.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSED = (*_FULL, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENODEV, errno.ENXIO, errno.ESTALE)
 _FULL_IN_WORDS = (
     "No space left on device", "Disk quota exceeded", "File too large", "not enough space on the disk", "requested and",
 )  # fmt: skip
@@ -109,11 +110,11 @@ def sync_tree(folder: Path) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let a refusal of the system in here say which file it is about."""
+    """Let a refusal of the disk in here say which file it is about; other errors, such as too little memory, are left alone."""
     try:
         yield
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno in _REFUSED:
             error.filename = str(path)
         raise
 

@@ -23,7 +23,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from petkit.crash_points import crash_point
-from petkit.errors import DiskRefused, IncompleteRun, RunConflict, shown_path
+from petkit.errors import DiskRefused, IncompleteRun, PetkitError, RunConflict, shown_path
 from petkit.events import Event
 from petkit.proof import (
     MANIFEST,
@@ -228,7 +228,7 @@ class RunStore:
             crash_point("lock: swept")
             yield
         except Exception as error:
-            refused = disk_refusal(error, self.folder)
+            refused = None if isinstance(error, PetkitError) else disk_refusal(error, self.folder)
             if refused is None:
                 raise
             cure = "what is finished is kept: mend that and run the same command again"

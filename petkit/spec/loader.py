@@ -21,6 +21,7 @@ from petkit.spec.rules import Mistakes, mistakes_between_values
 from petkit.spec.schema import PipelineSpec, adapter_class
 from petkit.spec.size import beyond_caps
 from petkit.spec.yaml_document import NUMBER, Document, Location, parse_document, read_document
+from petkit.units import binary_size
 
 _WORDS = {
     "int_type": "must be a whole number",
@@ -154,7 +155,7 @@ def _graft_patterns(document: Document, folder: Path) -> list[Problem]:
     problems: list[Problem] = []
     patterns: list[Any] = []
     if sum(_bytes_of(folder / name) for name in files) > limits.CONFIG_BYTES:
-        message = f"the files are larger than {limits.in_units(limits.CONFIG_BYTES)} together; those are no patterns"
+        message = f"the files are larger than {binary_size(limits.CONFIG_BYTES)} together; those are no patterns"
         raise BeyondLimit([document.problem(("patterns",), message)])
     for name in files:
         try:

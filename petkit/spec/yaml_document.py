@@ -17,6 +17,7 @@ import yaml
 from petkit import limits
 from petkit.errors import BeyondLimit, InvalidInput, Problem, shown_path
 from petkit.spec.regular_file import refuse_no_file
+from petkit.units import binary_size
 
 Location: TypeAlias = tuple[str | int, ...]
 Place: TypeAlias = tuple[str, int | None]
@@ -70,7 +71,7 @@ def read_document(path: Path) -> Document:
     except OSError as error:
         raise InvalidInput([Problem(shown, None, "", f"cannot be read: {error.strerror}")]) from None
     if len(raw) > limits.CONFIG_BYTES:
-        message = f"larger than {limits.in_units(limits.CONFIG_BYTES)}; that is no configuration"
+        message = f"larger than {binary_size(limits.CONFIG_BYTES)}; that is no configuration"
         raise BeyondLimit([Problem(shown, None, "", message, "rows belong into data files")])
     try:
         text = raw.decode("utf-8-sig")

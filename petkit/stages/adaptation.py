@@ -31,6 +31,7 @@ from petkit.stages.lone_step import LoneStep, Made, make
 from petkit.stages.masked_texts import MaskedTexts, perplexity
 from petkit.stages.step import Job
 from petkit.stages.unlabeled_texts import UnlabeledTexts, hold_out
+from petkit.task.row_array import HELD_ROWS
 
 MODEL = "model"
 
@@ -89,7 +90,7 @@ def _train(texts: UnlabeledTexts, job: Job, arithmetic: Arithmetic) -> None:
     """Train the model into the job's folder, beside its tokenizer."""
     settings = texts.spec.adapt
     kept, held_out = hold_out(np.arange(texts.scan.rows), settings.seed)
-    scratch = job.store.scratch("tokens") if texts.scan.rows > 10_000 else None
+    scratch = job.store.scratch("tokens") if texts.scan.rows > HELD_ROWS else None
     task = MaskedTexts(texts, arithmetic, settings, kept, held_out, scratch)
     model = _MaskedLM(load_masked_lm(texts.spec.model, arithmetic.training_attention)).to(arithmetic.device)
     before = task.held_out_loss(model)

@@ -54,6 +54,7 @@ from petkit.stages.sentence_questions import SentenceQuestions, question
 from petkit.stages.start_prompt import PROMPT, save_prompt
 from petkit.stages.step import Job
 from petkit.stages.unlabeled_texts import UnlabeledTexts, hold_out
+from petkit.task.row_array import HELD_ROWS
 from petkit.task.sentences import Numbers, SentenceIndex
 
 _SECTION = "pretrain_prompt"
@@ -175,7 +176,7 @@ class _Pretraining:
         self.kept = np.setdiff1d(np.arange(rows), self.held_out)
 
         def scratch(name: str) -> Path | None:
-            return job.store.scratch(name) if rows > 10_000 else None
+            return job.store.scratch(name) if rows > HELD_ROWS else None
 
         self.questions: SentenceQuestions | None = None
         if index is not None:

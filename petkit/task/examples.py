@@ -147,7 +147,7 @@ class ExampleSource:
 
     def columns(self) -> tuple[str, ...]:
         """Return the column names of the first row (empty for an empty file)."""
-        return next((tuple(map(str, record.values)) for record in islice(read_records(self.source), 1)), ())
+        return next((tuple(map(str, record.values)) for record in islice(read_records(self.source, ()), 1)), ())
 
     def _digest(self) -> hashlib._Hash:
         read = (sorted(self.fields), self.labels, "multi") if self.multi else (sorted(self.fields), self.labels)
@@ -163,7 +163,8 @@ class ExampleSource:
         if names is None and self.labels is not None:
             names = class_names(self.source, self.data.column("label"))
         bad = 0
-        for index, record in enumerate(read_records(self.source), 1):
+        used = {self.data.column(name) for name in (*self.fields, "id", *(() if self.labels is None else ("label",)))}
+        for index, record in enumerate(read_records(self.source, used), 1):
             if self.most_rows is not None and index > self.most_rows:
                 message = f"more than {self.most_rows:,} labelled rows"
                 raise BeyondLimit([Problem(self.shown, record.line, "", message, "put the others into data.unlabeled")])

@@ -6,7 +6,7 @@ a cap further back in a file, its reader meets there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO
@@ -15,6 +15,7 @@ from petkit.errors import BeyondLimit, InvalidInput, Problem, shown_path
 from petkit.spec.loader import Pipeline
 from petkit.spec.regular_file import refuse_no_file
 from petkit.task.lines import TOO_LONG, bounded_lines, overlong_line
+from petkit.task.pattern import Pattern
 from petkit.task.records import format_of, parse_json_line, read_records
 
 STANDARD_INPUT = "standard input"
@@ -31,19 +32,24 @@ def look_at_pipeline(pipeline: Pipeline) -> None:
         BeyondLimit: one of them is no file, or is beyond a cap.
     """
     data = pipeline.spec.data
+    fields = (field for spec in pipeline.spec.patterns for field in Pattern.from_spec(spec).fields)
+    used = {data.column(name) for name in (*fields, "label", "id")}
     problems: list[Problem] = []
     for source in dict.fromkeys((data.train, data.unlabeled, data.test)):
         try:
             if source is not None:
-                look_at(source)
+                look_at(source, used)
         except BeyondLimit as error:
             problems += error.problems
     if problems:
         raise BeyondLimit(problems)
 
 
-def look_at(source: str) -> None:
+def look_at(source: str, columns: Collection[str] | None = None) -> None:
     """Look at one data file; ``hf://`` datasets, and files with ordinary mistakes, pass.
+
+    Args:
+        columns: the names of those that matter, where that is known.
 
     Raises:
         BeyondLimit: it is no file, or is beyond a cap.
@@ -53,7 +59,7 @@ def look_at(source: str) -> None:
     try:
         refuse_no_file(Path(source))
         taken = 0
-        for record in islice(read_records(source), _ROWS):
+        for record in islice(read_records(source, columns), _ROWS):
             if record.beyond:
                 raise BeyondLimit([Problem(shown_path(source), record.line, "", record.error)])
             taken += sum(len(value) for value in record.values.values() if isinstance(value, (str, list, dict)))

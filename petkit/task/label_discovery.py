@@ -25,7 +25,7 @@ def labels_in(source: str, data: DataSpec, *, ordinal: bool = False) -> tuple[st
     if named is not None:
         return tuple(named)
     found: set[str] = set()
-    for record in read_records(source):
+    for record in read_records(source, {column}):
         value = record.values.get(column)
         if isinstance(value, (str, int)) and not isinstance(value, bool) and value != "":
             found.add(str(value))

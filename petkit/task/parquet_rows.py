@@ -7,12 +7,13 @@ that is written once in a file (in its dictionary) may stand in every row.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from petkit import limits
 from petkit.errors import BeyondLimit, InvalidInput, Problem, shown_path
+from petkit.units import binary_size
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,8 +23,12 @@ _MOST_ROWS, _MOST_BYTES = 1024, 2**24  # at a time
 _TRAILER = 8  # length of the footer, and the magic
 
 
-def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+def parquet_rows(path: Path, columns: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
     """Yield the rows of a file, some at a time.
+
+    Args:
+        columns: the names of those that matter; default: all but long lists of numbers, which are neither texts nor labels.
+            The others, of which files of embeddings have large ones, are neither checked nor read: they are None.
 
     Raises:
         InvalidInput: not a complete Parquet file.
@@ -35,27 +40,52 @@ def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
     try:
         _refuse_footer(path)
         metadata = pq.read_metadata(path)
-        _refuse_bomb(path, metadata)
+        _refuse_shape(path, metadata)
         # Pages come as they are needed: a row group is never held whole.
         file = pq.ParquetFile(path, metadata=metadata, buffer_size=2**16, pre_buffer=False)
+        names = file.schema_arrow.names
+        columns = _without_long_lists(metadata, names) if columns is None else columns
+        read = [name for name in names if name in columns]
+        leaves = _leaves(metadata, read)
+        _refuse_bomb(path, metadata, leaves)
+        empty = dict.fromkeys(names)
         done = 0
         for group in range(metadata.num_row_groups):
-            rows = _rows_at_a_time(path, metadata, group)
-            for batch in file.iter_batches(batch_size=rows, row_groups=[group]):
+            rows = _rows_at_a_time(path, metadata, group, leaves)
+            for batch in file.iter_batches(batch_size=rows, row_groups=[group], columns=read):
                 for name, column in zip(batch.schema.names, batch.columns, strict=True):
                     _refuse_long(path, name, _longest(column), done)
-                yield from batch.to_pylist()
+                yield from (empty | row for row in batch.to_pylist())
                 done += batch.num_rows
     except pa.ArrowException as error:
         first_line = str(error).splitlines()[0]
         raise InvalidInput([Problem(shown_path(path), None, "", f"not a complete Parquet file: {first_line}")]) from None
 
 
-def _rows_at_a_time(path: Path, metadata: pq.FileMetaData, group: int) -> int:
+def _without_long_lists(metadata: pq.FileMetaData, names: Sequence[str]) -> set[str]:
+    """Return the names of the columns but those of lists of numbers with more entries a row than a list may have."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    long = {
+        column.path_in_schema
+        for group in groups
+        for column in map(group.column, range(group.num_columns))
+        if column.physical_type != "BYTE_ARRAY" and column.num_values > limits.PARQUET_LIST * max(1, group.num_rows)
+    }
+    return {name for name in names if not any(path.startswith(f"{name}.") for path in long)}
+
+
+def _leaves(metadata: pq.FileMetaData, names: Sequence[str]) -> list[int]:
+    """Return the numbers of the columns as the file counts them: those of a list or mapping are named below its name."""
+    whole, inside = set(names), tuple(f"{name}." for name in names)
+    paths = [metadata.schema.column(index).path for index in range(metadata.num_columns)]
+    return [index for index, path in enumerate(paths) if path in whole or path.startswith(inside)]
+
+
+def _rows_at_a_time(path: Path, metadata: pq.FileMetaData, group: int, leaves: Sequence[int]) -> int:
     """Return how many rows of a group can be held, by their mean size and the longest text that may stand in all of them."""
     about = metadata.row_group(group)
     largest = 1.0
-    for index in range(about.num_columns):
+    for index in leaves:
         column = about.column(index)
         per_row = column.num_values / max(1, about.num_rows)
         largest = max(largest, column.total_uncompressed_size / max(1, about.num_rows))
@@ -78,7 +108,7 @@ def _longest_in_dictionary(path: Path, metadata: pq.FileMetaData, group: int, co
 
 def _refuse_long(path: Path, column: str, longest: int, done: int) -> None:
     if longest > limits.ROW_BYTES:
-        message = f"a text of more than {limits.in_units(limits.ROW_BYTES)}" + (f" after row {done:,}" if done else "")
+        message = f"a text of more than {binary_size(limits.ROW_BYTES)}" + (f" after row {done:,}" if done else "")
         raise BeyondLimit([Problem(shown_path(path), None, column, message, "split it into rows of their own")])
 
 
@@ -105,35 +135,39 @@ def _refuse_footer(path: Path) -> None:
         stream.seek(max(0, size - _TRAILER))
         footer = int.from_bytes(stream.read(4), "little")
     if limits.PARQUET_FOOTER < footer < size:  # a longer one is damaged, and told so
-        most = limits.in_units(limits.PARQUET_FOOTER)
-        message = f"its description of itself takes {limits.in_units(footer)}; at most {most}"
+        most = binary_size(limits.PARQUET_FOOTER)
+        message = f"its description of itself takes {binary_size(footer)}; at most {most}"
         raise BeyondLimit([Problem(shown_path(path), None, "", message, "write it with fewer columns or larger row groups")])
 
 
-def _refuse_bomb(path: Path, metadata: pq.FileMetaData) -> None:
-    """Compare what a file says that it holds with its size on disk."""
+def _refuse(path: Path, message: str, cure: str) -> None:
+    raise BeyondLimit([Problem(shown_path(path), None, "", message, cure)])
+
+
+def _refuse_shape(path: Path, metadata: pq.FileMetaData) -> None:
+    """Compare the rows that a file says it holds with its size on disk."""
     size = path.stat().st_size
-
-    def refuse(message: str, cure: str) -> None:
-        raise BeyondLimit([Problem(shown_path(path), None, "", message, cure)])
-
     if metadata.num_columns > limits.COLUMNS:
-        refuse(f"{metadata.num_columns:,} columns are more than {limits.COLUMNS:,}", "keep those with text and labels")
+        _refuse(path, f"{metadata.num_columns:,} columns are more than {limits.COLUMNS:,}", "keep those with text and labels")
     if metadata.num_rows > max(1_000_000, size):
-        refuse(f"says that it holds {metadata.num_rows:,} rows in {limits.in_units(size)}", "no rows of text are that small")
+        _refuse(path, f"says that it holds {metadata.num_rows:,} rows in {binary_size(size)}", "no rows of text are that small")
+
+
+def _refuse_bomb(path: Path, metadata: pq.FileMetaData, leaves: Sequence[int]) -> None:
+    """Compare what the columns that are read hold with what they take on disk."""
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
         unpacked = in_rows = 0
-        for index in range(group.num_columns):
+        for index in leaves:
             column = group.column(index)
             unpacked = max(unpacked, column.total_uncompressed_size)
             fold = column.total_uncompressed_size / max(1, column.total_compressed_size)
             bomb = column.physical_type == "BYTE_ARRAY" and fold > limits.PARQUET_FOLD
             if bomb and column.total_uncompressed_size > limits.PARQUET_UNPACKED:
-                told = limits.in_units(column.total_uncompressed_size)
-                refuse(f"column {column.path_in_schema!r} unpacks {fold:,.0f}-fold to {told}", "no text shrinks that much")
+                told = binary_size(column.total_uncompressed_size)
+                _refuse(path, f"column {column.path_in_schema!r} unpacks {fold:,.0f}-fold to {told}", "no text shrinks that much")
             in_rows = max(in_rows, column.num_values)
         if unpacked > limits.ROW_BYTES * max(1, group.num_rows):
-            refuse(f"rows of more than {limits.in_units(limits.ROW_BYTES)}", "split them into rows of their own")
+            _refuse(path, f"rows of more than {binary_size(limits.ROW_BYTES)}", "split them into rows of their own")
         if in_rows > limits.PARQUET_LIST * max(1, group.num_rows):
-            refuse(f"lists of more than {limits.PARQUET_LIST:,} entries a row", "keep the columns with text and labels")
+            _refuse(path, f"lists of more than {limits.PARQUET_LIST:,} entries a row", "keep the columns with text and labels")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -49,8 +49,11 @@ def format_of(source: str) -> str:
     return ending
 
 
-def read_records(source: str) -> Iterator[Record]:
+def read_records(source: str, columns: Collection[str] | None = None) -> Iterator[Record]:
     """Yield the rows of ``source`` (a path or ``hf://owner/name[/config]/split``) without holding the file in memory.
+
+    Args:
+        columns: the names of those that matter; a Parquet file is spared the reading of the others, which are None then.
 
     Raises:
         InvalidInput: no such file, unreadable, wrongly encoded, damaged, or an unknown kind.
@@ -65,7 +68,7 @@ def read_records(source: str) -> Iterator[Record]:
     refuse_no_file(path)
     try:
         if kind == "parquet":
-            for number, values in enumerate(parquet_rows(path), 1):
+            for number, values in enumerate(parquet_rows(path, columns), 1):
                 yield Record(number, values)
         else:
             with path.open(encoding="utf-8-sig", newline="" if kind != "jsonl" else None) as stream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 
 from petkit.runs.shards import read_column, read_matrix
 from petkit.runs.store import RunStore
-from petkit.stages import workload
+from petkit.stages import adaptation, prompt_pretraining, workload
 from petkit.stages.soft_rows import read_soft_rows
 from petkit.task.row_array import RowArray
+from tests.stages import prompt_task
 from tests.stages.tiny_task import load, products, run_task
 
 SHORT = ("teachers.steps=3", "student.steps=12", "student.feature_weight=1", "teachers.auxiliary_mlm_weight=0.1")
@@ -69,3 +71,19 @@ def test_scratch_is_for_large_parts_only(task: Path, here: Path, monkeypatch: py
     work.scratch = RunStore(here / "run").scratch("tokens")
     assert work.scratch_of("unlabeled", "name") == work.scratch / "name"
     assert work.scratch_of("train", "name") is None
+
+
+def test_single_steps_keep_rows_on_disk_from_the_same_number_on(
+    task: Path, here: Path, model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    scratch = RunStore.scratch
+    monkeypatch.setattr(RunStore, "scratch", lambda self, name: asked.append(name) or scratch(self, name))
+    questions = prompt_task.write(here / "task", model_folder("bert"))
+
+    for held, expected in ((1_000, set[str]()), (2, {"tokens", "sentences"})):
+        for module in (adaptation, prompt_pretraining):
+            monkeypatch.setattr(module, "HELD_ROWS", held)
+        adaptation.adapt(load(task, "adapt.steps=1"), here / f"adapted {held}")
+        prompt_task.make(questions, here / f"prompt {held}", "steps=1", "objective=both")
+        assert set(asked) & {"tokens", "sentences"} == expected

@@ -153,7 +153,7 @@ def test_parquet_labels_may_be_class_numbers(here: Path) -> None:
 
 def test_hub_labels_are_named_by_the_dataset(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [Record(1, {"text": "a", "label": 1}), Record(2, {"text": "b", "label": 0})]
-    monkeypatch.setattr(examples_module, "read_records", lambda source: iter(rows))
+    monkeypatch.setattr(examples_module, "read_records", lambda source, columns: iter(rows))
     monkeypatch.setattr(examples_module, "class_names", lambda source, column: ("Sports", "World"))
 
     assert [example.label for example in source("hf://ag_news/train")] == [0, 1]
@@ -233,7 +233,7 @@ def test_reading_is_lazy(here: Path) -> None:
 def test_no_more_rows_are_read_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
 
-    def records(source: str) -> Any:
+    def records(source: str, columns: Any) -> Any:
         for number in range(1, 1000):
             read.append(number)
             yield Record(number, GOOD)

@@ -88,7 +88,9 @@ def test_hub_lists_are_named_by_the_dataset(monkeypatch: pytest.MonkeyPatch) -> 
     assert records.class_names("hf://news/train", "topics") == TOPICS
     assert records.class_names("hf://news/train", "one") == ("a",)
     assert records.class_names("hf://news/train", "text") is None
-    monkeypatch.setattr(examples_module, "read_records", lambda source: iter([Record(1, {"text": "a", "topics": [2, 1]})]))
+    monkeypatch.setattr(
+        examples_module, "read_records", lambda source, columns: iter([Record(1, {"text": "a", "topics": [2, 1]})])
+    )
     (example,) = source("hf://news/train", labels=TOPICS, kind="multi", columns={"label": "topics"})
     assert example.labels == (1, 2)
 
