@@ -13,15 +13,19 @@ with its ``exit_code``; a Python caller catches the class it cares about.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+# What would break a message's line, steer a terminal, or be no character at all.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One mistake in the user's input, printed as ``file:line: key: message (cure)``."""
+    """One mistake in the user's input, printed as one line: ``file:line: key: message (cure)``."""
 
     file: str
     line: int | None
@@ -32,7 +36,8 @@ class Problem:
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"
         parts = [part for part in (place, self.key, self.message) if part]
-        return ": ".join(parts) + (f" ({self.cure})" if self.cure else "")
+        told = ": ".join(parts) + (f" ({self.cure})" if self.cure else "")
+        return _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], told)
 
 
 class PetkitError(Exception):

@@ -18,6 +18,8 @@ from pydantic_core import ErrorDetails
 from petkit.errors import InvalidInput, Problem, did_you_mean
 from petkit.spec.rules import mistakes_between_values
 from petkit.spec.schema import PipelineSpec, adapter_class
+from petkit.spec.schema.section import NAME
+from petkit.spec.schema.student import DEVICE
 from petkit.spec.yaml_document import NUMBER, Document, Location, parse_document, read_document
 
 _WORDS = {
@@ -26,6 +28,7 @@ _WORDS = {
     "float_type": "must be a number",
     "bool_type": "must be true or false",
     "string_type": "must be text",
+    "string_unicode": "must be text without half characters (lone surrogates)",
     "tuple_type": "must be a list",
     "dict_type": "must be a mapping",
     "model_type": "must be a mapping of keys to values",
@@ -35,6 +38,12 @@ _WORDS = {
     "too_short": "must not be empty",
     "union_tag_not_found": "must say its kind, as in {kind: lora}",
 }
+_PATTERNS = {
+    NAME: "must be small letters, digits, - and _, at most 64, with a letter or digit first",
+    DEVICE: "must be auto, cpu, mps, cuda or cuda:N",
+}
+_CONSTANTS = {None: "null", True: "true", False: "false"}
+_SHOWN = 200  # characters of a wrong value
 
 
 @dataclass(frozen=True)
@@ -115,7 +124,7 @@ def _apply(override: str, document: Document, here: dict[Location, Path]) -> lis
     try:
         parsed = parse_document(value, shown, under=location)
     except InvalidInput as error:
-        return list(error.problems)
+        return [replace(problem, line=None) for problem in error.problems]
     data = document.data
     for depth, name in enumerate(location[:-1], 1):
         if data.get(name) is None:
@@ -207,7 +216,7 @@ def _resolve_paths(data: dict[str, Any], folder: Path, here: dict[Location, Path
             path = named_in / Path(value).expanduser()
             if not may_be_hub or path.is_dir() or value.startswith((".", "/", "~")):
                 holder[key] = str(path.resolve())
-        except (RuntimeError, ValueError):  # no such user, or no possible name: left for whoever opens it to refuse
+        except (RuntimeError, ValueError, OSError):  # no such user, or no possible name: left for whoever opens it to refuse
             return
 
     for key in ("train", "unlabeled", "test"):
@@ -263,14 +272,20 @@ def _problems(error: ValidationError, document: Document) -> list[Problem]:
 def _in_words(detail: ErrorDetails) -> str:
     if detail["type"] == "union_tag_invalid":
         known = detail["ctx"]["expected_tags"].replace("'", "")
-        return f"must be one of {known}, not {detail['ctx']['tag']!r}"
-    message = _WORDS.get(detail["type"])
+        return f"must be one of {known}, not {_as_written(detail['ctx']['tag'])}"
+    message = _WORDS.get(detail["type"]) or _PATTERNS.get(detail.get("ctx", {}).get("pattern", ""))
     if message is None:
         message = detail["msg"].replace("Input should be", "must be").replace("String should", "must")
-        message = message.replace("match pattern", "match")
         message = message[:1].lower() + message[1:]
     value = detail["input"]
-    return f"{message}, not {value!r}" if isinstance(value, (str, int, float, type(None))) else message
+    if detail["type"] == "string_too_short":
+        return message
+    return f"{message}, not {_as_written(value)}" if isinstance(value, (str, int, float, type(None))) else message
+
+
+def _as_written(value: str | float | None) -> str:
+    """Return a value as YAML has it: ``null`` and ``true``, text in quotes."""
+    return _CONSTANTS.get(value, repr(value)) if value is None or isinstance(value, bool) else f"{value!r:.{_SHOWN}}"
 
 
 def _written_location(location: tuple[int | str, ...], data: Any) -> Location:

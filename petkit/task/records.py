@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -53,9 +53,9 @@ def read_records(source: str) -> Iterator[Record]:
         return
     path = Path(source)
     shown = shown_path(path)
-    if not path.is_file():
-        raise InvalidInput([Problem(shown, None, "", "is a folder, not a file" if path.is_dir() else "no such file")])
     try:
+        if not path.is_file():
+            raise InvalidInput([Problem(shown, None, "", "is a folder, not a file" if path.is_dir() else "no such file")])
         if kind == "parquet":
             yield from _parquet_records(path)
         else:
@@ -94,14 +94,20 @@ def _table_records(stream: IO[str], kind: str) -> Iterator[Record]:
             continue
         if not columns:
             columns = cells
-            twice = sorted({name for name in columns if name and columns.count(name) > 1})
+            twice = _named_twice(columns)
             if twice:
-                yield Record(number, error=f"column {', '.join(map(repr, twice))} is named twice")
+                yield Record(number, error=twice)
                 return
         elif len(cells) > len(columns):
             yield Record(number, error=f"{len(cells)} cells under {len(columns)} column names")
         else:
             yield Record(number, dict(zip_longest(columns, cells)))
+
+
+def _named_twice(columns: Sequence[str]) -> str:
+    """Say which names several columns have (empty: none)."""
+    twice = sorted({name for name in columns if name and columns.count(name) > 1})
+    return f"column {', '.join(map(repr, twice))} is named twice" if twice else ""
 
 
 def parse_json_line(line: str, number: int) -> Record:
@@ -133,16 +139,35 @@ def _parquet_records(path: Path) -> Iterator[Record]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    number = 0
     try:
         file = pq.ParquetFile(path)
-        number = 0
+        twice = _named_twice(file.schema_arrow.names)
+        if twice:
+            raise InvalidInput([Problem(shown_path(path), None, "", twice)])
         for batch in file.iter_batches(batch_size=1024):
-            for values in batch.to_pylist():
+            for values in _plain_rows(batch, shown_path(path), number):
                 number += 1
                 yield Record(number, values)
     except pa.ArrowException as error:
         first_line = str(error).splitlines()[0]
         raise InvalidInput([Problem(shown_path(path), None, "", f"not a complete Parquet file: {first_line}")]) from None
+
+
+def _plain_rows(batch: Any, shown: str, before: int) -> list[dict[str, Any]]:
+    """Return rows as Python values; other programs may write what Python has none for, such as the year 300,000."""
+    unreadable = (ValueError, OverflowError, LookupError)  # texts that are no UTF-8, dates, time zones
+    try:
+        rows: list[dict[str, Any]] = batch.to_pylist()
+    except unreadable:
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            try:
+                column.to_pylist()
+            except unreadable as error:
+                message = f"rows {before + 1:,} to {before + batch.num_rows:,} hold a value that cannot be read: {error}"
+                raise InvalidInput([Problem(shown, None, name, message, "write it as text, or leave it out")]) from None
+        raise
+    return rows
 
 
 def _hub_records(source: str) -> Iterator[Record]:

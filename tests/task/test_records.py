@@ -66,7 +66,7 @@ def test_format_is_told_by_the_ending() -> None:
         ("rows.xlsx", "rows.xlsx: unknown kind of file 'xlsx' (known: jsonl, csv, tsv, parquet)"),
         ("rows", "rows: unknown kind of file '' (known: jsonl, csv, tsv, parquet)"),
         ("rows.csv", "rows.csv: no such file"),
-        ("a\0b.csv", "a\0b.csv: no such file"),
+        ("a\0b.csv", "a\\x00b.csv: no such file"),
     ],
 )
 def test_file_that_cannot_be_read(here: Path, name: str, told: str) -> None:

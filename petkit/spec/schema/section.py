@@ -9,7 +9,8 @@ from pydantic_core import PydanticCustomError
 
 from petkit.spec.rules import Mistakes
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+Name = Annotated[str, StringConstraints(pattern=NAME)]
 LabelName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 LabelWord = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
