@@ -19,7 +19,9 @@ from petkit.task.records import Record, class_names, read_records
 SHOWN_PROBLEMS = 20
 _MISSING, _NO_LABEL = "missing", "has no label"
 _NO_SUCH_COLUMN = (_MISSING, _NO_LABEL)  # of a whole file
+_EMPTY = ("empty", "remove the row or fill it in")
 _LONGEST_NUMBER = 20  # digits of a class number; Python refuses to read thousands of them
+_HALF_A_CHARACTER = "holds half a character (a lone surrogate)"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -159,11 +161,13 @@ class ExampleSource:
                 continue
             fields = {field: self._text(record, field, problems) for field in self.fields}
             labels = () if self.labels is None else self._labels(record, names, problems)
+            own_id = record.values.get(self.data.column("id"))
+            name = f"row-{index}" if own_id is None else str(own_id)
+            if _SURROGATE.search(name):
+                problems.append(Problem(self.shown, record.line, self.data.column("id"), _HALF_A_CHARACTER))
             if problems:
                 yield None, problems
                 continue
-            own_id = record.values.get(self.data.column("id"))
-            name = f"row-{index}" if own_id is None else str(own_id)
             one, several = (None, labels) if self.multi else (labels[0] if labels else None, ())
             yield Example(name, fields, one, record.line, several), problems
 
@@ -176,13 +180,13 @@ class ExampleSource:
             return ""
         value = record.values[column]
         if not isinstance(value, str):
-            told = "empty" if value is None else f"must be text, not {value!r:.60}"
-            problems.append(Problem(self.shown, record.line, column, told))
+            told = _EMPTY if value is None else (f"must be text, not {value!r:.60}",)
+            problems.append(Problem(self.shown, record.line, column, *told))
             return ""
         if _SURROGATE.search(value):
-            problems.append(Problem(self.shown, record.line, column, "holds half a character (a lone surrogate)"))
+            problems.append(Problem(self.shown, record.line, column, _HALF_A_CHARACTER))
         elif not value.strip():
-            problems.append(Problem(self.shown, record.line, column, "empty", "remove the row or fill it in"))
+            problems.append(Problem(self.shown, record.line, column, *_EMPTY))
         return value
 
     def _labels(self, record: Record, names: Sequence[str] | None, problems: list[Problem]) -> tuple[int, ...]:
