@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import BaseModel, Field, ValidationError
 
 from petkit.errors import IncompleteRun, InvalidInput, ModelRefused, Problem, shown_path
 from petkit.lm.arithmetic import Arithmetic, choose_arithmetic, prepare_for_inference
@@ -18,8 +19,8 @@ from petkit.lm.decision import Decision
 from petkit.lm.ensemble import FloatArray, combine_teachers
 from petkit.lm.inference import label_logits
 from petkit.runs.layout import ENSEMBLE_FILE, SOFT_LABELS, STUDENT, STUDENT_FILE
-from petkit.runs.store import RunStore
-from petkit.spec.schema import ComputeSpec, DataSpec
+from petkit.runs.store import RUN, RunStore
+from petkit.spec.schema import ComputeSpec, DataSpec, LabelKind
 from petkit.stages.student_model import load_student
 from petkit.stages.teacher_loading import load_teachers
 from petkit.task.pattern import CompiledPattern, Pattern
@@ -27,6 +28,19 @@ from petkit.task.pvp import tokenised
 
 CHUNK = 1024
 Fields = Mapping[str, str]
+
+
+class _About(BaseModel):
+    """What ``petkit.json`` says of how a student reads and answers; folders that others made have none."""
+
+    fields: tuple[Annotated[str, Field(min_length=1)], ...] = Field(("text",), min_length=1)
+    max_length: Annotated[int, Field(ge=1)] | None = None
+    truncate: Literal["tail", "head", "middle"] = "tail"
+    label_kind: LabelKind | None = None
+    thresholds: tuple[float, ...] | None = None
+    columns: dict[str, str] = {}
+    label_names: tuple[str, ...] | None = None
+    label_separator: Annotated[str, Field(min_length=1)] | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +116,8 @@ class Predictor:
         # Other tools write a manifest.json too; beside a config.json it is a model folder.
         manifest = {} if (folder / "config.json").is_file() else store.manifest()
         is_run = bool(manifest)
+        if manifest.get("kind", RUN) != RUN:
+            raise ModelRefused(f"{shown_path(folder)}: holds no run but {store.holds} (name a run or a classifier)")
         compute = compute or _compute_of(manifest)
         arithmetic = choose_arithmetic(compute)
         if teachers and not is_run:
@@ -163,7 +179,7 @@ def _compute_of(manifest: Mapping[str, Any]) -> ComputeSpec:
 def _load_student(folder: Path, manifest: Mapping[str, Any], arithmetic: Arithmetic, tokens_per_batch: int) -> Predictor:
     name = str(folder)
     config = load_config(name)
-    about = _read(folder / STUDENT_FILE)
+    about = _checked(_read(folder / STUDENT_FILE), folder / STUDENT_FILE)
     tokenizer = load_tokenizer(name, needs_mask=False)
     student = load_student(name, about)
     prepare_for_inference(student, arithmetic)
@@ -182,6 +198,15 @@ def _load_student(folder: Path, manifest: Mapping[str, Any], arithmetic: Arithme
     # A run knows best how its data is read now; a folder on its own remembers how it was.
     decision = Decision(kind, tuple(about["thresholds"])) if "thresholds" in about else Decision(kind)
     return Predictor(labels, fields, manifest.get("data", about), score, decision)
+
+
+def _checked(about: dict[str, Any], path: Path) -> dict[str, Any]:
+    try:
+        _About.model_validate_json(json.dumps(about))
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise ModelRefused(f"{shown_path(path)}: {key} is damaged (take the folder from its run again)") from None
+    return about
 
 
 def _load_ensemble(store: RunStore, arithmetic: Arithmetic, tokens_per_batch: int) -> Predictor:

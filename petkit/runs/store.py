@@ -18,7 +18,8 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from itertools import starmap
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
@@ -34,6 +35,7 @@ STEP_FILE = "step.json"
 RUN, ADAPTED_MODEL, PRETRAINED_PROMPT = "run", "adapted model", "pretrained prompt"
 _TOLD = {RUN: "a run", ADAPTED_MODEL: "an adapted model", PRETRAINED_PROMPT: "a pretrained prompt"}
 # What a run killed before its manifest was written can leave behind.
+_MAPPINGS = ("arithmetic", "data", "versions", "machine")  # of a manifest
 _BEFORE_MANIFEST = (".lock", ".work", ".manifest.json.tmp")
 
 
@@ -116,12 +118,17 @@ class RunStore:
             RunConflict: the folder holds something that is no petkit run.
         """
         path = self.folder / "manifest.json"
-        if not path.is_file():
+        if not os.path.isfile(path):  # noqa: PTH113 (as below)
             return {}
         manifest = _read_json(path)
-        if manifest is None or manifest.get("schema") != SCHEMA:
+        if manifest is None or not _is_schema(manifest) or not all(isinstance(manifest.get(key, {}), dict) for key in _MAPPINGS):
             raise RunConflict(f"{self.shown}: manifest.json was not written by this version of petkit (choose another --out)")
         return manifest
+
+    @property
+    def holds(self) -> str:
+        """What the folder holds, as people are told."""
+        return _TOLD.get(str(self.manifest().get("kind", RUN)), "something else")
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -131,14 +138,14 @@ class RunStore:
         Raises:
             RunConflict: it is a file, or holds something that is no petkit run, or one of another kind.
         """
-        if not self.folder.exists():
+        if not os.path.exists(self.folder):  # noqa: PTH110 (no such name: told when it is made)
             return
         if not self.folder.is_dir():
             raise RunConflict(f"{self.shown}: is a file, not a folder (choose another --out)")
         manifest = self.manifest()
         kind = manifest.get("kind", RUN)
         if manifest and kind != self.kind:
-            told = f"holds {_TOLD.get(str(kind), 'something else')}, not {_TOLD[self.kind]}"
+            told = f"holds {self.holds}, not {_TOLD[self.kind]}"
             raise RunConflict(f"{self.shown}: {told} (choose another --out)")
         if not manifest and any(entry.name not in _BEFORE_MANIFEST for entry in self.folder.iterdir()):
             raise RunConflict(f"{self.shown}: is not empty and holds no petkit run (choose another --out)")
@@ -217,13 +224,12 @@ class RunStore:
 
     def _record(self, step: str) -> dict[str, Any] | None:
         record = _read_json(self.folder / step / STEP_FILE)
-        usable = record is not None and record.get("schema") == SCHEMA and record.get("step") == step
-        return record if usable and {"fingerprint", "inputs", "files", "facts"} <= set(record or ()) else None
+        return record if record is not None and record.get("step") == step and _is_record(record) else None
 
     def _damage(self, step: str, record: dict[str, Any], *, hashes: bool) -> str:
         for name, entry in record["files"].items():
             path = self.folder / step / name
-            if not path.is_file():
+            if not os.path.isfile(path):  # noqa: PTH113 (a Path raises where the name is too long for the system)
                 return f"{name} is missing"
             if path.stat().st_size != entry["bytes"]:
                 return f"{name} has {path.stat().st_size} bytes instead of {entry['bytes']}"
@@ -253,10 +259,41 @@ def write_text(path: Path, text: str) -> None:
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text, object_pairs_hook=_without_twins, parse_constant=_refuse_constant)
+    except (OSError, ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) else None
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    data = dict(pairs)
+    if len(data) < len(pairs):
+        raise ValueError("a key is written twice")
+    return data
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number that petkit writes")
+
+
+def _is_schema(data: Mapping[str, Any]) -> bool:
+    return type(data.get("schema")) is int and data["schema"] == SCHEMA
+
+
+def _is_record(data: Mapping[str, Any]) -> bool:
+    """Say whether data is what :meth:`RunStore.publishing` writes, naming no file outside of the step."""
+    files = data.get("files")
+    if not _is_schema(data) or not isinstance(data.get("fingerprint"), str) or not isinstance(files, dict):
+        return False
+    return all(isinstance(data.get(key), dict) for key in ("inputs", "facts")) and all(starmap(_is_file, files.items()))
+
+
+def _is_file(name: str, entry: Any) -> bool:
+    path = PurePosixPath(name)
+    inside = bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+    known = isinstance(entry, dict) and type(entry.get("bytes")) is int and isinstance(entry.get("sha256"), str)
+    return inside and known
 
 
 def _sync(path: Path) -> None:
