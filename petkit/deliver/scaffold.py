@@ -149,6 +149,9 @@ def _sort_rows(source: str, labels: Sequence[str], notes: list[str]) -> tuple[di
             unlabeled.append({"text": content})
         else:
             by_label[str(named)].append({"text": content, "label": str(named)})
+    if not labels and len(by_label) < 2:
+        message = f"holds rows of {len(by_label)} label; a classifier needs at least two"
+        raise InvalidInput([Problem(shown_path(source), None, label, message)])
     chosen = list(labels) or sorted(by_label)
     _refuse_labels(chosen)
     problems = [
