@@ -18,6 +18,7 @@ def run(
     *,
     overrides: Sequence[str] = (),
     force: str | None = None,
+    resume: str = "auto",
     listen: Listen = ignore,
 ) -> RunResult:
     """Run a pipeline from labels to classifier; what is finished and up to date is not done again.
@@ -27,6 +28,8 @@ def run(
         out: the run folder; default: ``runs/<task>``.
         overrides: ``key=value`` strings, as ``--set`` takes them (files only).
         force: None, ``"stale"``, ``"a"``, ``"b"``, ``"c"``, ``"evaluation"`` or ``"all"``.
+        resume: ``"auto"`` goes on with a run that is there, ``"require"`` wants one that began with these versions on this
+            kind of machine, ``"never"`` wants none.
         listen: called with every event (see :mod:`petkit.events`).
 
     Raises:
@@ -40,4 +43,4 @@ def run(
         loaded = Pipeline.from_spec(pipeline)
     else:
         loaded = pipeline if isinstance(pipeline, Pipeline) else load_pipeline(pipeline, overrides)
-    return run_pipeline(loaded, out or Path("runs") / loaded.spec.task, force=force, listen=listen)
+    return run_pipeline(loaded, out or Path("runs") / loaded.spec.task, force=force, resume=resume, listen=listen)

@@ -1,7 +1,7 @@
-"""What appears on the terminal: progress, plans, tables. The only module that prints.
+"""What appears on the terminal: progress, plans, tables. The only module that prints, with :mod:`petkit.run_display`.
 
-Results go to standard output, progress and errors to standard error. Text from data is never
-interpreted as markup.
+Results go to standard output, progress and errors to standard error. Text from data, files and models is never
+interpreted: neither as markup nor, whatever characters are in it, by the terminal.
 """
 
 from __future__ import annotations
@@ -13,13 +13,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from petkit.characters import in_one_line, visible, visible_json
 from petkit.errors import PetkitError
-from petkit.events import Event, Notice, RunStarted, StepFinished, StepSkipped, StepStarted
-from petkit.events import Progress as Advance
 
 if TYPE_CHECKING:
     from petkit.deliver.found_verbalizer import FoundVerbalizer
@@ -27,8 +25,10 @@ if TYPE_CHECKING:
     from petkit.deliver.scaffold import Scaffold
     from petkit.insight.check import Check
     from petkit.insight.doctor import Finding
+    from petkit.insight.verify import Verification
     from petkit.insight.zero_shot import ZeroShot
-    from petkit.stages.pipeline import PlannedStep, RunResult
+    from petkit.stages.forecast import Forecast
+    from petkit.stages.pipeline import RunResult
     from petkit.stages.ranking import Ranking
 
 _terminal = sys.stdout.isatty()
@@ -37,115 +37,43 @@ out = Console(highlight=False, soft_wrap=not _terminal, width=None if _terminal 
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-class RunDisplay:
-    """Shows a run as it happens: bars on a terminal, one line per step elsewhere, nothing when quiet."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
-        self._bars: Progress | None = None
-        self._tasks: dict[str, TaskID] = {}
-        self._whole: TaskID | None = None
-        self._line_open = False
-        if err.is_terminal and not quiet:
-            self._bars = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TaskProgressColumn(),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}", markup=False),
-                console=err,
-                transient=True,
-            )
-
-    def __enter__(self) -> RunDisplay:
-        if self._bars is not None:
-            self._bars.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._bars is not None:
-            self._bars.stop()
-        self._end_line()
-
-    def __call__(self, event: Event) -> None:
-        """Show an event."""
-        if self._quiet:
-            return
-        if isinstance(event, Advance):
-            self._advance(event)
-        elif isinstance(event, RunStarted):
-            if self._bars is not None and event.steps:
-                self._whole = self._bars.add_task("whole run", total=event.steps, note="")
-        elif isinstance(event, StepStarted):
-            if self._bars is not None:
-                self._tasks[event.step] = self._bars.add_task(event.step, total=None, note="")
-            else:
-                err.print(Text(f"{event.step}: {event.why} … "), end="")
-                self._line_open = True
-        elif isinstance(event, StepFinished):
-            if self._bars is not None and event.step in self._tasks:
-                self._bars.remove_task(self._tasks.pop(event.step))
-                if self._whole is not None:
-                    self._bars.advance(self._whole)
-            facts = ", ".join(f"{name} {_shown(value)}" for name, value in event.facts.items() if name != "seconds")
-            named = "" if self._line_open else f"{event.step}: "
-            err.print(Text(f"{named}done in {event.seconds:.1f} s" + (f" ({facts})" if facts else "")))
-            self._line_open = False
-        elif isinstance(event, StepSkipped):
-            err.print(Text(f"{event.step}: up to date", style="dim"))
-        elif isinstance(event, Notice):
-            self._end_line()
-            err.print(Text(f"{event.step}: {event.message}", style="yellow"))
-
-    def _end_line(self) -> None:
-        """Finish the line of a step that began and has not ended."""
-        if self._line_open:
-            err.print()
-            self._line_open = False
-
-    def _advance(self, event: Advance) -> None:
-        if self._bars is not None and event.step in self._tasks:
-            self._bars.update(self._tasks[event.step], completed=event.done, total=event.total, note=event.note)
-
-
 def show_error(error: PetkitError) -> None:
     """Print an error's own words."""
-    err.print(Text(str(error), style="red" if err.is_terminal else ""))
+    err.print(text(str(error), style="red" if err.is_terminal else ""))
 
 
 def show_failure(error: Exception) -> None:
     """Print in one line what the user's input did not cause: the system's refusal, or petkit's own fault."""
     if isinstance(error, OSError) and error.strerror:
-        err.print(Text(": ".join(map(str, filter(None, ("petkit", error.filename, error.strerror))))))
+        note(in_one_line(": ".join(map(str, filter(None, ("petkit", error.filename, error.strerror))))))
         return
-    err.print(
-        Text(f"petkit: internal error: {type(error).__name__}: {error} (set PETKIT_DEBUG=1 to see where, and please report it)")
-    )
+    told = f"petkit: internal error: {type(error).__name__}: {error} (set PETKIT_DEBUG=1 to see where, and please report it)"
+    note(in_one_line(told))
 
 
-def say(text: str) -> None:
+def say(line: str) -> None:
     """Print a line of result."""
-    out.print(Text(text))
+    out.print(text(line))
 
 
-def note(text: str) -> None:
+def note(remark: str) -> None:
     """Print a remark beside the result."""
-    err.print(Text(text))
+    err.print(text(remark))
 
 
 def show_json(data: Any) -> None:
     """Print data as JSON."""
-    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(visible_json(json.dumps(data, indent=2, ensure_ascii=False)) + "\n")
 
 
-def show_plan(planned: Sequence[PlannedStep]) -> None:
-    """Print what a run would do."""
+def show_forecast(forecast: Forecast) -> None:
+    """Print what a run would do, and what that would take."""
     table = _table("step", "action", "why")
-    for entry in planned:
-        table.add_row(Text(entry.step), Text(entry.action), Text(entry.why))
+    for entry in forecast.steps:
+        table.add_row(text(entry.step), text(entry.action), text(entry.why))
     out.print(table)
+    for line in [forecast.unknown] * bool(forecast.unknown) + (forecast.estimate.summary() if forecast.estimate else []):
+        say(line)
 
 
 def show_result(result: RunResult) -> None:
@@ -158,17 +86,17 @@ def show_result(result: RunResult) -> None:
         table = _table(title, "untrained", "calibrated", "trained", right=(1, 2, 3))
         for name, row in metrics["teachers"].items():
             figures = [row["untrained_accuracy"], row["calibrated_accuracy"], *[row["accuracy"]] * row["trained"]]
-            table.add_row(Text(f"teacher {name}"), *map(_percent, figures))
+            table.add_row(text(f"teacher {name}"), *map(_percent, figures))
         before = metrics["zero_shot"]["ensemble"]
         table.add_row("ensemble", *map(_percent, (before["raw"], before["batch"], metrics["ensemble"]["accuracy"])))
         low, high = metrics["student"]["accuracy_interval"]
         table.add_row("student", "", "", f"{_percent(metrics['student']['accuracy'])}  ({_percent(low)} to {_percent(high)})")
         for name, row in metrics.get("baselines", {}).items():
             accuracy = _percent(row["metrics"]["accuracy"])
-            table.add_row(Text(f"baseline {name}"), *(("", accuracy, "") if name == "zero_shot" else ("", "", accuracy)))
+            table.add_row(text(f"baseline {name}"), *(("", accuracy, "") if name == "zero_shot" else ("", "", accuracy)))
         out.print(table)
         for warning in metrics["warnings"]:
-            out.print(Text(f"warning: {warning}", style="yellow"))
+            out.print(text(f"warning: {warning}", style="yellow"))
         if "verdict" in metrics:
             say(metrics["verdict"]["text"])
     if result.has_student:
@@ -197,13 +125,13 @@ def show_metrics(metrics: dict[str, Any]) -> None:
     out.print(table)
     labels = _table("label", "precision", "recall", "F1", "rows", right=(1, 2, 3, 4))
     for label, row in metrics["labels"].items():
-        labels.add_row(Text(label), _percent(row["precision"]), _percent(row["recall"]), _percent(row["f1"]), f"{row['rows']:,}")
+        labels.add_row(text(label), _percent(row["precision"]), _percent(row["recall"]), _percent(row["f1"]), f"{row['rows']:,}")
     out.print(labels)
     if multi:
         return
     confusion = _table("gold \\ predicted", *metrics["labels"], right=tuple(range(1, len(metrics["labels"]) + 1)))
     for label, counts in zip(metrics["labels"], metrics["confusion"], strict=True):
-        confusion.add_row(Text(label), *map(str, counts))
+        confusion.add_row(text(label), *map(str, counts))
     out.print(confusion)
 
 
@@ -211,10 +139,10 @@ def show_predictions(texts: Sequence[str], predictions: Sequence[Prediction]) ->
     """Print predictions for texts given on the command line."""
     ordinal = any(prediction.expected is not None for prediction in predictions)
     table = _table("text", "label", "probability", *(["expected place"] if ordinal else []), right=(2, 3))
-    for text, prediction in zip(texts, predictions, strict=True):
+    for asked, prediction in zip(texts, predictions, strict=True):
         figures = [prediction.probability] if prediction.expected is None else [prediction.probability, prediction.expected]
         label = ", ".join(prediction.labels) or "(none)"
-        table.add_row(Text(text, overflow="ellipsis", no_wrap=True), Text(label), *(f"{figure:.3f}" for figure in figures))
+        table.add_row(text(asked, overflow="ellipsis", no_wrap=True), text(label), *(f"{figure:.3f}" for figure in figures))
     out.print(table)
 
 
@@ -226,7 +154,7 @@ def show_check(check: Check) -> None:
     first = check.patterns[0].words
     for label, count in check.label_counts.items():
         words = ", ".join(f"{word.written} → {word.token} ({'+'.join(map(str, word.token_ids))})" for word in first[label])
-        counts.add_row(Text(label), str(count), Text(words or "found in stage A"))
+        counts.add_row(text(label), str(count), text(words or "found in stage A"))
     out.print(counts)
     for view in check.patterns:
         say(f"pattern {view.id}: {view.cut_share:.1%} of the unlabelled rows are shortened")
@@ -236,7 +164,7 @@ def show_check(check: Check) -> None:
             forms = "; ".join(f"{label}: {', '.join(word.token for word in words)}" for label, words in view.words.items())
             say(f"  label words here: {forms}")
     for warning in check.warnings:
-        out.print(Text(f"warning: {warning}", style="yellow"))
+        out.print(text(f"warning: {warning}", style="yellow"))
     say("No mistakes found.")
 
 
@@ -247,13 +175,13 @@ def show_zero_shot(found: ZeroShot) -> None:
         title = f"{_right(found.label_kind == 'multi')} on {found.rows[part]:,} {part} rows"
         table = _table(title, "raw", "contextual", "batch", right=(1, 2, 3))
         for name, answers in everyone.items():
-            table.add_row(Text(name), *(_percent(answers.accuracy[part][way]) for way in ("raw", "contextual", "batch")))
+            table.add_row(text(name), *(_percent(answers.accuracy[part][way]) for way in ("raw", "contextual", "batch")))
         out.print(table)
     if not found.ensemble.accuracy:
         labels = found.ensemble.label_shares["batch"]
         shares = _table(f"labels of {found.rows['unlabeled']:,} rows (batch)", *labels, right=tuple(range(1, len(labels) + 1)))
         for name, answers in everyone.items():
-            shares.add_row(Text(name), *map(_percent, answers.label_shares["batch"].values()))
+            shares.add_row(text(name), *map(_percent, answers.label_shares["batch"].values()))
         out.print(shares)
     for remark in found.notes:
         say(f"note: {remark}")
@@ -265,7 +193,7 @@ def show_ranking(ranking: Ranking) -> None:
     for row in ranking.patterns:
         agreement = "" if row.agreement is None else _percent(row.agreement)
         cross_entropy = "" if row.cross_entropy is None else f"{row.cross_entropy:.3f}"
-        table.add_row(Text(row.id), f"{row.rank:.2f}", f"{row.information:.4f}", agreement, cross_entropy)
+        table.add_row(text(row.id), f"{row.rank:.2f}", f"{row.information:.4f}", agreement, cross_entropy)
     out.print(table)
     if ranking.left_out:
         say(f"note: no cross-entropy: {ranking.left_out}")
@@ -282,7 +210,7 @@ def show_verbalizer(found: FoundVerbalizer) -> None:
         named = found.named.get(label, {})
         for word, score in {**words, **named}.items():
             origin = [*["found"] * (word in words), *["named"] * (word in named)]
-            table.add_row(Text(label), Text(word), f"{score:.2f}", ", ".join(origin))
+            table.add_row(text(label), text(word), f"{score:.2f}", ", ".join(origin))
     out.print(table)
     patterns = f"pattern {found.patterns[0]}" if len(found.patterns) == 1 else f"sum over {len(found.patterns)} patterns"
     say(f"note: found on {found.rows:,} labelled rows; in nats per row, {patterns}")
@@ -292,8 +220,17 @@ def show_findings(findings: Sequence[Finding]) -> None:
     """Print what ``petkit doctor`` found."""
     table = _table("", "", "")
     for finding in findings:
-        table.add_row("ok" if finding.healthy else Text("BAD", style="red"), Text(finding.name), Text(finding.value))
+        table.add_row("ok" if finding.healthy else text("BAD", style="red"), text(finding.name), text(finding.value))
     out.print(table)
+
+
+def show_verification(found: Verification) -> None:
+    """Print what ``petkit verify`` found."""
+    table = _table("", "", "", "what to do")
+    for entry in found.entries:
+        table.add_row(text(entry.name), text(entry.state), text(entry.why), text(entry.cure))
+    out.print(table)
+    say("Nothing is damaged." if found.whole else "Damaged: see above.")
 
 
 def show_scaffold(scaffold: Scaffold) -> None:
@@ -310,10 +247,15 @@ def as_data(entries: Sequence[Any]) -> list[dict[str, Any]]:
     return [asdict(entry) for entry in entries]
 
 
+def text(content: str, **looks: Any) -> Text:
+    """Return text that shows and does nothing else; everything that is printed passes here."""
+    return Text(visible(content), **looks)
+
+
 def _table(*titles: str, right: tuple[int, ...] = ()) -> Table:
     table = Table(box=None, pad_edge=False, show_header=any(titles))
     for index, title in enumerate(titles):
-        table.add_column(Text(title), justify="right" if index in right else "left", overflow="fold")
+        table.add_column(text(title), justify="right" if index in right else "left", overflow="fold")
     return table
 
 
@@ -326,5 +268,6 @@ def _percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
-def _shown(value: float | int | str) -> str:
+def shown(value: float | int | str) -> str:
+    """Return a figure as it is shown: three digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -5,27 +5,28 @@ with its ``exit_code``; a Python caller catches the class it cares about.
 
     PetkitError
     ├── InvalidInput     files, keys or values that must be mended (all of them, in one report)
+    │   └── BeyondLimit  a file too large, or no file at all; told alone, before the rest is read
     ├── RunConflict      the run folder is in use, or holds work made by other settings
     ├── ModelRefused     a model folder or hub name that petkit cannot or will not load
     ├── IncompleteRun    a stage was asked for whose inputs are not finished
+    ├── DiskRefused      the disk is full, or takes nothing any more; exit code 1
     └── TrainingDiverged (petkit.lm.training), NotFinite (petkit.lm.inference): settings that spoil a model; exit code 1
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-# What would break a message's line, steer a terminal, or be no character at all.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+from petkit import limits
+from petkit.characters import in_one_line
 
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One mistake in the user's input, printed as one line: ``file:line: key: message (cure)``."""
+    """One mistake in the user's input, printed as ``file:line: key: message (cure)``."""
 
     file: str
     line: int | None
@@ -35,9 +36,8 @@ class Problem:
 
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"
-        parts = [part for part in (place, self.key, self.message) if part]
-        told = ": ".join(parts) + (f" ({self.cure})" if self.cure else "")
-        return _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], told)
+        parts = [shortened(part) for part in (place, self.key, self.message) if part]
+        return in_one_line(": ".join(parts) + (f" ({shortened(self.cure)})" if self.cure else ""))
 
 
 class PetkitError(Exception):
@@ -51,7 +51,13 @@ class InvalidInput(PetkitError):
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems: tuple[Problem, ...] = tuple(dict.fromkeys(problems))
-        super().__init__("\n".join(map(str, self.problems)))
+        told = [str(problem) for problem in self.problems[: limits.SHOWN_PROBLEMS]]
+        left = len(self.problems) - len(told)
+        super().__init__("\n".join([*told, f"… and {left:,} more mistakes"] if left else told))
+
+
+class BeyondLimit(InvalidInput):
+    """Input that petkit does not take up: larger than its cap (:mod:`petkit.limits`), or a pipe or device and no file."""
 
 
 class RunConflict(PetkitError):
@@ -66,18 +72,37 @@ class IncompleteRun(PetkitError):
     """A stage or command needs finished steps that the run folder does not hold."""
 
 
+class DiskRefused(PetkitError):
+    """The disk takes no more: it is full, read-only or broken. What is finished is kept."""
+
+    exit_code = 1
+
+
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """Return the cure for a misspelt ``word``: the nearest of ``known``, or the whole list."""
-    near = get_close_matches(word, known, n=1, cutoff=0.6)
+    """Return the cure for a misspelt ``word``: the nearest of ``known``, or the list of them."""
+    slip = len(word) <= limits.COMPARED_CHARACTERS
+    near = get_close_matches(word, known[: limits.COMPARED_NAMES], n=1, cutoff=0.6) if slip else []
     if near:
         return f"did you mean {near[0]!r}?"
-    return f"known: {', '.join(known)}" if known else ""
+    return f"known: {listed(known)}" if known else ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return ``names`` in one line; of many only the first."""
+    shown = [shortened(name, 60) for name in names[: limits.SHOWN_NAMES]]
+    left = len(names) - len(shown)
+    return ", ".join(shown) + (f" … and {left:,} more" if left else "")
+
+
+def shortened(text: str, most: int = limits.SHOWN_CHARACTERS) -> str:
+    """Return ``text``, or how it begins and how long it is."""
+    return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
 
 
 def shown_path(path: str | Path) -> str:
-    """Return ``path`` as a person wants to read it: relative to the current folder if inside it."""
+    """Return ``path`` as a person wants to read it, in one line: relative to the current folder if inside it."""
     try:
         shown = str(Path(path).resolve().relative_to(Path.cwd()))
-        return str(path) if shown == "." else shown
-    except ValueError:
-        return str(path)
+        return in_one_line(str(path) if shown == "." else shown)
+    except (ValueError, OSError, RuntimeError):  # elsewhere, a loop of links, no current folder
+        return in_one_line(str(path))

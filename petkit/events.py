@@ -14,13 +14,20 @@ Stage: TypeAlias = Literal["a", "b", "c", "evaluation"]
 STAGES: tuple[Stage, ...] = ("a", "b", "c", "evaluation")
 # What --force takes: stale steps only, one stage, or everything.
 FORCE_TARGETS = ("stale", *STAGES, "all")
+# What --resume takes: go on with a run that is there; there must be one; there must be none.
+RESUME = ("auto", "require", "never")
 
 
 @dataclass(frozen=True)
 class RunStarted:
-    """A run began; ``steps`` of its steps need work, the others are up to date."""
+    """A run began; ``steps`` of its steps need work, the others are up to date.
+
+    ``disk`` bytes are about to be written, for good or for a while (0: not known), and ``free`` bytes are free for them.
+    """
 
     steps: int
+    disk: int = 0
+    free: int = 0
 
 
 @dataclass(frozen=True)

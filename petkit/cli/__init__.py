@@ -12,9 +12,9 @@ from petkit.errors import PetkitError
 from petkit.events import FORCE_TARGETS
 
 __all__ = ["app", "main", "spell_out_force"]
-INTERRUPTED = 130  # the exit code by convention, and what typer makes of Ctrl-C
+INTERRUPTED = (130, 143)  # the exit codes by convention, of Ctrl-C and of SIGTERM; typer too makes 130 of Ctrl-C
 
-for _commands in ("running", "labelling", "looking", "setup"):  # they register themselves; the help has this order
+for _commands in ("running", "labelling", "looking", "keeping", "setup"):  # they register themselves; the help has this order
     import_module(f"petkit.cli.{_commands}")
 
 
@@ -40,10 +40,10 @@ def main() -> None:
         console.show_error(error)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, SystemExit) as leaving:
-        if isinstance(leaving, SystemExit) and leaving.code != INTERRUPTED:
-            raise
-        console.note("interrupted; finished steps are kept, run the same command to go on")
-        sys.exit(INTERRUPTED)
+        code = leaving.code if isinstance(leaving, SystemExit) else INTERRUPTED[0]
+        if code in INTERRUPTED:
+            console.note("interrupted; what was done is kept, run the same command to go on")
+        sys.exit(code)
     except BrokenPipeError:
         # The reader of our output has gone (head, a pager): leave quietly.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

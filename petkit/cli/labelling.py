@@ -10,7 +10,7 @@ import typer
 
 from petkit import console
 from petkit.cli.application import app
-from petkit.cli.options import Json, Model, With
+from petkit.cli.options import Json, Model, Offline, With
 from petkit.errors import InvalidInput, Problem
 
 
@@ -28,10 +28,16 @@ def predict(
         Path | None, typer.Option(metavar="FILE", help="jsonl, csv or tsv. Default: JSON Lines on standard output.")
     ] = None,
     with_: With = "student",
+    offline: Offline = False,
 ) -> None:
     """Label new rows."""
     if bool(texts) == (input is not None):
         raise InvalidInput([Problem("", None, "", "give texts, or --input FILE", "petkit predict --help shows examples")])
+    from petkit.task.first_look import look_at, look_at_standard_input
+
+    lines = look_at_standard_input(sys.stdin.buffer) if input == "-" else iter(())
+    if input not in (None, "-"):  # before anything heavy is imported
+        look_at(str(input))
     from petkit.deliver.predictor import Predictor
     from petkit.deliver.rows import argument_rows, json_writer, output_file, predict_rows, source_of, stream_rows
 
@@ -40,7 +46,7 @@ def predict(
     if texts:
         examples = argument_rows(texts, predictor)
     elif input == "-":
-        examples = stream_rows(sys.stdin.buffer, predictor)
+        examples = stream_rows(lines, predictor)
     else:
         examples = source_of(str(input), predictor, labelled=False)
     rows = predict_rows(examples, predictor)
@@ -63,9 +69,13 @@ def evaluate(
         str, typer.Argument(metavar="DATA", help="Labelled rows: jsonl, csv, tsv, parquet or hf://.", show_default=False)
     ],
     with_: With = "student",
+    offline: Offline = False,
     json: Json = False,
 ) -> None:
     """Compare predictions with labels."""
+    from petkit.task.first_look import look_at
+
+    look_at(data)
     from petkit.deliver.evaluation import evaluate_file
     from petkit.deliver.predictor import Predictor
 

@@ -9,11 +9,12 @@ import typer
 
 from petkit import console
 from petkit.cli.application import app
-from petkit.cli.options import Json, PipelineFile, Quiet, Set, load
+from petkit.cli.options import Json, Offline, PipelineFile, Quiet, Set, load
+from petkit.run_display import RunDisplay
 
 
 @app.command(epilog="Example: petkit validate pipelines/ag_news.yaml")
-def validate(pipeline: PipelineFile, set_: Set = [], json: Json = False) -> None:  # noqa: B006 (typer copies it)
+def validate(pipeline: PipelineFile, set_: Set = [], offline: Offline = False, json: Json = False) -> None:  # noqa: B006
     """Find every mistake before training."""
     from dataclasses import asdict
 
@@ -25,27 +26,39 @@ def validate(pipeline: PipelineFile, set_: Set = [], json: Json = False) -> None
 
 
 @app.command("zero-shot", epilog="Example: petkit zero-shot pipelines/ag_news.yaml --set data.train=my.jsonl")
-def zero_shot(pipeline: PipelineFile, set_: Set = [], quiet: Quiet = False, json: Json = False) -> None:  # noqa: B006
+def zero_shot(
+    pipeline: PipelineFile,
+    set_: Set = [],  # noqa: B006 (typer copies it)
+    offline: Offline = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
     """What every pattern knows untrained, plain and calibrated; writes nothing."""
     from dataclasses import asdict
 
     loaded = load(pipeline, set_)
     from petkit.insight.zero_shot import zero_shot as ask
 
-    with console.RunDisplay(quiet=quiet) as display:
+    with RunDisplay(quiet=quiet) as display:
         found = ask(loaded, display)
     console.show_json(asdict(found)) if json else console.show_zero_shot(found)
 
 
 @app.command("rank-patterns", epilog="Example: petkit rank-patterns pipelines/ag_news.yaml --set patterns=my-patterns.yaml")
-def rank_patterns(pipeline: PipelineFile, set_: Set = [], quiet: Quiet = False, json: Json = False) -> None:  # noqa: B006
+def rank_patterns(
+    pipeline: PipelineFile,
+    set_: Set = [],  # noqa: B006 (typer copies it)
+    offline: Offline = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
     """Order the patterns by how well they suit the model, without a development set; writes nothing."""
     from dataclasses import asdict
 
     loaded = load(pipeline, set_)
     from petkit.insight.ranking import rank_patterns as rank
 
-    with console.RunDisplay(quiet=quiet) as display:
+    with RunDisplay(quiet=quiet) as display:
         found = rank(loaded, display)
     console.show_json(asdict(found)) if json else console.show_ranking(found)
 
@@ -59,6 +72,7 @@ def search_verbalizer(
     pattern: Annotated[str | None, typer.Option(metavar="ID", help="For this pattern alone. Default: all together.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
     set_: Set = [],  # noqa: B006 (typer copies it)
+    offline: Offline = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -70,7 +84,7 @@ def search_verbalizer(
 
     if out is not None:
         found_verbalizer.refuse_taken(out, force=force)
-    with console.RunDisplay(quiet=quiet) as display:
+    with RunDisplay(quiet=quiet) as display:
         found = found_verbalizer.search_verbalizer(loaded, pattern, display)
     if out is not None:
         found.write(out, force=force)

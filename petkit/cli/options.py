@@ -7,6 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
+from petkit import network
+
+
+def _forbid_network(asked: bool) -> bool:
+    """Take ``--offline`` in while options are read: before any library that fetches is imported."""
+    if asked:
+        network.forbid()
+    return asked
+
+
 PipelineFile = Annotated[Path, typer.Argument(metavar="PIPELINE", help="The pipeline's YAML file.", show_default=False)]
 Out = Annotated[Path | None, typer.Option("--out", metavar="RUN", help="Run folder. Default: runs/<task>.")]
 Set = Annotated[
@@ -18,18 +28,37 @@ Force = Annotated[
         metavar="[STAGE]", help="Redo steps made by other settings; with a, b, c, evaluation or all also those finished ones."
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would run and why; write nothing.")]
+Resume = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|require|never",
+        help="Go on with a run that is there; or require one, begun with these versions on such a machine; or none.",
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would run, why, and what it would take; write nothing.")]
 KeepAdapter = Annotated[
     bool, typer.Option("--keep-adapter", help="Keep the student's adapter beside the model it is merged into.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Model = Annotated[Path, typer.Argument(metavar="RUN_OR_MODEL", help="A run folder or a classifier folder.", show_default=False)]
+Offline = Annotated[
+    bool,
+    typer.Option("--offline", callback=_forbid_network, help="Never use the network; hub names only from the local cache."),
+]
 With = Annotated[str, typer.Option("--with", metavar="student|teachers", help="Who predicts.")]
 
 
 def load(pipeline: Path, overrides: list[str]) -> Any:
-    """Read a pipeline file, before anything heavy is imported: most mistakes show here."""
-    from petkit.spec.loader import load_pipeline
+    """Read a pipeline file and look at the data it names, before anything heavy is imported: most mistakes show here.
 
-    return load_pipeline(pipeline, overrides)
+    A pipeline that names nothing on the hub needs no network, and gets none.
+    """
+    from petkit.spec.loader import load_pipeline
+    from petkit.task.first_look import look_at_pipeline
+
+    loaded = load_pipeline(pipeline, overrides)
+    look_at_pipeline(loaded)
+    if not loaded.spec.hub_names:
+        network.forbid()
+    return loaded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,9 +10,10 @@ import typer
 
 from petkit import console
 from petkit.cli.application import app
-from petkit.cli.options import DryRun, Force, Json, KeepAdapter, Out, PipelineFile, Quiet, Set, load
+from petkit.cli.options import DryRun, Force, Json, KeepAdapter, Offline, Out, PipelineFile, Quiet, Resume, Set, load
 from petkit.errors import InvalidInput, Problem
-from petkit.events import FORCE_TARGETS, STAGES, Stage
+from petkit.events import FORCE_TARGETS, RESUME, STAGES, Stage
+from petkit.run_display import RunDisplay
 
 
 def _stages_command(name: str, stages: tuple[Stage, ...], text: str, options: str = "") -> None:
@@ -23,12 +25,14 @@ def _stages_command(name: str, stages: tuple[Stage, ...], text: str, options: st
         set_: Set = [],  # noqa: B006 (typer copies it)
         dry_run: DryRun = False,
         force: Force = None,
+        resume: Resume = "auto",
         keep_adapter: KeepAdapter = False,
+        offline: Offline = False,
         quiet: Quiet = False,
         json: Json = False,
     ) -> None:
         kept = ["student.keep_adapter=true"] if keep_adapter else []
-        _run(stages, pipeline, out, [*set_, *kept], dry_run, force, quiet, json)
+        _run(stages, pipeline, out, [*set_, *kept], dry_run, force, resume, quiet, json)
 
     app.command(name, help=text, epilog=f"Example: petkit {name} pipelines/ag_news.yaml{options}")(command)
 
@@ -46,15 +50,18 @@ def adapt(
     pipeline: PipelineFile,
     out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="New folder. Default: runs/<task>-adapted.")] = None,
     set_: Set = [],  # noqa: B006 (typer copies it)
+    resume: Resume = "auto",
+    offline: Offline = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Train the language model on the unlabelled set, for pipelines to start from."""
+    _refuse_unknown("--resume", resume, RESUME)
     loaded = load(pipeline, set_)
     from petkit.stages.adaptation import adapt as adapt_model
 
-    with console.RunDisplay(quiet=quiet) as display:
-        adapted = adapt_model(loaded, out or Path("runs") / f"{loaded.spec.task}-adapted", listen=display)
+    with RunDisplay(quiet=quiet) as display:
+        adapted = adapt_model(loaded, out or Path("runs") / f"{loaded.spec.task}-adapted", resume=resume, listen=display)
     console.show_json(adapted.to_dict()) if json else console.say(adapted.summary(pipeline))
 
 
@@ -65,36 +72,55 @@ def pretrain_prompt(
     pipeline: PipelineFile,
     out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="New folder. Default: runs/<task>-prompt.")] = None,
     set_: Set = [],  # noqa: B006 (typer copies it)
+    resume: Resume = "auto",
+    offline: Offline = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Train a soft prompt on the unlabelled set, for prompt tuning to start from."""
+    _refuse_unknown("--resume", resume, RESUME)
     loaded = load(pipeline, set_)
     from petkit.stages.prompt_pretraining import pretrain_prompt as pretrain
 
-    with console.RunDisplay(quiet=quiet) as display:
-        made = pretrain(loaded, out or Path("runs") / f"{loaded.spec.task}-prompt", listen=display)
+    with RunDisplay(quiet=quiet) as display:
+        made = pretrain(loaded, out or Path("runs") / f"{loaded.spec.task}-prompt", resume=resume, listen=display)
     console.show_json(made.to_dict()) if json else console.say(made.summary(pipeline))
 
 
 def _run(
-    stages: Any, pipeline: Path, out: Path | None, overrides: list[str], dry_run: bool, force: str | None, quiet: bool, json: bool
+    stages: Any,
+    pipeline: Path,
+    out: Path | None,
+    overrides: list[str],
+    dry_run: bool,
+    force: str | None,
+    resume: str,
+    quiet: bool,
+    json: bool,
 ) -> None:
-    if force is not None and force not in FORCE_TARGETS:
-        raise InvalidInput([Problem("", None, "--force", f"unknown stage {force!r}", f"one of {', '.join(FORCE_TARGETS)}")])
+    if force is not None:
+        _refuse_unknown("--force", force, FORCE_TARGETS)
+    _refuse_unknown("--resume", resume, RESUME)
     loaded = load(pipeline, overrides)
     from petkit.stages import pipeline as spine
 
     folder = out or Path("runs") / loaded.spec.task
     if dry_run:
-        planned = spine.preview(loaded, folder, stages=stages, force=force)
-        console.show_json(console.as_data(planned)) if json else console.show_plan(planned)
+        from petkit.stages.forecast import forecast
+
+        expected = forecast(loaded, folder, stages=stages, force=force, resume=resume)
+        console.show_json(expected.to_dict()) if json else console.show_forecast(expected)
         return
-    with console.RunDisplay(quiet=quiet) as display:
-        result = spine.run(loaded, folder, stages=stages, force=force, listen=display)
+    with RunDisplay(quiet=quiet) as display:
+        result = spine.run(loaded, folder, stages=stages, force=force, resume=resume, listen=display)
     if json:
         console.show_json(
             {"run": str(result.folder), "student": str(result.student), "ran": result.ran, "metrics": result.metrics}
         )
     else:
         console.show_result(result)
+
+
+def _refuse_unknown(option: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise InvalidInput([Problem("", None, option, f"unknown {value!r}", f"one of {', '.join(known)}")])

@@ -9,7 +9,7 @@ import typer
 
 from petkit import console
 from petkit.cli.application import app
-from petkit.cli.options import Json
+from petkit.cli.options import Json, Offline
 
 
 @app.command(epilog="Example: petkit init my-task --labels complaint,praise,question --from messages.csv")
@@ -19,8 +19,13 @@ def init(
     source: Annotated[
         str | None, typer.Option("--from", metavar="FILE", help="Rows to start from; those without a label are unlabelled.")
     ] = None,
+    offline: Offline = False,
 ) -> None:
     """Write a project to fill in."""
+    from petkit.task.first_look import look_at
+
+    if source is not None:
+        look_at(source)
     from petkit.deliver.scaffold import create_project
 
     names = [label.strip() for label in labels.split(",")] if labels else []

@@ -30,19 +30,6 @@ CHUNK = 1024
 Fields = Mapping[str, str]
 
 
-class _About(BaseModel):
-    """What ``petkit.json`` says of how a student reads and answers; folders that others made have none."""
-
-    fields: tuple[Annotated[str, Field(min_length=1)], ...] = Field(("text",), min_length=1)
-    max_length: Annotated[int, Field(ge=1)] | None = None
-    truncate: Literal["tail", "head", "middle"] = "tail"
-    label_kind: LabelKind | None = None
-    thresholds: tuple[float, ...] | None = None
-    columns: dict[str, str] = {}
-    label_names: tuple[str, ...] | None = None
-    label_separator: Annotated[str, Field(min_length=1)] | None = None
-
-
 @dataclass(frozen=True)
 class Prediction:
     """The answer for one row.
@@ -117,7 +104,10 @@ class Predictor:
         manifest = {} if (folder / "config.json").is_file() else store.manifest()
         is_run = bool(manifest)
         if manifest.get("kind", RUN) != RUN:
-            raise ModelRefused(f"{shown_path(folder)}: holds no run but {store.holds} (name a run or a classifier)")
+            raise ModelRefused(f"{store.shown}: holds no run but {store.holds} (name a run or a classifier)")
+        if "recovered" in manifest:
+            cure = "run the same petkit run again: it writes a new one, and finished steps stay"
+            raise IncompleteRun(f"{store.shown}: manifest.json {manifest['recovered']} ({cure})")
         compute = compute or _compute_of(manifest)
         arithmetic = choose_arithmetic(compute)
         if teachers and not is_run:
@@ -176,37 +166,53 @@ def _compute_of(manifest: Mapping[str, Any]) -> ComputeSpec:
     return ComputeSpec(precision=precision) if precision in ("float32", "bfloat16") else ComputeSpec()
 
 
+class _About(BaseModel):
+    """What ``petkit.json`` says of how a student reads and answers; folders that others made have none."""
+
+    fields: tuple[Annotated[str, Field(min_length=1)], ...] = Field(("text",), min_length=1)
+    max_length: Annotated[int, Field(ge=1)] | None = None
+    truncate: Literal["tail", "head", "middle"] = "tail"
+    label_kind: LabelKind | None = None
+    thresholds: tuple[float, ...] | None = None
+    columns: dict[str, str] = {}
+    label_names: tuple[str, ...] | None = None
+    label_separator: Annotated[str, Field(min_length=1)] | None = None
+
+
 def _load_student(folder: Path, manifest: Mapping[str, Any], arithmetic: Arithmetic, tokens_per_batch: int) -> Predictor:
     name = str(folder)
     config = load_config(name)
-    about = _checked(_read(folder / STUDENT_FILE), folder / STUDENT_FILE)
+    written = _read(folder / STUDENT_FILE)
+    about = _checked_about(written, folder / STUDENT_FILE)
     tokenizer = load_tokenizer(name, needs_mask=False)
-    student = load_student(name, about)
+    student = load_student(name, written)
     prepare_for_inference(student, arithmetic)
-    fields = tuple(about.get("fields", ("text",)))
-    max_length = about.get("max_length", min(longest_input(config, tokenizer), 512))
-    plain = Pattern.plain(fields, pairs=tokenizer.tells_pairs)
-    pattern = CompiledPattern(plain, tokenizer, max_length, about.get("truncate", "tail"))
+    max_length = min(longest_input(config, tokenizer), about.max_length or 512)
+    plain = Pattern.plain(about.fields, pairs=tokenizer.tells_pairs)
+    pattern = CompiledPattern(plain, tokenizer, max_length, about.truncate)
     names: Any = config.id2label
-    labels = [str(names[index]) for index in range(len(names))]
+    labels = [str(names.get(index, "")) for index in range(len(names))]
+    if not all(labels) or len(set(labels)) != len(labels):
+        raise ModelRefused(f"{shown_path(folder)}: config.json: id2label: must name every class, each by a name of its own")
+    if about.thresholds is not None and len(about.thresholds) != len(labels):
+        raise ModelRefused(f"{shown_path(folder / STUDENT_FILE)}: thresholds: one for each of {len(labels)} labels is needed")
 
     def score(rows: Sequence[Fields]) -> FloatArray:
         encoded = [pattern.encode(tokens) for tokens in tokenised(rows, pattern.keys, tokenizer)]
         return label_logits(student, encoded, tokenizer, arithmetic, tokens_per_batch)
 
-    kind = about.get("label_kind", "multi" if config.problem_type == "multi_label_classification" else "single")
+    kind = about.label_kind or ("multi" if config.problem_type == "multi_label_classification" else "single")
     # A run knows best how its data is read now; a folder on its own remembers how it was.
-    decision = Decision(kind, tuple(about["thresholds"])) if "thresholds" in about else Decision(kind)
-    return Predictor(labels, fields, manifest.get("data", about), score, decision)
+    decision = Decision(kind) if about.thresholds is None else Decision(kind, about.thresholds)
+    return Predictor(labels, about.fields, manifest.get("data", about.model_dump()), score, decision)
 
 
-def _checked(about: dict[str, Any], path: Path) -> dict[str, Any]:
+def _checked_about(written: Mapping[str, Any], path: Path) -> _About:
     try:
-        _About.model_validate_json(json.dumps(about))
+        return _About.model_validate_json(json.dumps(written))
     except ValidationError as error:
         key = ".".join(map(str, error.errors()[0]["loc"]))
         raise ModelRefused(f"{shown_path(path)}: {key} is damaged (take the folder from its run again)") from None
-    return about
 
 
 def _load_ensemble(store: RunStore, arithmetic: Arithmetic, tokens_per_batch: int) -> Predictor:
@@ -229,7 +235,7 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ModelRefused(f"{shown_path(path)}: not valid JSON (take the folder from its run again)") from None
     if not isinstance(content, dict):
         raise ModelRefused(f"{shown_path(path)}: damaged (take the folder from its run again)")

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import tee
 from pathlib import Path
 from typing import IO, Protocol
 
+from petkit.characters import visible_json
 from petkit.deliver.predictor import Prediction, Predictor
 from petkit.errors import InvalidInput, Problem, did_you_mean, shown_path
+from petkit.runs.files import whole_file
 from petkit.spec.schema import DataSpec
 from petkit.task.examples import Example, ExampleSource
+from petkit.task.first_look import STANDARD_INPUT
 from petkit.task.records import parse_json_line
 
 OUTPUTS = ("jsonl", "csv", "tsv")
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
-STANDARD_INPUT = "standard input"
 _HALF_A_CHARACTER = "holds half a character (a lone surrogate)"
+# What spreadsheets begin a formula with, in either width, and what they skip before one (OWASP, "CSV Injection").
+_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
 
 class Writer(Protocol):
@@ -135,23 +138,19 @@ def output_file(path: Path, predictor: Predictor) -> Iterator[Writer]:
         )
     if path.is_dir():
         raise InvalidInput([Problem(shown_path(path), None, "--output", "is a folder, not a file")])
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        stream = temporary.open("w", encoding="utf-8", newline="")
-    except OSError as error:
-        raise InvalidInput([Problem(shown_path(path), None, "--output", f"cannot be written: {error.strerror}")]) from None
-    try:
-        with stream:
-            yield json_writer(stream, predictor) if ending == "jsonl" else _table_writer(stream, predictor, _DELIMITERS[ending])
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with ExitStack() as closing:
+        try:
+            stream = closing.enter_context(whole_file(path))
+        except OSError as error:
+            raise InvalidInput([Problem(shown_path(path), None, "--output", f"cannot be written: {error.strerror}")]) from None
+        yield json_writer(stream, predictor) if ending == "jsonl" else _table_writer(stream, predictor, _DELIMITERS[ending])
 
 
 def json_writer(stream: IO[str], predictor: Predictor) -> Writer:
     """Return a writer of JSON Lines: id, fields, label, probability, probabilities; ``expected`` on an ordinal scale.
 
     Where rows may have several labels, ``label`` is the list of them: a file of predictions reads like one of data.
+    Every value comes back as it was; characters that would steer a terminal are written as ``\\u001b``.
     """
     multi = predictor.decision.kind == "multi"
 
@@ -164,7 +163,7 @@ def json_writer(stream: IO[str], predictor: Predictor) -> Writer:
             **({} if prediction.expected is None else {"expected": round(prediction.expected, 6)}),
             "probabilities": {label: round(value, 6) for label, value in prediction.probabilities.items()},
         }
-        stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+        stream.write(visible_json(json.dumps(row, ensure_ascii=False)) + "\n")
 
     return write
 
@@ -172,7 +171,8 @@ def json_writer(stream: IO[str], predictor: Predictor) -> Writer:
 def _table_writer(stream: IO[str], predictor: Predictor, delimiter: str) -> Writer:
     """Return a writer of CSV or TSV: id, fields, label, probability, and one column ``p(label)`` per label.
 
-    Several labels of a row stand in one cell with the separator between them; an ordinal scale adds ``expected``.
+    Several labels of a row stand in one cell with the separator between them; an ordinal scale adds ``expected``. A text
+    that a spreadsheet would take for a formula gets an apostrophe before it; JSON Lines have every text as it was.
     """
     expected = ["expected"] if predictor.decision.kind == "ordinal" else []
     table = csv.writer(stream, delimiter=delimiter)
@@ -181,6 +181,12 @@ def _table_writer(stream: IO[str], predictor: Predictor, delimiter: str) -> Writ
     def write(example: Example, prediction: Prediction) -> None:
         figures = [prediction.probability, *([] if prediction.expected is None else [prediction.expected])]
         figures += prediction.probabilities.values()
-        table.writerow([example.id, *example.fields.values(), prediction.label, *(f"{value:.6f}" for value in figures)])
+        texts = map(_plain_cell, (example.id, *example.fields.values(), prediction.label))
+        table.writerow([*texts, *(f"{value:.6f}" for value in figures)])
 
     return write
+
+
+def _plain_cell(text: str) -> str:
+    """Return a text as a spreadsheet will show it and not execute it."""
+    return f"'{text}" if text.startswith(_FORMULA) else text

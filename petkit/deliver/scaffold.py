@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from petkit.errors import InvalidInput, Problem, did_you_mean, shown_path
+from petkit import limits
+from petkit.crash_points import crash_point
+from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, listed, shown_path
 from petkit.lm.backbone import EMBEDDED, load_tokenizer
+from petkit.runs.files import sync_tree
 from petkit.task.pattern import MaskContext
 from petkit.task.records import read_records
 from petkit.task.tokenization import PieceTokenizer
@@ -99,15 +105,38 @@ def create_project(folder: Path, labels: Sequence[str], source: str | None) -> S
         **{f"data/{part}.jsonl": _json_lines(rows) for part, rows in parts.items() if rows},
     }
     try:
-        (folder / "data").mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            (folder / name).write_text(content, encoding="utf-8")
+        _write_all(folder, files)
     except OSError as error:
-        raise InvalidInput([Problem(shown, None, "", f"cannot be written: {error.strerror}", "choose another folder")]) from None
+        why = "a file is in the way" if isinstance(error, FileExistsError) else error.strerror
+        raise InvalidInput([Problem(shown, None, "", f"cannot be written: {why}", "choose another folder")]) from None
     return Scaffold(folder, tuple(files), tuple(notes))
 
 
+def _write_all(folder: Path, files: Mapping[str, str]) -> None:
+    """Write the files aside and give them their place at once; into a folder that exists, the pipeline's file last."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(dir=folder if folder.is_dir() else folder.parent, prefix=f".{folder.name}."))
+    try:
+        (aside / "data").mkdir()
+        for name, content in files.items():
+            crash_point("project: before write")
+            (aside / name).write_text(content, encoding="utf-8")
+        sync_tree(aside)
+        aside.chmod(0o755)
+        crash_point("project: before rename")
+        if not folder.is_dir():
+            os.replace(aside, folder)
+            return
+        for path in sorted(aside.iterdir(), key=lambda path: path.name == "pipeline.yaml"):
+            os.replace(path, folder / path.name)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
 def _refuse_labels(labels: Sequence[str]) -> None:
+    if len(labels) > limits.LABELS or any(len(label) > limits.KEY_CHARACTERS for label in labels):
+        message = f"at most {limits.LABELS:,} labels of {limits.KEY_CHARACTERS} characters"
+        raise BeyondLimit([Problem("", None, "--labels", message, "is it the column of labels?")])
     if len(labels) < 2 or not all(labels) or len(set(labels)) != len(labels):
         raise InvalidInput(
             [Problem("", None, "--labels", "give two or more different labels", "--labels complaint,praise,question")]
@@ -166,7 +195,7 @@ def _sort_rows(source: str, labels: Sequence[str], notes: list[str]) -> tuple[di
     notes.append(f"{len(train)} labelled, {len(unlabeled)} unlabelled and {len(test)} test rows from {shown_path(source)}")
     left = {name: len(rows) for name, rows in by_label.items() if name not in chosen}
     if left:
-        notes.append(f"{sum(left.values())} rows with other labels were left out: {', '.join(left)}")
+        notes.append(f"{sum(left.values())} rows with other labels were left out: {listed(list(left))}")
     if not unlabeled:
         unlabeled = [{"text": row["text"]} for row in train]
         notes.append(
@@ -180,7 +209,7 @@ def _column(columns: Sequence[str], known: Sequence[str], source: str, role: str
         for column in columns:
             if column.lower() == name:
                 return column
-    message = f"cannot tell which column is the {role}; it has: {', '.join(columns)}"
+    message = f"cannot tell which column is the {role}; it has: {listed(columns)}"
     raise InvalidInput([Problem(shown_path(source), 1, "", message, f"name it {role!r}")])
 
 

@@ -9,8 +9,9 @@ import torch
 
 from petkit.errors import PetkitError
 from petkit.lm.arithmetic import choose_arithmetic, inference, matmul_seconds, prepare_for_inference
-from petkit.lm.backbone import EMBEDDED, embedded_folder, load_masked_lm, load_tokenizer
+from petkit.lm.backbone import EMBEDDED, load_masked_lm, load_tokenizer
 from petkit.lm.batching import collate
+from petkit.lm.embedded_model import embedded_folder
 from petkit.lm.label_scorer import WordScorer
 from petkit.runs.provenance import machine, package_versions
 from petkit.spec.schema import ComputeSpec

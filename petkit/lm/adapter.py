@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,9 +17,10 @@ from transformers import PreTrainedModel
 
 from petkit.errors import ModelRefused, shown_path
 from petkit.lm.backbone import EMBEDDED
+from petkit.lm.model_folder import ADAPTER_WEIGHTS, check_adapter_folder
+from petkit.lm.weight_files import refuse_not_finite
 
-CONFIG_FILE = "adapter_config.json"
-STATE_FILE = "adapter_model.safetensors"
+STATE_FILE = ADAPTER_WEIGHTS
 _PEFT_PREFIX = "base_model.model."
 
 
@@ -118,19 +118,19 @@ def read_adapter(folder: Path, sha256: str | None = None) -> dict[str, Tensor]:
         sha256: hash of the file they must come from; default: any.
 
     Raises:
-        ModelRefused: one of its files is missing, damaged or another.
+        ModelRefused: one of its files is missing, damaged, unsafe or another.
     """
     shown = shown_path(folder)
-    try:
-        json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelRefused(f"{shown}: {CONFIG_FILE} is missing or damaged: {str(error).splitlines()[0]}") from None
+    check_adapter_folder(folder)
     try:
         if sha256 is None:
-            return load_file(folder / STATE_FILE)
-        content = (folder / STATE_FILE).read_bytes()  # once, so that what is hashed is what is used
-        if hashlib.sha256(content).hexdigest() != sha256:
-            raise ModelRefused(f"{shown}: {STATE_FILE} has changed since it was checked (run the command again)")
-        return load(content)
+            state = load_file(folder / STATE_FILE)
+        else:
+            content = (folder / STATE_FILE).read_bytes()  # once, so that what is hashed is what is used
+            if hashlib.sha256(content).hexdigest() != sha256:
+                raise ModelRefused(f"{shown}: {STATE_FILE} has changed since it was checked (run the command again)")
+            state = load(content)
     except (SafetensorError, OSError) as error:
         raise ModelRefused(f"{shown}: {STATE_FILE} is missing or damaged: {str(error).splitlines()[0]}") from None
+    refuse_not_finite(state, shown)
+    return state

@@ -6,15 +6,18 @@ Safetensors only, never remote code, weights always as float32.
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from importlib.resources import files
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from petkit.errors import ModelRefused, shown_path
+from petkit.errors import ModelRefused, PetkitError, shown_path
 from petkit.lm.architectures import VISION_LANGUAGE, is_causal, why_not_left_to_right
+from petkit.lm.embedded_model import FOLDER_NAME, embedded_folder, sha256_of
+from petkit.lm.hub import hub_folder
+from petkit.lm.model_folder import ADAPTER_CONFIG, VOCABULARIES, check_model_folder, refuse_strange_vocabulary
+from petkit.lm.weight_files import numbers_in, refuse_absurd, refuse_not_finite
+from petkit.proof import refuse_damaged
 from petkit.task.tokenization import PieceTokenizer
 
 if TYPE_CHECKING:
@@ -23,96 +26,42 @@ if TYPE_CHECKING:
     from petkit.lm.four_bit import FourBit
 
 EMBEDDED = "embedded"
-_EMBEDDED_FOLDER = "minilm-mlm-en"
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _IDENTITY_FILES = (
     "config.json",
-    "tokenizer.json",
     "tokenizer_config.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "spiece.model",
-    "spm.model",
-    "sentencepiece.bpe.model",
-    "tokenizer.model",
     "special_tokens_map.json",
     "added_tokens.json",
+    *VOCABULARIES,
 )
 
 
-def embedded_folder() -> Path:
-    """Return the folder of the model that ships with petkit.
-
-    Raises:
-        ModelRefused: the installed copy is damaged.
-    """
-    folder = Path(str(files("petkit"))) / "assets" / _EMBEDDED_FOLDER
-    _verify_embedded(folder)
-    return folder
-
-
-@lru_cache(maxsize=1)
-def _verify_embedded(folder: Path) -> None:
-    listed = folder / "SHA256SUMS"
-    if not listed.is_file():
-        raise ModelRefused(f"embedded model: {listed.name} is missing (reinstall petkit)")
-    sums = listed.read_text().split()
-    for expected, name in zip(sums[::2], sums[1::2], strict=True):
-        if not (folder / name).is_file() or _sha256(folder / name) != expected:
-            raise ModelRefused(f"embedded model: {name} is damaged or missing (reinstall petkit)")
-
-
 def model_source(name: str) -> str:
-    """Return what transformers loads for ``name``: a folder, or a hub name as it stands.
+    """Return the folder that ``name`` means, after a look at what lies in it; a hub model is fetched into the local cache.
 
     Raises:
-        ModelRefused: a folder that does not exist, is no model folder, or holds pickled weights only.
+        ModelRefused: a folder or hub model that does not exist, is damaged, or would do anything but load.
     """
     if name == EMBEDDED:
         return str(embedded_folder())
     folder = Path(name)
-    if folder.is_dir():
-        _check_folder(folder)
-        return str(folder)
-    if folder.is_absolute() or name.startswith("."):
-        raise ModelRefused(f"{shown_path(name)}: no such model folder")
-    return name
-
-
-def _check_folder(folder: Path) -> None:
-    shown = shown_path(folder)
-    config = folder / "config.json"
-    if not config.is_file():
-        raise ModelRefused(f"{shown}: is no model folder: config.json is missing")
-    try:
-        is_mapping = isinstance(json.loads(config.read_text(encoding="utf-8")), dict)
-    except (ValueError, OSError):
-        is_mapping = False
-    if not is_mapping:
-        raise ModelRefused(f"{shown}: config.json is not valid JSON")
-    adapted = (folder / "adapter_config.json").is_file()
-    if not any((folder / name).is_file() for name in (*_WEIGHTS, "adapter_model.safetensors")):
-        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
-        why = (
-            "holds pickled weights, which can run code when loaded (save the model again as safetensors)"
-            if pickled
-            else f"{'adapter_model' if adapted else 'model'}.safetensors is missing"
-        )
-        raise ModelRefused(f"{shown}: {why}")
+    if not folder.is_dir():
+        if folder.is_absolute() or name.startswith("."):
+            raise ModelRefused(f"{shown_path(name)}: no such model folder")
+        folder = hub_folder(name)
+    check_model_folder(folder)
+    refuse_damaged(folder)
+    return str(folder)
 
 
 def model_fingerprint(name: str) -> str:
     """Return a hash that changes with the model's weights, tokenizer or configuration."""
-    source = model_source(name)
-    folder = Path(source)
-    if not folder.is_dir():
-        config = load_config(name)
-        return f"hub:{name}@{getattr(config, '_commit_hash', None)}"
+    folder = Path(model_source(name))
+    if name != EMBEDDED and not Path(name).is_dir():
+        return f"hub:{name}@{folder.name}"
     paths = [path for path in sorted(folder.iterdir()) if path.name in _IDENTITY_FILES or path.suffix == ".safetensors"]
     digest = hashlib.sha256()
     for path in paths:
-        digest.update(f"{path.name}:{_sha256(path)}\n".encode())
+        digest.update(f"{path.name}:{sha256_of(path)}\n".encode())
     return digest.hexdigest()
 
 
@@ -136,7 +85,10 @@ def load_tokenizer(name: str, *, needs_mask: bool = True) -> PieceTokenizer:
     """
     from transformers import AutoTokenizer
 
-    hf, causal = _load(AutoTokenizer, name), is_causal(load_config(name))
+    config = load_config(name)
+    hf, causal = _load(AutoTokenizer, name), is_causal(config)
+    with _loading(name):
+        refuse_strange_vocabulary(hf, config, shown_name(name))
     if causal:
         # Rows are padded on the right here, and must be by whoever takes the tokenizer from a student's folder.
         hf.padding_side = "right"
@@ -146,8 +98,17 @@ def load_tokenizer(name: str, *, needs_mask: bool = True) -> PieceTokenizer:
 
 
 def longest_input(config: PretrainedConfig, tokenizer: PieceTokenizer) -> int:
-    """Return how many tokens the model can read, special tokens included."""
-    limits = [int(tokenizer.hf.model_max_length)]
+    """Return how many tokens the model can read, special tokens included.
+
+    Raises:
+        ModelRefused: its tokenizer tells something else.
+    """
+    longest = tokenizer.hf.model_max_length
+    if not isinstance(longest, int | float) or not longest >= 1:  # written in a file of the folder
+        raise ModelRefused(
+            f"{tokenizer.name}: tokenizer_config.json: model_max_length: must be a number of tokens, not {longest!r:.50}"
+        )
+    limits = [int(min(longest, _NO_LIMIT))]
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     if isinstance(positions, int) and positions > 0:
         # The RoBERTa family counts positions from the padding index on.
@@ -156,6 +117,7 @@ def longest_input(config: PretrainedConfig, tokenizer: PieceTokenizer) -> int:
     return min(limits)
 
 
+_NO_LIMIT = 10**30
 _OFFSET_POSITIONS = frozenset(
     {"roberta", "xlm-roberta", "camembert", "mpnet", "roberta-prelayernorm", "xlm-roberta-xl", "longformer"}
 )
@@ -303,7 +265,7 @@ def load_classifier(folder: str) -> PreTrainedModel:
 
 def shown_name(name: str) -> str:
     """Return a model's name for messages."""
-    return f"the embedded model ({_EMBEDDED_FOLDER})" if name == EMBEDDED else shown_path(name) if Path(name).is_dir() else name
+    return f"the embedded model ({FOLDER_NAME})" if name == EMBEDDED else shown_path(name) if Path(name).is_dir() else name
 
 
 def _attention(implementation: str | None) -> dict[str, str]:
@@ -313,36 +275,59 @@ def _attention(implementation: str | None) -> dict[str, str]:
 def _load_weights(kind: Any, name: str, **options: Any) -> tuple[PreTrainedModel, Mapping[str, Any]]:
     import torch
 
-    if (Path(model_source(name)) / "adapter_config.json").is_file():
+    folder = Path(model_source(name))
+    if (folder / ADAPTER_CONFIG).is_file():
         # transformers would fetch whatever model that file names.
         raise ModelRefused(f"{shown_name(name)}: holds an adapter, and no model of its own (name the model it belongs to)")
+    config = load_config(name)
+    with _loading(name):
+        refuse_absurd(_numbers_asked(kind, config), numbers_in(folder), shown_name(name))
     model, info = _load(kind, name, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options)
+    refuse_not_finite(dict(model.named_parameters()), shown_name(name))
     model.eval()
     return model, info
 
 
+def _numbers_asked(kind: Any, config: PretrainedConfig) -> int:
+    """Return how many numbers a configuration asks for; none of them is made."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        model = kind.from_config(config, trust_remote_code=False)
+    return sum(value.numel() for value in (*model.parameters(), *model.buffers()))
+
+
 def _load(kind: Any, name: str, **options: Any) -> Any:
-    from huggingface_hub.errors import HfHubHTTPError
-    from huggingface_hub.utils import logging as hub_logging
-    from safetensors import SafetensorError
     from transformers.utils import logging
 
     quiet: Any = logging
     quiet.disable_progress_bar()
     quiet.set_verbosity_error()
-    told_once: Any = hub_logging
-    told_once.set_verbosity_error()  # a name that is not to be had is told once, and not at every attempt
     source = model_source(name)
-    try:
+    with _loading(name):
         return kind.from_pretrained(source, trust_remote_code=False, **options)
+
+
+@contextmanager
+def _loading(name: str) -> Iterator[None]:
+    """Refuse the model where building something from its files fails; what odd files make libraries raise is anybody's guess.
+
+    Raises:
+        ModelRefused: in one line.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except PetkitError:
+        raise
     except SafetensorError as error:
         raise ModelRefused(f"{shown_name(name)}: the weights are damaged: {error}") from None
-    except (OSError, ValueError, KeyError, RuntimeError, HfHubHTTPError) as error:
+    except BaseException as error:
+        # The tokenizers' own panics are no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        cure = "" if Path(source).is_dir() else "; it is no folder here, and as a hub name it needs the network once"
-        raise ModelRefused(f"{shown_name(name)}: cannot be loaded{cure}: {first_line}") from None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        if "ignore_mismatched_sizes" in first_line:  # the report it speaks of is not shown
+            first_line = "its weights have other shapes than config.json says"
+        raise ModelRefused(f"{shown_name(name)}: cannot be loaded: {first_line:.500}") from None

@@ -13,12 +13,11 @@ from torch import Tensor, nn
 class Checkpoints(Protocol):
     """Where the training loop leaves its state and finds it again; ``petkit.runs.checkpoint`` keeps it in a run folder."""
 
-    @property
-    def every(self) -> int:
-        """Steps between two checkpoints."""
-
     def load(self) -> Mapping[str, Tensor] | None:
         """Return the last state kept, or None to begin anew."""
+
+    def due(self, *, last: bool) -> bool:
+        """Say whether to keep the state now; asked after every step, ``last`` of them the last."""
 
     def save(self, step: int, state: Mapping[str, Tensor]) -> None:
         """Keep the state after ``step`` steps, whole or not at all."""

@@ -152,7 +152,8 @@ class MultiTokenScorer(LabelScorer):
         self.copies = len(self.lengths)
         self._numbers = {length: [number for number, own in enumerate(lengths) if own == length] for length in self.lengths}
         known = sorted({token for word in flat for token in word})
-        columns = [[known.index(token) for token in word] + [0] * (max(lengths) - len(word)) for word in flat]
+        places = {token: place for place, token in enumerate(known)}
+        columns = [[places[token] for token in word] + [0] * (max(lengths) - len(word)) for word in flat]
         self.register_buffer("averaging", _averaging(words), persistent=False)
         self.register_buffer("tokens", torch.tensor(known), persistent=False)
         self.register_buffer("columns", torch.tensor(columns), persistent=False)  # (words, longest): places in ``tokens``

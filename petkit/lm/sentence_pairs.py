@@ -5,13 +5,16 @@ The package ``setfit`` is optional and imported only here.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
+from petkit.errors import ModelRefused, shown_path
 from petkit.lm.counting import log_shares
 from petkit.lm.ensemble import FloatArray
 
@@ -19,6 +22,7 @@ from petkit.lm.ensemble import FloatArray
 _ITERATIONS = 20
 _BATCH_SIZE = 16
 _ALMOST = 1e-7
+_PARTS = ("Transformer", "Pooling", "Normalize")
 
 
 def is_installed() -> bool:
@@ -40,7 +44,7 @@ def setfit_logits(
     """Train SetFit with its own defaults and apply it.
 
     Args:
-        model: a model folder or hub name; a folder that is no sentence-transformers model is read with mean pooling.
+        model: a model folder; one that is no sentence-transformers model is read with mean pooling.
         texts: the few-shot rows.
         targets: their labels, 1 or 0, shape ``(len(texts), labels)``.
         unseen: the rows to label.
@@ -51,7 +55,11 @@ def setfit_logits(
 
     Returns:
         Logits of shape ``(len(unseen), labels)``, and the settings.
+
+    Raises:
+        ModelRefused: a sentence-transformers model made of other parts than a transformer, pooling and a norm.
     """
+    _check_modules(Path(model))
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer
     from setfit import SetFitModel, Trainer, TrainingArguments
@@ -82,3 +90,21 @@ def setfit_logits(
         return log_shares(probabilities, classifier.model_head.classes_, targets.shape[1]), settings
     sure = np.clip(probabilities, _ALMOST, 1 - _ALMOST)
     return np.log(sure / (1 - sure)).astype(np.float32), settings
+
+
+def _check_modules(folder: Path) -> None:
+    """Refuse parts that sentence-transformers would import by name, or unpickle."""
+    listed = folder / "modules.json"
+    if not listed.is_file():
+        return
+    shown = f"{shown_path(folder)}: {listed.name}"
+    try:
+        modules = json.loads(listed.read_text(encoding="utf-8"))
+        parts = [(str(module["type"]), str(module["path"])) for module in modules]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        raise ModelRefused(f"{shown}: is damaged") from None
+    for kind, path in parts:
+        if not kind.startswith("sentence_transformers.") or kind.rpartition(".")[2] not in _PARTS:
+            raise ModelRefused(f"{shown}: {kind!r:.100} is none of {', '.join(_PARTS)}, and no other code is run")
+        if not (folder / path).resolve().is_relative_to(folder.resolve()):
+            raise ModelRefused(f"{shown}: {path!r:.100} leads out of the folder")

@@ -73,7 +73,7 @@ def fit(
         loss_of: gives the loss of a batch, shape ``()``; it must call the model it is handed.
         on_step: called after every step with its number and loss.
         seed: where given, torch is seeded anew from it and the step's number before every step.
-        checkpoints: where the state between two steps is kept; none after the last step.
+        checkpoints: where the state between two steps is kept.
         new: parameters that the pretrained model did not come with, and their own peak rate.
 
     Returns:
@@ -111,7 +111,7 @@ def fit(
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
-        if checkpoints is not None and step % checkpoints.every == 0 and step < settings.steps:
+        if checkpoints is not None and checkpoints.due(last=step == settings.steps):
             checkpoints.save(step, capture(model, optimizer, losses))
         on_step(step, losses[-1])
     accelerator.unwrap_model(prepared, keep_fp32_wrapper=False).eval()

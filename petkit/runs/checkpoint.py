@@ -1,9 +1,11 @@
-"""Checkpoints of a step under work, kept in the run folder until the step is published.
+"""Work in progress that survives a kill: states of a training, and finished parts of a step that has many.
 
-    RUN/checkpoints/<step>/00000100/state.safetensors, step.json
+    RUN/checkpoints/<step>/00000100/state.safetensors, step.json       the state after 100 training steps
+    RUN/checkpoints/<step>/parts/00000003/state.safetensors, step.json   the fourth shard or fold
 
 Each is published as a finished step is: written aside, hashed, and whole by one rename. It belongs to the
-inputs it was made from and to the versions of what computed it; with others, the training would not end the same.
+inputs it was made from and to the versions of what computed it; with others, the step would not end the same.
+All of a step's are removed once the step itself is published.
 """
 
 from __future__ import annotations
@@ -11,83 +13,158 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from petkit.crash_points import crash_point
 from petkit.errors import IncompleteRun
 from petkit.events import Listen, Notice
 from petkit.runs.fingerprint import Inputs
 from petkit.runs.provenance import package_versions
+from petkit.runs.signals import leave_if_asked, stop_asked
 from petkit.runs.store import RunStore
 
 _STATE_FILE = "state.safetensors"
-_COMPUTING = ("petkit", "torch", "transformers", "accelerate")
+_COMPUTING = ("petkit", "torch", "transformers", "accelerate", "peft", "bitsandbytes")
 
 
-class StepCheckpoints:
-    """The checkpoints of one step; needs the store's lock.
+class _Kept:
+    """Named sets of tensors of one step, each whole or not there.
 
     Args:
-        store: the run folder.
+        store: the run folder, whose lock is held.
         step: the step that is being worked on.
         inputs: what the step is made from.
-        every: training steps between two checkpoints.
-        listen: hears which checkpoints are of no use.
+        listen: hears what is of no use.
     """
 
-    def __init__(self, store: RunStore, step: str, inputs: Inputs, every: int, listen: Listen) -> None:
-        self._store, self._step, self._listen = store, step, listen
-        self._parent = f"checkpoints/{step}"
+    def __init__(self, store: RunStore, step: str, inputs: Inputs, listen: Listen, parent: str) -> None:
+        self._store, self._step, self._listen, self._parent = store, step, listen, parent
         versions = package_versions()
         self._inputs: Inputs = {**inputs, **{f"version of {name}": versions[name] for name in _COMPUTING}}
-        self.every = every
+
+    def _read(self, number: int, what: str) -> dict[str, Tensor] | None:
+        """Return what was kept under a number; where it is of no use, tell why."""
+        name = f"{self._parent}/{number:08d}"
+        status = self._store.status(name, self._inputs)
+        why = f"made by other settings: {status.why}" if status.state == "stale" else status.why
+        if status.state == "missing":
+            why = "step.json is missing or damaged"
+        elif status.state == "finished":
+            try:
+                state: dict[str, Tensor] = load_file(self._store.path(name) / _STATE_FILE)
+            except IncompleteRun:
+                why = f"{_STATE_FILE} has changed"
+            else:
+                return state
+        self._listen(Notice(self._step, f"{what} is not used: {why}"))
+        return None
+
+    def _write(self, number: int, state: Mapping[str, Tensor]) -> None:
+        with self._store.publishing(f"{self._parent}/{number:08d}", self._inputs, {}) as folder:
+            # Contiguous and on the processor, as the file needs it.
+            crash_point("checkpoint: before write")
+            save_file({key: value.cpu().contiguous() for key, value in state.items()}, folder / _STATE_FILE)
+            crash_point("checkpoint: written")
+
+    def _numbers(self) -> list[int]:
+        parent = self._store.folder / self._parent
+        return sorted(int(entry.name) for entry in parent.iterdir() if entry.name.isdecimal()) if parent.is_dir() else []
+
+
+class StepCheckpoints(_Kept):
+    """The states of one training; the newest is enough.
+
+    Args:
+        seconds: time between two checkpoints; 0 keeps every step's.
+        fold: which training it is, where a step has several.
+    """
+
+    def __init__(
+        self,
+        store: RunStore,
+        step: str,
+        inputs: Inputs,
+        seconds: float,
+        listen: Listen,
+        *,
+        fold: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(store, step, inputs, listen, f"checkpoints/{step}" + ("" if fold is None else f"/fold-{fold}"))
+        self._seconds, self._clock, self._last = seconds, clock, clock()
+
+    def due(self, *, last: bool) -> bool:
+        """Say whether it is time to keep the state: enough of it has passed, or a signal asked the run to stop."""
+        return stop_asked() or (not last and self._clock() - self._last >= self._seconds)
 
     def load(self) -> Mapping[str, Tensor] | None:
         """Return the state in the newest whole checkpoint made from the same inputs."""
-        for folder in sorted(self._folders(), reverse=True):
-            name, done = f"{self._parent}/{folder.name}", int(folder.name)
-            status = self._store.status(name, self._inputs)
-            why = f"made by other settings: {status.why}" if status.state == "stale" else status.why
-            if status.state == "missing":
-                why = "step.json is missing or damaged"
-            elif status.state == "finished":
-                try:
-                    state: dict[str, Tensor] = load_file(self._store.path(name) / _STATE_FILE)
-                except IncompleteRun:
-                    why = f"{_STATE_FILE} has changed"
-                else:
-                    self._listen(Notice(self._step, f"goes on after {done:,} steps"))
-                    return state
-            self._listen(Notice(self._step, f"the checkpoint of {done:,} steps is not used: {why}"))
+        for done in reversed(self._numbers()):
+            state = self._read(done, f"the checkpoint of {done:,} steps")
+            if state is not None:
+                self._listen(Notice(self._step, f"goes on after {done:,} steps"))
+                self._last = self._clock()
+                return state
         return None
 
     def save(self, step: int, state: Mapping[str, Tensor]) -> None:
-        """Keep the state after ``step`` training steps, then remove all other checkpoints."""
-        name = f"{step:08d}"
-        with self._store.publishing(f"{self._parent}/{name}", self._inputs, {}) as folder:
-            # Contiguous and on the processor, as the file needs it.
-            save_file({key: value.cpu().contiguous() for key, value in state.items()}, folder / _STATE_FILE)
-        for other in self._folders():
-            if other.name != name:
-                self._remove(other)
+        """Keep the state after ``step`` training steps, then remove all other checkpoints.
 
-    def clear(self) -> None:
-        """Remove all checkpoints: the step is finished."""
-        parent = self._store.folder / self._parent
-        if parent.is_dir():
-            self._remove(parent)
-        while (parent := parent.parent) != self._store.folder and parent.is_dir() and not any(parent.iterdir()):
-            parent.rmdir()
+        Raises:
+            KeyboardInterrupt, SystemExit: a signal asked to stop; now nothing is lost.
+        """
+        self._write(step, state)
+        for other in self._numbers():
+            if other != step:
+                _remove(self._store, f"{self._parent}/{other:08d}")
+        self._last = self._clock()  # writing takes time too
+        leave_if_asked()
 
-    def _folders(self) -> list[Path]:
-        parent = self._store.folder / self._parent
-        return [entry for entry in parent.iterdir() if entry.name.isdecimal()] if parent.is_dir() else []
 
-    def _remove(self, folder: Path) -> None:
-        """Remove a folder; it leaves its place at once, so that no half of it is ever found there."""
-        gone = Path(tempfile.mkdtemp(dir=self._store.scratch("checkpoints"))) / "old"
-        os.replace(folder, gone)
-        shutil.rmtree(gone)
+class StepParts(_Kept):
+    """The finished parts of one step, arrays of floats made one after another."""
+
+    def __init__(self, store: RunStore, step: str, inputs: Inputs, listen: Listen) -> None:
+        super().__init__(store, step, inputs, listen, f"checkpoints/{step}/parts")
+
+    def load(self) -> Iterator[NDArray[np.float32]]:
+        """Yield the parts from the first on, as far as they are whole and made from the same inputs."""
+        done = 0
+        for number in self._numbers():
+            state = self._read(number, f"part {number + 1}") if number == done else None
+            if state is None:
+                break
+            yield state["part"].numpy()
+            done += 1
+        if done:
+            self._listen(Notice(self._step, f"goes on after {done} finished part{'s' if done > 1 else ''}"))
+
+    def save(self, number: int, part: NDArray[np.float32]) -> None:
+        """Keep a part, counted from 0."""
+        self._write(number, {"part": torch.from_numpy(np.ascontiguousarray(part, np.float32))})
+
+
+def clear_checkpoints(store: RunStore, step: str) -> None:
+    """Remove all that was kept of a step: it is finished."""
+    parent = store.folder / "checkpoints" / step
+    if parent.is_dir():
+        _remove(store, f"checkpoints/{step}")
+    while (parent := parent.parent) != store.folder and parent.is_dir() and not any(parent.iterdir()):
+        parent.rmdir()
+
+
+def _remove(store: RunStore, name: str) -> None:
+    """Remove a folder; it leaves its place at once, so that no half of it is ever found there."""
+    gone = Path(tempfile.mkdtemp(dir=store.scratch("checkpoints"))) / "old"
+    crash_point("checkpoint: before one goes")
+    os.replace(store.folder / name, gone)
+    crash_point("checkpoint: one aside")
+    shutil.rmtree(gone)

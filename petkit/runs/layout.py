@@ -19,6 +19,11 @@ STUDENT_FILE = "petkit.json"
 METRICS_FILE = "metrics.json"
 BASELINE_FILE = "baseline.json"
 
+# Where steps lie in a run folder, in the order in which they are made; the last two are those of petkit adapt and of
+# petkit pretrain-prompt.
+STEP_FOLDERS = ("stage_a", "stage_b", "stage_c", "evaluation", "baselines", "model", "prompt")
+CHECKPOINTS = "checkpoints"
+
 
 def teacher_model(teacher: str) -> str:
     """Return the step that trains ``teacher``."""

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
+
+from petkit.proof import Record
 
 PACKAGES = (
     "petkit",
@@ -56,6 +60,14 @@ def processor_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def told_by(records: Sequence[Record]) -> dict[str, Any]:
+    """Return what finished steps say of their run: what it holds, its precision, and where the last one was made."""
+    newest = max(records, key=lambda record: str(record.data.get("finished")))
+    told: dict[str, Any] = {name: newest.data[name] for name in ("kind", "versions", "machine") if name in newest.data}
+    precisions = {record.inputs["precision"] for record in records if isinstance(record.inputs.get("precision"), str)}
+    return {**told, "arithmetic": {"precision": precisions.pop()}} if len(precisions) == 1 else told
 
 
 def now() -> str:

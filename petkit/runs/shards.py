@@ -11,19 +11,30 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from petkit.crash_points import crash_point
+from petkit.proof import read_record
+from petkit.runs.files import naming
+
 SHARD_ROWS = 8192
 
 
 def write_shard(folder: Path, index: int, columns: Mapping[str, Any]) -> None:
     """Write one shard. Two-dimensional arrays become lists of fixed size, other values plain columns."""
     arrays = {name: _column(values) for name, values in columns.items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(arrays), folder / f"part-{index:05d}.parquet", compression="zstd")
+    path = folder / f"part-{index:05d}.parquet"
+    with naming(path):
+        crash_point("shard: before write")
+        folder.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table(arrays), path, compression="zstd")
+        crash_point("shard: written")
 
 
 def read_shards(folder: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
-    """Yield the shards in order: float lists as ``(rows, width)`` arrays, other columns as lists."""
-    for path in sorted(folder.glob("part-*.parquet")):
+    """Yield the shards in order: float lists as ``(rows, width)`` arrays, other columns as lists.
+
+    Of a finished step, only those that its record names.
+    """
+    for path in _shards(folder):
         table = pq.read_table(path, columns=columns)
         yield {name: _values(table[name]) for name in columns}
 
@@ -38,6 +49,15 @@ def read_column(folder: Path, column: str) -> NDArray[np.float32]:
     """Return a column of plain numbers of all shards as one ``(rows,)`` array."""
     blocks = [np.asarray(shard[column], np.float32) for shard in read_shards(folder, [column])]
     return np.concatenate(blocks)
+
+
+def _shards(folder: Path) -> list[Path]:
+    found = sorted(folder.glob("part-*.parquet"))
+    for step in (folder, folder.parent):
+        record = read_record(step)
+        if record is not None:
+            return [path for path in found if path.relative_to(step).as_posix() in record.files]
+    return found  # work in progress
 
 
 def _column(values: Any) -> pa.Array:

@@ -5,38 +5,64 @@
     RUN/.work/                             work in progress; emptied whenever a run starts
     RUN/.lock                              held while a process works on the run
 
-A step is made in ``.work``, its ``step.json`` is written last, and one rename publishes it.
+A step is made in ``.work``, its ``step.json`` is written last, and one rename publishes it. Steps speak for themselves:
+a manifest that was damaged is written anew from them.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import starmap
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from petkit.errors import IncompleteRun, RunConflict, shown_path
+from petkit.crash_points import crash_point
+from petkit.errors import DiskRefused, IncompleteRun, RunConflict, shown_path
 from petkit.events import Event
+from petkit.proof import (
+    MANIFEST,
+    RECORD,
+    SCHEMA,
+    Record,
+    as_manifest,
+    checked_line,
+    content_of,
+    damage,
+    is_link,
+    is_looked_for,
+    read_record,
+    sealed,
+    sha256,
+    strangers,
+)
+from petkit.runs.files import (
+    append_line,
+    disk_refusal,
+    is_left_over,
+    is_summed,
+    naming,
+    summed,
+    sync,
+    sync_tree,
+    write_json,
+    write_text,
+)
 from petkit.runs.fingerprint import Inputs, changes, fingerprint
-from petkit.runs.provenance import machine, now, package_versions
+from petkit.runs.layout import CHECKPOINTS, STEP_FOLDERS
+from petkit.runs.provenance import machine, now, package_versions, told_by
 
-SCHEMA = 1
-STEP_FILE = "step.json"
+__all__ = ["RunStore", "Status", "sha256", "write_json", "write_text"]
+
 # What a run folder can hold, as its manifest says (``kind``; a plain run says nothing) and as people are told.
 RUN, ADAPTED_MODEL, PRETRAINED_PROMPT = "run", "adapted model", "pretrained prompt"
 _TOLD = {RUN: "a run", ADAPTED_MODEL: "an adapted model", PRETRAINED_PROMPT: "a pretrained prompt"}
-# What a run killed before its manifest was written can leave behind.
-_MAPPINGS = ("arithmetic", "data", "versions", "machine")  # of a manifest
-_BEFORE_MANIFEST = (".lock", ".work", ".manifest.json.tmp")
+CONFIG, EVENTS, LOCK, WORK = "config.resolved.yaml", "events.jsonl", ".lock", ".work"
 
 
 @dataclass(frozen=True)
@@ -57,26 +83,35 @@ class RunStore:
 
     def __init__(self, folder: str | Path, kind: str = RUN) -> None:
         self.folder, self.kind = Path(folder), kind
-        self.shown = shown_path(self.folder)
-        self._verified: set[str] = set()
+        self.shown, self.told = shown_path(self.folder), _TOLD[kind]
+        self._proven: set[str] = set()  # seals of records whose files were read and found whole
 
     # -- reading ---------------------------------------------------------------------------------
 
-    def status(self, step: str, inputs: Inputs, unknown: Sequence[str] = ()) -> Status:
-        """Compare a step's record with the inputs it would be made from now (sizes are checked, not hashes).
+    def status(self, step: str, inputs: Inputs, unknown: Sequence[str] = (), *, prove: bool = True) -> Status:
+        """Compare a step's record with its files, and with the inputs it would be made from now.
 
         Args:
             unknown: names of inputs that are about to be made anew; they are taken to be as before.
+            prove: read all its files (once per process); else look at their sizes only.
+
+        Raises:
+            Unreadable: a file cannot be read.
+            RunConflict: there is something in its folder that making it anew would destroy, or that would be read with it.
         """
+        self._refuse_links(step)
         record = self._record(step)
         if record is None:
-            return Status("missing", "not done yet")
-        damage = self._damage(step, record, hashes=False)
-        if damage:
-            return Status("damaged", damage)
-        before = record["inputs"]
+            if os.path.lexists(self.folder / step / RECORD):
+                return Status("damaged", f"{RECORD} is damaged")
+            return Status("missing", f"{RECORD} is missing" if os.path.isdir(self.folder / step) else "not done yet")  # noqa: PTH112
+        found = self._damage(step, record, hashes=prove)
+        if found:
+            return Status("damaged", found)
+        self._refuse_strangers(step, record)
+        before = record.inputs
         now_known = {**inputs, **{name: before[name] for name in unknown if name in before}}
-        if record["fingerprint"] != fingerprint(now_known):
+        if record.fingerprint != fingerprint(now_known):
             return Status("stale", changes(before, now_known) or "made by another version of petkit")
         return Status("finished")
 
@@ -85,50 +120,70 @@ class RunStore:
 
         Raises:
             IncompleteRun: not finished, or damaged.
+            Unreadable: a file cannot be read.
+            RunConflict: there is a file in its folder that petkit did not write and might read.
         """
         record = self._record(step)
-        if record is None:
+        if record is None and not os.path.lexists(self.folder / step / RECORD):
             raise IncompleteRun(f"{self.shown}: {step} is not finished")
-        if step not in self._verified:
-            damage = self._damage(step, record, hashes=True)
-            if damage:
-                raise IncompleteRun(f"{self.shown}: {step} is damaged: {damage} (delete the folder {step} and run again)")
-            self._verified.add(step)
+        found = RECORD if record is None else self._damage(step, record, hashes=True)
+        if record is None or found:
+            cure = f"petkit run makes it anew; petkit verify {self.shown} looks for more"
+            raise IncompleteRun(f"{self.shown}: {step} is damaged: {found} ({cure})")
+        self._refuse_strangers(step, record)
         return self.folder / step
 
     def content(self, step: str) -> str | None:
         """Return the hash of everything a finished step holds, or None."""
         record = self._record(step)
-        return None if record is None else fingerprint({name: entry["sha256"] for name, entry in record["files"].items()})
+        return None if record is None else fingerprint({name: digest for name, (_, digest) in record.files.items()})
 
     def inputs(self, step: str) -> dict[str, Any]:
         """Return the inputs a finished step was made from (empty if there is none)."""
         record = self._record(step)
-        return {} if record is None else dict(record["inputs"])
+        return {} if record is None else dict(record.inputs)
 
     def facts(self, step: str) -> dict[str, Any]:
         """Return what a finished step told of its making (empty if there is none)."""
         record = self._record(step)
-        return {} if record is None else dict(record["facts"])
+        return {} if record is None else dict(record.facts)
 
     def manifest(self) -> dict[str, Any]:
         """Return the manifest, or an empty mapping before the first run.
 
+        A run whose manifest was damaged or lost is known by its finished steps. What these tell comes back in its place,
+        with ``recovered`` saying why.
+
         Raises:
             RunConflict: the folder holds something that is no petkit run.
+            Unreadable: the manifest cannot be read.
         """
-        path = self.folder / "manifest.json"
-        if not os.path.isfile(path):  # noqa: PTH113 (as below)
+        content = content_of(self.folder / MANIFEST)
+        linked = is_link(self.folder / MANIFEST)
+        manifest = None if content is None or linked else as_manifest(content)
+        if manifest is not None and manifest.get("schema") == SCHEMA:
+            return manifest
+        records = [] if manifest is not None else [self._record(step) for step in self.steps((*STEP_FOLDERS, CHECKPOINTS))]
+        known = [record for record in records if record is not None]
+        if known:
+            return {"schema": SCHEMA, **told_by(known), "recovered": "is missing" if content is None else "was damaged"}
+        if content is None and not linked:
             return {}
-        manifest = _read_json(path)
-        if manifest is None or not _is_schema(manifest) or not all(isinstance(manifest.get(key, {}), dict) for key in _MAPPINGS):
-            raise RunConflict(f"{self.shown}: manifest.json was not written by this version of petkit (choose another --out)")
-        return manifest
+        raise RunConflict(f"{self.shown}: {MANIFEST} was not written by this version of petkit (choose another --out)")
 
     @property
     def holds(self) -> str:
         """What the folder holds, as people are told."""
         return _TOLD.get(str(self.manifest().get("kind", RUN)), "something else")
+
+    def is_described(self) -> bool:
+        """Say whether the manifest and the resolved pipeline are there and whole."""
+        return "recovered" not in self.manifest() and is_summed(content_of(self.folder / CONFIG) or b"")
+
+    def steps(self, places: Sequence[str] = STEP_FOLDERS) -> list[str]:
+        """Return the names of all steps (or of what is kept in other places) that have a record, whole or not, sorted."""
+        found = (Path(at) for place in places for at, _, names in os.walk(self.folder / place) if RECORD in names)
+        return sorted(folder.relative_to(self.folder).as_posix() for folder in found)
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -136,18 +191,16 @@ class RunStore:
         """Refuse a folder that is not this program's to write into.
 
         Raises:
-            RunConflict: it is a file, or holds something that is no petkit run, or one of another kind.
+            RunConflict: it is a file, holds something that is no petkit run, one of another kind, or links.
         """
-        if not os.path.exists(self.folder):  # noqa: PTH110 (no such name: told when it is made)
+        if not os.path.exists(self.folder):  # noqa: PTH110 (no possible name: told when it is made)
             return
         if not self.folder.is_dir():
             raise RunConflict(f"{self.shown}: is a file, not a folder (choose another --out)")
         manifest = self.manifest()
-        kind = manifest.get("kind", RUN)
-        if manifest and kind != self.kind:
-            told = f"holds {self.holds}, not {_TOLD[self.kind]}"
-            raise RunConflict(f"{self.shown}: {told} (choose another --out)")
-        if not manifest and any(entry.name not in _BEFORE_MANIFEST for entry in self.folder.iterdir()):
+        if manifest and manifest.get("kind", RUN) != self.kind:
+            raise RunConflict(f"{self.shown}: holds {self.holds}, not {self.told} (choose another --out)")
+        if not manifest and not all(_is_before_manifest(entry.name) for entry in self.folder.iterdir()):
             raise RunConflict(f"{self.shown}: is not empty and holds no petkit run (choose another --out)")
 
     @contextmanager
@@ -158,24 +211,36 @@ class RunStore:
             RunConflict: another process works on it, it cannot be written, or it is no run folder.
         """
         self.refuse_foreign()
+        for name in (MANIFEST, CONFIG, EVENTS, LOCK, WORK):
+            if is_link(self.folder / name):
+                raise RunConflict(f"{self.shown}: {name} is a link, and petkit writes nothing outside of the folder (remove it)")
         try:
+            crash_point("lock: before")
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / ".lock", timeout=0)
+            lock = FileLock(self.folder / LOCK, timeout=0)
             lock.acquire()
         except Timeout:
             raise RunConflict(f"{self.shown}: in use by another process (wait for it, or choose another --out)") from None
         except OSError as error:
             raise RunConflict(f"{self.shown}: cannot be written: {error.strerror}") from None
         try:
-            shutil.rmtree(self.folder / ".work", ignore_errors=True)
+            crash_point("lock: held")
+            self._sweep()
+            crash_point("lock: swept")
             yield
+        except Exception as error:
+            refused = disk_refusal(error, self.folder)
+            if refused is None:
+                raise
+            cure = "what is finished is kept: mend that and run the same command again"
+            raise DiskRefused(f"{self.shown}: {refused} ({cure})") from error
         finally:
-            shutil.rmtree(self.folder / ".work", ignore_errors=True)
+            shutil.rmtree(self.folder / WORK, ignore_errors=True)
             lock.release()
 
     def scratch(self, name: str) -> Path:
         """Return a folder for this process's temporary files; gone when the lock is released."""
-        folder = self.folder / ".work" / name
+        folder = self.folder / WORK / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -186,122 +251,100 @@ class RunStore:
         ``facts`` may be filled until then. What was published before under this name is replaced.
         """
         work = Path(tempfile.mkdtemp(dir=self.scratch("steps")))
-        yield work
-        files = {}
-        for path in sorted(entry for entry in work.rglob("*") if entry.is_file()):
-            _sync(path)
-            files[path.relative_to(work).as_posix()] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        crash_point("publish: begun")
+        with naming(self.folder / step):
+            yield work
+        crash_point("publish: filled")
+        sync_tree(work)
+        crash_point("publish: files on disk")
+        files = {
+            path.relative_to(work).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
+            for path in sorted(work.rglob("*"))
+            if path.is_file()
+        }
         record = {
-            "schema": SCHEMA, "step": step, "fingerprint": fingerprint(inputs), "inputs": dict(inputs), "files": files,
-            "facts": facts, "finished": now(), "versions": package_versions(), "machine": machine(),
+            "schema": SCHEMA, "kind": self.kind, "step": step, "fingerprint": fingerprint(inputs), "inputs": dict(inputs),
+            "files": files, "facts": facts, "finished": now(), "versions": package_versions(), "machine": machine(),
         }  # fmt: skip
-        write_json(work / STEP_FILE, record)
-        target = self.folder / step
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():
-            # A folder cannot be renamed over a full one; the old one steps aside and goes with .work.
-            os.replace(target, Path(tempfile.mkdtemp(dir=self.scratch("replaced"))) / "old")
+        write_text(work / RECORD, sealed(record))
         work.chmod(0o755)
-        os.replace(work, target)
-        _sync(target.parent)
-        self._verified.discard(step)
+        crash_point("publish: recorded")
+        self._put(work, self.folder / step)
+        crash_point("publish: done")
+
+    def _put(self, work: Path, target: Path) -> None:
+        """Give finished work its name, for good; what had that name before comes back if it cannot be."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        old = None
+        if os.path.lexists(target):
+            # A folder cannot be renamed over a full one; the old one steps aside and goes with .work.
+            old = Path(tempfile.mkdtemp(dir=self.scratch("replaced"))) / "old"
+            crash_point("publish: before the old step goes")
+            os.replace(target, old)
+        try:
+            if old is not None:
+                crash_point("publish: old step aside")
+            crash_point("publish: before rename")
+            os.replace(work, target)
+        except BaseException:
+            if old is not None:
+                os.replace(old, target)
+            raise
+        crash_point("publish: renamed")
+        for parent in target.parents:
+            sync(parent)
+            if parent == self.folder:
+                break
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Write ``manifest.json`` atomically."""
-        write_json(self.folder / "manifest.json", {"schema": SCHEMA, **manifest})
+        write_text(self.folder / MANIFEST, sealed({"schema": SCHEMA, **manifest}))
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a small file at the top of the run folder atomically."""
-        write_text(self.folder / name, text)
+        """Write a small YAML file at the top of the run folder atomically; its last line is the hash of the others."""
+        write_text(self.folder / name, summed(text))
 
     def log(self, event: Event) -> None:
-        """Append an event to ``events.jsonl``."""
+        """Append an event to ``events.jsonl``; nothing ever reads it but people."""
         entry = {"time": now(), "event": type(event).__name__, **asdict(event)}
-        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        append_line(self.folder / EVENTS, checked_line(entry))
 
     # -- inside ----------------------------------------------------------------------------------
 
-    def _record(self, step: str) -> dict[str, Any] | None:
-        record = _read_json(self.folder / step / STEP_FILE)
-        return record if record is not None and record.get("step") == step and _is_record(record) else None
+    def _record(self, step: str) -> Record | None:
+        record = read_record(self.folder / step)
+        return record if record is not None and record.step == step else None
 
-    def _damage(self, step: str, record: dict[str, Any], *, hashes: bool) -> str:
-        for name, entry in record["files"].items():
-            path = self.folder / step / name
-            if not os.path.isfile(path):  # noqa: PTH113 (a Path raises where the name is too long for the system)
-                return f"{name} is missing"
-            if path.stat().st_size != entry["bytes"]:
-                return f"{name} has {path.stat().st_size} bytes instead of {entry['bytes']}"
-            if hashes and sha256(path) != entry["sha256"]:
-                return f"{name} has changed"
-        return ""
+    def _damage(self, step: str, record: Record, *, hashes: bool) -> str:
+        hashes = hashes and record.seal not in self._proven
+        found = damage(self.folder / step, record, hashes=hashes)
+        if hashes and not found:
+            self._proven.add(record.seal)
+        return found
 
+    def _refuse_strangers(self, step: str, record: Record) -> None:
+        for name in strangers(self.folder / step, record):
+            if is_looked_for(name):
+                why = f"{step}/{name} was not written by petkit, and might be read with the files beside it"
+                raise RunConflict(f"{self.shown}: {why} (move it out of the run folder)")
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    def _refuse_links(self, step: str) -> None:
+        """Refuse a step that lies elsewhere: made anew, it would take the place of what is there."""
+        place = self.folder
+        for part in Path(step).parts:
+            place /= part
+            if is_link(place):
+                why = f"{place.relative_to(self.folder).as_posix()} is a link"
+                raise RunConflict(f"{self.shown}: {why} (put the folder itself there, or choose another --out)")
 
-
-def write_json(path: Path, data: Any) -> None:
-    """Write JSON so that the file is there whole or not at all."""
-    write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write text so that the file is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    _sync(temporary)
-    os.replace(temporary, path)
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        text = path.read_text(encoding="utf-8")
-        data = json.loads(text, object_pairs_hook=_without_twins, parse_constant=_refuse_constant)
-    except (OSError, ValueError, RecursionError):
-        return None
-    return data if isinstance(data, dict) else None
+    def _sweep(self) -> None:
+        """Remove what killed processes left."""
+        shutil.rmtree(self.folder / WORK, ignore_errors=True)
+        for entry in self.folder.iterdir():
+            if is_left_over(entry.name, MANIFEST) or is_left_over(entry.name, CONFIG):
+                entry.unlink()
 
 
-def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    data = dict(pairs)
-    if len(data) < len(pairs):
-        raise ValueError("a key is written twice")
-    return data
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number that petkit writes")
-
-
-def _is_schema(data: Mapping[str, Any]) -> bool:
-    return type(data.get("schema")) is int and data["schema"] == SCHEMA
-
-
-def _is_record(data: Mapping[str, Any]) -> bool:
-    """Say whether data is what :meth:`RunStore.publishing` writes, naming no file outside of the step."""
-    files = data.get("files")
-    if not _is_schema(data) or not isinstance(data.get("fingerprint"), str) or not isinstance(files, dict):
-        return False
-    return all(isinstance(data.get(key), dict) for key in ("inputs", "facts")) and all(starmap(_is_file, files.items()))
-
-
-def _is_file(name: str, entry: Any) -> bool:
-    path = PurePosixPath(name)
-    inside = bool(path.parts) and not path.is_absolute() and ".." not in path.parts
-    known = isinstance(entry, dict) and type(entry.get("bytes")) is int and isinstance(entry.get("sha256"), str)
-    return inside and known
-
-
-def _sync(path: Path) -> None:
-    """Force a file or folder to disk, where the system can."""
-    if os.name == "nt" and path.is_dir():
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _is_before_manifest(name: str) -> bool:
+    """Say whether a run killed before its manifest was written can have left this."""
+    return name in (LOCK, WORK) or is_left_over(name, MANIFEST)

@@ -11,11 +11,14 @@ import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from petkit import limits
+
 FILTERS = ("lower_first", "strip_punct")
 _SLOT = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]")
 _NAME = re.compile(r"[^\W\d]\w*")
 _SOFT = re.compile(r"soft\s*:\s*(.*)", re.DOTALL)
 MOST_SOFT = 100
+MOST_PROBLEMS = 5  # told of one text
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,9 @@ def parse_segment(text: str) -> tuple[Segment, list[str]]:
     literal = ""
     position = 0
     for match in _SLOT.finditer(text):
+        if len(problems) >= MOST_PROBLEMS:
+            problems.append("and so on")
+            break
         literal += text[position : match.start()]
         position = match.end()
         token = match.group()
@@ -131,6 +137,9 @@ def parse_pattern(text: tuple[str, ...]) -> tuple[tuple[Segment, ...], list[str]
             if masks == 0
             else f"{masks} times {{mask}}; a pattern has exactly one"
         )
-    if not any(isinstance(part, Field) for part in parts):
+    fields = {part.name for part in parts if isinstance(part, Field)}
+    if not fields:
         problems.append("no {field}; a pattern without data says the same of every row")
+    if len(fields) > limits.FIELDS:
+        problems.append(f"{len(fields):,} fields; at most {limits.FIELDS}")
     return tuple(segments), problems

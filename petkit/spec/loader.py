@@ -15,11 +15,13 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from petkit.errors import InvalidInput, Problem, did_you_mean
-from petkit.spec.rules import mistakes_between_values
+from petkit import limits
+from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, shortened
+from petkit.spec.rules import Mistakes, mistakes_between_values
 from petkit.spec.schema import PipelineSpec, adapter_class
 from petkit.spec.schema.section import NAME
 from petkit.spec.schema.student import DEVICE
+from petkit.spec.size import beyond_caps
 from petkit.spec.yaml_document import NUMBER, Document, Location, parse_document, read_document
 
 _WORDS = {
@@ -73,8 +75,12 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
 
     Raises:
         InvalidInput: every mistake found in the pipeline, pattern and verbalizer files, at once.
+        BeyondLimit: what is larger than anybody means it; its other mistakes are not looked for.
     """
     path = Path(path)
+    if len(overrides) > limits.OVERRIDES:
+        message = f"given {len(overrides):,} times; at most {limits.OVERRIDES}"
+        raise BeyondLimit([Problem("", None, "--set", message, "write the values into a pipeline file")])
     document = read_document(path)
     problems: list[Problem] = []
     here: dict[Location, Path] = {}
@@ -83,6 +89,9 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
     folder = path.resolve().parent
     problems += _graft_patterns(document, here.get(("patterns",), folder))
     problems += _graft_verbalizer(document, here.get(("verbalizer",), folder))
+    too_much = beyond_caps(document.data)
+    if too_much:
+        raise BeyondLimit([*problems, *_placed(too_much, document)])
     _resolve_paths(document.data, folder, here)
     try:
         spec = PipelineSpec.model_validate(document.data)
@@ -116,10 +125,10 @@ _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", NUMBER, list("-+.012345
 
 def _apply(override: str, document: Document, here: dict[Location, Path]) -> list[Problem]:
     """Write one ``--set`` value into the document."""
-    shown = f"--set {override}"
+    shown = f"--set {shortened(override, 100)}"
     key, equals, value = override.partition("=")
     location: Location = tuple(key.strip().split("."))
-    if not equals or not all(location):
+    if not equals or not all(location) or len(location) > limits.CONFIG_DEPTH:
         return [Problem(shown, None, "", "write --set key.path=value")]
     try:
         parsed = parse_document(value, shown, under=location)
@@ -137,8 +146,9 @@ def _apply(override: str, document: Document, here: dict[Location, Path]) -> lis
             inner = ".".join(map(str, location[:depth]))
             return [Problem(shown, None, inner, "is no mapping, so it has no keys to set")]
     data[str(location[-1])] = parsed.data
-    for old in [place for place in document.places if place[: len(location)] == location]:
-        del document.places[old]
+    if location in document.places:  # and all that was written below
+        for old in [place for place in document.places if place[: len(location)] == location]:
+            del document.places[old]
     document.places[location] = (shown, None)
     here[location] = Path.cwd()
     return []
@@ -152,6 +162,9 @@ def _graft_patterns(document: Document, folder: Path) -> list[Problem]:
         return []
     problems: list[Problem] = []
     patterns: list[Any] = []
+    if sum(_bytes_of(folder / name) for name in files) > limits.CONFIG_BYTES:
+        message = f"the files are larger than {limits.in_units(limits.CONFIG_BYTES)} together; those are no patterns"
+        raise BeyondLimit([document.problem(("patterns",), message)])
     for name in files:
         try:
             source = read_document(folder / name)
@@ -190,10 +203,17 @@ def _graft_verbalizer(document: Document, folder: Path) -> list[Problem]:
     return []
 
 
+def _bytes_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):  # told when it is read
+        return 0
+
+
 def _named_in(error: InvalidInput, document: Document, location: Location) -> list[Problem]:
     """Say of a missing file where it was named; leave other mistakes at their own place."""
     return [
-        document.problem(location, f"{found.file}: {found.message}", found.cure) if found.line is None else found
+        document.problem(location, f"{shortened(found.file, 300)}: {found.message}", found.cure) if found.line is None else found
         for found in error.problems
     ]
 
@@ -229,25 +249,31 @@ def _resolve_paths(data: dict[str, Any], folder: Path, here: dict[Location, Path
         resolve(adapter, "start", (section, "adapter", "start"), may_be_hub=False)
 
 
+def _placed(mistakes: Mistakes, document: Document) -> list[Problem]:
+    """Give mistakes their lines; those of patterns and labels say themselves what they are about."""
+    return [
+        document.problem(place, message, key="" if place[0] == "patterns" or place[:2] == ("verbalizer", "labels") else None)
+        for place, message in mistakes
+    ]
+
+
 def _problems(error: ValidationError, document: Document) -> list[Problem]:
     """Turn pydantic's errors into placed problems in plain words."""
     details = error.errors()
-    mistakes = mistakes_between_values(document.data)  # also where pydantic did not get that far
+    mistakes = dict.fromkeys(mistakes_between_values(document.data))  # also where pydantic did not get that far
     for detail in details:
         if detail["type"] == "petkit":
-            here = [((*detail["loc"], *place), message) for place, message in detail["ctx"]["found"]]
-            mistakes += [mistake for mistake in here if mistake not in mistakes]
-    problems: list[Problem] = []
-    for place, message in mistakes:
-        names_itself = place[0] == "patterns" or place[:2] == ("verbalizer", "labels")  # the message says what it is about
-        problems.append(document.problem(place, message, key="" if names_itself else None))
+            mistakes |= dict.fromkeys(((*detail["loc"], *place), message) for place, message in detail["ctx"]["found"])
+    problems = _placed(list(mistakes), document)
     told: dict[Location, int] = {}
     locations = [_written_location(detail["loc"], document.data) for detail in details]
-    for detail, location in zip(details, locations, strict=True):
-        if detail["type"] == "petkit":
-            continue
-        if any(len(other) > len(location) and other[: len(location)] == location for other in locations):
-            continue  # the branch of a union that was not meant: a value inside is wrong, and told
+    holders = {location[:depth] for location in locations for depth in range(len(location))}
+    for number, (detail, location) in enumerate(zip(details, locations, strict=True)):
+        if len(problems) > limits.SHOWN_PROBLEMS:  # advice on every one of thousands would take its time
+            problems.append(document.problem((), f"… and up to {len(details) - number:,} more mistakes"))
+            break
+        if detail["type"] == "petkit" or location in holders:
+            continue  # told above; or the branch of a union that was not meant: a value inside is wrong, and told
         if detail["type"] == "too_short" and detail["input"]:  # its entries are wrong, and told
             continue
         if detail["type"] == "extra_forbidden":

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
+from petkit.errors import listed
 from petkit.spec.cloze import parse_pattern
 
 Mistakes: TypeAlias = list[tuple[tuple[str | int, ...], str]]
@@ -117,7 +118,8 @@ def in_adapter(adapter: Any) -> Mistakes:
     targets, scaled = adapter.get("target_modules"), adapter.get("feedforward_modules")
     if not isinstance(targets, (tuple, list)) or not isinstance(scaled, (tuple, list)):
         return []  # what auto means, the model tells
-    strange = [end for end in scaled if isinstance(end, str) and end not in targets]
+    named = {end for end in targets if isinstance(end, str)}
+    strange = [end for end in scaled if isinstance(end, str) and end not in named]
     return [(("feedforward_modules",), f"{end} is none of target_modules (name it there too)") for end in strange]
 
 
@@ -240,10 +242,11 @@ def in_prior(prior: Any, labels: Sequence[str]) -> Mistakes:
     """Say where the shares of a class prior (``soft_labels.prior``) do not fit the labels; places are inside ``soft_labels``."""
     if not isinstance(prior, Mapping):
         return []
-    found: Mistakes = [(("prior", label), f"label {label!r} is not in the verbalizer") for label in prior if label not in labels]
+    known = set(labels)
+    found: Mistakes = [(("prior", label), f"label {label!r} is not in the verbalizer") for label in prior if label not in known]
     missing = [label for label in labels if label not in prior]
     if missing:
-        found.append((("prior",), f"has no share for: {', '.join(missing)}"))
+        found.append((("prior",), f"has no share for: {listed(missing)}"))
     if not any(map(_number, prior.values())):
         found.append((("prior",), "its shares sum to 0"))
     return found

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import yaml
 
-from petkit.errors import InvalidInput, Problem, shown_path
+from petkit import limits
+from petkit.errors import BeyondLimit, InvalidInput, Problem, shown_path
+from petkit.spec.regular_file import refuse_no_file
 
 Location: TypeAlias = tuple[str | int, ...]
 Place: TypeAlias = tuple[str, int | None]
 
-MAX_BYTES = 16 * 2**20
-MAX_NODES = 1_000_000
-MAX_DEPTH = 100
+_MOST = f"{limits.PATTERNS} patterns or {limits.LABELS:,} labels at most"
 # Here a plain scalar is text as written: label `0`, word `007`, column `yes`.
 _TEXT_KEYS = frozenset({"text", "id", "task"})
 _TEXT_HOLDERS = frozenset({"labels", "label_names", "columns"})
@@ -59,18 +60,18 @@ def read_document(path: Path) -> Document:
     """Read one YAML file whose top level is a mapping.
 
     Raises:
-        InvalidInput: missing, unreadable, too large, not UTF-8, no YAML, empty, not a mapping, keys twice.
+        InvalidInput: missing, unreadable, no file, too large, not UTF-8, no YAML, empty, not a mapping, keys twice.
     """
     shown = shown_path(path)
+    refuse_no_file(path)
     try:
-        if not path.is_file():
-            what = "is a folder, not a file" if path.is_dir() else "no such file"
-            raise InvalidInput([Problem(shown, None, "", what)])
-        raw = path.read_bytes()
+        with path.open("rb") as stream:
+            raw = stream.read(limits.CONFIG_BYTES + 1)
     except OSError as error:
         raise InvalidInput([Problem(shown, None, "", f"cannot be read: {error.strerror}")]) from None
-    if len(raw) > MAX_BYTES:
-        raise InvalidInput([Problem(shown, None, "", f"larger than {MAX_BYTES // 2**20} MiB; that is no configuration")])
+    if len(raw) > limits.CONFIG_BYTES:
+        message = f"larger than {limits.in_units(limits.CONFIG_BYTES)}; that is no configuration"
+        raise BeyondLimit([Problem(shown, None, "", message, "rows belong into data files")])
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -89,17 +90,17 @@ def parse_document(text: str, shown: str, *, under: Location = ()) -> Document:
 
     Raises:
         InvalidInput: the text is no YAML, holds several documents, foreign tags or a key twice.
+        BeyondLimit: it holds more, or deeper, than any configuration.
     """
+    size = _Size(shown)
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=partial(_Loader, size=size))  # type: ignore[arg-type]
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = None if mark is None else mark.line + 1
         raise InvalidInput([Problem(shown, line, "", *_told(error))]) from None
     except yaml.YAMLError as error:
         raise InvalidInput([Problem(shown, None, "", f"not valid YAML: {str(error).splitlines()[0]}")]) from None
-    except RecursionError:
-        raise InvalidInput([Problem(shown, None, "", "nested too deeply")]) from None
     except (ValueError, OverflowError):  # the parser hands escapes and version numbers on unchecked
         why = "an escape that stands for no character, or a version of YAML that does not exist"
         raise InvalidInput([Problem(shown, None, "", f"not valid YAML: {why}")]) from None
@@ -121,6 +122,42 @@ def _told(error: yaml.MarkedYAMLError) -> tuple[str, str]:
     return f"not valid YAML: {problem}", cure
 
 
+class _Size:
+    """Counts values and stops at the caps."""
+
+    def __init__(self, shown: str) -> None:
+        self.shown = shown
+        self.values = 0
+
+    def add(self, line: int, depth: int) -> None:
+        self.values += 1
+        if self.values > limits.CONFIG_VALUES:
+            self.refuse(line, f"more than {limits.CONFIG_VALUES:,} values, aliases written out")
+        if depth > limits.CONFIG_DEPTH:
+            self.refuse(line, f"nested more than {limits.CONFIG_DEPTH} deep")
+
+    def refuse(self, line: int, message: str, cure: str = "that is no configuration") -> NoReturn:
+        raise BeyondLimit([Problem(self.shown, line, "", message, cure)])
+
+
+class _Loader(yaml.SafeLoader):
+    """Stops where a text holds too much, while it is read: what would come after is not looked at."""
+
+    def __init__(self, text: str, size: _Size) -> None:
+        super().__init__(text)
+        self._size = size
+        self._depth = -1
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self._depth += 1
+        if parent is not None and len(parent.value) >= limits.ENTRIES:
+            self._size.refuse(parent.start_mark.line + 1, f"more than {limits.ENTRIES:,} entries in one list or mapping", _MOST)
+        self._size.add(self.peek_event().start_mark.line + 1, self._depth)  # type: ignore[no-untyped-call]
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
 class _Builder:
     """Turns YAML nodes into data, collecting places and problems on the way."""
 
@@ -129,16 +166,12 @@ class _Builder:
         self.under = under
         self.places: dict[Location, Place] = {}
         self.problems: list[Problem] = []
-        self.nodes = 0
+        self.size = _Size(shown)
 
     def build(self, node: yaml.Node, location: Location) -> Any:
         line = node.start_mark.line + 1
         self.places.setdefault(location, (self.shown, line))
-        self.nodes += 1
-        if self.nodes > MAX_NODES:  # aliases of aliases grow without bound
-            raise InvalidInput([Problem(self.shown, line, "", f"more than {MAX_NODES:,} values")])
-        if len(location) > MAX_DEPTH:  # or a value that holds itself
-            raise InvalidInput([Problem(self.shown, line, "", "nested too deeply")])
+        self.size.add(line, len(location))  # counted again: aliases of aliases grow without bound, and one may hold itself
         if node.tag not in _PLAIN_TAGS and not (isinstance(node, yaml.ScalarNode) and node.tag.endswith((":merge", ":value"))):
             self.problems.append(Problem(self.shown, line, ".".join(map(str, location)), f"tag {node.tag!r} is not allowed"))
             return None

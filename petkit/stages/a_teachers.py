@@ -16,7 +16,7 @@ from petkit.lm.inference import label_logits
 from petkit.lm.label_scorer import LabelScorer
 from petkit.runs.fingerprint import Inputs, flat
 from petkit.runs.layout import CONTENT_FREE_FILE, TEACHER_FILE, teacher_folds, teacher_logits, teacher_model
-from petkit.runs.shards import write_shard
+from petkit.runs.shards import SHARD_ROWS, write_shard
 from petkit.runs.store import write_json
 from petkit.stages.generations import choose_labellers
 from petkit.stages.lineup import Teacher, others
@@ -129,9 +129,16 @@ class _Scoring:
     def _write(self, job: Job, scorer: LabelScorer) -> None:
         work, pvp = self.work, self.work.pvps[self.teacher.pattern]
         total = work.scans["unlabeled"].rows
-        shards = shard_logits(scorer, pvp, work, "unlabeled", self.arithmetic, lambda done: job.progress(done, total, "rows"))
-        for index, logits in enumerate(shards):
+        parts, kept = job.parts(), 0
+        for kept, logits in enumerate(parts.load(), 1):
+            write_shard(job.folder, kept - 1, {"logits": logits})
+        shards = shard_logits(
+            scorer, pvp, work, "unlabeled", self.arithmetic, lambda done: job.progress(done, total, "rows"), first=kept
+        )
+        for index, logits in enumerate(shards, kept):
             write_shard(job.folder, index, {"logits": logits})
+            if (index + 1) * SHARD_ROWS < total:  # the last is soon published with all of them
+                parts.save(index, logits)
         empty = pvp.encode_texts([dict.fromkeys(work.fields, text) for text in CONTENT_FREE], work.tokenizer)
         content_free = label_logits(scorer, empty, work.tokenizer, self.arithmetic, work.spec.compute.tokens_per_batch)
         write_json(job.folder / CONTENT_FREE_FILE, {"texts": list(CONTENT_FREE), "logits": content_free.tolist()})

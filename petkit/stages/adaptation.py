@@ -24,8 +24,7 @@ from petkit.lm.backbone import load_masked_lm
 from petkit.lm.batching import Batch
 from petkit.lm.heads import MaskReader
 from petkit.lm.training import fit
-from petkit.runs.checkpoint import StepCheckpoints
-from petkit.runs.fingerprint import Inputs
+from petkit.runs.fingerprint import Inputs, flat
 from petkit.runs.store import ADAPTED_MODEL
 from petkit.spec.loader import Pipeline
 from petkit.stages.lone_step import LoneStep, Made, make
@@ -54,11 +53,12 @@ class Adapted(Made):
         )
 
 
-def adapt(pipeline: Pipeline, folder: str | Path, *, listen: Listen = ignore) -> Adapted:
+def adapt(pipeline: Pipeline, folder: str | Path, *, resume: str = "auto", listen: Listen = ignore) -> Adapted:
     """Adapt a pipeline's model to its unlabelled set, in a run folder of its own; goes on where a killed one stopped.
 
     Args:
         folder: the run folder; the model lies in ``model`` there.
+        resume: see :func:`petkit.stages.resumption.refuse_resume`.
         listen: hears every event.
 
     Raises:
@@ -70,15 +70,10 @@ def adapt(pipeline: Pipeline, folder: str | Path, *, listen: Listen = ignore) ->
     settings = pipeline.spec.adapt
 
     def inputs(arithmetic: Arithmetic) -> Inputs:
-        # How often the state is kept does not change what is made.
-        chosen = settings.model_dump(exclude={"checkpoint_every"})
-        return {**texts.inputs(arithmetic), **{f"adapt.{name}": value for name, value in chosen.items()}}
+        return {**texts.inputs(arithmetic), **flat("adapt", settings.model_dump())}
 
-    def work(job: Job, arithmetic: Arithmetic, checkpoints: StepCheckpoints) -> None:
-        _train(texts, job, arithmetic, checkpoints)
-
-    step = LoneStep(MODEL, ADAPTED_MODEL, inputs, work, settings.checkpoint_every)
-    made = make(step, pipeline, folder, texts.max_length, listen)
+    step = LoneStep(MODEL, ADAPTED_MODEL, inputs, lambda job, arithmetic: _train(texts, job, arithmetic))
+    made = make(step, pipeline, folder, texts.max_length, listen, resume)
     return Adapted(made.folder, made.ran, made.facts)
 
 
@@ -90,7 +85,7 @@ class _MaskedLM(MaskReader):
         return self.read(batch, rows, columns)
 
 
-def _train(texts: UnlabeledTexts, job: Job, arithmetic: Arithmetic, checkpoints: StepCheckpoints) -> None:
+def _train(texts: UnlabeledTexts, job: Job, arithmetic: Arithmetic) -> None:
     """Train the model into the job's folder, beside its tokenizer."""
     settings = texts.spec.adapt
     kept, held_out = hold_out(np.arange(texts.scan.rows), settings.seed)
@@ -104,9 +99,9 @@ def _train(texts: UnlabeledTexts, job: Job, arithmetic: Arithmetic, checkpoints:
         task.loss,
         settings,
         arithmetic,
-        lambda step, loss: job.progress(step, settings.steps, "steps", f"loss {loss:.3f}"),
+        lambda step, loss: job.trained(step, settings.steps, loss),
         seed=settings.seed,
-        checkpoints=checkpoints,
+        checkpoints=job.checkpoints(),
     )
     after = task.held_out_loss(model)
     job.facts.update(

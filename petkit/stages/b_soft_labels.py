@@ -149,16 +149,19 @@ class _Tally:
 
 
 def _choose(job: Job, work: Workload, ensemble: dict[str, Any]) -> NDArray[np.bool_]:
-    """Say which rows to keep, shape ``(rows,)``; where some may go, this needs 16 bytes per row.
+    """Say which rows to keep, shape ``(rows,)``: a byte per row, and where some may go 12 more and what the choice takes.
 
     Raises:
         InvalidInput: no row would be left.
     """
-    settings = work.spec.soft_labels
+    settings, rows = work.spec.soft_labels, work.scans["unlabeled"].rows
     if settings.min_probability == 0 and settings.top_share == 1:
-        return np.ones(work.scans["unlabeled"].rows, np.bool_)
-    known = [(combined.argmax(axis=-1), best_probability(combined)) for combined in combined_shards(job.store, ensemble)]
-    winners, probability = (np.concatenate(parts) for parts in zip(*known, strict=True))
+        return np.ones(rows, np.bool_)
+    winners, probability, known = np.empty(rows, np.uint32), np.empty(rows, np.float64), 0
+    for combined in combined_shards(job.store, ensemble):
+        here = slice(known, known + len(combined))
+        winners[here], probability[here] = combined.argmax(axis=-1), best_probability(combined)
+        known = here.stop
     keep = choose_rows(winners, probability, min_probability=settings.min_probability, top_share=settings.top_share)
     if not keep.any():
         why = f"no unlabelled row is left; the surest has {probability.max():.4f}"

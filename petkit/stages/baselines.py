@@ -76,7 +76,7 @@ def _inputs(name: str, work: Workload, arithmetic: Arithmetic) -> Inputs:
     """Return what the result of a baseline depends on."""
     spec = work.spec
     inputs: dict[str, Any] = {
-        "step.version": 1,
+        "step.version": 2,
         "labels": list(work.labels),
         "label_kind": spec.label_kind,
         "fields": list(work.fields),

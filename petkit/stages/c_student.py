@@ -17,22 +17,22 @@ from torch import Tensor
 from petkit.errors import IncompleteRun
 from petkit.lm.adapters import trained_part
 from petkit.lm.arithmetic import Arithmetic
-from petkit.lm.batching import Batch, IndexArray, collate, training_batches
-from petkit.lm.ensemble import FloatArray, log_softmax
+from petkit.lm.batching import Batch, IndexArray, collate, drawn_batches, training_batches
 from petkit.lm.inference import ClassifierLogits
 from petkit.lm.label_scorer import LabelScorer
 from petkit.lm.masking import TokenMasking
 from petkit.lm.training import fit, seed_everything
 from petkit.runs.fingerprint import Inputs, flat
 from petkit.runs.layout import ENSEMBLE_FILE, SOFT_LABELS, STUDENT, STUDENT_FILE, teacher_model
-from petkit.runs.shards import read_column, read_matrix
 from petkit.runs.store import write_json
+from petkit.stages.soft_rows import SoftRows, read_soft_rows
 from petkit.stages.step import Job, Step
 from petkit.stages.student_model import new_student, save_student
 from petkit.stages.student_objective import Lesson, Student, StudentObjective, Turn
 from petkit.stages.teacher_models import TeacherModels, teacher_scorer
 from petkit.stages.workload import Workload
 from petkit.task.pvp import PVP
+from petkit.task.row_array import RowArray
 from petkit.task.token_store import TokenStore
 
 
@@ -59,7 +59,7 @@ def steps(work: Workload, arithmetic: Arithmetic, models: TeacherModels) -> list
 
 def _distil(job: Job, work: Workload, arithmetic: Arithmetic, models: TeacherModels) -> None:
     settings = work.spec.student
-    soft_labels, row_weights = _read_soft_labels(job, work)
+    soft = _read_soft_labels(job, work)
     models.forget()
     seed_everything(settings.seed)
     multi = work.spec.label_kind == "multi"
@@ -74,7 +74,7 @@ def _distil(job: Job, work: Workload, arithmetic: Arithmetic, models: TeacherMod
         start_sha256=work.start_hash("student"),
     )
     reader = _Reader(work)
-    lesson = Lesson(soft_labels, row_weights, torch.from_numpy(work.targets()), work.spec.student_temperature, work.hard_weight)
+    lesson = Lesson(soft.labels, soft.weights, torch.from_numpy(work.targets()), work.spec.student_temperature, work.hard_weight)
     masking = viewing = None
     if settings.consistency_weight:
         masking = TokenMasking(work.student_tokenizer, settings.masked_share, always=True)
@@ -86,20 +86,21 @@ def _distil(job: Job, work: Workload, arithmetic: Arithmetic, models: TeacherMod
         objective = StudentObjective(settings, lesson, len(work.labels), reader.batch, arithmetic, masking, viewing, teacher)
         losses = fit(
             student,
-            _turns(work, reader, np.flatnonzero(row_weights.numpy() > 0)),
+            _turns(work, reader, soft.kept),
             objective,
             settings.in_training,
             arithmetic,
-            lambda step, loss: job.progress(step, settings.steps, "steps", f"loss {loss:.3f}"),
+            lambda step, loss: job.trained(step, settings.steps, loss),
             seed=settings.seed,
+            checkpoints=job.checkpoints(),
         )
     job.facts.update(trained_part(classifier) if settings.adapted else {})
     job.facts.update(first_loss=losses[0], last_loss=losses[-1])
     _save(job, work, classifier)
 
 
-def _read_soft_labels(job: Job, work: Workload) -> tuple[Tensor, Tensor]:
-    """Return the soft labels ``(rows, labels)`` as :class:`Lesson` wants them, and the rows' weights ``(rows,)``.
+def _read_soft_labels(job: Job, work: Workload) -> SoftRows:
+    """Return what stage B says of the unlabelled rows.
 
     Raises:
         IncompleteRun: the soft labels in the run folder are for other labels or other rows.
@@ -112,10 +113,8 @@ def _read_soft_labels(job: Job, work: Workload) -> tuple[Tensor, Tensor]:
         )
     if ensemble["data.unlabeled"] != work.scans["unlabeled"].sha256:
         raise IncompleteRun(f"{job.store.shown}: the soft labels are for another unlabelled set (run petkit stage-a and stage-b)")
-    logits: FloatArray = read_matrix(folder / "soft_labels", "logits")
-    temperature = ensemble["temperature"]
-    soft = logits / np.float32(temperature) if work.spec.label_kind == "multi" else log_softmax(logits, temperature)
-    return torch.from_numpy(soft), torch.from_numpy(read_column(folder / "soft_labels", "weight"))
+    scratch, multi = work.scratch_of("unlabeled", "soft_labels"), work.spec.label_kind == "multi"
+    return read_soft_rows(folder / "soft_labels", ensemble["temperature"], len(work.labels), scratch, multi=multi)
 
 
 class _Reader:
@@ -128,14 +127,13 @@ class _Reader:
 
     def batch(self, rows: IndexArray, gold_rows: IndexArray | None) -> Batch:
         pattern = self.work.student_pattern
-        encoded = [pattern.encode(self.unlabeled.row(int(row))) for row in rows]
+        encoded = [pattern.encode(tokens) for tokens in self.unlabeled.take(rows)]
         if gold_rows is not None and self.gold is not None:
-            encoded += [pattern.encode(self.gold.row(int(row))) for row in gold_rows]
+            encoded += [pattern.encode(tokens) for tokens in self.gold.take(gold_rows)]
         return collate(encoded, self.work.student_tokenizer)
 
-    def lengths(self, store: TokenStore) -> IndexArray:
-        lengths: IndexArray = np.sum([store.lengths(key) for key in self.work.student_pattern.keys], axis=0)
-        return lengths
+    def lengths(self, store: TokenStore, rows: IndexArray) -> IndexArray:
+        return store.row_lengths(self.work.student_pattern.keys, rows)
 
 
 @contextmanager
@@ -160,20 +158,26 @@ class _TeacherFeatures:
 
     def __call__(self, rows: IndexArray) -> Tensor:
         store = self.work.tokens("unlabeled")
-        batch = collate([self.pvp.encode(store.row(int(row))) for row in rows], self.work.tokenizer).to(self.arithmetic.device)
+        encoded = [self.pvp.encode(tokens) for tokens in store.take(rows)]
+        batch = collate(encoded, self.work.tokenizer).to(self.arithmetic.device)
         with torch.no_grad(), self.arithmetic.autocast:
             self.scorer(batch)
         return self.scorer.features.float()
 
 
-def _turns(work: Workload, reader: _Reader, kept: IndexArray) -> Iterator[Turn]:
+def _turns(work: Workload, reader: _Reader, kept: RowArray) -> Iterator[Turn]:
     """Yield rows of the unlabelled set that count and, while the gold loss does, of the few-shot examples."""
     settings = work.spec.student
-    lengths = reader.lengths(reader.unlabeled)[kept]
-    soft = (kept[rows] for rows in training_batches(lengths, settings.batch_size, settings.steps, settings.seed))
+
+    def lengths_of(rows: IndexArray) -> IndexArray:
+        return reader.lengths(reader.unlabeled, kept[rows])
+
+    drawn = drawn_batches(len(kept), lengths_of, settings.batch_size, settings.steps, settings.seed)
+    soft = (kept[rows] for rows in drawn)
     gold: Iterator[IndexArray | None] = iter([None] * settings.steps)
     if work.hard_weight and reader.gold is not None:
-        gold = training_batches(reader.lengths(reader.gold), settings.gold_batch_size, settings.steps, settings.seed + 1)
+        lengths = reader.lengths(reader.gold, np.arange(reader.gold.rows))
+        gold = training_batches(lengths, settings.gold_batch_size, settings.steps, settings.seed + 1)
     for step, (rows, gold_rows) in enumerate(zip(soft, gold, strict=True), 1):
         yield Turn(rows, gold_rows, np.random.default_rng([settings.seed, step]))
 

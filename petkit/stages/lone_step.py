@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from petkit.errors import RunConflict
-from petkit.events import Event, Listen, Progress, RunStarted, StepFinished, StepSkipped, StepStarted
+from petkit.events import Event, Listen, Notice, Progress, RunStarted, StepFinished, StepSkipped, StepStarted
 from petkit.lm.arithmetic import Arithmetic, choose_arithmetic
-from petkit.runs.checkpoint import StepCheckpoints
+from petkit.runs.checkpoint import clear_checkpoints
 from petkit.runs.fingerprint import Inputs
-from petkit.runs.provenance import machine, now, package_versions
+from petkit.runs.provenance import now
+from petkit.runs.signals import stopping_gently
 from petkit.runs.store import RunStore
 from petkit.spec.loader import Pipeline, dump_spec
+from petkit.stages.resumption import MOVED, environment, moved_from, refuse_resume
 from petkit.stages.step import Job
 
-Work: TypeAlias = Callable[[Job, Arithmetic, StepCheckpoints], None]
+Work: TypeAlias = Callable[[Job, Arithmetic], None]
 
 
 @dataclass(frozen=True)
@@ -33,14 +35,12 @@ class LoneStep:
         kind: what the run folder will hold (see :mod:`petkit.runs.store`).
         inputs: gives what it is made from, for an arithmetic.
         work: makes its files.
-        checkpoint_every: training steps between the points from which a killed run goes on.
     """
 
     name: str
     kind: str
     inputs: Callable[[Arithmetic], Inputs]
     work: Work
-    checkpoint_every: int
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,12 @@ class Made:
     facts: dict[str, Any]
 
 
-def make(step: LoneStep, pipeline: Pipeline, folder: str | Path, max_length: int, listen: Listen) -> Made:
+def make(step: LoneStep, pipeline: Pipeline, folder: str | Path, max_length: int, listen: Listen, resume: str = "auto") -> Made:
     """Make the step in its run folder, unless it is there already.
 
     Args:
         max_length: tokens per row that were really used.
+        resume: see :func:`petkit.stages.resumption.refuse_resume`.
 
     Raises:
         RunConflict: the folder is in use, holds something else, or a step made by other settings.
@@ -64,6 +65,7 @@ def make(step: LoneStep, pipeline: Pipeline, folder: str | Path, max_length: int
     store = RunStore(folder, step.kind)
     store.refuse_foreign()
     arithmetic = choose_arithmetic(pipeline.spec.compute, store.manifest().get("arithmetic"))
+    refuse_resume(store, resume, arithmetic)
     inputs = step.inputs(arithmetic)
 
     def tell(event: Event) -> None:
@@ -71,25 +73,31 @@ def make(step: LoneStep, pipeline: Pipeline, folder: str | Path, max_length: int
             store.log(event)
         listen(event)
 
-    with store.locked():
+    with store.locked(), stopping_gently(lambda message: listen(Notice(step.name, message))):
         status = store.status(step.name, inputs)
         if status.state == "stale":
             raise RunConflict(
                 f"{store.shown}: made by other settings: {status.why} (choose another --out, or delete the folder to replace it)"
             )
         if status.state == "finished":
+            clear_checkpoints(store, step.name)
+            if not store.is_described():
+                _describe(store, pipeline, arithmetic, max_length)
             listen(StepSkipped(step.name))
         else:
+            moved = moved_from(store.manifest(), arithmetic)
             _describe(store, pipeline, arithmetic, max_length)
             tell(RunStarted(1))
+            if moved:
+                tell(Notice(step.name, MOVED.format(moved)))
             tell(StepStarted(step.name, status.why))
             started = time.monotonic()
-            checkpoints = StepCheckpoints(store, step.name, inputs, step.checkpoint_every, tell)
             facts: dict[str, float | int | str] = {}
             with store.publishing(step.name, inputs, facts) as work:
-                step.work(Job(step.name, work, store, tell, facts), arithmetic, checkpoints)
+                keep_every = 60 * pipeline.spec.compute.checkpoint_minutes
+                step.work(Job(step.name, work, store, tell, inputs, keep_every, facts), arithmetic)
                 facts["seconds"] = round(time.monotonic() - started, 3)
-            checkpoints.clear()
+            clear_checkpoints(store, step.name)
             tell(StepFinished(step.name, time.monotonic() - started, facts))
         return Made(store.path(step.name), status.state != "finished", store.facts(step.name))
 
@@ -100,9 +108,7 @@ def _describe(store: RunStore, pipeline: Pipeline, arithmetic: Arithmetic, max_l
             "kind": store.kind,
             "task": pipeline.spec.task,
             "created": store.manifest().get("created", now()),
-            "arithmetic": arithmetic.record(),
-            "versions": package_versions(),
-            "machine": machine(),
+            **environment(arithmetic),
         }
     )
     store.write_text("config.resolved.yaml", dump_spec(pipeline.spec.model_copy(update={"max_length": max_length})))

@@ -86,7 +86,7 @@ class MaskedTexts:
         return masked_lm(model(masked.batch, masked.rows, masked.columns), masked.targets)
 
     def _masked(self, rows: IndexArray, random: np.random.Generator) -> MaskedBatch:
-        encoded = [self.pattern.encode(self.tokens.row(row)) for row in rows]
+        encoded = [self.pattern.encode(tokens) for tokens in self.tokens.take(rows)]
         return self.masking(collate(encoded, self.texts.tokenizer), random).to(self.arithmetic.device)
 
 

@@ -10,11 +10,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from petkit.errors import IncompleteRun, InvalidInput, Problem, RunConflict
 from petkit.events import (
-    FORCE_TARGETS,
     STAGES,
     Event,
     Listen,
@@ -29,24 +27,31 @@ from petkit.events import (
 )
 from petkit.lm.arithmetic import Arithmetic, choose_arithmetic, release_memory
 from petkit.lm.backbone import shown_name
+from petkit.runs.checkpoint import clear_checkpoints
 from petkit.runs.layout import STUDENT, STUDENT_FILE
-from petkit.runs.provenance import machine, now, package_versions
+from petkit.runs.provenance import now
+from petkit.runs.signals import leave_if_asked, stopping_gently
 from petkit.runs.store import RunStore
 from petkit.spec.loader import Pipeline, dump_spec
 from petkit.stages import a_teachers, b_soft_labels, baselines, c_student, evaluation, preparation
+from petkit.stages.estimate import room_for
+from petkit.stages.planning import PlannedStep, any_work, plan, refuse_unready, sound_plan, tell_stale_sources, to_do
+from petkit.stages.resumption import MOVED, environment, moved_from, refuse_resume
 from petkit.stages.step import Job, Step
 from petkit.stages.teacher_models import TeacherModels
 from petkit.stages.workload import Workload
 
 
 @dataclass(frozen=True)
-class PlannedStep:
-    """What a run would do with a step, and why."""
+class Outlook:
+    """What a run would do: the plan as it is shown, and the steps behind it, as far as they have names (``steps``: all)."""
 
-    step: str
-    stage: Stage
-    action: Literal["run", "skip", "stale"]
-    why: str
+    work: Workload
+    store: RunStore
+    arithmetic: Arithmetic
+    planned: list[PlannedStep]
+    steps: Sequence[Step]
+    todo: Sequence[Step]
 
 
 @dataclass(frozen=True)
@@ -85,58 +90,43 @@ def all_steps(work: Workload, arithmetic: Arithmetic) -> list[Step]:
     ]
 
 
-def plan(steps: Sequence[Step], store: RunStore, force: str | None = None, stages: Sequence[Stage] = STAGES) -> list[PlannedStep]:
-    """Say what a run would do with every step, without doing it.
-
-    Args:
-        force: None, ``"stale"`` (redo what other settings made), a stage to redo, or ``"all"``.
-        stages: the stages that will be worked on; the others stay as they are.
-
-    Raises:
-        InvalidInput: an unknown ``force``.
-    """
-    if force is not None and force not in FORCE_TARGETS:
-        raise InvalidInput([Problem("", None, "force", f"unknown stage {force!r}", f"one of {', '.join(FORCE_TARGETS)}")])
-    planned: list[PlannedStep] = []
-    renewed: set[str] = set()
-    for step in steps:
-        waits = [need for need in step.needs if need in renewed]
-        # What a renewed step will hold is not known yet: it makes no step stale before it is there.
-        status = store.status(step.name, step.all_inputs(store), unknown=waits)
-        action: Literal["run", "skip", "stale"] = "run"
-        if force in (step.stage, "all"):
-            why = "forced"
-        elif status.state == "stale":
-            action = "stale" if force is None else "run"
-            why = f"stale: {status.why}"
-        elif status.state != "finished":
-            why = status.why
-        elif waits:
-            why = f"after {waits[0]}, if that changes"
-        else:
-            action, why = "skip", "finished"
-        if action != "skip" and step.stage in stages:
-            renewed.add(step.name)
-        planned.append(PlannedStep(step.name, step.stage, action, why))
-    return planned
-
-
 def preview(
-    pipeline: Pipeline, folder: str | Path, *, stages: Sequence[Stage] = STAGES, force: str | None = None
+    pipeline: Pipeline,
+    folder: str | Path,
+    *,
+    stages: Sequence[Stage] = STAGES,
+    force: str | None = None,
+    resume: str = "auto",
 ) -> list[PlannedStep]:
     """Say what :func:`run` would do with these arguments; writes nothing and raises as it would for bad input."""
+    return look_ahead(pipeline, folder, stages=stages, force=force, resume=resume).planned
+
+
+def look_ahead(
+    pipeline: Pipeline,
+    folder: str | Path,
+    *,
+    stages: Sequence[Stage] = STAGES,
+    force: str | None = None,
+    resume: str = "auto",
+) -> Outlook:
+    """Return what :func:`preview` shows with what stands behind it."""
     work, store = Workload(pipeline), RunStore(folder)
     baselines.refuse_impossible(work)
     store.refuse_foreign()
     arithmetic = arithmetic_of(work, store)
+    refuse_resume(store, resume, arithmetic)
     first = preparation.steps(work, arithmetic)
     planned = plan(first, store, force, stages)
-    if _any_work(planned, stages):
+    if any_work(planned, stages):
         later = f"the steps after {first[-1].name} have their names and patterns from it"
-        return [*planned, PlannedStep("…", "a", "run", later)]
-    steps = all_steps(preparation.prepared(work, store), arithmetic)
-    _refuse_unready(steps, store, stages)
-    return [entry for entry in [*planned, *plan(steps, store, force, stages)] if entry.stage in stages]
+        return Outlook(work, store, arithmetic, [*planned, PlannedStep("…", "a", "run", later)], (), ())
+    work = preparation.prepared(work, store)
+    steps = all_steps(work, arithmetic)
+    refuse_unready(steps, store, stages)
+    shown = plan(steps, store, force, stages)
+    told = [entry for entry in [*planned, *shown] if entry.stage in stages]
+    return Outlook(work, store, arithmetic, told, steps, to_do(steps, shown, stages))
 
 
 def run(
@@ -145,6 +135,7 @@ def run(
     *,
     stages: Sequence[Stage] = STAGES,
     force: str | None = None,
+    resume: str = "auto",
     listen: Listen = ignore,
 ) -> RunResult:
     """Run a pipeline, or some of its stages, into a run folder.
@@ -152,23 +143,28 @@ def run(
     Args:
         stages: which stages to work on; the others must be finished where they are needed.
         force: see :func:`plan`.
+        resume: see :func:`petkit.stages.resumption.refuse_resume`.
         listen: hears every event.
 
     Raises:
         InvalidInput: mistakes in the input; nothing was written.
         RunConflict: the folder is in use, no run folder, or holds steps made by other settings.
         IncompleteRun: a stage that was not asked for is not finished.
+        KeyboardInterrupt, SystemExit: a signal; work in progress was kept.
     """
     work = Workload(pipeline)
     baselines.refuse_impossible(work)
     store = RunStore(folder)
     store.refuse_foreign()
     arithmetic = arithmetic_of(work, store)
+    refuse_resume(store, resume, arithmetic)
     first = preparation.steps(work, arithmetic)
-    if not _any_work(_refuse(first, store, force, stages), stages):
+    if not any_work(sound_plan(first, store, force, stages), stages):
         # Before anything is written.
-        _refuse(all_steps(preparation.prepared(work, store), arithmetic), store, force, stages)
-    with store.locked():
+        ready = preparation.prepared(work, store)
+        steps = all_steps(ready, arithmetic)
+        room_for(ready, store, arithmetic, to_do(steps, sound_plan(steps, store, force, stages), stages))
+    with store.locked(), stopping_gently(lambda message: listen(Notice("run", message))):
 
         def tell(event: Event) -> None:
             if not isinstance(event, Progress):
@@ -176,17 +172,25 @@ def run(
             listen(event)
 
         # Another process may have worked here until now.
-        before = _refuse(first, store, force, stages)
+        before = sound_plan(first, store, force, stages)
+        moved = moved_from(store.manifest(), arithmetic)
+        if "recovered" in store.manifest():
+            tell(Notice("run", f"manifest.json {store.manifest()['recovered']} and is written anew; finished steps stay"))
         _describe(store, work, arithmetic)
         work.scratch = store.scratch("tokens")
-        ran = [step.name for step in first if step.stage in stages and _advance(step, store, force, tell)]
+        keep_every = 60 * work.spec.compute.checkpoint_minutes
+        ran = [step.name for step in first if step.stage in stages and _advance(step, store, force, keep_every, tell)]
         work = preparation.prepared(work, store)
         steps = all_steps(work, arithmetic)
-        planned = _refuse(steps, store, force, stages)
-        tell(RunStarted(sum(entry.action != "skip" and entry.stage in stages for entry in planned)))
-        _tell_stale_sources([*before, *planned], stages, tell)
+        planned = sound_plan(steps, store, force, stages)
+        todo = to_do(steps, planned, stages)
+        disk = room_for(work, store, arithmetic, todo)
+        tell(RunStarted(len(todo), disk.needed, disk.free))
+        if moved and todo:
+            tell(Notice("run", MOVED.format(moved)))
+        tell_stale_sources([*before, *planned], stages, tell)
         _tell_left_out(work, stages, tell)
-        ran += [step.name for step in steps if step.stage in stages and _advance(step, store, force, tell)]
+        ran += [step.name for step in steps if step.stage in stages and _advance(step, store, force, keep_every, tell)]
     # Without a test set there may still be an evaluation of an earlier student in the folder.
     evaluated = any(step.stage == "evaluation" and step.stage in stages for step in steps)
     student = next(step for step in steps if step.name == STUDENT)
@@ -205,67 +209,26 @@ def arithmetic_of(work: Workload, store: RunStore) -> Arithmetic:
     return choose_arithmetic(work.spec.compute, store.manifest().get("arithmetic"))
 
 
-def _advance(step: Step, store: RunStore, force: str | None, listen: Listen) -> bool:
+def _advance(step: Step, store: RunStore, force: str | None, keep_every: float, listen: Listen) -> bool:
     """Bring one step up to date; say whether there was work to do."""
     inputs = step.all_inputs(store)
     status = store.status(step.name, inputs)
     forced = force in (step.stage, "all")
     if status.state == "finished" and not forced:
+        clear_checkpoints(store, step.name)  # killed between publishing and clearing
         listen(StepSkipped(step.name))
         return False
+    leave_if_asked()
     listen(StepStarted(step.name, "forced" if forced else status.why))
     started = time.monotonic()
     facts: dict[str, float | int | str] = {}
     with store.publishing(step.name, inputs, facts) as folder:
-        step.work(Job(step.name, folder, store, listen, facts))
+        step.work(Job(step.name, folder, store, listen, inputs, keep_every, facts))
         facts["seconds"] = round(time.monotonic() - started, 3)
+    clear_checkpoints(store, step.name)
     release_memory()
     listen(StepFinished(step.name, time.monotonic() - started, facts))
     return True
-
-
-def _any_work(planned: Sequence[PlannedStep], stages: Sequence[Stage]) -> bool:
-    return any(entry.action != "skip" and entry.stage in stages for entry in planned)
-
-
-def _refuse(steps: Sequence[Step], store: RunStore, force: str | None, stages: Sequence[Stage]) -> list[PlannedStep]:
-    """Return the plan of ``steps``; refuse what lacks its inputs (``--force`` would not help) and what is stale."""
-    planned = plan(steps, store, force, stages)
-    _refuse_unready(steps, store, stages)
-    _refuse_stale(planned, store, stages)
-    return planned
-
-
-def _refuse_stale(planned: Sequence[PlannedStep], store: RunStore, stages: Sequence[Stage]) -> None:
-    stale = [entry for entry in planned if entry.action == "stale" and entry.stage in stages]
-    if not stale:
-        return
-    lines = [f"{store.shown}: made by other settings:"]
-    lines += [f"  {entry.step}: {entry.why}" for entry in stale[:10]]
-    if len(stale) > 10:
-        lines.append(f"  … and {len(stale) - 10} more steps")
-    lines.append("(--force does these steps again and replaces them; --out FOLDER starts a new run and keeps them)")
-    raise RunConflict("\n".join(lines))
-
-
-def _refuse_unready(steps: Sequence[Step], store: RunStore, stages: Sequence[Stage]) -> None:
-    """Refuse stages whose inputs neither exist nor will be made in this run."""
-    coming = {step.name for step in steps if step.stage in stages}
-    for step in steps:
-        for need in step.needs:
-            if step.stage in stages and need not in coming and store.content(need) is None:
-                why = f"{step.name} needs {need}, which is not finished"
-                raise IncompleteRun(f"{store.shown}: {why} (run petkit {_command(need)} first)")
-
-
-def _tell_stale_sources(whole: Sequence[PlannedStep], stages: Sequence[Stage], listen: Listen) -> None:
-    """Say which steps of stages that were not asked for are read although other settings made them."""
-    last = max(STAGES.index(stage) for stage in stages)
-    earlier = [entry for entry in whole if entry.stage not in stages and STAGES.index(entry.stage) < last]
-    stale = [entry for entry in earlier if entry.why.startswith("stale")]
-    if stale:
-        more = f", and {len(stale) - 1} more like it" if len(stale) > 1 else ""
-        listen(Notice(stale[0].step, f"used as it is, though {stale[0].why}{more}"))
 
 
 def _tell_left_out(work: Workload, stages: Sequence[Stage], listen: Listen) -> None:
@@ -297,9 +260,7 @@ def _describe(store: RunStore, work: Workload, arithmetic: Arithmetic) -> None:
             "labels": work.labels,
             "data": work.reading,
             "created": before.get("created", now()),
-            "arithmetic": arithmetic.record(),
-            "versions": package_versions(),
-            "machine": machine(),
+            **environment(arithmetic),
         }
     )
     # The length really used: a default beyond the model's own limit was lowered to it.
@@ -307,7 +268,3 @@ def _describe(store: RunStore, work: Workload, arithmetic: Arithmetic) -> None:
     resolved = work.spec.model_copy(update={"max_length": work.max_length})
     unsaid = frozenset({"max_length"} if work.max_length != work.student_max_length else ())
     store.write_text("config.resolved.yaml", dump_spec(resolved, unsaid))
-
-
-def _command(step: str) -> str:
-    return "stage-" + {"stage_a": "a", "stage_b": "b", "stage_c": "c"}[step.split("/")[0]]

@@ -44,7 +44,6 @@ from petkit.lm.heads import MaskReader
 from petkit.lm.label_scorer import LabelScorer, WordScorer
 from petkit.lm.training import fit, seed_everything
 from petkit.lm.trial import check_reading
-from petkit.runs.checkpoint import StepCheckpoints
 from petkit.runs.fingerprint import Inputs, flat
 from petkit.runs.store import PRETRAINED_PROMPT
 from petkit.spec.loader import Pipeline
@@ -89,11 +88,12 @@ class PretrainedPrompt(Made):
         return "\n".join([*lines, f"prompt: {self.folder}", f"use it: {command}"])
 
 
-def pretrain_prompt(pipeline: Pipeline, folder: str | Path, *, listen: Listen = ignore) -> PretrainedPrompt:
+def pretrain_prompt(pipeline: Pipeline, folder: str | Path, *, resume: str = "auto", listen: Listen = ignore) -> PretrainedPrompt:
     """Train a prompt for a pipeline's model, in a run folder of its own; goes on where a killed one stopped.
 
     Args:
         folder: the run folder; the prompt lies in ``prompt`` there.
+        resume: see :func:`petkit.stages.resumption.refuse_resume`.
         listen: hears every event.
 
     Raises:
@@ -107,11 +107,8 @@ def pretrain_prompt(pipeline: Pipeline, folder: str | Path, *, listen: Listen = 
     def inputs(arithmetic: Arithmetic) -> Inputs:
         return {**texts.inputs(arithmetic), **flat(_SECTION, settings.in_force())}
 
-    def work(job: Job, arithmetic: Arithmetic, checkpoints: StepCheckpoints) -> None:
-        _Pretraining(texts, arithmetic, job).train(checkpoints)
-
-    step = LoneStep(PROMPT, PRETRAINED_PROMPT, inputs, work, settings.checkpoint_every)
-    made = make(step, pipeline, folder, texts.max_length, listen)
+    step = LoneStep(PROMPT, PRETRAINED_PROMPT, inputs, lambda job, arithmetic: _Pretraining(texts, arithmetic, job).train())
+    made = make(step, pipeline, folder, texts.max_length, listen, resume)
     return PretrainedPrompt(made.folder, made.ran, made.facts)
 
 
@@ -188,7 +185,7 @@ class _Pretraining:
         if settings.hides_words:
             self.hidden = MaskedTexts(texts, arithmetic, settings, self.kept, self.held_out, scratch("tokens"))
 
-    def train(self, checkpoints: StepCheckpoints) -> None:
+    def train(self) -> None:
         """Train the prompt into the job's folder."""
         settings, job = self.settings, self.job
         model = self._model()
@@ -199,9 +196,9 @@ class _Pretraining:
             self._loss,
             settings,
             self.arithmetic,
-            lambda step, loss: job.progress(step, settings.steps, "steps", f"loss {loss:.3f}"),
+            lambda step, loss: job.trained(step, settings.steps, loss),
             seed=settings.seed,
-            checkpoints=checkpoints,
+            checkpoints=job.checkpoints(),
         )
         after = self._figures(model)
         job.facts.update(rows=len(self.kept), held_out_rows=len(self.held_out), tokens=settings.tokens)

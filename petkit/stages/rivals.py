@@ -97,7 +97,9 @@ def _supervised(work: Workload, arithmetic: Arithmetic, job: Job) -> Answer:
         loss_of,
         settings.in_training,
         arithmetic,
-        lambda step, loss: job.progress(step, settings.steps, "steps", f"loss {loss:.3f}"),
+        lambda step, loss: job.trained(step, settings.steps, loss),
+        seed=settings.seed,
+        checkpoints=job.checkpoints(),
     )
     prepare_for_inference(classifier, arithmetic)
     shards = student_logits(classifier, work, "test", arithmetic, partial(_tell_rows, job, 0, work.scans["test"].rows))

@@ -71,14 +71,21 @@ def save_own_state(scorer: LabelScorer, folder: Path) -> None:
 
 
 def shard_logits(
-    scorer: LabelScorer, pvp: PVP, work: Workload, part: str, arithmetic: Arithmetic, on_rows: Callable[[int], None]
+    scorer: LabelScorer,
+    pvp: PVP,
+    work: Workload,
+    part: str,
+    arithmetic: Arithmetic,
+    on_rows: Callable[[int], None],
+    first: int = 0,
 ) -> Iterator[FloatArray]:
     """Yield label logits of a part of the data, shape ``(rows of the shard, labels)``, in row order.
 
     Args:
         on_rows: called with the number of rows scored so far, after every batch.
+        first: the shard to begin with.
     """
-    return _in_shards(scorer, pvp.encode, work.tokens(part), work.tokenizer, work, arithmetic, on_rows)
+    return _in_shards(scorer, pvp.encode, work.tokens(part), work.tokenizer, work, arithmetic, on_rows, first)
 
 
 def student_logits(
@@ -97,14 +104,15 @@ def _in_shards(
     work: Workload,
     arithmetic: Arithmetic,
     on_rows: Callable[[int], None],
+    first: int = 0,
 ) -> Iterator[FloatArray]:
-    done = 0
+    done = min(first * SHARD_ROWS, store.rows)
 
     def count(rows: int) -> None:
         nonlocal done
         done += rows
         on_rows(done)
 
-    for start in range(0, store.rows, SHARD_ROWS):
-        rows = [encode(store.row(index)) for index in range(start, min(start + SHARD_ROWS, store.rows))]
+    for start in range(done, store.rows, SHARD_ROWS):
+        rows = [encode(tokens) for tokens in store.take(range(start, min(start + SHARD_ROWS, store.rows)))]
         yield label_logits(scorer, rows, tokenizer, arithmetic, work.spec.compute.tokens_per_batch, count)

@@ -17,6 +17,7 @@ from typing import Any
 from petkit.errors import ModelRefused, Problem, shown_path
 from petkit.lm.adapter import STATE_FILE, Adapter, read_adapter
 from petkit.lm.backbone import model_fingerprint, shown_name
+from petkit.proof import mistake
 from petkit.runs.fingerprint import Inputs
 from petkit.runs.store import PRETRAINED_PROMPT, sha256, write_json
 from petkit.spec.loader import Pipeline
@@ -78,6 +79,9 @@ def read_prompt(folder: str | Path, model: str, fingerprint: str) -> StartPrompt
         made_for = shown_name(str(about.get("base")))
         told = "as it was then" if made_for == shown_name(model) else f"not for {shown_name(model)}"
         raise ModelRefused(f"{shown}: the prompt was made for {made_for}, {told} (make one for this model)")
+    wrong = mistake(inner)
+    if wrong:
+        raise ModelRefused(f"{shown}: {wrong} (make the prompt again)")
     return StartPrompt(inner, tokens, found)
 
 

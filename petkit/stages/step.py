@@ -7,23 +7,45 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from petkit.events import Listen, Progress, Stage
+from petkit.runs.checkpoint import StepCheckpoints, StepParts
 from petkit.runs.fingerprint import Inputs
+from petkit.runs.signals import leave_if_asked
 from petkit.runs.store import RunStore
 
 
 @dataclass
 class Job:
-    """A step being worked on: the folder to fill, the finished steps to read, and the figures to record."""
+    """A step being worked on: the folder to fill, the finished steps to read, and the figures to record.
+
+    Attributes:
+        inputs: what the step is made from; what is kept of it before it is finished belongs to them.
+        keep_every: seconds between two checkpoints of a training.
+    """
 
     step: str
     folder: Path
     store: RunStore
     listen: Listen
+    inputs: Inputs
+    keep_every: float
     facts: dict[str, float | int | str] = field(default_factory=dict)
 
     def progress(self, done: int, total: int | None, unit: str, note: str = "") -> None:
-        """Tell how far the work is."""
+        """Tell how far the work is; leave here, between two batches, if a signal asked to."""
         self.listen(Progress(self.step, done, total, unit, note))
+        leave_if_asked()
+
+    def trained(self, done: int, total: int, loss: float) -> None:
+        """Tell how far a training is; its checkpoints know when to leave."""
+        self.listen(Progress(self.step, done, total, "steps", f"loss {loss:.3f}"))
+
+    def checkpoints(self, fold: int | None = None) -> StepCheckpoints:
+        """Return where a training of this step keeps its state; ``fold`` tells several apart."""
+        return StepCheckpoints(self.store, self.step, self.inputs, self.keep_every, self.listen, fold=fold)
+
+    def parts(self) -> StepParts:
+        """Return where this step keeps what it has finished of itself."""
+        return StepParts(self.store, self.step, self.inputs, self.listen)
 
 
 @dataclass(frozen=True)

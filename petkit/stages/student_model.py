@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, Field, ValidationError
 
+from petkit.crash_points import crash_point
 from petkit.errors import ModelRefused, shown_path
 from petkit.lm.adapter import Adapter, read_adapter
 from petkit.lm.adapters import attach, start_from_folder
@@ -77,6 +78,7 @@ def save_student(student: ClassifierLogits, name: str, spec: AnyAdapter | None, 
     Returns:
         What :func:`load_student` needs to know besides the files.
     """
+    crash_point("model: before write")
     adapter, model = student.adapter, student.detach()
     if adapter is None or spec is None:
         model.save_pretrained(folder)

@@ -21,6 +21,7 @@ from petkit.lm.class_weights import balanced
 from petkit.lm.inference import ClassifierLogits
 from petkit.lm.masking import TokenMasking
 from petkit.spec.schema import StudentSpec
+from petkit.task.row_array import RowArray
 
 _DIVERGENCES = {
     "kl": losses.distillation,
@@ -42,8 +43,8 @@ class Lesson:
         hard_weight: share of the gold-label loss.
     """
 
-    soft_labels: Tensor
-    row_weights: Tensor
+    soft_labels: Tensor | RowArray
+    row_weights: Tensor | RowArray
     gold: Tensor
     temperature: float
     hard_weight: float
@@ -52,6 +53,14 @@ class Lesson:
     def multi(self) -> bool:
         """Whether a row may have any number of labels."""
         return self.gold.ndim == 2
+
+    def soft(self, rows: IndexArray) -> Tensor:
+        """Return the soft labels of some rows, shape ``(len(rows), labels)``."""
+        return torch.as_tensor(self.soft_labels[rows])
+
+    def weights(self, rows: IndexArray) -> Tensor:
+        """Return the weights of some rows, shape ``(len(rows),)``."""
+        return torch.as_tensor(self.row_weights[rows])
 
 
 @dataclass(frozen=True)
@@ -147,8 +156,8 @@ class StudentObjective:
     def _main(self, logits: Tensor, turn: Turn) -> Tensor:
         """Return the soft-label loss and the gold-label loss in their shares."""
         lesson, count = self.lesson, len(turn.rows)
-        soft = lesson.soft_labels[turn.rows].to(logits.device)
-        weights = lesson.row_weights[turn.rows].to(logits.device)
+        soft = lesson.soft(turn.rows).to(logits.device)
+        weights = lesson.weights(turn.rows).to(logits.device)
         divergence = losses.binary_distillation if lesson.multi else _DIVERGENCES[self.settings.divergence]
         distilled = divergence(logits[:count], soft, lesson.temperature, weights)
         gold = None if turn.gold is None else self._gold_loss(logits[count:], lesson.gold[turn.gold].to(logits.device))
@@ -164,5 +173,5 @@ class StudentObjective:
 
     def _likely_labels(self, turn: Turn) -> Tensor:
         """Return the gold label of few-shot examples and the teachers' most likely one of other rows."""
-        likely = self.lesson.soft_labels[turn.rows].argmax(dim=1)
+        likely = self.lesson.soft(turn.rows).argmax(dim=1)
         return likely if turn.gold is None else torch.cat([likely, self.lesson.gold[turn.gold]])

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from petkit.crash_points import crash_point
 from petkit.lm.adapter import Adapter, read_adapter
 from petkit.lm.adapters import attach, start_from_folder
 from petkit.lm.arithmetic import Arithmetic, prepare_for_inference, release_memory
@@ -108,11 +109,13 @@ class TeacherModels:
 
     def save(self, scorer: LabelScorer, folder: Path) -> None:
         """Write a teacher that was just trained: its adapter, or its model."""
+        crash_point("model: before write")
         save_own_state(scorer, folder)
         if self._adapter is None:
             scorer.detach().save_pretrained(folder)
         else:
             self._adapter.save(folder, self.backbone)
+        crash_point("model: written")
 
     def forget(self) -> None:
         """Give the memory of the shared backbone back."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from petkit.events import Notice
 from petkit.lm.adapters import trained_part
 from petkit.lm.arithmetic import Arithmetic
-from petkit.lm.batching import IndexArray, training_batches
+from petkit.lm.batching import IndexArray, drawn_batches, training_batches
 from petkit.lm.ensemble import FloatArray
 from petkit.lm.inference import label_logits
 from petkit.lm.label_scorer import LabelScorer
@@ -36,6 +38,15 @@ from petkit.task.pvp import PVP
 def teacher_random(teacher: Teacher) -> np.random.Generator:
     """Return randomness that belongs to a teacher alone, so that adding another changes nothing."""
     return np.random.default_rng([teacher.seed, teacher.generation, zlib.crc32(teacher.name.encode())])
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """One of the trainings without some of the few-shot examples: its number of ``count``, and the rows it trains on."""
+
+    number: int
+    count: int
+    kept: IndexArray
 
 
 class TeacherTraining:
@@ -76,7 +87,7 @@ class TeacherTraining:
         with self.models.new(self.pvp, normalised=self.settings.loss == "decoupled_label") as scorer:
             if self.settings.adapted is None:
                 untrained = self._accuracy(scorer, gold)
-            losses = self._fit(scorer, rows, targets, job, 0, self.settings.steps)
+            losses = self._fit(scorer, rows, targets, job)
             trained = self._accuracy(scorer, gold)
             if gold:
                 job.facts.update(untrained_accuracy=untrained, trained_accuracy=trained)
@@ -93,15 +104,18 @@ class TeacherTraining:
     def score_folds(self, job: Job) -> None:
         """Train without each fold of the few-shot examples in turn, and write the label logits of the rows left out."""
         rows, targets = self._rows(job)
-        held_out = self._folds()
-        logits = np.zeros((len(self.work.train), len(self.work.labels)), np.float32)
-        total = self.settings.steps * len(held_out)
-        for number, fold in enumerate(held_out):
+        held_out, parts = self._folds(), job.parts()
+        answers = list(parts.load())
+        for number, fold in list(enumerate(held_out))[len(answers) :]:
             kept = np.setdiff1d(np.arange(len(targets)), fold)  # gold rows come first; drawn rows stay in every fold
             seed_everything(self.teacher.seed)
             with self.models.new(self.pvp, normalised=self.settings.loss == "decoupled_label") as scorer:
-                self._fit(scorer, [rows[index] for index in kept], targets[kept], job, number * self.settings.steps, total, kept)
-                logits[fold] = self._logits(scorer, [rows[index] for index in fold])
+                self._fit(scorer, [rows[index] for index in kept], targets[kept], job, _Fold(number, len(held_out), kept))
+                answers.append(self._logits(scorer, [rows[index] for index in fold]))
+            parts.save(number, answers[-1])
+        logits = np.zeros((len(self.work.train), len(self.work.labels)), np.float32)
+        for fold, answer in zip(held_out, answers, strict=True):
+            logits[fold] = answer
         write_shard(job.folder, 0, {"logits": logits})
 
     # -- rows ------------------------------------------------------------------------------------
@@ -133,7 +147,7 @@ class TeacherTraining:
 
     def _encoded_unlabeled(self, numbers: IndexArray, pattern: int) -> list[Encoded]:
         store, pvp = self.work.tokens("unlabeled"), self.work.pvps[pattern]
-        return [pvp.encode(store.row(int(number))) for number in numbers]
+        return [pvp.encode(tokens) for tokens in store.take(numbers)]
 
     def _folds(self) -> list[IndexArray]:
         """Return the few-shot rows of each fold, labels spread evenly where each row has one."""
@@ -154,12 +168,11 @@ class TeacherTraining:
         rows: list[Encoded],
         targets: NDArray[Any],
         job: Job,
-        done: int,
-        total: int,
-        kept: IndexArray | None = None,
+        fold: _Fold | None = None,
     ) -> list[float]:
         settings = self.settings
-        second, second_rows = self._second(scorer, kept)
+        second, second_rows = self._second(scorer, None if fold is None else fold.kept)
+        done, total = (0, settings.steps) if fold is None else (fold.number * settings.steps, fold.count * settings.steps)
         needs_text = settings.auxiliary_mlm_weight > 0
         data = TrainingRows(
             rows,
@@ -176,8 +189,9 @@ class TeacherTraining:
             objective,
             settings.in_training,
             self.arithmetic,
-            lambda step, loss: job.progress(done + step, total, "steps", f"loss {loss:.3f}"),
+            lambda step, loss: job.trained(done + step, total, loss),
             seed=self.teacher.seed,
+            checkpoints=job.checkpoints(None if fold is None else fold.number),
             new=scorer.new_parameters(),
             new_learning_rate=settings.new_learning_rate,
         )
@@ -202,9 +216,10 @@ class TeacherTraining:
         labelled = training_batches([len(row.ids) for row in rows], settings.batch_size, settings.steps, seed)
         texts: Iterator[IndexArray | None] = iter([None] * settings.steps)
         if needs_text:
-            store = self.work.tokens("unlabeled")
-            lengths = np.sum([store.lengths(key) for key in self.pvp.pattern.keys], axis=0)
-            texts = training_batches(lengths, settings.unlabeled_batch_size, settings.steps, seed + 1)
+            store, keys = self.work.tokens("unlabeled"), self.pvp.pattern.keys
+            texts = drawn_batches(
+                store.rows, partial(store.row_lengths, keys), settings.unlabeled_batch_size, settings.steps, seed + 1
+            )
         for step, (batch, text) in enumerate(zip(labelled, texts, strict=True), 1):
             yield Draw(batch, text, np.random.default_rng([seed, step]))
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from petkit.errors import InvalidInput, Problem, did_you_mean
+from petkit import limits
+from petkit.errors import InvalidInput, Problem, did_you_mean, listed
 from petkit.lm.arithmetic import Arithmetic
 from petkit.lm.backbone import (
     model_fingerprint,
@@ -22,14 +23,16 @@ from petkit.runs.fingerprint import Inputs
 from petkit.spec.loader import Pipeline
 from petkit.spec.rules import in_prior
 from petkit.spec.schema import VerbalizerSpec
+from petkit.spec.size import too_many_teachers
 from petkit.stages.backbones import backbone_of, without_four_bits
-from petkit.stages.lineup import Teacher, lineup, others
+from petkit.stages.lineup import Teacher, generation_count, lineup, others
 from petkit.stages.start_prompt import with_starts
 from petkit.task.causal_rules import refused_of
 from petkit.task.examples import Example, ExampleSource, Scan, targets_of
 from petkit.task.label_discovery import labels_in
 from petkit.task.pattern import CompiledPattern, FieldKey, Pattern
 from petkit.task.pvp import PVP, compile_pvps, task_fields, with_demonstrations
+from petkit.task.row_array import HELD_ROWS
 from petkit.task.token_store import TokenStore
 
 
@@ -134,7 +137,8 @@ class Workload:
     def source(self, part: str) -> ExampleSource:
         """Return ``train``, ``unlabeled`` or ``test`` as a stream of examples."""
         labels = None if part == "unlabeled" else self.labels or None
-        return ExampleSource(getattr(self.spec.data, part), self.spec.data, self.fields, labels, kind=self.spec.label_kind)
+        most = limits.LABELLED_ROWS if part == "train" else None  # they are held in memory
+        return ExampleSource(getattr(self.spec.data, part), self.spec.data, self.fields, labels, self.spec.label_kind, most)
 
     def targets(self) -> NDArray[np.int64] | NDArray[np.float32]:
         """Return the labels of the few-shot examples: class indices ``(rows,)``, or ``(rows, labels)`` of 0 and 1 (multi)."""
@@ -152,14 +156,15 @@ class Workload:
         key = (part, student and not shared)
         if key not in self._tokens:
             tokenizer = self.student_tokenizer if key[1] else self.tokenizer
-            folder = None
-            if self.scratch is not None and self.scans[part].rows > 10_000:
-                folder = self.scratch / f"{part}-{'student' if key[1] else 'teachers'}"
-                folder.mkdir(parents=True, exist_ok=True)
+            folder = self.scratch_of(part, f"{part}-{'student' if key[1] else 'teachers'}")
             rows = self.train if part == "train" else self.rows(part)
             limit = self.student_max_length if key[1] else self.max_length
             self._tokens[key] = TokenStore.build(rows, tokenizer, self._keys(key[1], shared), limit, self.spec.truncate, folder)
         return self._tokens[key]
+
+    def scratch_of(self, part: str, name: str) -> Path | None:
+        """Return a folder for what there is of each row of a part of the data; None where the rows are few enough to hold it."""
+        return self.scratch / name if self.scratch is not None and self.scans[part].rows > HELD_ROWS else None
 
     def common_inputs(self, arithmetic: Arithmetic) -> Inputs:
         """Return the inputs that every trained step depends on.
@@ -224,6 +229,10 @@ class Workload:
         """Say where a later generation would have nobody else, or nothing, to learn from."""
         spec, rows = self.spec, len(self.train)
         kept = spec.patterns if spec.keep_patterns == "all" else spec.patterns[: spec.keep_patterns]
+        trained = 1 + generation_count(spec.generations, rows, len(self.labels))
+        told = too_many_teachers(len(kept), len(spec.teachers.seeds), trained)
+        if told:
+            return [self.pipeline.problem(("generations", "count"), told)]
         generations = lineup(kept, spec.teachers.seeds, spec.generations, rows, len(self.labels))
         if len(generations) > 1 and not rows and self.scans["unlabeled"].rows < len(self.labels):
             message = f"{self.scans['unlabeled'].rows} rows cannot teach {len(self.labels)} labels"
@@ -247,7 +256,7 @@ class Workload:
     def _fields_exist(self, problems: list[Problem]) -> bool:
         """Check the patterns' fields against the columns of the labelled file."""
         try:
-            columns = self.source("unlabeled" if self.spec.data.train is None else "train").columns()
+            columns = dict.fromkeys(self.source("unlabeled" if self.spec.data.train is None else "train").columns())
         except InvalidInput:
             return True  # reading the data reports it
         data = self.spec.data
@@ -260,7 +269,7 @@ class Workload:
                 if data.column(field) in columns and not gives_away:
                     continue
                 sound = False
-                usable = ", ".join(column for column in columns if column != data.column("label"))
+                usable = listed([column for column in columns if column != data.column("label")])
                 fault = (
                     f"{{{field}}} gives the label away" if gives_away else f"unknown field {{{field}}}; the data has: {usable}"
                 )

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from petkit.errors import InvalidInput, Problem, did_you_mean, shown_path
+from petkit import limits
+from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, shown_path
 from petkit.spec.schema import DataSpec, LabelKind
+from petkit.task.lines import TOO_LONG
 from petkit.task.records import Record, class_names, read_records
 
 SHOWN_PROBLEMS = 20
@@ -22,6 +24,7 @@ _NO_SUCH_COLUMN = (_MISSING, _NO_LABEL)  # of a whole file
 _EMPTY = ("empty", "remove the row or fill it in")
 _LONGEST_NUMBER = 20  # digits of a class number; Python refuses to read thousands of them
 _HALF_A_CHARACTER = "holds half a character (a lone surrogate)"
+Advise: TypeAlias = Callable[[str, Iterable[Any]], str]
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -72,10 +75,17 @@ class ExampleSource:
         fields: the fields the patterns use, in order.
         labels: all labels in class order, or None to read no label.
         kind: whether a row has one label or any number of them.
+        most_rows: refuse more of them; None: any number.
     """
 
     def __init__(
-        self, source: str, data: DataSpec, fields: Sequence[str], labels: Sequence[str] | None, kind: LabelKind = "single"
+        self,
+        source: str,
+        data: DataSpec,
+        fields: Sequence[str],
+        labels: Sequence[str] | None,
+        kind: LabelKind = "single",
+        most_rows: int | None = None,
     ) -> None:
         self.source = source
         self.shown = source if source.startswith("hf://") else shown_path(source)
@@ -83,6 +93,7 @@ class ExampleSource:
         self.fields = tuple(fields)
         self.labels = None if labels is None else tuple(labels)
         self.multi = kind == "multi" and labels is not None
+        self.most_rows = most_rows
         self._label_index = {label: index for index, label in enumerate(labels or ())}
 
     def __iter__(self) -> Iterator[Example]:
@@ -153,43 +164,55 @@ class ExampleSource:
         names = self.data.label_names
         if names is None and self.labels is not None:
             names = class_names(self.source, self.data.column("label"))
+        bad = 0
         for index, record in enumerate(read_records(self.source), 1):
+            if self.most_rows is not None and index > self.most_rows:
+                message = f"more than {self.most_rows:,} labelled rows"
+                raise BeyondLimit([Problem(self.shown, record.line, "", message, "put the others into data.unlabeled")])
             problems: list[Problem] = []
             if record.error:
+                bad += 1
                 problems.append(Problem(self.shown, record.line, "", record.error))
                 yield None, problems
                 continue
-            fields = {field: self._text(record, field, problems) for field in self.fields}
-            labels = () if self.labels is None else self._labels(record, names, problems)
+            advise = _advice if bad < SHOWN_PROBLEMS else _no_advice
+            fields = {field: self._text(record, field, problems, advise) for field in self.fields}
+            labels = () if self.labels is None else self._labels(record, names, problems, advise)
             own_id = record.values.get(self.data.column("id"))
             name = f"row-{index}" if own_id is None else str(own_id)
-            if _SURROGATE.search(name):
+            if len(name) > limits.ID_CHARACTERS:
+                message = f"{len(name):,} characters are no id; at most {limits.ID_CHARACTERS:,}"
+                problems.append(
+                    Problem(self.shown, record.line, self.data.column("id"), message, "data.columns says which it is")
+                )
+            elif _SURROGATE.search(name):
                 problems.append(Problem(self.shown, record.line, self.data.column("id"), _HALF_A_CHARACTER))
             if problems:
+                bad += 1
                 yield None, problems
                 continue
             one, several = (None, labels) if self.multi else (labels[0] if labels else None, ())
             yield Example(name, fields, one, record.line, several), problems
 
-    def _text(self, record: Record, field: str, problems: list[Problem]) -> str:
+    def _text(self, record: Record, field: str, problems: list[Problem], advise: Advise) -> str:
         column = self.data.column(field)
         if column not in record.values:
-            problems.append(
-                Problem(self.shown, record.line, column, _MISSING, did_you_mean(column, list(map(str, record.values))))
-            )
+            problems.append(Problem(self.shown, record.line, column, _MISSING, advise(column, record.values)))
             return ""
         value = record.values[column]
         if not isinstance(value, str):
             told = _EMPTY if value is None else (f"must be text, not {value!r:.60}",)
             problems.append(Problem(self.shown, record.line, column, *told))
             return ""
-        if _SURROGATE.search(value):
+        if len(value) > limits.ROW_BYTES:  # of a dataset; a file's reader has met it
+            problems.append(Problem(self.shown, record.line, column, TOO_LONG))
+        elif _SURROGATE.search(value):
             problems.append(Problem(self.shown, record.line, column, _HALF_A_CHARACTER))
         elif not value.strip():
             problems.append(Problem(self.shown, record.line, column, *_EMPTY))
         return value
 
-    def _labels(self, record: Record, names: Sequence[str] | None, problems: list[Problem]) -> tuple[int, ...]:
+    def _labels(self, record: Record, names: Sequence[str] | None, problems: list[Problem], advise: Advise) -> tuple[int, ...]:
         """Return the indices of a row's labels in class order; exactly one of them unless rows may have several."""
         column = self.data.column("label")
         value = record.values.get(column)
@@ -200,22 +223,22 @@ class ExampleSource:
 
         if value is None or (value == "" and not self.multi):
             if column not in record.values:
-                return refuse(_NO_LABEL, did_you_mean(column, list(map(str, record.values))))
+                return refuse(_NO_LABEL, advise(column, record.values))
             return refuse("has no label", "an empty list says that none applies" if self.multi else "")
         written = self._written(value, names)
         if not self.multi and len(written) > 1:
             return refuse(f"holds several labels: {value!r:.60}", "set label_kind: multi")
-        found: list[int] = []
+        found: set[int] = set()
         for entry in written:
             if isinstance(entry, bool) or not isinstance(entry, (str, int)):
                 cure = "set label_kind: multi for lists of labels" if entry is value and isinstance(value, list) else ""
                 return refuse(f"a label is text or a whole number, not {entry!r:.60}", cure)
             index = self._index(str(entry), names)
             if index is None:
-                return refuse(f"label {str(entry)!r:.80} is not in the verbalizer", self._known(str(entry), names))
+                return refuse(f"label {str(entry)!r:.80} is not in the verbalizer", self._known(str(entry), names, advise))
             if index in found:
                 return refuse(f"label {str(entry)!r:.80} stands twice in the row", "name it once")
-            found.append(index)
+            found.add(index)
         return tuple(sorted(found))
 
     def _written(self, value: Any, names: Sequence[str] | None) -> Sequence[Any]:
@@ -238,9 +261,18 @@ class ExampleSource:
             label = names[int(label)]
         return self._label_index.get(label)
 
-    def _known(self, label: str, names: Sequence[str] | None) -> str:
+    def _known(self, label: str, names: Sequence[str] | None, advise: Advise) -> str:
         if names is not None and label.isdecimal():
             return f"class numbers go from 0 to {len(names) - 1}"
         if label.isdecimal():
             return "class numbers need data.label_names"
-        return did_you_mean(label, list(self.labels or ()))
+        return advise(label, self.labels or ())
+
+
+def _advice(word: str, known: Iterable[Any]) -> str:
+    return did_you_mean(word, list(map(str, known)))
+
+
+def _no_advice(word: str, known: Iterable[Any]) -> str:
+    """Stand in where mistakes are only counted: looking for a near name on every row would take for ever."""
+    return ""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from petkit.errors import InvalidInput, Problem, shown_path
+from petkit import limits
+from petkit.errors import BeyondLimit, InvalidInput, Problem, shown_path
 from petkit.spec.schema import DataSpec
 from petkit.task.records import class_names, read_records
 
-# More different labels than this are no labels but texts.
-MOST_LABELS = 5000
+_WHICH_COLUMN = "data.columns says which column is which"
 
 
 def labels_in(source: str, data: DataSpec, *, ordinal: bool = False) -> tuple[str, ...]:
@@ -17,7 +17,8 @@ def labels_in(source: str, data: DataSpec, *, ordinal: bool = False) -> tuple[st
         ordinal: the labels are places on a scale, of which the alphabet knows nothing.
 
     Raises:
-        InvalidInput: fewer than two labels, more than anybody means, or a scale whose order nothing tells.
+        InvalidInput: fewer than two labels, or a scale whose order nothing tells.
+        BeyondLimit: more labels, or longer ones, than anybody means.
     """
     column = data.column("label")
     named = class_names(source, column)
@@ -28,10 +29,12 @@ def labels_in(source: str, data: DataSpec, *, ordinal: bool = False) -> tuple[st
         value = record.values.get(column)
         if isinstance(value, (str, int)) and not isinstance(value, bool) and value != "":
             found.add(str(value))
-        if len(found) > MOST_LABELS:
-            raise InvalidInput(
-                [Problem(shown_path(source), record.line, column, f"holds more than {MOST_LABELS:,} different labels")]
-            )
+            if len(str(value)) > limits.KEY_CHARACTERS:
+                message = f"{len(str(value)):,} characters are no label; at most {limits.KEY_CHARACTERS}"
+                raise BeyondLimit([Problem(shown_path(source), record.line, column, message, _WHICH_COLUMN)])
+        if len(found) > limits.LABELS:
+            message = f"holds more than {limits.LABELS:,} different labels"
+            raise BeyondLimit([Problem(shown_path(source), record.line, column, message, _WHICH_COLUMN)])
     if len(found) < 2:
         message = f"holds {'one label' if found else 'no labels'}; a classifier needs at least two"
         raise InvalidInput([Problem(shown_path(source), None, column, message)])

@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from pathlib import Path
 from typing import IO, Any
 
+from petkit import limits, network
 from petkit.errors import InvalidInput, Problem, did_you_mean, shown_path
+from petkit.spec.regular_file import refuse_no_file
+from petkit.task.columns import named_twice
+from petkit.task.lines import TOO_LONG, BoundedLines, RowTooLong, first_undecodable
+from petkit.task.parquet_rows import parquet_rows
 
 FORMATS = ("jsonl", "csv", "tsv", "parquet")
-MAX_CELL = 2**26
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row as read: its line (or row number), its values, and why it could not be read, if so."""
+    """One row as read: its line (or row number), its values, and why it could not be read, if so.
+
+    Attributes:
+        beyond: whether that is because it is beyond a cap.
+    """
 
     line: int
     values: Mapping[str, Any] = field(default_factory=dict)
     error: str = ""
+    beyond: bool = field(default=False, compare=False)
 
 
 def format_of(source: str) -> str:
@@ -46,6 +55,7 @@ def read_records(source: str) -> Iterator[Record]:
 
     Raises:
         InvalidInput: no such file, unreadable, wrongly encoded, damaged, or an unknown kind.
+        BeyondLimit: a pipe or device and no file, or a Parquet file that unpacks to more than anybody means.
     """
     kind = format_of(source)
     if kind == "hf":
@@ -53,39 +63,50 @@ def read_records(source: str) -> Iterator[Record]:
         return
     path = Path(source)
     shown = shown_path(path)
+    refuse_no_file(path)
     try:
-        if not path.is_file():
-            raise InvalidInput([Problem(shown, None, "", "is a folder, not a file" if path.is_dir() else "no such file")])
         if kind == "parquet":
-            yield from _parquet_records(path)
+            for number, values in enumerate(parquet_rows(path), 1):
+                yield Record(number, values)
         else:
             with path.open(encoding="utf-8-sig", newline="" if kind != "jsonl" else None) as stream:
                 yield from text_records(stream, kind)
     except UnicodeDecodeError:
-        raise InvalidInput([Problem(shown, _first_undecodable(path), "", "not UTF-8", "save the file as UTF-8")]) from None
+        raise InvalidInput([Problem(shown, first_undecodable(path), "", "not UTF-8", "save the file as UTF-8")]) from None
     except OSError as error:
         raise InvalidInput([Problem(shown, None, "", f"cannot be read: {error.strerror or error}")]) from None
 
 
 def text_records(stream: IO[str], kind: str) -> Iterator[Record]:
-    """Yield the rows of an open text stream in format ``kind`` (jsonl, csv or tsv)."""
-    if kind == "jsonl":
-        for number, line in enumerate(stream, 1):
+    """Yield the rows of an open text stream in format ``kind`` (jsonl, csv or tsv); a row beyond its cap is the last."""
+    lines = BoundedLines(stream)
+    yield from _json_records(lines) if kind == "jsonl" else _table_records(lines, kind)
+
+
+def _json_records(lines: BoundedLines[str]) -> Iterator[Record]:
+    try:
+        for line in lines:
+            lines.next_row()
             if line.strip():
-                yield parse_json_line(line, number)
-        return
-    yield from _table_records(stream, kind)
+                yield parse_json_line(line, lines.number)
+    except RowTooLong:
+        yield Record(lines.number, error=TOO_LONG, beyond=True)
 
 
-def _table_records(stream: IO[str], kind: str) -> Iterator[Record]:
-    csv.field_size_limit(MAX_CELL)
-    reader = csv.reader(stream, delimiter="\t" if kind == "tsv" else ",", strict=True)
+def _table_records(lines: BoundedLines[str], kind: str) -> Iterator[Record]:
+    csv.field_size_limit(limits.ROW_BYTES)
+    reader = csv.reader(lines, delimiter="\t" if kind == "tsv" else ",", strict=True)
     columns: list[str] = []
+    unfilled: dict[str, str | None] = {}
     while True:
         number = reader.line_num + 1
+        lines.next_row()
         try:
             cells = next(reader)
         except StopIteration:
+            return
+        except RowTooLong:
+            yield Record(number, error=TOO_LONG, beyond=True)
             return
         except csv.Error as error:  # where the next row would begin is anybody's guess
             yield Record(number, error=f"not valid {kind}: {error}")
@@ -94,36 +115,65 @@ def _table_records(stream: IO[str], kind: str) -> Iterator[Record]:
             continue
         if not columns:
             columns = cells
-            twice = _named_twice(columns)
+            unfilled = dict.fromkeys(columns)
+            if len(columns) > limits.COLUMNS:
+                yield Record(number, error=f"{len(columns):,} columns are more than {limits.COLUMNS:,}", beyond=True)
+                return
+            twice = named_twice(columns)
             if twice:
                 yield Record(number, error=twice)
                 return
         elif len(cells) > len(columns):
             yield Record(number, error=f"{len(cells)} cells under {len(columns)} column names")
         else:
-            yield Record(number, dict(zip_longest(columns, cells)))
-
-
-def _named_twice(columns: Sequence[str]) -> str:
-    """Say which names several columns have (empty: none)."""
-    twice = sorted({name for name in columns if name and columns.count(name) > 1})
-    return f"column {', '.join(map(repr, twice))} is named twice" if twice else ""
+            yield Record(number, unfilled | dict(zip(columns, cells, strict=False)))
 
 
 def parse_json_line(line: str, number: int) -> Record:
     """Parse one line of JSON Lines; a line that is no JSON object becomes a record with an error."""
     try:
-        values = json.loads(line)
+        values = _DECODER.decode(line)
     except json.JSONDecodeError as error:
         cut = error.pos >= len(line.rstrip()) or error.msg.startswith("Unterminated string")
         return Record(number, error=f"not valid JSON: {'the line is cut off' if cut else error.msg}")
+    except _KeyTwice as twice:
+        return Record(number, error=f"key {str(twice)!r:.80} is written twice")
     except RecursionError:
-        return Record(number, error="not valid JSON: nested too deeply")
+        return _too_deep(number)
     except ValueError:  # Python reads no longer ones
-        return Record(number, error="not valid JSON: a number of thousands of digits")
+        return Record(number, error="not valid JSON: a number of thousands of digits", beyond=True)
     if not isinstance(values, dict):
         return Record(number, error='not a JSON object such as {"text": "…", "label": "…"}')
-    return Record(number, values)
+    return _too_deep(number) if _is_deep(values) else Record(number, values)
+
+
+class _KeyTwice(ValueError):
+    """A JSON object says two things under one key."""
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise _KeyTwice(next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1))
+    return values
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_each_key_once)
+
+
+def _is_deep(values: Any) -> bool:
+    """Say whether values are nested beyond the cap; most rows are not nested at all."""
+    level = [values]
+    for _ in range(limits.ROW_DEPTH):
+        inner = (entry for holder in level for entry in (holder.values() if isinstance(holder, dict) else holder))
+        level = [entry for entry in inner if isinstance(entry, (dict, list))]
+        if not level:
+            return False
+    return True
+
+
+def _too_deep(number: int) -> Record:
+    return Record(number, error=f"nested more than {limits.ROW_DEPTH} deep", beyond=True)
 
 
 def class_names(source: str, column: str) -> tuple[str, ...] | None:
@@ -133,41 +183,6 @@ def class_names(source: str, column: str) -> tuple[str, ...] | None:
     feature = (_hub_dataset(source).features or {}).get(column)
     names = getattr(getattr(feature, "feature", feature), "names", None)
     return None if names is None else tuple(map(str, names))
-
-
-def _parquet_records(path: Path) -> Iterator[Record]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    number = 0
-    try:
-        file = pq.ParquetFile(path)
-        twice = _named_twice(file.schema_arrow.names)
-        if twice:
-            raise InvalidInput([Problem(shown_path(path), None, "", twice)])
-        for batch in file.iter_batches(batch_size=1024):
-            for values in _plain_rows(batch, shown_path(path), number):
-                number += 1
-                yield Record(number, values)
-    except pa.ArrowException as error:
-        first_line = str(error).splitlines()[0]
-        raise InvalidInput([Problem(shown_path(path), None, "", f"not a complete Parquet file: {first_line}")]) from None
-
-
-def _plain_rows(batch: Any, shown: str, before: int) -> list[dict[str, Any]]:
-    """Return rows as Python values; other programs may write what Python has none for, such as the year 300,000."""
-    unreadable = (ValueError, OverflowError, LookupError)  # texts that are no UTF-8, dates, time zones
-    try:
-        rows: list[dict[str, Any]] = batch.to_pylist()
-    except unreadable:
-        for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            try:
-                column.to_pylist()
-            except unreadable as error:
-                message = f"rows {before + 1:,} to {before + batch.num_rows:,} hold a value that cannot be read: {error}"
-                raise InvalidInput([Problem(shown, None, name, message, "write it as text, or leave it out")]) from None
-        raise
-    return rows
 
 
 def _hub_records(source: str) -> Iterator[Record]:
@@ -195,20 +210,13 @@ def _hub_dataset(source: str) -> Any:
     split = pieces.pop()
     name = "/".join(pieces[:2])
     config = pieces[2] if len(pieces) == 3 else None
+    if Path(name).exists():  # the library would read what lies there
+        raise InvalidInput([Problem(source, None, "", f"{name} is a file or folder here", "name a file of rows without hf://")])
     try:
         return load_dataset(name, config, split=split, streaming=True)
     except (OSError, ValueError, RuntimeError) as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InvalidInput(
-            [Problem(source, None, "", f"cannot be opened: {first_line}", "check the name and the network")]
-        ) from None
-
-
-def _first_undecodable(path: Path) -> int:
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError:
-                return number
-    return 1
+        cure = "check the name and the network"
+        if network.is_forbidden():
+            cure = "offline is asked for, and the local cache does not hold it"
+        raise InvalidInput([Problem(source, None, "", f"cannot be opened: {first_line}", cure)]) from None

@@ -15,6 +15,7 @@ _SPACE_MARKS = "Ġ▁ "
 # Alphabets whose letters look alike; a word with letters of two of them is a slip of the keyboard.
 _LOOKALIKE = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE")
 MOST_TOKENS = 16
+_ADVISED = 20  # wrong words of one pattern for which others are suggested
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def find_label_words(
     for label, written_words in verbalizer.labels.items():
         words: list[LabelWord] = []
         for written in written_words:
-            word = _find(written, tokenizer, context, multi_token=verbalizer.multi_token)
+            advise = len(problems) < _ADVISED  # a search of the vocabulary each
+            word = _find(written, tokenizer, context, multi_token=verbalizer.multi_token, advise=advise)
             if isinstance(word, WordProblem):
                 problems.append(WordProblem(label, word.message, word.cure))
                 continue
@@ -98,7 +100,9 @@ def scripts(text: str) -> frozenset[str]:
     return frozenset(unicodedata.name(letter, "?").split()[0] for letter in text if letter.isalpha())
 
 
-def _find(written: str, tokenizer: PieceTokenizer, context: MaskContext, *, multi_token: bool) -> LabelWord | WordProblem:
+def _find(
+    written: str, tokenizer: PieceTokenizer, context: MaskContext, *, multi_token: bool, advise: bool
+) -> LabelWord | WordProblem:
     alike = sorted(scripts(written).intersection(_LOOKALIKE))
     if len(alike) > 1:
         told = " and ".join(name.capitalize() for name in alike)
@@ -122,7 +126,7 @@ def _find(written: str, tokenizer: PieceTokenizer, context: MaskContext, *, mult
         return WordProblem("", f"{written!r} is {len(ids)} tokens for {tokenizer.name}", f"use at most {MOST_TOKENS}")
     if multi_token:
         return _word(written, ids, tokenizer)
-    near = [f"{word!r}" for word in _suggestions(written, tokenizer)]
+    near = [f"{word!r}" for word in _suggestions(written, tokenizer)] if advise else []
     cure = f"use one token, such as {', '.join(near)}; " if near else "use a word that is one token, "
     cure += "or set multi_token: true"
     return WordProblem("", f"{written!r} is {len(ids)} tokens for {tokenizer.name} ({tokenizer.describe(ids)})", cure)

@@ -90,7 +90,7 @@ SELF_EVIDENT = re.compile(
     r"|alone takes|one or two segments|no \{(?:mask|field)\}|a pattern has exactly one|known: |write |takes no filter|tokens are more than"
     r"|at least two|needs |thresholds are for|no share for|not in the verbalizer|the same seed twice|is also the word of"
     r"|a label is text or a whole number|config\.json is|\.safetensors is|only a run folder|is no |not finished|stale|made by other"
-    r"|too few|one row in|more rows like these|a key must be|with p_tuning_v2 the folder"
+    r"|leads out of the folder|too few|one row in|more rows like these|a key must be|with p_tuning_v2 the folder"
 )
 
 

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+from petkit.proof import sealed
 from tests.cli import project
 from tests.cli.conftest import Outcome
 
@@ -74,7 +75,7 @@ def test_adapt_refuses_a_model_made_by_other_settings(tiny: Path, petkit_command
 
 def test_adapt_into_a_run_is_refused(tiny: Path, petkit_command: Petkit) -> None:
     Path("run").mkdir()
-    Path("run/manifest.json").write_text('{"schema": 1, "task": "tiny", "labels": ["World", "Sports"]}')
+    Path("run/manifest.json").write_text(sealed({"schema": 1, "task": "tiny", "labels": ["World", "Sports"]}))
 
     answer = petkit_command("adapt", "pipeline.yaml", *SHORT, "--out", "run")
 

@@ -14,7 +14,9 @@ from rich.console import Console
 
 from petkit import console, events
 from petkit.cli import spell_out_force
+from petkit.run_display import RunDisplay
 from petkit.stages import pipeline as spine
+from petkit.units import duration, size
 from tests.cli import project
 from tests.cli.conftest import Outcome
 
@@ -43,12 +45,12 @@ def beside_run(finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def plan(answer: Outcome) -> dict[str, str]:
     """Return step → action of a dry run with ``--json``."""
     assert (answer.code, answer.err) == (0, "")
-    return {entry["step"]: entry["action"] for entry in json.loads(answer.out)}
+    return {entry["step"]: entry["action"] for entry in json.loads(answer.out)["steps"]}
 
 
 def reasons(answer: Outcome) -> dict[str, str]:
     """Return step → reason of a dry run with ``--json``."""
-    return {entry["step"]: entry["why"] for entry in json.loads(answer.out)}
+    return {entry["step"]: entry["why"] for entry in json.loads(answer.out)["steps"]}
 
 
 def test_run_and_run_again(tiny: Path, petkit_command: Petkit) -> None:
@@ -80,7 +82,8 @@ def test_each_step_is_one_line_where_nobody_watches(tiny: Path, petkit_command: 
 
     done = [line for line in answer.err.splitlines() if "done in" in line]
     assert [line.partition(":")[0] for line in done] == list(STEPS)
-    assert len(answer.err.splitlines()) <= len(STEPS) + 4  # each of two remarks takes a line and breaks that of its step in two
+    assert answer.err.startswith("about ") and " of disk will be needed; " in answer.err.splitlines()[0]
+    assert len(answer.err.splitlines()) <= len(STEPS) + 5  # each of two remarks takes a line and breaks that of its step in two
     assert "\x1b" not in answer.err + answer.out and "\r" not in answer.err
 
 
@@ -120,7 +123,10 @@ def test_dry_run_writes_nothing(command: str, tiny: Path, petkit_command: Petkit
 
     assert (answer.code, answer.err) == (0, "")
     own = [step for step in STEPS if command == "run" or step.startswith(command.replace("-", "_"))]
-    assert [line.split()[:5] for line in answer.out.splitlines()[1:]] == [[step, "run", "not", "done", "yet"] for step in own]
+    told, _, expected = answer.out.partition("estimate ")
+    assert [line.split()[:5] for line in told.splitlines()[1:]] == [[step, "run", "not", "done", "yet"] for step in own]
+    stages = ["stage a"] if command == "stage-a" else ["stage a", "stage b", "stage c", "evaluation"]
+    assert [line[:10].strip() for line in expected.splitlines()[1:-2]] == [*stages, "in all"]
     assert project.snapshot(tiny) == before
 
 
@@ -165,7 +171,9 @@ def test_dry_run_says_why(beside_run: Path, petkit_command: Petkit) -> None:
     assert told["stage_b"] == "not done yet"
     assert "student.steps 2 → 3" in told["stage_c/model"]
     table = petkit_command("run", "pipeline.yaml", "--out", "run", "--dry-run", "--set", "student.steps=3").out
-    assert "student.steps 2 → 3" in table and len(table.splitlines()) == len(STEPS) + 1
+    told, _, expected = table.partition("estimate ")
+    assert "student.steps 2 → 3" in told and len(told.splitlines()) == len(STEPS) + 1
+    assert [line[:10].strip() for line in expected.splitlines()[1:4]] == ["stage b", "stage c", "evaluation"]
 
 
 def test_stale_steps_wait_for_force(beside_run: Path, petkit_command: Petkit) -> None:
@@ -235,11 +243,12 @@ def test_set_takes_paths_from_the_current_folder(tiny: Path, petkit_command: Pet
 @pytest.mark.parametrize(
     ("error", "code", "told"),
     [
-        (KeyboardInterrupt(), 130, "interrupted; finished steps are kept, run the same command to go on"),
+        (KeyboardInterrupt(), 130, "interrupted; what was done is kept, run the same command to go on"),
+        (SystemExit(143), 143, "interrupted; what was done is kept, run the same command to go on"),
         (OSError(28, "No space left on device", "weights"), 1, "petkit: weights: No space left on device"),
         (RuntimeError("broken"), 1, "petkit: internal error: RuntimeError: broken (set PETKIT_DEBUG=1"),
     ],
-    ids=["Ctrl-C", "full disk", "fault"],
+    ids=["Ctrl-C", "SIGTERM", "full disk", "fault"],
 )
 def test_what_stops_a_run_is_told_in_one_line(
     error: BaseException, code: int, told: str, tiny: Path, petkit_command: Petkit, monkeypatch: pytest.MonkeyPatch
@@ -260,7 +269,7 @@ def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(console, "err", Console(file=screen, force_terminal=True, width=120, highlight=False))
 
-    with console.RunDisplay(quiet=False) as display:
+    with RunDisplay(quiet=False) as display:
         display(events.RunStarted(1))
         display(events.StepStarted("stage_b", "not done yet"))
         display(events.Progress("stage_b", 3, 4, "rows", "[b]note"))
@@ -274,7 +283,7 @@ def test_a_remark_gets_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Non
     paper = io.StringIO()
     monkeypatch.setattr(console, "err", Console(file=paper, highlight=False, soft_wrap=True))
 
-    with console.RunDisplay(quiet=False) as display:
+    with RunDisplay(quiet=False) as display:
         for step in ("one", "two"):
             display(events.StepStarted(step, "not done yet"))
             display(events.Progress(step, 1, 2, "rows"))
@@ -300,3 +309,28 @@ def test_validate_as_json(tiny: Path, petkit_command: Petkit) -> None:
     assert (answer.code, answer.err) == (0, "")
     assert told["rows"] == {"train": 4, "unlabeled": 5, "test": 3}
     assert [word["written"] for word in told["patterns"][0]["words"]["Sports"]] == ["sports", "football"]
+
+
+def test_a_dry_run_tells_people_and_programs_the_same(beside_run: Path, petkit_command: Petkit) -> None:
+    command = ("run", "pipeline.yaml", "--out", "run", "--dry-run", "--force", "c")
+
+    told = json.loads(petkit_command(*command, "--json").out)["estimate"]
+    table = petkit_command(*command).out.partition("estimate ")[2].splitlines()
+
+    assert told["timed"] == "finished steps" and list(told["stages"]) == ["c", "evaluation"]
+    for line, cost in zip(table[1:4], [*told["stages"].values(), told["total"]], strict=True):
+        assert f" {duration(cost['seconds'])} " in line and line.endswith(f" {size(cost['disk'])}")
+    assert told["total"]["seconds"] == pytest.approx(sum(cost["seconds"] for cost in told["stages"].values()))
+    assert table[4].startswith(f"disk: {size(told['disk']['written'])} to be written")
+
+
+def test_a_full_disk_is_told_in_one_line(tiny: Path, petkit_command: Petkit, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, usage = project.snapshot(tiny), shutil.disk_usage(tiny)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+
+    answer = petkit_command("run", "pipeline.yaml")
+
+    assert (answer.code, answer.out) == (2, "") and answer.err.count("\n") == 1
+    assert answer.err.startswith(f"{Path('runs/tiny')}: too little disk: the run writes about ")
+    assert "; 1 kB are free (free some, choose another --out" in answer.err
+    assert project.snapshot(tiny) == before

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from petkit.characters import in_one_line
 from petkit.spec.loader import load_pipeline
 from petkit.stages.workload import Workload
 from tests.cli import project
@@ -217,4 +218,4 @@ def test_the_file_tells_a_command_that_can_be_pasted_whatever_its_name(name: str
     (tiny / name).rename(tiny / "plain.yaml")
     assert load_pipeline(tiny / "pipeline.yaml", ["verbalizer=plain.yaml"]).spec.verbalizer.kind == "words"
     (told,) = [line for line in written.splitlines() if line.startswith("#   petkit run ")]
-    assert shlex.split(told.removeprefix("#"))[-2:] == ["--set", f"verbalizer={' '.join(name.splitlines())}"]
+    assert shlex.split(told.removeprefix("#"))[-2:] == ["--set", f"verbalizer={in_one_line(name)}"]

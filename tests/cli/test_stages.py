@@ -40,7 +40,7 @@ def test_stage_c_is_finished_also_without_the_teachers(run: Path, petkit_command
     dry = petkit_command(*command, "--dry-run")
 
     assert (dry.code, dry.err) == (0, "")
-    assert [(entry["step"], entry["action"]) for entry in json.loads(dry.out)] == [("stage_c/model", "skip")]
+    assert [(entry["step"], entry["action"]) for entry in json.loads(dry.out)["steps"]] == [("stage_c/model", "skip")]
     assert json.loads(petkit_command(*command, "--quiet").out)["ran"] == []
 
 
@@ -53,7 +53,7 @@ def test_a_stage_does_not_wait_for_stages_that_stay_as_they_are(
 
     dry = petkit_command(command, "pipeline.yaml", *options, "--dry-run")
 
-    assert [(entry["step"], entry["action"]) for entry in json.loads(dry.out)] == [(step, "skip")]
+    assert [(entry["step"], entry["action"]) for entry in json.loads(dry.out)["steps"]] == [(step, "skip")]
     assert json.loads(petkit_command(command, "pipeline.yaml", *options, "--quiet").out)["ran"] == []
 
 

@@ -50,7 +50,7 @@ def check(found: PipelineSpec | list[str], place: re.Pattern[str] = PLACED) -> N
         assert found
         for line in found:
             assert place.match(line), line
-            assert line.isprintable() or not re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", line), line
+            assert line.isprintable() or not re.search(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]", line), line
             assert not PYTHON.search(line), line
 
 

@@ -49,9 +49,23 @@ def read(path: Path) -> dict[str, Any]:
     return data
 
 
+def sealed_anyhow(data: Any) -> bytes:
+    """Return data as petkit would write it, had it come to such data: under a seal that fits, but in ASCII and with any number."""
+    if not isinstance(data, dict):
+        return json.dumps(data).encode()
+    data = {key: value for key, value in data.items() if key != "seal"}
+    return under_seal(json.dumps({**data, "seal": ""}, indent=2) + "\n")
+
+
+def under_seal(text: str) -> bytes:
+    """Fill in the empty seal at the end of a text."""
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return f'"seal": "{digest}"'.join(text.rsplit('"seal": ""', 1)).encode()
+
+
 def write(path: Path, data: Any) -> None:
-    """Write a record or a manifest as petkit would, had it come to such data."""
-    path.write_text(json.dumps(data, indent=2), encoding="utf-8")
+    """Write a record or a manifest under its seal."""
+    path.write_bytes(sealed_anyhow(data))
 
 
 def is_as_recorded(folder: Path, data: Any) -> bool:
@@ -79,7 +93,8 @@ def check(folder: Path, data: Any) -> None:
             if status.state == "finished":
                 assert data["fingerprint"] == fingerprint(inputs) or unknown
     content, inputs_of, facts = store.content(STEP), store.inputs(STEP), store.facts(STEP)
-    assert (content is None) == (store.status(STEP, INPUTS).state == "missing")
+    status = store.status(STEP, INPUTS)
+    assert (content is None) == (status.state == "missing" or status.why == "step.json is damaged")
     assert isinstance(inputs_of, dict) and isinstance(facts, dict)
     try:
         path, refused = store.path(STEP), ""
@@ -155,9 +170,10 @@ def test_a_record_of_any_content(made: Path, record: dict[str, Any], content: by
 
 def test_a_record_that_says_two_things(made: Path, record: dict[str, Any]) -> None:
     """The second would win, and hide that the first does not fit."""
-    text = json.dumps(record)
+    text = json.dumps({**record, "seal": ""})
+    twice = f'{{"files": {{"gone.bin": {{"bytes": 1, "sha256": "x"}}}}, {text[1:]}'
     try:
-        (made / STEP / "step.json").write_text(f'{{"files": {{"gone.bin": {{"bytes": 1, "sha256": "x"}}}}, {text[1:]}')
+        (made / STEP / "step.json").write_bytes(under_seal(twice))
         assert RunStore(made).status(STEP, INPUTS).state in ("damaged", "missing")
     finally:
         write(made / STEP / "step.json", record)
@@ -169,7 +185,7 @@ def test_a_manifest_of_any_content(made: Path, data: st.DataObject) -> None:
     """It is a run's, or refused; and whoever reads it can trust the shape of what it holds."""
     path = made / "manifest.json"
     sound = path.read_bytes()
-    broken = data.draw(st.one_of(TEXTS, mutated(json.loads(sound)).map(lambda found: json.dumps(found).encode())))
+    broken = data.draw(st.one_of(TEXTS, mutated(json.loads(sound)).map(sealed_anyhow)))
     store = RunStore(made)
     try:
         path.write_bytes(broken)
@@ -179,7 +195,7 @@ def test_a_manifest_of_any_content(made: Path, data: st.DataObject) -> None:
                 answer = ask() or {}
             except RunConflict as error:
                 refused = str(error)
-            assert all(isinstance(answer.get(key, {}), dict) for key in ("data", "arithmetic"))
+            assert all(isinstance(answer.get(key, {}), dict) for key in ("data", "arithmetic", "versions", "machine"))
             assert refused.startswith(f"{store.shown}: ") and len(refused.splitlines()) == 1
         assert store.status(STEP, INPUTS).state == "finished"  # a step speaks for itself
     finally:

@@ -12,7 +12,7 @@ import pytest
 from petkit.cli import main
 from petkit.insight import doctor
 from petkit.insight.doctor import Finding, examine
-from petkit.lm import backbone
+from petkit.lm import embedded_model
 
 Doctor = Callable[..., tuple[int, str]]
 
@@ -36,7 +36,7 @@ def damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, b
     """``damaged("config.json", b"")`` makes petkit see an embedded model with that file changed, or removed (None)."""
 
     def damage(name: str, content: bytes | None) -> None:
-        sound = backbone.embedded_folder()
+        sound = embedded_model.embedded_folder()
         folder = tmp_path / "assets" / sound.name
         folder.mkdir(parents=True)
         for path in sound.iterdir():
@@ -44,7 +44,7 @@ def damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, b
                 (folder / path.name).symlink_to(path)
         if content is not None:
             (folder / name).write_bytes(content)
-        monkeypatch.setattr(backbone, "files", lambda package: tmp_path)
+        monkeypatch.setattr(embedded_model, "files", lambda package: tmp_path)
 
     return damage
 

@@ -12,9 +12,8 @@ import pytest
 import torch
 
 from petkit.errors import ModelRefused
-from petkit.lm import backbone
+from petkit.lm import embedded_model
 from petkit.lm.backbone import (
-    embedded_folder,
     load_classifier,
     load_config,
     load_masked_lm,
@@ -23,6 +22,7 @@ from petkit.lm.backbone import (
     model_fingerprint,
     new_classifier,
 )
+from petkit.lm.embedded_model import embedded_folder
 from tests.tiny import ARCHITECTURES, MAX_LENGTH
 
 Folder = Callable[[str], Path]
@@ -66,8 +66,8 @@ def damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copy(embedded_folder() / name, folder / name)
     listed = (folder / "SHA256SUMS").read_text().splitlines()
     (folder / "SHA256SUMS").write_text("\n".join(line for line in listed if line.endswith(" config.json")) + "\n")
-    monkeypatch.setattr(backbone, "files", lambda package: tmp_path)
-    backbone._verify_embedded.cache_clear()
+    monkeypatch.setattr(embedded_model, "files", lambda package: tmp_path)
+    embedded_model._verify_embedded.cache_clear()
     return folder
 
 
@@ -145,7 +145,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "unknown type": (edit_config(model_type="nonesuch"), r"m: cannot be loaded: .*nonesuch"),
     "remote code": (
         edit_config(model_type="own", auto_map={"AutoConfig": "own.Config", "AutoModelForMaskedLM": "own.Model"}),
-        r"m: cannot be loaded: ",
+        r"m: config\.json: auto_map: the model needs code of its own",
     ),
     "no weights": (remove_weights, r"m: model\.safetensors is missing"),
     "pickle": (pickle_only, r"m: holds pickled weights, which can run code when loaded \(save the model again as safetensors\)"),
@@ -220,8 +220,9 @@ def test_fingerprint_follows_content_not_place(copy: Path, model_folder: Folder)
 )  # fmt: skip
 def test_fingerprint_changes_with_weights_tokenizer_and_configuration(copy: Path, name: str) -> None:
     before = model_fingerprint(str(copy))
-    with (copy / name).open("ab") as stream:
-        stream.write(b" ")
+    path = copy / name
+    content = path.read_bytes() if path.exists() else b"{}" if name.endswith(".json") else b""
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]) if name == "model.safetensors" else content + b" ")
     assert model_fingerprint(str(copy)) != before
 
 

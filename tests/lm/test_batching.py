@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from petkit.lm.batching import Batch, collate, inference_batches, training_batches
+from petkit.lm.batching import Batch, IndexArray, collate, drawn_batches, inference_batches, training_batches
 from petkit.task.pattern import Encoded
 from tests.tiny import pieces
 
@@ -226,6 +227,40 @@ def test_more_steps_begin_like_fewer() -> None:
 def test_passes_differ() -> None:
     batches = [frozenset(batch.tolist()) for batch in training_batches(lengths(512), 8, 128, seed=1)]
     assert len(set(batches)) > 120
+
+
+def naive(sizes: IndexArray, batch_size: int, steps: int, seed: int) -> Iterator[list[int]]:
+    """Deal batches as ``training_batches`` says, looking at every row wherever that is simplest."""
+    random = np.random.default_rng(seed)
+    batch_size = batch_size if len(sizes) > batch_size else -(-len(sizes) // 2)
+    window_size = max(1, min(16, len(sizes) // (4 * batch_size))) * batch_size
+    left, given = np.zeros(0, np.int64), 0
+    while given < steps:
+        order = random.permutation(len(sizes))
+        if len(left):
+            fresh = order[~np.isin(order, left)][: batch_size - len(left)]
+            yield [*left.tolist(), *fresh.tolist()]
+            given, order = given + 1, order[~np.isin(order, fresh)]
+        whole = min(len(order) // batch_size, steps - given) * batch_size
+        for start in range(0, whole, window_size):
+            window = order[start : min(start + window_size, whole)]
+            batches = window[np.argsort(sizes[window], kind="stable")].reshape(-1, batch_size)
+            yield from batches[random.permutation(len(batches))].tolist()
+        given, left = given + whole // batch_size, order[whole:]
+
+
+@pytest.mark.parametrize(("rows", "batch_size"), CASES)
+def test_lengths_are_asked_only_of_rows_that_come_up(rows: int, batch_size: int) -> None:
+    sizes, asked = np.array(lengths(rows)), []
+
+    def lengths_of(some: IndexArray) -> IndexArray:
+        asked.extend(some.tolist())
+        return sizes[some]
+
+    drawn = [batch.tolist() for batch in drawn_batches(rows, lengths_of, batch_size, 130, seed=5)]
+    assert drawn == list(naive(sizes, batch_size, 130, 5))
+    assert drawn == [batch.tolist() for batch in training_batches(sizes, batch_size, 130, seed=5)]
+    assert len(asked) <= 130 * batch_size and set(asked) <= {row for batch in drawn for row in batch}
 
 
 def test_training_batches_group_by_length_in_random_order() -> None:

@@ -45,9 +45,15 @@ class Kept:
     every: int = 2
     content: bytes | None = None
     saved: list[int] = field(default_factory=list)
+    asked: int = 0
 
     def load(self) -> Mapping[str, Tensor] | None:
+        self.asked = self.saved[-1] if self.saved else 0
         return None if self.content is None else load(self.content)
+
+    def due(self, *, last: bool) -> bool:
+        self.asked += 1
+        return self.asked % self.every == 0 and not last
 
     def save(self, step: int, state: Mapping[str, Tensor]) -> None:
         self.content = save(dict(state))

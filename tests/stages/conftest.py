@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from petkit.events import Event
+from petkit.runs.checkpoint import StepCheckpoints
 from petkit.stages.pipeline import RunResult
 from tests.stages.tiny_task import run_task, write_task
 
@@ -21,6 +23,18 @@ class FirstRun:
 
     result: RunResult
     heard: list[Event]
+
+
+@pytest.fixture
+def every_third_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings keep their state after every third step, unless minutes must pass between two."""
+    asked: Counter[int] = Counter()
+
+    def due(self: StepCheckpoints, *, last: bool) -> bool:
+        asked[id(self)] += 1
+        return not last and self._seconds == 0 and asked[id(self)] % 3 == 0
+
+    monkeypatch.setattr(StepCheckpoints, "due", due)
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,6 @@ SETTINGS: dict[str, Any] = {
     "tokens": TOKENS,
     "steps": 10,
     "batch_size": 8,
-    "checkpoint_every": 3,
     "dropout": 0.1,
     "learning_rate": 0.05,
 }
@@ -71,7 +70,7 @@ def write(folder: Path, model: Path, sentences: tuple[int, int] = (1, 4), count:
         "model": str(model),
         "max_length": 32,
         "pretrain_prompt": {**SETTINGS, **settings},
-        "compute": {"device": "cpu", "precision": "float32", "threads": 1},
+        "compute": {"device": "cpu", "precision": "float32", "threads": 1, "checkpoint_minutes": 0},
     }
     (folder / "pipeline.yaml").write_text(yaml.safe_dump(pipeline, sort_keys=False))
     return folder / "pipeline.yaml"

@@ -25,8 +25,9 @@ from petkit.task.token_store import TokenStore
 from tests.stages.tiny_task import LABEL_WORDS, load, rows, write_rows
 
 Folder = Callable[[str], Path]
-SHORT = ("adapt.steps=10", "adapt.batch_size=8", "adapt.checkpoint_every=3", "adapt.dropout=0.1", "adapt.learning_rate=0.003")
+SHORT = ("adapt.steps=10", "adapt.batch_size=8", "adapt.dropout=0.1", "adapt.learning_rate=0.003")
 PATIENCE = 60.0  # seconds
+pytestmark = pytest.mark.usefixtures("every_third_step")
 
 
 class Killed(Exception):
@@ -44,7 +45,7 @@ def write(folder: Path, model: Path, fields: tuple[str, ...] = ("text",), count:
         "verbalizer": {"labels": LABEL_WORDS},
         "model": str(model),
         "max_length": 32,
-        "compute": {"device": "cpu", "precision": "float32", "threads": 1},
+        "compute": {"device": "cpu", "precision": "float32", "threads": 1, "checkpoint_minutes": 0},
         **changes,
     }
     (folder / "pipeline.yaml").write_text(yaml.safe_dump(pipeline, sort_keys=False))
@@ -162,7 +163,7 @@ def test_neither_labels_nor_label_words_are_needed(task: Path, here: Path) -> No
 def test_what_is_finished_is_not_done_again(task: Path, here: Path) -> None:
     first, _ = run(task, here / "out")
     before = {path: path.stat().st_mtime_ns for path in (here / "out" / "model").iterdir()}
-    second, heard = run(task, here / "out", "adapt.checkpoint_every=5", "compute.tokens_per_batch=100", "teachers.steps=3")
+    second, heard = run(task, here / "out", "compute.checkpoint_minutes=5", "compute.tokens_per_batch=100", "teachers.steps=3")
     assert (first.ran, second.ran) == (True, False) and second.facts == first.facts
     assert heard == [StepSkipped("model")]
     assert {path: path.stat().st_mtime_ns for path in (here / "out" / "model").iterdir()} == before
@@ -238,7 +239,7 @@ def test_interrupted_and_resumed_is_undisturbed(task: Path, here: Path, undistur
 
 
 def test_how_often_the_state_is_kept_changes_nothing(task: Path, here: Path, undisturbed: Mapping[str, bytes]) -> None:
-    run(task, here / "out", "adapt.checkpoint_every=1000")
+    run(task, here / "out", "compute.checkpoint_minutes=1000")
     assert made(here / "out") == undisturbed
 
 
@@ -292,9 +293,9 @@ def test_killed_by_the_system(task: Path, here: Path, undisturbed: Mapping[str, 
         process.kill()
         process.join()
     assert process.exitcode == -signal.SIGKILL
-    assert kept(folder) == ["00000003"] and (folder / ".work").exists()
+    assert kept(folder) == ["00000005"] and (folder / ".work").exists()
     _, heard = run(task, folder)
-    assert steps_done(heard)[0] == 4
+    assert steps_done(heard)[0] == 6
     assert made(folder) == undisturbed and not (folder / ".work").exists()
 
 

@@ -16,7 +16,8 @@ from petkit.runs.shards import write_shard
 from petkit.runs.store import RunStore
 from petkit.spec.loader import load_pipeline
 from petkit.stages import baselines
-from petkit.stages.pipeline import RunResult, arithmetic_of, plan
+from petkit.stages.pipeline import RunResult, arithmetic_of
+from petkit.stages.planning import plan
 from petkit.stages.workload import Workload
 from tests.stages.tiny_task import TOPICS, products, rows, run_task, write_rows
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
@@ -46,7 +47,8 @@ def do(task: Path, folder: Path, name: str, *overrides: str, told: list[Event] |
     with store.locked():
         facts: dict[str, Any] = {"seconds": 0.5}
         with store.publishing(step.name, step.all_inputs(store), facts) as made:
-            step.work(Job(step.name, made, store, ignore if told is None else told.append, facts))
+            listen = ignore if told is None else told.append
+            step.work(Job(step.name, made, store, listen, step.inputs, math.inf, facts))
         store.write_manifest({})
     (predictions,) = read_shards(folder / "baselines" / name / "predictions", ["id", "gold", "label", "logits"])
     return json.loads((folder / "baselines" / name / "baseline.json").read_text()), predictions
@@ -165,10 +167,10 @@ def test_supervised_trains_what_the_student_trains(task: Path, here: Path, monke
     seen: list[tuple[set[str], float]] = []
     real = rivals.fit
 
-    def watch(model: Any, batches: Any, loss: Any, settings: Any, *more: Any) -> Any:
+    def watch(model: Any, batches: Any, loss: Any, settings: Any, *more: Any, **named: Any) -> Any:
         trained = {name.rpartition(".")[2] for name, value in model.named_parameters() if value.requires_grad}
         seen.append((trained, settings.learning_rate))
-        return real(model, batches, loss, settings, *more)
+        return real(model, batches, loss, settings, *more, **named)
 
     monkeypatch.setattr(rivals, "fit", watch)
     adapter = "student.adapter={kind: prompt_tuning, tokens: 3, learning_rate: 0.03}"

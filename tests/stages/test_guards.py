@@ -12,6 +12,7 @@ import yaml
 from safetensors.torch import load_file
 
 import petkit
+from petkit import limits
 from petkit.errors import IncompleteRun, InvalidInput
 from petkit.stages.workload import Workload
 from tests.stages.tiny_task import STEPS, load, planned, products, rows, run_task, write_rows, write_task
@@ -53,6 +54,21 @@ def test_one_labelled_row_cannot_be_held_out(key: str, task: Path, here: Path) -
         Workload(load(task, *overrides))
     (line,) = str(refused.value).splitlines()
     assert line.endswith(f"soft_labels.{key}: out_of_fold needs two labelled rows, and there is one (add an example)")
+
+
+def test_generations_without_end_are_refused(task: Path) -> None:
+    """A training set that hardly grows never reaches its thousand rows."""
+    with pytest.raises(InvalidInput, match=r"generations\.count: 2 patterns × \d seeds × [\d,]+ generations are [\d,]+ teachers"):
+        Workload(load(task, "generations={count: auto, scale: 1.000001}"))
+
+
+def test_labelled_rows_have_a_number(task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LABELLED_ROWS", 3)
+
+    with pytest.raises(InvalidInput) as refused:
+        Workload(load(task))
+    (line,) = str(refused.value).splitlines()
+    assert line.endswith("train.jsonl:4: more than 3 labelled rows (put the others into data.unlabeled)")
 
 
 def test_labels_that_cannot_be_read_are_no_second_mistake(task: Path, here: Path) -> None:

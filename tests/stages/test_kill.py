@@ -6,31 +6,27 @@ The runs to kill are forked from a server process that has imported everything o
 from __future__ import annotations
 
 import gc
-import json
-import multiprocessing
 import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from multiprocessing import forkserver
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from petkit.errors import RunConflict
 from petkit.events import Event, Progress
+from petkit.insight.verify import verify
 from petkit.runs.store import RunStore
+from tests.reliability.forked import PATIENCE, SHORT, fork_server, running, told, wait_to_be_killed
 from tests.stages.conftest import FirstRun
 from tests.stages.tiny_task import STEPS, products, run_task, student_weights
 
+__all__ = ["fork_server"]
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-PATIENCE = 60.0  # seconds
-SHORT = ("teachers.steps=6", "student.steps=8")
 # A step, and how many of its progress events pass before the run is stopped.
 MOMENTS = [
     ("stage_a/colon-1/model", 1),
@@ -47,23 +43,6 @@ MOMENTS = [
 def undisturbed(task: Path, first_run: FirstRun) -> Path:
     """The same run without a kill."""
     return run_task(task, task.parent / "undisturbed", *SHORT).folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def fork_server() -> None:
-    """A process that has imported everything from where these tests have it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]), prepend=os.pathsep)
-        multiprocessing.get_context("forkserver").set_forkserver_preload(
-            ["tests.stages.tiny_task", "transformers.models.bert.modeling_bert"]
-        )
-        forkserver.ensure_running()
-
-
-def wait_to_be_killed(said: Connection) -> None:
-    """Tell the parent and do nothing more."""
-    said.send("here")
-    time.sleep(2 * PATIENCE)
 
 
 def run_until(task: str, folder: str, said: Connection, moment: tuple[str, int] | None, options: dict[str, Any]) -> None:
@@ -95,24 +74,7 @@ def run_until_rename(task: str, folder: str, said: Connection, target: str, opti
     run_until(task, folder, said, None, options)
 
 
-@contextmanager
-def running(
-    target: Callable[..., None], task: Path, folder: Path, where: Any, **options: Any
-) -> Iterator[tuple[BaseProcess, Connection]]:
-    context = multiprocessing.get_context("forkserver")
-    hears, says = context.Pipe(duplex=False)
-    process = context.Process(target=target, args=(str(task), str(folder), says, where, options), daemon=True)
-    process.start()
-    says.close()
-    try:
-        yield process, hears
-    finally:
-        process.kill()
-        process.join()
-        hears.close()
-
-
-def kill_at(target: Callable[..., None], task: Path, folder: Path, where: Any, **options: Any) -> None:
+def kill_at(target: Any, task: Path, folder: Path, where: Any, **options: Any) -> None:
     """Run the task in a process of its own and kill that at the given point."""
     with running(target, task, folder, where, **options) as (process, hears):
         assert hears.poll(PATIENCE), "the run did not come that far"
@@ -122,12 +84,6 @@ def kill_at(target: Callable[..., None], task: Path, folder: Path, where: Any, *
         process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL
-
-
-def told(folder: Path) -> list[Any]:
-    """Return the events in the run folder."""
-    path = folder / "events.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 @pytest.mark.parametrize(("step", "count"), MOMENTS, ids=[f"{step}-{count}" for step, count in MOMENTS])
@@ -166,10 +122,11 @@ def test_killed_between_the_old_step_and_the_new(task: Path, undisturbed: Path, 
     assert products(folder) == products(undisturbed)
 
 
-def test_killed_again_and_again_at_any_moment(task: Path, undisturbed: Path, here: Path) -> None:
+@pytest.mark.parametrize("seed", range(int(os.environ.get("PETKIT_KILL_SEEDS", "1"))))
+def test_killed_again_and_again_at_any_moment(seed: int, task: Path, undisturbed: Path, here: Path) -> None:
     """Wherever the clock strikes: each run begins where the last one ended, and the end is the same."""
-    folder = here / "run"
-    for delay in (0.05, 0.2, 0.4):
+    folder, random = here / "run", np.random.default_rng(seed)
+    for delay in (0.05, 0.2, 0.4) if seed == 0 else random.exponential(0.25, random.integers(2, 9)).tolist():
         before = told(folder)
         with running(run_until, task, folder, None) as (process, hears):
             wait_for_more(folder, before, hears)
@@ -177,7 +134,7 @@ def test_killed_again_and_again_at_any_moment(task: Path, undisturbed: Path, her
             process.kill()
             process.join()
     run_task(task, folder, *SHORT)
-    assert products(folder) == products(undisturbed)
+    assert products(folder) == products(undisturbed) and verify(folder).whole
     ends = [entry["step"] for entry in told(folder) if entry["event"] == "StepFinished"]
     assert len(ends) == len(set(ends))  # nothing that was told finished was done again
 

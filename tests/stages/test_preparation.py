@@ -16,7 +16,8 @@ from petkit.events import Event, Notice, RunStarted, StepFinished, StepStarted
 from petkit.lm.arithmetic import Arithmetic
 from petkit.runs.store import RunStore
 from petkit.stages import preparation
-from petkit.stages.pipeline import PlannedStep, preview
+from petkit.stages.pipeline import preview
+from petkit.stages.planning import PlannedStep
 from petkit.stages.workload import Workload
 from tests.stages.tiny_task import load, products, run_task
 

@@ -31,6 +31,7 @@ Folder = Callable[[str], Path]
 OBJECTIVES = ("next_sentence", "masked_lm", "both")
 # Enough for a model that minds its prompt.
 LONGER = ("steps=40", "dropout=0.0", "learning_rate=0.3", "batch_size=16")
+pytestmark = pytest.mark.usefixtures("every_third_step")
 
 
 @pytest.fixture
@@ -207,7 +208,7 @@ def test_a_last_step_that_spoils_the_prompt(objective: str, task: Path, here: Pa
 
 def test_what_is_finished_is_not_done_again(task: Path, here: Path) -> None:
     first, _ = make(task, here / "out")
-    second, heard = make(task, here / "out", "checkpoint_every=5", "mlm_share=0.5", "teachers.steps=3", "adapt.steps=3")
+    second, heard = make(task, here / "out", "compute.checkpoint_minutes=5", "mlm_share=0.5", "teachers.steps=3", "adapt.steps=3")
 
     assert (first.ran, second.ran) == (True, False) and second.facts == first.facts
     assert heard == [StepSkipped("prompt")]
@@ -260,7 +261,7 @@ def test_interrupted_and_resumed_is_undisturbed(objective: str, task: Path, here
 
 def test_how_often_the_state_is_kept_changes_nothing(task: Path, here: Path) -> None:
     make(task, here / "often")
-    make(task, here / "never", "checkpoint_every=1000")
+    make(task, here / "never", "compute.checkpoint_minutes=1000")
 
     assert files(here / "often") == files(here / "never")
 

@@ -50,8 +50,8 @@ def test_the_lesson_is_what_stage_b_wrote(task: Path, copy: Path, monkeypatch: p
     (lesson,) = lessons
     logits = read_matrix(copy / "stage_b" / "soft_labels", "logits")
     probabilities = np.exp(logits / 2) / np.exp(logits / 2).sum(axis=1, keepdims=True)  # at the temperature of the soft labels
-    np.testing.assert_allclose(lesson.soft_labels.exp(), probabilities, rtol=1e-5)
-    np.testing.assert_array_equal(lesson.row_weights, read_column(copy / "stage_b" / "soft_labels", "weight"))
+    np.testing.assert_allclose(lesson.soft(np.arange(30)).exp(), probabilities, rtol=1e-5)
+    np.testing.assert_array_equal(lesson.weights(np.arange(30)), read_column(copy / "stage_b" / "soft_labels", "weight"))
     assert (lesson.temperature, lesson.hard_weight, lesson.gold.tolist()) == (3, 0.2, [0, 1, 2] * 3)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from petkit.errors import InvalidInput
 from petkit.events import ignore
 from petkit.lm.arithmetic import Arithmetic
 from petkit.lm.inference import FloatArray
+from petkit.runs.checkpoint import clear_checkpoints
 from petkit.runs.shards import read_matrix
 from petkit.runs.store import RunStore
 from petkit.stages import teacher_training
@@ -62,9 +64,10 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
 def train_folds(task: Path, folder: Path, *overrides: str) -> tuple[Workload, FloatArray]:
     """Score the folds of the first teacher; return its workload and the logits."""
     work = Workload(load(task, *QUICK, *overrides))
-    job = Job("stage_a/folds", folder / "folds", RunStore(folder), ignore)
+    job = Job("stage_a/folds", folder / "folds", RunStore(folder), ignore, {}, math.inf)
     models = TeacherModels(work.spec.model, work.spec.teachers.adapted, ARITHMETIC)
     TeacherTraining(work, ARITHMETIC, models, work.teachers[0]).score_folds(job)
+    clear_checkpoints(job.store, job.step)
     return work, read_matrix(job.folder, "logits")
 
 

@@ -17,6 +17,7 @@ from petkit.lm.backbone import load_classifier, load_tokenizer
 from petkit.lm.batching import collate
 from petkit.lm.ensemble import combine
 from petkit.lm.inference import ClassifierLogits, label_logits
+from petkit.proof import sealed
 from petkit.runs.shards import read_matrix, read_shards
 from petkit.stages.workload import Workload
 from petkit.task.token_store import TokenStore
@@ -95,7 +96,8 @@ def rewrite(step: Path, name: str, text: str) -> None:
     (step / name).write_text(text)
     record = json.loads((step / "step.json").read_text())
     record["files"][name] = {"bytes": len(text.encode()), "sha256": hashlib.sha256(text.encode()).hexdigest()}
-    (step / "step.json").write_text(json.dumps(record))
+    del record["seal"]
+    (step / "step.json").write_text(sealed(record))
 
 
 # -- the student's loss ------------------------------------------------------------------------------

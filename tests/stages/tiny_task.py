@@ -12,7 +12,8 @@ import yaml
 
 from petkit.runs.store import RunStore
 from petkit.spec.loader import Pipeline, load_pipeline
-from petkit.stages.pipeline import PlannedStep, RunResult, all_steps, arithmetic_of, plan, run
+from petkit.stages.pipeline import RunResult, all_steps, arithmetic_of, run
+from petkit.stages.planning import PlannedStep, plan
 from petkit.stages.workload import Workload
 
 TOPICS = {"Sports": "game team", "Science": "question answer", "World": "market news"}

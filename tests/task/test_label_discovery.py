@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from petkit import limits
 from petkit.errors import InvalidInput
 from petkit.spec.schema import DataSpec
 from petkit.task import label_discovery
@@ -53,7 +54,7 @@ def test_the_column_has_the_name_the_data_gives_it(here: Path) -> None:
 def test_one_label_is_too_few_and_texts_are_too_many(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InvalidInput, match=r"train\.jsonl: label: holds one label; a classifier needs at least two"):
         labels(["a", "a"], here)
-    monkeypatch.setattr(label_discovery, "MOST_LABELS", 3)
+    monkeypatch.setattr(limits, "LABELS", 3)
     assert labels(["a", "b", "c", "a"], here) == ("a", "b", "c")
     with pytest.raises(InvalidInput, match=r"train\.jsonl:4: label: holds more than 3 different labels"):
         labels(["a", "b", "c", "d", "e"], here)

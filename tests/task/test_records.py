@@ -66,7 +66,7 @@ def test_format_is_told_by_the_ending() -> None:
         ("rows.xlsx", "rows.xlsx: unknown kind of file 'xlsx' (known: jsonl, csv, tsv, parquet)"),
         ("rows", "rows: unknown kind of file '' (known: jsonl, csv, tsv, parquet)"),
         ("rows.csv", "rows.csv: no such file"),
-        ("a\0b.csv", "a\\x00b.csv: no such file"),
+        ("a\0b.csv", r"a\x00b.csv: no such file"),
     ],
 )
 def test_file_that_cannot_be_read(here: Path, name: str, told: str) -> None:
@@ -128,7 +128,10 @@ def test_any_text_survives_a_table(rows: list[dict[str, str]], mark: str) -> Non
         ('{"text": "a"} x', "not valid JSON: Extra data"),
         ('["a"]', 'not a JSON object such as {"text": "…", "label": "…"}'),
         ("5", 'not a JSON object such as {"text": "…", "label": "…"}'),
-        ("[" * 100_000, "not valid JSON: nested too deeply"),
+        ("[" * 100_000, "nested more than 100 deep"),
+        ('{"a": ' * 101 + "1" + "}" * 101, "nested more than 100 deep"),
+        ('{"text": "a", "x": {"text": 1}, "text": "b"}', "key 'text' is written twice"),
+        ('{"a": [{"b": 1, "b": 1}]}', "key 'b' is written twice"),
         (f'{{"label": {"1" * 5000}}}', "not valid JSON: a number of thousands of digits"),
     ],
 )
@@ -173,15 +176,16 @@ def test_parquet_with_a_damaged_page(here: Path) -> None:
     assert refused("rows.parquet").startswith("rows.parquet: ")
 
 
+def test_what_is_nested_as_somebody_may_mean_it_is_read() -> None:
+    assert not parse_json_line('{"a": ' * 100 + "1" + "}" * 100, 1).error
+
+
 def test_text_is_read_no_further_than_asked() -> None:
-    def lines() -> Iterator[str]:
-        yield '{"n": 1}\n'
-        yield '{"n": 2}\n'
-        raise AssertionError("read too far")
+    lines = iter(['{"n": 1}\n', '{"n": 2}\n'])
 
     class Stream(io.StringIO):
-        def __iter__(self) -> Iterator[str]:
-            return lines()
+        def readline(self, size: int | None = -1, /) -> str:
+            return next(lines)  # a third would be an error
 
     assert [record.values["n"] for record in islice(text_records(Stream(), "jsonl"), 2)] == [1, 2]
 
@@ -240,10 +244,17 @@ def test_bad_hub_name(hub: list[tuple[Any, ...]], source: str) -> None:
     assert hub == []
 
 
-def test_hub_dataset_that_cannot_be_opened(hub: list[tuple[Any, ...]]) -> None:
-    told = "cannot be opened: Dataset 'missing' doesn't exist (check the name and the network)"
+@pytest.mark.parametrize(
+    ("offline", "cure"),
+    [("0", "check the name and the network"), ("1", "offline is asked for, and the local cache does not hold it")],
+)
+def test_hub_dataset_that_cannot_be_opened(
+    offline: str, cure: str, hub: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+        monkeypatch.setenv(name, offline)
 
-    assert refused("hf://missing/train") == f"hf://missing/train: {told}"
+    assert refused("hf://missing/train") == f"hf://missing/train: cannot be opened: Dataset 'missing' doesn't exist ({cure})"
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_memory_and_disk_hold_the_same_rows(tmp_path: Path, monkeypatch: pytest.
     assert held.rows == mapped.rows == 4
     assert all((held.lengths(key) == mapped.lengths(key)).all() for key in KEYS)
     assert held.lengths(KEYS[0]).tolist() == [2, 1, 20, 1]
-    assert len(list(tmp_path.iterdir())) == len(KEYS)
+    assert len(list(tmp_path.iterdir())) == 2 * len(KEYS)
 
 
 def test_rows_are_read_at_random() -> None:

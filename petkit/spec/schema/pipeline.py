@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from petkit import limits
 from petkit.spec.rules import in_pattern_ids, in_pipeline
 from petkit.spec.schema.pretrain_prompt import PretrainPromptSpec
 from petkit.spec.schema.section import LabelKind, Name, Section, refuse
@@ -21,7 +23,9 @@ class PipelineSpec(Section):
     task: Name = Field(description="short name of the task; the run folder is runs/<task>")
     label_kind: LabelKind = Field("single", description="one label per row; any number of them; or one of an ordered scale")
     data: DataSpec
-    patterns: tuple[PatternSpec, ...] = Field(min_length=1, description="a pattern file, or the patterns themselves")
+    patterns: tuple[PatternSpec, ...] = Field(
+        min_length=1, max_length=limits.PATTERNS, description="a pattern file, or the patterns themselves"
+    )
     keep_patterns: Literal["all"] | Annotated[int, Field(ge=1)] = Field(
         "all", description="how many of the patterns to use, best first in the ranking of petkit rank-patterns"
     )
@@ -57,6 +61,14 @@ class PipelineSpec(Section):
     def thresholds(self) -> tuple[float, ...]:
         """From which probability on a row has each label, in the order of ``labels`` (label_kind multi)."""
         return tuple(self.student.threshold(label) for label in self.labels)
+
+    @property
+    def hub_names(self) -> tuple[str, ...]:
+        """What is to be had from the Hugging Face hub: datasets, and models that are no folder here."""
+        sources = (self.data.train, self.data.unlabeled, self.data.test)
+        models = (name for name in (self.model, self.student_model) if name != "embedded" and not Path(name).is_absolute())
+        named = [source for source in sources if source is not None and source.startswith("hf://")]
+        return (*named, *(name for name in models if not Path(name).is_dir()))
 
     @property
     def student_model(self) -> str:

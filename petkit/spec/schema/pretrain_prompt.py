@@ -40,7 +40,6 @@ class PretrainPromptSpec(OptimizerSection):
     learning_rate: PositiveFloat = Field(1e-2, description="peak rate; falls linearly to 0")
     warmup: Share = Field(0.06, description="share of the steps over which the rate rises from 0")
     mlm_share: Annotated[float, Field(gt=0, lt=1)] = Field(0.15, description="share of tokens hidden for masked_lm")
-    checkpoint_every: Steps = Field(100, description="steps between the points from which a killed training goes on")
 
     @property
     def asks_next_sentence(self) -> bool:
@@ -54,5 +53,5 @@ class PretrainPromptSpec(OptimizerSection):
 
     def in_force(self) -> dict[str, Any]:
         """Return the settings that can change the prompt; those of what is switched off are left out."""
-        unread = {"checkpoint_every"} | ({"words"} if not self.asks_next_sentence else set())
+        unread = {"words"} if not self.asks_next_sentence else set()
         return self.model_dump(exclude=unread | ({"mlm_share"} if not self.hides_words else set()))

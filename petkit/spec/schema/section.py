@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
+from petkit import limits
 from petkit.spec.rules import Mistakes
 
+# Windows keeps these for devices, whatever folder they are named in.
+_DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))})
+
+
+def _names_a_folder(name: str) -> str:
+    if name in _DEVICES:
+        raise PydanticCustomError("device", "must not be a name that Windows keeps for a device")
+    return name
+
+
 NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
-Name = Annotated[str, StringConstraints(pattern=NAME)]
-LabelName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-LabelWord = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
+# What becomes part of a path; labels and other texts never do.
+Name = Annotated[str, StringConstraints(pattern=NAME), AfterValidator(_names_a_folder)]
+LabelName = Annotated[str, StringConstraints(min_length=1, max_length=limits.KEY_CHARACTERS)]
+LabelWord = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=limits.WORD_CHARACTERS)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Steps = Annotated[int, Field(ge=1, le=10_000_000)]
 BatchSize = Annotated[int, Field(ge=1, le=65_536)]

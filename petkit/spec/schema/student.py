@@ -95,7 +95,6 @@ class AdaptSpec(OptimizerSection):
     learning_rate: PositiveFloat = Field(5e-5, description="peak rate; falls linearly to 0")
     warmup: Share = Field(0.06, description="share of the steps over which the rate rises from 0")
     mlm_share: Annotated[float, Field(gt=0, lt=1)] = Field(0.15, description="share of tokens hidden")
-    checkpoint_every: Steps = Field(100, description="steps between the points from which a killed adaptation goes on")
 
 
 class ComputeSpec(Section):
@@ -109,3 +108,4 @@ class ComputeSpec(Section):
         None, description="processor threads; default: all this process may use"
     )
     tokens_per_batch: Annotated[int, Field(ge=1)] = Field(4096, description="padded tokens per inference batch")
+    checkpoint_minutes: Weight = Field(5.0, description="minutes between the points from which a killed training goes on")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, StringConstraints, model_validator
 
+from petkit import limits
 from petkit.spec.rules import in_labels, in_pattern, in_verbalizer
 from petkit.spec.schema.section import LabelName, LabelWord, Name, Section, refuse
 
@@ -20,9 +21,11 @@ class DataSpec(Section):
     unlabeled: str = Field(description="unlabelled set, same formats; read as a stream")
     test: str | None = Field(None, description="optional test set; nothing is ever selected on it")
     columns: dict[str, str] = Field(
-        default_factory=dict, description="field name → column name; 'label' and 'id' name those columns"
+        default_factory=dict,
+        max_length=limits.ENTRIES,
+        description="field name → column name; 'label' and 'id' name those columns",
     )
-    label_names: tuple[LabelName, ...] | None = Field(
+    label_names: Annotated[tuple[LabelName, ...], Field(max_length=limits.LABELS)] | None = Field(
         None, description="label of each class number, where labels are numbers 0, 1, …"
     )
     label_separator: Annotated[str, StringConstraints(min_length=1, max_length=5)] = Field(
@@ -34,11 +37,14 @@ class DataSpec(Section):
         return self.columns.get(field, field)
 
 
+PatternText: TypeAlias = Annotated[str, StringConstraints(max_length=limits.TEXT_CHARACTERS)]
+
+
 class PatternSpec(Section):
     """One cloze pattern: one text, or two for models with sentence pairs."""
 
     id: Name = Field(description="short name, used in tables and folder names")
-    text: str | tuple[str, ...] = Field(description="one segment, or a list of two")
+    text: PatternText | tuple[PatternText, ...] = Field(description="one segment, or a list of two")
 
     @property
     def segments(self) -> tuple[str, ...]:
@@ -54,7 +60,7 @@ class PatternSpec(Section):
 class AutoVerbalizerSpec(Section):
     """Label words found on the few-shot examples by likelihood ratio (PETAL, Schick et al. 2020)."""
 
-    per_label: Annotated[int, Field(ge=1, le=100)] = Field(3, description="words per label")
+    per_label: Annotated[int, Field(ge=1, le=limits.WORDS_PER_LABEL)] = Field(3, description="words per label")
     candidates: Annotated[int, Field(ge=2, le=1_000_000)] = Field(
         10_000, description="how many of the most frequent words of the unlabelled set are tried"
     )
@@ -64,8 +70,10 @@ class AutoVerbalizerSpec(Section):
 class VerbalizerSpec(Section):
     """The label words: how each label is said in the slot."""
 
-    labels: dict[LabelName, tuple[LabelWord, ...]] = Field(
-        default_factory=dict, description="label → its words, in the order of class numbers; left out with auto"
+    labels: dict[LabelName, Annotated[tuple[LabelWord, ...], Field(max_length=limits.WORDS_PER_LABEL)]] = Field(
+        default_factory=dict,
+        max_length=limits.LABELS,
+        description="label → its words, in the order of class numbers; left out with auto",
     )
     multi_token: bool = Field(False, description="allow words of several tokens; each token gets a mask of its own")
     decoding: Literal["parallel", "max_first"] = Field(

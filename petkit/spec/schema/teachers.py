@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from petkit import limits
 from petkit.spec.rules import in_seeds, in_training
 from petkit.spec.schema.adapter import AdaptedSection
 from petkit.spec.schema.section import (
@@ -26,7 +27,9 @@ from petkit.spec.schema.section import (
 class TeachersSpec(AdaptedSection):
     """Stage A: one teacher per pattern and seed."""
 
-    seeds: tuple[Seed, ...] = Field((1, 2, 3), min_length=1, description="one teacher per pattern and seed")
+    seeds: tuple[Seed, ...] = Field(
+        (1, 2, 3), min_length=1, max_length=limits.SEEDS, description="one teacher per pattern and seed"
+    )
     steps: Steps = Field(100, description="optimizer steps of each teacher")
     batch_size: BatchSize = Field(16, description="labelled rows per step")
     learning_rate: PositiveFloat = Field(3e-5, description="peak rate, without an adapter; falls linearly to 0")

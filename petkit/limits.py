@@ -1,0 +1,75 @@
+"""Every cap in one place: what petkit does not take up, and why the number is what it is.
+
+Honest input stays far below; what lies above is a mistake or an attack, and is answered with the number and a cure before
+anything heavy is imported or read whole. The unlabelled set has no cap on its rows: it is read as a stream.
+"""
+
+from __future__ import annotations
+
+# -- what the user writes ----------------------------------------------------------------------------
+
+# One YAML file: a thousand labels with ten words each are 150 kB; YAML is read at about 1 MB a second.
+CONFIG_BYTES = 2**20
+# Values of one file with its aliases written out; the same thousand labels are 12,000.
+CONFIG_VALUES = 30_000
+# Lists in mappings in lists: the deepest key of the specification is at 5.
+CONFIG_DEPTH = 32
+# One text, such as a pattern: models read 512 tokens, some a few thousand.
+TEXT_CHARACTERS = 10_000
+# One key, such as a label; it also names folders' tables and columns.
+KEY_CHARACTERS = 200
+# Entries of any list or mapping that has no cap of its own.
+ENTRIES = 1_000
+# Values given with --set.
+OVERRIDES = 200
+# Each pattern with each seed is a model to train; the paper has six patterns.
+PATTERNS = 200
+# Columns that one pattern puts together; a pattern of more leaves each of them some ten tokens.
+FIELDS = 20
+# A softmax over them needs a word of its own for each, and every teacher writes a number per row and label: a million rows
+# of a thousand labels are 4 GB per teacher. Larger sets of labels want retrieval, not cloze questions.
+LABELS = 1_000
+# Words of one label; verbalizer.auto finds as many at most. Their scores are averaged: more words say less.
+WORDS_PER_LABEL = 100
+WORD_CHARACTERS = 100
+# Words of all labels: each is looked up in the tokenizer for every pattern.
+WORDS = 10_000
+SEEDS = 100
+# Patterns × seeds × generations: each is a trained model, kept in the run folder.
+TEACHERS = 1_000
+
+# -- data --------------------------------------------------------------------------------------------
+
+# One row, all its columns: a long novel is 3 MB. A row is taken apart in memory, at up to 24 times its size (JSON).
+ROW_BYTES = 4 * 2**20
+# Lists in mappings in lists within one row of JSON.
+ROW_DEPTH = 100
+COLUMNS = 10_000
+ID_CHARACTERS = 1_000
+# Few-shot examples are held in memory and tokenised anew for every teacher; more rows want no few-shot method.
+LABELLED_ROWS = 100_000
+# What describes a Parquet file, at its end: about 100 bytes per column and row group.
+PARQUET_FOOTER = 8 * 2**20
+# Text shrinks tenfold; a column that shrinks this much, and is as large as this unpacked, was made to fill the memory.
+PARQUET_FOLD = 200
+PARQUET_UNPACKED = 16 * 2**20
+# Values of a list column per row, on average.
+PARQUET_LIST = 1_000
+
+# -- what is told ------------------------------------------------------------------------------------
+
+# Mistakes in one report, names in one list, characters of one part of a message.
+SHOWN_PROBLEMS = 100
+SHOWN_NAMES = 20
+SHOWN_CHARACTERS = 1_000
+# Names compared with a misspelt one, and the longest name that can be a slip of the keyboard.
+COMPARED_NAMES = 1_000
+COMPARED_CHARACTERS = 100
+
+
+def in_units(size: int) -> str:
+    """Return a number of bytes for people: ``4 MiB``, ``300 bytes``."""
+    for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if size >= unit:
+            return f"{size / unit:,.3g} {name}" if size < 1000 * unit else f"{size // unit:,} {name}"
+    return f"{size:,} bytes"

@@ -1,0 +1,36 @@
+"""Whether a name is that of a file: pipes never end, devices never fill, and both look like files to ``open``."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from petkit.errors import BeyondLimit, InvalidInput, Problem, shown_path
+
+_OTHER_KINDS = (
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def refuse_no_file(path: Path) -> None:
+    """Make sure that ``path`` is a regular file, without opening it.
+
+    Raises:
+        InvalidInput: no such file, a folder, or nothing that may be looked at.
+        BeyondLimit: a pipe, socket or device.
+    """
+    shown = shown_path(path)
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: no possible name
+        raise InvalidInput([Problem(shown, None, "", "no such file")]) from None
+    except OSError as error:
+        raise InvalidInput([Problem(shown, None, "", f"cannot be read: {error.strerror}")]) from None
+    if stat.S_ISDIR(mode):
+        raise InvalidInput([Problem(shown, None, "", "is a folder, not a file")])
+    for is_kind, name in _OTHER_KINDS:
+        if is_kind(mode):
+            raise BeyondLimit([Problem(shown, None, "", f"is {name}, not a file", "save what it gives in a file")])

@@ -1,0 +1,40 @@
+"""Sizes told by the configuration are those of the model that is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from petkit.lm.backbone import EMBEDDED, load_language_model, new_classifier
+from petkit.lm.model_size import model_size
+from tests.tiny import ARCHITECTURES, CAUSAL
+
+
+@pytest.mark.parametrize("arch", [*ARCHITECTURES, *CAUSAL])
+def test_size_is_that_of_the_loaded_model(arch: str, model_folder: Callable[[str], Path]) -> None:
+    name = str(model_folder(arch))
+    before = torch.random.get_rng_state()
+    told = model_size(name)
+
+    model = load_language_model(name)
+    assert told.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert (told.layers, told.heads, told.hidden) == (2, 2, 32)
+    assert told.vocabulary == model.get_input_embeddings().weight.shape[0]
+    assert told.inner in (64, 128)  # GPT-2 keeps to four times the hidden width
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("arch", ["bert", "roberta", "gpt2"])
+def test_a_classifier_has_its_own_head(arch: str, model_folder: Callable[[str], Path]) -> None:
+    name = str(model_folder(arch))
+    model, _ = new_classifier(name, [f"label {number}" for number in range(7)])
+
+    assert model_size(name, 7).parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert model_size(name, 7).parameters > model_size(name, 2).parameters
+
+
+def test_the_embedded_model() -> None:
+    assert model_size(EMBEDDED).parameters == sum(parameter.numel() for parameter in load_language_model(EMBEDDED).parameters())

@@ -1,0 +1,151 @@
+"""SIGKILL at every declared point: each is reached, nothing finished is lost or redone, and the end is that of a clean run."""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import shutil
+import signal
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from petkit import crash_points
+from petkit.crash_points import ANY, POINTS, VARIABLE
+from petkit.deliver.predictor import Predictor
+from petkit.deliver.rows import argument_rows, output_file, predict_rows
+from petkit.deliver.scaffold import create_project
+from petkit.errors import InvalidInput
+from petkit.insight.verify import verify
+from petkit.spec.loader import load_pipeline
+from tests.reliability.forked import PATIENCE, SHORT, fork_server, running
+from tests.reliability.matrix import seals
+from tests.stages import test_adaptation
+from tests.stages.tiny_task import products, run_task
+
+__all__ = ["fork_server"]
+pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+Folder = Callable[[str], Path]
+
+REPLACING = ("publish: before the old step goes", "publish: old step aside")
+CHECKPOINT = tuple(point for point in POINTS if point.startswith("checkpoint: "))
+PROJECT = tuple(point for point in POINTS if point.startswith("project: "))
+OF_A_RUN = tuple(point for point in POINTS if point not in (*REPLACING, *CHECKPOINT, *PROJECT))
+OF_AN_OUTPUT = ("file: before write", "file: written", "file: before rename", "file: renamed")
+
+
+def do(task: str, folder: str, said: Connection, where: str, options: dict[str, Any]) -> None:
+    """Work in this process, which dies at ``where``."""
+    gc.freeze()
+    os.environ[VARIABLE] = where
+    {"run": run, "adapt": adapt, "predict": predict, "init": init}[options.pop("command", "run")](
+        Path(task), Path(folder), **options
+    )
+    said.send("finished")
+
+
+def run(task: Path, folder: Path, **options: Any) -> None:
+    run_task(task, folder, *SHORT, **options)
+
+
+def adapt(task: Path, folder: Path) -> None:
+    test_adaptation.run(task, folder)
+
+
+def predict(run: Path, output: Path) -> None:
+    predictor = Predictor.load(run)
+    with output_file(output, predictor) as write:
+        for example, prediction in predict_rows(argument_rows(["a good game", "market news"], predictor), predictor):
+            write(example, prediction)
+
+
+def init(home: Path, project: Path) -> None:
+    create_project(project, ["sports", "world"], None)
+
+
+def dies(task: Path, folder: Path, where: str, **options: Any) -> bool:
+    """Say whether the process died at ``where``; else it finished."""
+    with running(do, task, folder, where, **options) as (process, _):
+        process.join(PATIENCE)
+        assert process.exitcode in (0, -signal.SIGKILL), (where, process.exitcode)
+        return process.exitcode != 0
+
+
+def test_every_point_is_declared_and_has_its_test() -> None:
+    source = "".join(path.read_text(encoding="utf-8") for path in Path(crash_points.__file__).parent.rglob("*.py"))
+    assert set(re.findall(r'crash_point\("([^"]+)"\)', source)) == set(POINTS)
+    assert {*OF_A_RUN, *REPLACING, *CHECKPOINT, *PROJECT} == set(POINTS)
+
+
+@pytest.mark.timeout(900)
+def test_killed_at_every_point_of_a_run_in_turn(task: Path, undisturbed: Path, here: Path) -> None:
+    """Each run dies at its own point and begins where the last one ended."""
+    folder = here / "run"
+    before: dict[str, str] = {}
+    for point in OF_A_RUN:
+        assert dies(task, folder, point), f"{point} is never reached"
+        now = seals(folder)
+        assert before.items() <= now.items(), f"{point}: a finished step was lost or made anew"
+        before = now
+    result = run_task(task, folder, *SHORT)
+    assert before.items() <= seals(folder).items() and not set(before) & set(result.ran)
+    assert products(folder) == products(undisturbed) and verify(folder).whole
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_killed_at_every_passing_of_every_point(task: Path, undisturbed: Path, here: Path) -> None:
+    """The first process dies at its first point, the second at its second, until one comes to the end."""
+    folder, number = here / "run", 1
+    before: dict[str, str] = {}
+    while dies(task, folder, f"{ANY}#{number}"):
+        assert before.items() <= seals(folder).items(), number
+        before, number = seals(folder), number + 1
+    assert number > len(OF_A_RUN)
+    assert products(folder) == products(undisturbed) and verify(folder).whole
+
+
+@pytest.mark.parametrize("point", REPLACING)
+def test_killed_while_a_step_is_replaced(point: str, task: Path, undisturbed: Path, here: Path) -> None:
+    folder = Path(shutil.copytree(undisturbed, here / "run"))
+    before = seals(folder)
+    assert dies(task, folder, point, force="b")
+    others = {step: seal for step, seal in before.items() if step != "stage_b"}
+    assert others.items() <= seals(folder).items()
+    run_task(task, folder, *SHORT)
+    assert others.items() <= seals(folder).items()
+    assert products(folder) == products(undisturbed) and verify(folder).whole
+
+
+def test_killed_at_every_point_of_a_checkpoint(here: Path, model_folder: Folder) -> None:
+    task = test_adaptation.write(here / "task", model_folder("bert"))
+    test_adaptation.run(task, here / "clean")
+    for point in CHECKPOINT:
+        assert dies(task, here / "run", point, command="adapt"), f"{point} is never reached"
+    test_adaptation.run(task, here / "run")
+    assert test_adaptation.made(here / "run") == test_adaptation.made(here / "clean") and verify(here / "run").whole
+
+
+@pytest.mark.parametrize("point", OF_AN_OUTPUT)
+def test_killed_while_predictions_are_written(point: str, undisturbed: Path, here: Path) -> None:
+    """What was there before, or all of the new rows."""
+    (here / "out.jsonl").write_text("before")
+    assert dies(undisturbed, here / "out.jsonl", point, command="predict")
+    rows = (here / "out.jsonl").read_text().splitlines()
+    assert len(rows) == 2 if point == "file: renamed" else rows == ["before"]
+    assert not dies(undisturbed, here / "out.jsonl", "nowhere", command="predict")
+    assert len((here / "out.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("point", PROJECT)
+def test_killed_while_a_project_is_written(point: str, here: Path) -> None:
+    assert dies(here, here / "project", point, command="init")
+    assert not (here / "project").exists()
+    create_project(here / "project", ["sports", "world"], None)
+    assert load_pipeline(here / "project" / "pipeline.yaml").spec.task == "project"
+    with pytest.raises(InvalidInput, match="already exists and is not empty"):
+        create_project(here / "project", ["sports", "world"], None)

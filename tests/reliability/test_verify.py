@@ -1,0 +1,222 @@
+"""``petkit verify``: what is whole, damaged or unknown in a run folder, and what to do about it; and the fault matrix."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from petkit.errors import IncompleteRun, InvalidInput, ModelRefused, RunConflict
+from petkit.insight.verify import verify
+from petkit.proof import RECORD
+from petkit.runs.store import RunStore
+from tests.cli.conftest import Outcome, petkit_command
+from tests.reliability.benches import BENCHES, Bench
+from tests.reliability.matrix import Matrix, artefacts, flip, products, seals
+from tests.stages.tiny_task import STEPS, load, run_task
+
+__all__ = ["petkit_command"]
+Command = Callable[..., Outcome]
+Folder = Callable[[str], Path]
+
+
+def entry(folder: Path, name: str) -> tuple[str, str, str]:
+    (found,) = [entry for entry in verify(folder).entries if entry.name == name]
+    return found.state, found.why, found.cure
+
+
+# -- the command -------------------------------------------------------------------------------------------
+
+
+def test_a_whole_run(copy: Path, petkit_command: Command) -> None:
+    before = {path: path.stat().st_mtime_ns for path in copy.rglob("*")}
+    answer = petkit_command("verify", copy)
+    assert (answer.code, answer.err) == (0, "") and answer.out.endswith("\nNothing is damaged.\n")
+    assert {path: path.stat().st_mtime_ns for path in copy.rglob("*")} == before
+    told = json.loads(petkit_command("verify", copy, "--json").out)
+    assert told["whole"] is True and {item["state"] for item in told["entries"]} == {"whole"}
+    expected = {"manifest.json", "config.resolved.yaml", "events.jsonl", *STEPS}
+    assert {item["name"] for item in told["entries"]} == expected
+
+
+def test_a_damaged_run_and_the_command_that_mends_it(copy: Path, finished: Path, petkit_command: Command) -> None:
+    flip(copy / "stage_b" / "ensemble.json", copy)
+    answer = petkit_command("verify", copy)
+    assert (answer.code, answer.err) == (1, "") and answer.out.endswith("\nDamaged: see above.\n")
+    again = f"petkit run {copy}/config.resolved.yaml --out {copy}"
+    state, why, cure = entry(copy, "stage_b")
+    assert (state, why, cure) == ("damaged", "ensemble.json has changed", f"{again} makes it anew, and nothing else")
+    assert why in answer.out and cure in answer.out
+    assert json.loads(petkit_command("verify", copy, "--json").out)["whole"] is False
+
+    assert petkit_command(*again.split()[1:], "--quiet").code == 0
+    assert petkit_command("verify", copy).code == 0 and products(copy) == products(finished)
+
+
+def test_what_petkit_did_not_write(copy: Path) -> None:
+    (copy / "thesis.txt").write_text("mine")
+    (copy / "stage_c" / "model" / "README.md").write_text("mine")
+    (copy / "stage_b" / "soft_labels" / "part-00009.parquet").write_text("mine")
+    (copy / "stage_a" / "notes.md").write_text("mine")
+    assert entry(copy, "thesis.txt")[0] == entry(copy, "stage_a/notes.md")[0] == "unknown"
+    assert entry(copy, "stage_c/model")[:2] == ("unknown", "README.md was put in by others")
+    state, why, cure = entry(copy, "stage_b")
+    assert (state, cure) == ("damaged", "move it out of the folder") and why.startswith(
+        "soft_labels/part-00009.parquet was put in"
+    )
+
+
+def test_what_a_killed_run_left_is_no_damage(copy: Path) -> None:
+    (copy / ".work" / "steps").mkdir(parents=True)
+    (copy / ".manifest.json.1a2b3c4d.tmp").write_text("{")
+    log = copy / "events.jsonl"
+    log.write_bytes(log.read_bytes()[:-9])
+    shutil.rmtree(copy / "evaluation")
+    found = {item.name: item.state for item in verify(copy).entries if item.state != "whole"}
+    assert found == {".work": "remark", ".manifest.json.1a2b3c4d.tmp": "remark", "events.jsonl": "remark"} and verify(copy).whole
+
+
+def test_steps_without_a_record_and_in_the_place_of_others(copy: Path) -> None:
+    (copy / "stage_b" / RECORD).unlink()
+    shutil.rmtree(copy / "stage_a" / "colon-2")
+    shutil.copytree(copy / "stage_a" / "colon-1", copy / "stage_a" / "colon-2")
+    assert entry(copy, "stage_b")[:2] == ("damaged", "step.json is missing")
+    assert entry(copy, "stage_a/colon-2/model")[:2] == ("damaged", "step.json is that of stage_a/colon-1/model")
+
+
+def test_a_copy_of_a_classifier_can_be_proven_too(copy: Path, here: Path, petkit_command: Command) -> None:
+    model = Path(shutil.copytree(copy / "stage_c" / "model", here / "classifier"))
+    assert petkit_command("verify", model).code == 0 == petkit_command("predict", model, "a game").code
+    flip(model / "tokenizer_config.json", model)
+    answer = petkit_command("verify", model)
+    assert answer.code == 1 and "tokenizer_config.json has changed" in answer.out
+    refused = petkit_command("predict", model, "a game")
+    cure = "take the folder from its run again, or, if you changed it yourself, delete its step.json"
+    assert (refused.code, refused.err) == (2, f"classifier: tokenizer_config.json has changed ({cure})\n")
+    (model / RECORD).unlink()
+    assert petkit_command("predict", model, "a game").code == 0  # its owner has spoken
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_no_run_at_all(made: bool, here: Path, petkit_command: Command) -> None:
+    if made:
+        (here / "folder").mkdir()
+    answer = petkit_command("verify", "folder")
+    assert (answer.code, answer.err) == (2, f"folder: {'holds no petkit run' if made else 'no such folder'}\n")
+
+
+# -- nothing damaged is read -----------------------------------------------------------------------------
+
+
+READERS = [
+    ("stage_a/colon-1/model/model.safetensors", ("b",), {"force": "b"}, ("soft_labels.weighting=train_accuracy",)),
+    ("stage_a/colon-1/logits/part-00000.parquet", ("b",), {"force": "b"}, ()),
+    ("stage_b/soft_labels/part-00000.parquet", ("c",), {"force": "c"}, ()),
+    ("stage_b/ensemble.json", ("c",), {"force": "c"}, ()),
+    ("stage_c/model/model.safetensors", ("evaluation",), {"force": "evaluation"}, ()),
+    ("stage_a/brackets-2/model/model.safetensors", ("evaluation",), {"force": "evaluation"}, ()),
+]
+
+
+@pytest.mark.parametrize(("name", "stages", "options", "overrides"), READERS, ids=[f"{row[1][0]}: {row[0]}" for row in READERS])
+def test_a_stage_alone_refuses_what_it_cannot_prove(
+    name: str, stages: tuple[str, ...], options: dict[str, str], overrides: tuple[str, ...], task: Path, copy: Path
+) -> None:
+    flip(copy / name, copy)
+    before = seals(copy)
+    with pytest.raises(
+        IncompleteRun, match=r"^run: stage_.* is damaged: \S+ has changed \(petkit run makes it anew; petkit verify"
+    ):
+        run_task(task, copy, *overrides, stages=stages, **options)
+    assert seals(copy) == before
+
+
+def test_a_flipped_bit_is_told_by_the_next_run(task: Path, copy: Path, finished: Path) -> None:
+    """It is found although nothing would have to be done, and nothing else is done again."""
+    flip(copy / "stage_a" / "colon-1" / "model" / "model.safetensors", copy)
+    assert run_task(task, copy).ran == ("stage_a/colon-1/model",)
+    assert products(copy) == products(finished)
+
+
+def test_a_table_put_in_by_hand_is_not_read(task: Path, copy: Path) -> None:
+    logits = copy / "stage_a" / "colon-1" / "logits"
+    shutil.copy(logits / "part-00000.parquet", logits / "part-00001.parquet")
+    with pytest.raises(RunConflict, match=r"part-00001\.parquet was not written by petkit"):
+        run_task(task, copy, force="b")
+    assert (logits / "part-00001.parquet").is_file()
+
+
+def test_a_run_goes_on_without_its_manifest(task: Path, copy: Path, petkit_command: Command) -> None:
+    (copy / "manifest.json").write_text("{")
+    refused = petkit_command("predict", copy, "a game")
+    cure = "run the same petkit run again: it writes a new one, and finished steps stay"
+    assert (refused.code, refused.err) == (2, f"{copy.name}: manifest.json was damaged ({cure})\n")
+    heard: list[object] = []
+    assert run_task(task, copy, listen=heard.append).ran == ()
+    assert "manifest.json was damaged and is written anew; finished steps stay" in str(heard)
+    assert petkit_command("predict", copy, "a game").code == 0 and verify(copy).whole
+
+
+@pytest.mark.parametrize("record", ["kept", "lost"])
+def test_a_damaged_model_is_no_model_to_start_from(record: str, task: Path, copy: Path) -> None:
+    """A pipeline that names a step's folder as its model reads it only while it is as it was made."""
+    model = copy / "stage_a" / "colon-1" / "model"
+    load_it = lambda: run_task(task, copy.parent / "next", f"model={model}", "teachers.steps=1", stages=("a",))  # noqa: E731
+    if record == "lost":
+        (model / RECORD).unlink()
+    else:
+        flip(model / "model.safetensors", copy)
+    with pytest.raises(
+        InvalidInput, match=f"model: run/.*: {'step.json is missing' if record == 'lost' else 'model.safetensors has'}"
+    ):
+        load_it()
+    assert load(task) and not (copy.parent / "next").exists()
+
+
+# -- the matrix ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=BENCHES, ids=lambda bench: bench.name)
+def matrix(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, model_folder: Folder) -> Matrix:
+    kind: type[Bench] = request.param
+    home = tmp_path_factory.mktemp("matrix")
+    return Matrix(kind(home, model_folder("bert")), home)
+
+
+def test_every_fault_in_every_file_is_found(matrix: Matrix) -> None:
+    cells = matrix.cells()
+    assert len(cells) > 5 * len(artefacts(matrix.bench.clean))
+    missed = [
+        (kind, fault)
+        for kind, name, fault in cells
+        if name != ".lock" and matrix.found(matrix.damaged(name, fault)) == "not found"
+    ]
+    assert missed == []
+    assert matrix.found(matrix.bench.copy(matrix.scratch / "run")) in ("not found", "remark")
+
+
+def test_a_part_of_the_matrix(matrix: Matrix) -> None:
+    """Each kind of file with one fault, another one for each; the whole is ``benchmarks/fault_matrix.py``."""
+    cells = matrix.cells()[::23]
+    assert [cell for cell in (matrix.cell(*cell) for cell in cells) if cell.wrong] == []
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "config.resolved.yaml"])
+def test_what_describes_a_folder_is_written_anew(name: str, matrix: Matrix) -> None:
+    cell = matrix.cell(name, name, "truncated")
+    assert (cell.found, cell.wrong) == ("damaged", "") and cell.again in ("nothing to do", "repaired")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_whole_matrix(matrix: Matrix) -> None:
+    assert [cell for cell in (matrix.cell(*cell) for cell in matrix.cells()) if cell.wrong] == []
+
+
+def test_refusals_of_a_folder_that_is_no_run_name_it(here: Path) -> None:
+    with pytest.raises(ModelRefused, match=r"^nowhere: no such folder$"):
+        verify(Path("nowhere"))
+    assert RunStore(here).steps() == []

@@ -1,0 +1,230 @@
+"""What a run is said to take before it starts, beside what it took."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from petkit.errors import InvalidInput
+from petkit.events import RunStarted
+from petkit.lm.model_size import model_size
+from petkit.runs.layout import SOFT_LABELS, STUDENT
+from petkit.runs.store import RunStore
+from petkit.spec.schema import StudentSpec, TeachersSpec
+from petkit.stages import estimate as estimating
+from petkit.stages import footprint as footprints
+from petkit.stages.estimate import free_bytes
+from petkit.stages.footprint import Footprint, Sample, process_bytes, student_passes, teacher_passes
+from petkit.stages.forecast import Forecast, forecast
+from petkit.stages.pipeline import arithmetic_of
+from petkit.stages.stopwatch import Speed
+from petkit.stages.workload import Workload
+from tests.stages.conftest import FirstRun
+from tests.stages.tiny_task import load, run_task
+
+SPEED = Speed(loading=10.0, reading=0.001, scoring=0.5, teacher_step=2.0, student_step=3.0)
+
+
+class Usage(NamedTuple):
+    """As ``shutil.disk_usage`` has it."""
+
+    total: int
+    used: int
+    free: int
+
+
+def bytes_in(folder: Path, *parts: str) -> int:
+    paths = [path for part in parts for path in (folder / part).rglob("*") if path.is_file() and path.name != "step.json"]
+    return sum(path.stat().st_size for path in paths)
+
+
+def looked(task: Path, folder: Path, *overrides: str, **options: Any) -> Forecast:
+    return forecast(load(task, *overrides), folder, **options)
+
+
+def footprint(task: Path, *overrides: str) -> Footprint:
+    work = Workload(load(task, *overrides))
+    return Footprint(work, arithmetic_of(work, RunStore("nowhere")), Sample.of(work))
+
+
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Any]]:
+    """Made-up measurements, and what was asked to be measured."""
+    asked: list[Sequence[Any]] = []
+    monkeypatch.setattr(estimating, "time_models", lambda *args: asked.append(args) or SPEED)
+    return asked
+
+
+# -- time --------------------------------------------------------------------------------------------
+
+
+def test_time_by_measurement(task: Path, here: Path, timed: list[Any]) -> None:
+    found = looked(task, here / "new").estimate
+    assert found is not None and found.timed == "a short measurement" and len(timed) == 1
+    reading = 30 * SPEED.reading
+    training, scoring, writing = 4 * (10 + 40 * 2 + 2 * 9 * 0.5), 4 * (10 + 30 * 0.5), 1 / 200e6
+    costs = found.stages
+    assert costs["a"].seconds == pytest.approx(training + scoring + reading + costs["a"].disk * writing)
+    assert costs["b"].seconds == pytest.approx(reading + 30 * 4 * 3 * 1e-7 + costs["b"].disk * writing)
+    assert costs["c"].seconds == pytest.approx(10 + 40 * 3 + costs["c"].disk * writing)
+    assert costs["evaluation"].seconds == pytest.approx((2 + 4 + 1) * (10 + 15 * 0.5), abs=0.01)
+    assert found.total.seconds == pytest.approx(sum(cost.seconds for cost in found.stages.values()))
+    assert found.total.memory == max(cost.memory for cost in found.stages.values())
+    assert not (here / "new").exists()
+
+
+def test_time_of_finished_steps(task: Path, copy: Path, timed: list[Any]) -> None:
+    facts = {step: RunStore(copy).facts(step)["seconds"] for step in (SOFT_LABELS, STUDENT)}
+    found = looked(task, copy, force="c").estimate
+    assert found is not None and found.timed == "finished steps" and not timed
+    assert set(found.stages) == {"c", "evaluation"} and found.stages["c"].seconds == facts[STUDENT]
+
+    shutil.rmtree(copy / "stage_a" / "colon-1")  # its likes say how long it takes
+    others = [RunStore(copy).facts(f"stage_a/{name}/model")["seconds"] for name in ("colon-2", "brackets-1", "brackets-2")]
+    scored = [RunStore(copy).facts(f"stage_a/{name}/logits")["seconds"] for name in ("colon-2", "brackets-1", "brackets-2")]
+    found = looked(task, copy).estimate
+    assert found is not None and not timed
+    assert found.stages["a"].seconds == pytest.approx((sum(others) + sum(scored)) / 3)
+
+
+def test_steps_made_by_other_settings_tell_nothing(task: Path, copy: Path, timed: list[Any]) -> None:
+    found = looked(task, copy, "student.steps=7", force="stale").estimate
+    assert found is not None and len(timed) == 1 and found.timed == "finished steps and a short measurement"
+    assert found.stages["c"].seconds == pytest.approx(10 + 7 * 3 + 30 * SPEED.reading, abs=0.01)
+
+
+def test_nothing_to_do_takes_nothing(task: Path, finished: Path, timed: list[Any]) -> None:
+    assert looked(task, finished).estimate is None and not timed
+
+
+def test_before_patterns_are_chosen_there_is_no_estimate(task: Path, here: Path, timed: list[Any]) -> None:
+    found = looked(task, here / "new", "keep_patterns=1")
+    assert found.estimate is None and found.unknown and not timed
+
+
+def test_baselines_are_not_counted(task: Path, here: Path, timed: list[Any]) -> None:
+    found = looked(task, here / "new", "baselines=[tfidf]").estimate
+    assert found is not None and found.left_out == ("baselines/tfidf",)
+    assert found.summary()[-1] == "Not counted: baselines/tfidf."
+
+
+@pytest.mark.parametrize("overrides", [(), ("teachers.adapter=lora", "student.adapter=lora"), ("data.train=null",)])
+def test_a_real_measurement(overrides: tuple[str, ...], task: Path, here: Path) -> None:
+    """Steps of the tiny model take milliseconds; a busy machine may make ten of one."""
+    found = looked(task, here / "new", *overrides).estimate
+    assert found is not None and found.timed == "a short measurement"
+    run_task(task, here / "run", *overrides)
+    store = RunStore(here / "run")
+    steps = [path.parent.relative_to(here / "run").as_posix() for path in (here / "run").rglob("step.json")]
+    took = sum(store.facts(step)["seconds"] for step in steps)
+    assert took / 10 < found.total.seconds < 10 * took
+
+
+@pytest.mark.parametrize(
+    ("settings", "passes"),
+    [
+        (TeachersSpec(), 1),
+        (TeachersSpec(r_drop_weight=1, dropout=0.1), 2),
+        (TeachersSpec(auxiliary_mlm_weight=0.1, unlabeled_batch_size=8, batch_size=4), 3),
+        (TeachersSpec(label_conditioning_weight=1, contrastive={"weight": 1, "partners": "masked_view"}), 3),
+    ],
+)
+def test_passes_of_a_teacher(settings: TeachersSpec, passes: float) -> None:
+    assert teacher_passes(settings) == passes
+
+
+def test_passes_of_a_student() -> None:
+    assert student_passes(StudentSpec()) == 1
+    assert student_passes(StudentSpec(consistency_weight=1, feature_weight=1)) == pytest.approx(2 + 1 / 3)
+
+
+# -- disk --------------------------------------------------------------------------------------------
+
+
+def test_disk_is_near_what_is_written(task: Path, first_run: FirstRun, here: Path, timed: list[Any]) -> None:
+    found, run = looked(task, here / "new").estimate, first_run.result.folder
+    assert found is not None
+    real = {"a": bytes_in(run, "stage_a"), "c": bytes_in(run, "stage_c")}
+    for stage, written in real.items():
+        assert found.stages[stage].disk == pytest.approx(written, rel=0.25), stage  # type: ignore[index]
+    assert found.disk.written == sum(cost.disk for cost in found.stages.values())
+
+
+def test_disk_of_many_rows_by_hand(task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = footprint(task)
+    made.rows = 1_000_000
+    assert made.written("stage_a/colon-1/logits") == 12_000_000 + 123 * 2_000
+    assert made.written(SOFT_LABELS) == 1_000_000 * (12 + 30) + 123 * 2_000
+    per_row = made.sample.field_tokens * 4 + made.sample.fields * 8
+    assert made.passing([SOFT_LABELS]) == int(1_000_000 * per_row)
+    checkpoints = 2 * 12 * made.student.parameters
+    assert made.passing([STUDENT]) == int(1_000_000 * (per_row + 24)) + checkpoints
+    made.rows = 10_000
+    assert made.passing([STUDENT]) == checkpoints and made.passing([SOFT_LABELS]) == 0
+
+
+def test_adapters_take_little_disk(task: Path) -> None:
+    full, small = footprint(task), footprint(task, "teachers.adapter=lora", "student.adapter=p_tuning_v2")
+    assert small.written("stage_a/colon-1/model") < full.written("stage_a/colon-1/model") / 20
+    assert small.written(STUDENT) < full.written(STUDENT)
+    assert footprint(task, "student.adapter=lora").written(STUDENT) == full.written(STUDENT)  # merged
+
+
+def test_the_run_says_what_it_needs(first_run: FirstRun) -> None:
+    (started,) = [event for event in first_run.heard if isinstance(event, RunStarted)]
+    assert started.disk > bytes_in(first_run.result.folder, "stage_a", "stage_b", "stage_c") * 0.8
+    assert started.free > 0
+
+
+def test_a_full_disk_is_refused_before_anything_is_written(task: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path] = []
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: asked.append(path) or Usage(10**9, 10**9 - 50_000, 50_000))
+    with pytest.raises(InvalidInput) as refused:
+        run_task(task, here / "deep" / "run")
+    assert refused.value.exit_code == 2 and not (here / "deep").exists() and asked[0] == here
+    (problem,) = refused.value.problems
+    assert problem.file == str(Path("deep/run")) and "50 kB are free" in problem.message and "--out" in problem.cure
+    assert problem.message.startswith("too little disk: the run writes about ")
+
+
+def test_a_full_disk_is_no_matter_where_nothing_is_to_be_done(task: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 10**9, 0))
+    assert run_task(task, copy).ran == ()
+
+
+def test_free_bytes_of_a_folder_to_come(here: Path) -> None:
+    assert free_bytes(here / "a" / "b" / "c") == pytest.approx(shutil.disk_usage(here).free, rel=0.5)
+
+
+# -- memory ------------------------------------------------------------------------------------------
+
+
+def test_memory_of_training_by_hand(task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(footprints, "process_bytes", lambda: 1_000_000)
+    made, length = footprint(task), 0
+    length = max(len(row.ids) for row in made.sample.teacher_rows)
+    parameters = model_size(str(made.work.spec.model)).parameters
+    kept = 2 * 4 * length * (66 * 32 + 9 * 2 * length)
+    assert made.memory("stage_a/colon-1/model") == 1_000_000 + 16 * parameters + kept
+    adapted = footprint(task, "teachers.adapter=lora").memory("stage_a/colon-1/model")
+    assert adapted == 1_000_000 + 4 * parameters + 12 * int(0.02 * parameters) + kept
+    assert made.memory(SOFT_LABELS) == 1_000_000 + 10 * 8192 * 3 * 4 * 4 + 30
+
+
+def test_memory_of_this_process() -> None:
+    assert 10**8 < process_bytes() < 10**11
+
+
+def test_as_plain_data(task: Path, here: Path, timed: list[Any]) -> None:
+    found = looked(task, here / "new")
+    assert found.estimate is not None
+    told = json.loads(json.dumps(found.to_dict()))
+    assert told["estimate"]["total"]["seconds"] == found.estimate.total.seconds
+    assert told["estimate"]["stages"]["a"]["disk"] == found.estimate.stages["a"].disk
+    assert told["estimate"]["disk"]["free"] == found.estimate.disk.free
+    assert [step["step"] for step in told["steps"]] == [step.step for step in found.steps]

@@ -1,0 +1,287 @@
+"""Stopped in the middle of a step and started again: the work that was kept is not done again, and the end is the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from petkit.errors import InvalidInput, RunConflict
+from petkit.events import Event, Notice, Progress, StepStarted
+from petkit.runs import signals
+from petkit.runs.store import RunStore
+from petkit.stages import a_teachers, resumption, scoring
+from petkit.stages.pipeline import preview
+from tests.stages.tiny_task import load, products, run_task, write_task
+
+SHORT = ("teachers.seeds=[1]", "teachers.steps=6", "student.steps=6", "teachers.dropout=0.1", "student.dropout=0.1")
+KEPT = "compute.checkpoint_minutes=0"
+MODEL, LOGITS, STUDENT = "stage_a/brackets-1/model", "stage_a/brackets-1/logits", "stage_c/model"
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+def at(step: str, done: int, then: Callable[[], None]) -> tuple[Callable[[Event], None], list[Event]]:
+    """Return what does something when a step has come so far, and the list of all it has heard."""
+    heard: list[Event] = []
+
+    def listen(event: Event) -> None:
+        heard.append(event)
+        if isinstance(event, Progress) and (event.step, event.done) == (step, done):
+            then()
+
+    return listen, heard
+
+
+def die() -> None:
+    raise Killed
+
+
+def kill(task: Path, folder: Path, step: str, done: int, *overrides: str) -> None:
+    with pytest.raises(Killed):
+        run_task(task, folder, *SHORT, KEPT, *overrides, listen=at(step, done, die)[0])
+
+
+def resumed(task: Path, folder: Path, *overrides: str) -> list[Event]:
+    heard: list[Event] = []
+    run_task(task, folder, *SHORT, *overrides, listen=heard.append)
+    return heard
+
+
+def progress(heard: list[Event], step: str) -> list[int]:
+    return [event.done for event in heard if isinstance(event, Progress) and event.step == step]
+
+
+def notices(heard: list[Event], step: str) -> list[str]:
+    return [event.message for event in heard if isinstance(event, Notice) and event.step == step]
+
+
+CASES = [
+    pytest.param(MODEL, (), id="teacher"),
+    pytest.param(MODEL, ("teachers.adapter=lora", "teachers.adapter.dropout=0.1"), id="teacher, LoRA"),
+    pytest.param(MODEL, ("teachers.adapter=p_tuning_v2",), id="teacher, prefix"),
+    pytest.param(MODEL, ("teachers.adapter=p_tuning_v1",), id="teacher, P-Tuning v1"),
+    pytest.param(
+        MODEL, ("teachers.auxiliary_mlm_weight=0.1", "teachers.consistency.kind=word_masking"), id="teacher, hidden words"
+    ),
+    pytest.param(MODEL, ("teachers.consistency.kind=second_pattern", "teachers.r_drop_weight=0.5"), id="teacher, consistency"),
+    pytest.param(MODEL, ("teachers.loss=decoupled_label",), id="teacher, decoupled label"),
+    pytest.param(MODEL, ("verbalizer.kind=soft",), id="teacher, label vectors"),
+    pytest.param("stage_a/brackets-1-g1/model", ("generations.count=1",), id="teacher of a further generation"),
+    pytest.param(STUDENT, (), id="student"),
+    pytest.param(STUDENT, ("student.adapter=lora",), id="student, LoRA"),
+    pytest.param(STUDENT, ("student.consistency_weight=0.5", "student.r_drop_weight=0.5"), id="student, consistency"),
+    pytest.param(STUDENT, ("student.contrastive={weight: 0.5, partners: masked_view}",), id="student, contrastive"),
+    pytest.param(STUDENT, ("student.feature_weight=0.5",), id="student, features"),
+    pytest.param("baselines/supervised", ("baselines=[supervised]",), id="supervised baseline"),
+]
+
+
+@pytest.mark.parametrize(("step", "overrides"), CASES)
+def test_a_training_goes_on_where_it_was_killed(step: str, overrides: tuple[str, ...], task: Path, here: Path) -> None:
+    undisturbed = run_task(task, here / "undisturbed", *SHORT, *overrides).folder
+    kill(task, here / "run", step, 4, *overrides)
+    assert [entry.name for entry in (here / "run" / "checkpoints" / step).iterdir()] == ["00000004"]
+    heard = resumed(task, here / "run", *overrides)
+    assert "goes on after 4 steps" in notices(heard, step)
+    assert progress(heard, step)[:2] == [5, 6]
+    assert products(here / "run") == products(undisturbed)
+    assert not (here / "run" / "checkpoints").exists()
+
+
+def test_a_training_that_came_to_its_end_is_not_done_again(task: Path, here: Path) -> None:
+    """The last step is done, the model not yet written: a signal keeps even that."""
+    undisturbed = run_task(task, here / "undisturbed", *SHORT).folder
+    listen, _ = at(MODEL, 5, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit):
+        run_task(task, here / "run", *SHORT, listen=listen)
+    heard = resumed(task, here / "run")
+    assert notices(heard, MODEL) == ["goes on after 6 steps"] and progress(heard, MODEL) == []
+    assert products(here / "run") == products(undisturbed)
+
+
+def test_folds_that_are_done_are_not_done_again(task: Path, here: Path) -> None:
+    overrides = ("soft_labels.weighting=out_of_fold", "soft_labels.folds=3")
+    undisturbed = run_task(task, here / "undisturbed", *SHORT, *overrides).folder
+    step = "stage_a/brackets-1/folds"
+    kill(task, here / "run", step, 6 + 2, *overrides)
+    heard = resumed(task, here / "run", *overrides)
+    assert notices(heard, step) == ["goes on after 1 finished part", "goes on after 2 steps"]
+    assert progress(heard, step) == list(range(9, 19))
+    assert products(here / "run") == products(undisturbed)
+
+
+def test_shards_that_are_scored_are_not_scored_again(task: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (scoring, a_teachers):
+        monkeypatch.setattr(module, "SHARD_ROWS", 8)  # of 30 rows
+    undisturbed = run_task(task, here / "undisturbed", *SHORT).folder
+    kill(task, here / "run", LOGITS, 24)
+    heard = resumed(task, here / "run")
+    assert notices(heard, LOGITS) == ["goes on after 2 finished parts"]
+    assert progress(heard, LOGITS) == [24, 30]
+    assert products(here / "run") == products(undisturbed)
+
+
+def test_a_checkpoint_of_other_settings_is_not_used(task: Path, here: Path) -> None:
+    kill(task, here / "run", STUDENT, 4)
+    heard = resumed(task, here / "run", "student.seed=2")
+    assert notices(heard, STUDENT) == ["the checkpoint of 4 steps is not used: made by other settings: student.seed 1 → 2"]
+    assert progress(heard, STUDENT) == [1, 2, 3, 4, 5, 6]
+    run_task(task, here / "fresh", *SHORT, "student.seed=2")
+    assert products(here / "run") == products(here / "fresh")
+
+
+def test_what_a_kill_left_beside_a_finished_step_goes(task: Path, here: Path) -> None:
+    folder = run_task(task, here / "run", *SHORT).folder
+    (folder / "checkpoints" / STUDENT / "00000004").mkdir(parents=True)
+    run_task(task, folder, *SHORT)
+    assert not (folder / "checkpoints").exists()
+
+
+# -- signals -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)], ids=["SIGTERM", "Ctrl-C"]
+)
+@pytest.mark.parametrize(("step", "done"), [(MODEL, 3), (LOGITS, 30), ("stage_b", 30), (STUDENT, 6)])
+def test_a_signal_lets_the_batch_end(
+    number: signal.Signals, error: type[BaseException], step: str, done: int, task: Path, here: Path
+) -> None:
+    before = signal.getsignal(number)
+    undisturbed = run_task(task, here / "undisturbed", *SHORT).folder
+    listen, heard = at(step, done, lambda: os.kill(os.getpid(), number))
+    with pytest.raises(error) as left:
+        run_task(task, here / "run", *SHORT, listen=listen)
+    assert error is KeyboardInterrupt or left.value.args == (143,)
+    assert notices(heard, "run") == ["stopping after this batch; what is done is kept (again: stop at once)"]
+    assert [event.step for event in heard if isinstance(event, StepStarted)][-1] == step
+    assert not (here / "run" / ".work").exists() and signal.getsignal(number) is before
+    again = resumed(task, here / "run")
+    if step == MODEL:  # the training step after the signal was done and kept
+        assert progress(again, step) == [5, 6]
+    if step == STUDENT:  # it was the last, and the model was written
+        assert progress(again, step) == []
+    assert products(here / "run") == products(undisturbed)
+
+
+def test_a_second_signal_leaves_at_once(task: Path, here: Path) -> None:
+    reached: list[str] = []
+
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        reached.append("first")
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)  # the interpreter looks for signals between two instructions
+        reached.append("second")
+
+    with pytest.raises(SystemExit):
+        run_task(task, here / "run", *SHORT, listen=at(MODEL, 3, twice)[0])
+    assert reached == ["first"]
+    assert not signals.stop_asked()
+    resumed(task, here / "run")
+    assert RunStore(here / "run").content(STUDENT) is not None
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "Ctrl-C"])
+def test_the_command_line_says_so(number: signal.Signals, code: int, task: Path, here: Path) -> None:
+    overrides = [argument for override in (*SHORT, "student.steps=100000") for argument in ("--set", override)]
+    command = [sys.executable, "-m", "petkit", "run", str(task), "--out", "run", "--quiet", *overrides]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 200
+    while '"StepStarted", "step": "stage_c/model"' not in events(here / "run"):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1]
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (code, "interrupted; what was done is kept, run the same command to go on\n")
+
+
+def events(folder: Path) -> str:
+    path = folder / "events.jsonl"
+    return path.read_text() if path.exists() else ""
+
+
+# -- whether to ----------------------------------------------------------------------------------------
+
+
+def test_never_wants_no_run(task: Path, copy: Path) -> None:
+    before = products(copy)
+    with pytest.raises(RunConflict) as refused:
+        run_task(task, copy, "student.steps=3", resume="never")
+    assert str(refused.value) == "run: holds a run already (choose another --out, or --resume auto to go on with it)"
+    assert products(copy) == before
+
+
+def test_never_begins_where_there_is_none(task: Path, here: Path) -> None:
+    assert run_task(task, here / "run", *SHORT, resume="never").has_student
+
+
+def test_require_wants_a_run(task: Path, here: Path) -> None:
+    with pytest.raises(RunConflict) as refused:
+        run_task(task, here / "run", resume="require")
+    assert str(refused.value) == "run: holds nothing to go on with (check --out, or --resume auto to begin)"
+    assert not (here / "run").exists()
+
+
+def test_require_goes_on_with_one(task: Path, copy: Path) -> None:
+    assert run_task(task, copy, resume="require").ran == ()
+
+
+def test_what_is_neither_is_refused(task: Path, here: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"^--resume: unknown 'maybe' \(one of auto, require, never\)$"):
+        run_task(task, here / "run", resume="maybe")
+    with pytest.raises(RunConflict, match="nothing to go on with"):
+        preview(load(task), here / "run", resume="require")
+
+
+def test_a_run_that_moved_is_told(task: Path, copy: Path) -> None:
+    """Other versions, another processor, other threads: results may differ in the last digit."""
+    manifest = json.loads((copy / "manifest.json").read_text())
+    here_now = dict(manifest["versions"])
+    manifest["versions"]["torch"] = "1.0"
+    manifest["arithmetic"]["threads"] = 64
+    manifest["machine"]["processor"] = "an abacus"
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    moved = f"torch 1.0 → {here_now['torch']}, threads 64 → 1, processor an abacus → "
+    with pytest.raises(RunConflict) as refused:
+        run_task(task, copy, "student.steps=3", resume="require", force="stale")
+    assert str(refused.value).startswith(f"run: began in another environment: {moved}")
+    heard: list[Event] = []
+    run_task(task, copy, listen=heard.append)
+    assert notices(heard, "run") == []  # there was nothing to make
+    manifest["versions"]["torch"] = "1.0"
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    run_task(task, copy, "student.steps=3", force="stale", listen=heard.append)
+    (told,) = notices(heard, "run")
+    assert told.startswith(f"this run began in another environment ({moved}")
+
+
+def test_what_an_older_manifest_does_not_tell_is_not_compared(task: Path, copy: Path) -> None:
+    manifest: dict[str, Any] = json.loads((copy / "manifest.json").read_text())
+    for part in ("versions", "machine"):
+        del manifest[part]
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    assert run_task(task, copy, resume="require").ran == ()
+    assert resumption.MOVED.count("{}") == 1
+
+
+def test_an_adaptation_too(here: Path, model_folder: Callable[[str], Path]) -> None:
+    from petkit.stages.adaptation import adapt
+
+    task = write_task(here / "task", model_folder("bert"))
+    with pytest.raises(RunConflict, match="nothing to go on with"):
+        adapt(load(task, "adapt.steps=2"), here / "adapted", resume="require")
+    adapt(load(task, "adapt.steps=2"), here / "adapted", resume="never")
+    with pytest.raises(RunConflict, match=r"^adapted: holds an adapted model already"):
+        adapt(load(task, "adapt.steps=2"), here / "adapted", resume="never")
