@@ -181,6 +181,15 @@ def test_a_broken_parquet_file(here: Path, data: st.DataObject) -> None:
     check(here / "rows.parquet")
 
 
+@pytest.mark.parametrize("byte", [0, 27, 255])
+def test_parquet_that_describes_itself_wrongly(here: Path, byte: int) -> None:
+    """Whichever byte of the description: the library would end the process for some that say 27."""
+    sound = written("parquet", list(ROWS))
+    for place in range(4, len(sound) - 8):
+        (here / "rows.parquet").write_bytes(sound[:place] + bytes([byte]) + sound[place + 1 :])
+        check(here / "rows.parquet")
+
+
 def test_an_id_of_half_a_character_is_a_mistake(here: Path) -> None:
     """It would only show when predictions are written."""
     (here / "rows.jsonl").write_text('{"text": "a", "label": "World", "id": "\\ud800"}\n')

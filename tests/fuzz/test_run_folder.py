@@ -202,6 +202,24 @@ def test_a_manifest_of_any_content(made: Path, data: st.DataObject) -> None:
         path.write_bytes(sound)
 
 
+@settings(max_examples=100)
+@given(precision=STRANGE_VALUES, data=st.data())
+def test_a_lost_manifest_told_by_any_record(made: Path, record: dict[str, Any], precision: Any, data: st.DataObject) -> None:
+    """What a record says in its place has the shape of a manifest."""
+    sound = (made / "manifest.json").read_bytes()
+    inputs = {**record["inputs"], "precision": precision}
+    broken = data.draw(st.one_of(st.just({**record, "inputs": inputs}), mutated(record)))
+    store = RunStore(made)
+    try:
+        (made / "manifest.json").unlink()
+        write(made / STEP / "step.json", broken)
+        answer = store.manifest()
+        assert all(isinstance(answer.get(key, {}), dict) for key in ("arithmetic", "versions", "machine"))
+    finally:
+        (made / "manifest.json").write_bytes(sound)
+        write(made / STEP / "step.json", record)
+
+
 @pytest.mark.parametrize("folder", ["n" * 300, "file/run"])
 def test_a_folder_that_cannot_be(here: Path, folder: str) -> None:
     (here / "file").write_text("")
