@@ -7,6 +7,7 @@ Every finished step of a run has one, and keeps it where its folder is copied to
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ RECORD, MANIFEST = "step.json", "manifest.json"
 # Loaders look for files of these kinds by name: one that is not recorded would be read with those that are.
 _LOOKED_FOR = (".jinja", ".json", ".model", ".parquet", ".py", ".safetensors", ".txt")
 _SEAL = '"seal": "{}"'
+_MAPPINGS = ("arithmetic", "data", "versions", "machine")  # of manifests and records, where they have them
 
 
 class Unreadable(PetkitError):
@@ -58,10 +60,10 @@ def sealed(data: Mapping[str, Any]) -> str:
 
 
 def unsealed(content: bytes) -> dict[str, Any] | None:
-    """Return what :func:`sealed` wrote, its seal with it; None if a single bit of it has changed."""
+    """Return what :func:`sealed` wrote, its seal with it; None if a single bit of it has changed, or it never could."""
     try:
         text = content.decode("utf-8")
-        data = json.loads(text)
+        data = json.loads(text, object_pairs_hook=_each_key_once, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         return None
     seal = data.get("seal") if isinstance(data, dict) else None
@@ -73,9 +75,11 @@ def unsealed(content: bytes) -> dict[str, Any] | None:
 
 
 def as_manifest(content: bytes) -> dict[str, Any] | None:
-    """Return what a manifest says; None if it is damaged, or something else that is sealed."""
+    """Return what a manifest says, of whatever version; None if it is damaged, or something else that is sealed."""
     data = unsealed(content)
-    return None if data is None or "step" in data else data
+    if data is None or "step" in data or type(data.get("schema")) is not int or not _has_mappings(data):
+        return None
+    return data
 
 
 def checked_line(entry: Mapping[str, Any]) -> str:
@@ -105,7 +109,14 @@ def content_of(path: Path) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # no file has such a name
+            return None
         raise _refused(path, error) from None
+
+
+def is_link(path: Path) -> bool:
+    """Say whether a name is that of a link; one that no file can have is not."""
+    return os.path.islink(path)  # noqa: PTH114 (a Path raises where the name is too long for the system)
 
 
 def sha256(path: Path) -> str:
@@ -124,14 +135,11 @@ def sha256(path: Path) -> str:
 def read_record(folder: Path) -> Record | None:
     """Return the record in a folder; None if there is none, or none that is whole."""
     content = content_of(folder / RECORD)
-    data = None if content is None or (folder / RECORD).is_symlink() else unsealed(content)
-    if data is None or data.get("schema") != SCHEMA:
+    data = None if content is None or is_link(folder / RECORD) else unsealed(content)
+    if data is None or not _is_record(data):
         return None
-    try:
-        files = {name: (int(entry["bytes"]), str(entry["sha256"])) for name, entry in data["files"].items()}
-        return Record(data["step"], data["fingerprint"], dict(data["inputs"]), files, dict(data["facts"]), data["seal"], data)
-    except (LookupError, TypeError, ValueError, AttributeError):
-        return None
+    files = {name: (entry["bytes"], entry["sha256"]) for name, entry in data["files"].items()}
+    return Record(data["step"], data["fingerprint"], data["inputs"], files, data["facts"], data["seal"], data)
 
 
 def damage(folder: Path, record: Record, *, hashes: bool = True) -> str:
@@ -146,14 +154,16 @@ def damage(folder: Path, record: Record, *, hashes: bool = True) -> str:
     for name, (size, digest) in record.files.items():
         if not stays_inside(name):
             return f"{RECORD} names {name!r}, which is outside of the folder"
-        link = next((part for part in _parts(name) if (folder / part).is_symlink()), None)
+        link = next((part for part in _parts(name) if is_link(folder / part)), None)
         if link is not None:
             return f"{link} is a link"
         try:
             found = (folder / name).lstat()
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: no possible name
             return f"{name} is missing"
         except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return f"{name} is missing"
             raise _refused(folder / name, error) from None
         if not stat.S_ISREG(found.st_mode):
             return f"{name} is no file"
@@ -238,6 +248,39 @@ def _is_in_a_run(folder: Path) -> bool:
     return any(
         content and as_manifest(content) and ".work" not in folder.relative_to(parent).parts for parent, content in manifests
     )
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    data = dict(pairs)
+    if len(data) < len(pairs):
+        raise ValueError("a key is written twice")
+    return data
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number that petkit writes")
+
+
+def _has_mappings(data: Mapping[str, Any]) -> bool:
+    return all(isinstance(data.get(key, {}), dict) for key in _MAPPINGS)
+
+
+def _is_record(data: Mapping[str, Any]) -> bool:
+    """Say whether data is of the shape that a finished step writes."""
+    schema, files = data.get("schema"), data.get("files")
+    texts = all(isinstance(data.get(key), str) for key in ("step", "fingerprint"))
+    mappings = all(isinstance(data.get(key), dict) for key in ("inputs", "facts")) and _has_mappings(data)
+    if type(schema) is not int or schema != SCHEMA or not texts or not mappings or not isinstance(files, dict):
+        return False
+    return all(
+        isinstance(entry, dict) and type(entry.get("bytes")) is int and isinstance(entry.get("sha256"), str)
+        for entry in files.values()
+    )
+
+
+def _stays_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return bool(name) and "\\" not in name and ":" not in name and not path.is_absolute() and ".." not in path.parts
 
 
 def _parts(name: str) -> list[str]:

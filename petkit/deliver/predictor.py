@@ -19,7 +19,7 @@ from petkit.lm.decision import Decision
 from petkit.lm.ensemble import FloatArray, combine_teachers
 from petkit.lm.inference import label_logits
 from petkit.runs.layout import ENSEMBLE_FILE, SOFT_LABELS, STUDENT, STUDENT_FILE
-from petkit.runs.store import RunStore
+from petkit.runs.store import RUN, RunStore
 from petkit.spec.schema import ComputeSpec, DataSpec, LabelKind
 from petkit.stages.student_model import load_student
 from petkit.stages.teacher_loading import load_teachers
@@ -103,6 +103,8 @@ class Predictor:
         # Other tools write a manifest.json too; beside a config.json it is a model folder.
         manifest = {} if (folder / "config.json").is_file() else store.manifest()
         is_run = bool(manifest)
+        if manifest.get("kind", RUN) != RUN:
+            raise ModelRefused(f"{store.shown}: holds no run but {store.holds} (name a run or a classifier)")
         if "recovered" in manifest:
             cure = "run the same petkit run again: it writes a new one, and finished steps stay"
             raise IncompleteRun(f"{store.shown}: manifest.json {manifest['recovered']} ({cure})")

@@ -21,6 +21,7 @@ from petkit.task.records import parse_json_line
 
 OUTPUTS = ("jsonl", "csv", "tsv")
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
+_HALF_A_CHARACTER = "holds half a character (a lone surrogate)"
 # What spreadsheets begin a formula with, in either width, and what they skip before one (OWASP, "CSV Injection").
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
@@ -92,7 +93,10 @@ def _json_row(line: str, number: int, predictor: Predictor) -> Example:
     problems = [Problem(STANDARD_INPUT, number, column, message) for column, message in told.items() if message]
     if problems:
         raise InvalidInput(problems)
-    own_id = record.values.get(predictor.columns.get("id", "id"))
+    id_column = predictor.columns.get("id", "id")
+    own_id = record.values.get(id_column)
+    if own_id is not None and _is_broken(str(own_id)):
+        raise InvalidInput([Problem(STANDARD_INPUT, number, id_column, _HALF_A_CHARACTER)])
     fields = {field: record.values[column] for field, column in columns.items()}
     return Example(f"row-{number}" if own_id is None else str(own_id), fields, None, number)
 
@@ -103,11 +107,15 @@ def _mistake(value: object) -> str:
         return "missing" if value is None else f"must be text, not {value!r:.60}"
     if not value.strip():
         return "empty"
+    return _HALF_A_CHARACTER if _is_broken(value) else ""
+
+
+def _is_broken(text: str) -> bool:
     try:
-        value.encode()
+        text.encode()
     except UnicodeEncodeError:
-        return "holds half a character (a lone surrogate)"
-    return ""
+        return True
+    return False
 
 
 def predict_rows(examples: Iterable[Example], predictor: Predictor) -> Iterator[tuple[Example, Prediction]]:

@@ -107,7 +107,8 @@ def create_project(folder: Path, labels: Sequence[str], source: str | None) -> S
     try:
         _write_all(folder, files)
     except OSError as error:
-        raise InvalidInput([Problem(shown, None, "", f"cannot be written: {error.strerror}", "choose another folder")]) from None
+        why = "a file is in the way" if isinstance(error, FileExistsError) else error.strerror
+        raise InvalidInput([Problem(shown, None, "", f"cannot be written: {why}", "choose another folder")]) from None
     return Scaffold(folder, tuple(files), tuple(notes))
 
 
@@ -177,6 +178,9 @@ def _sort_rows(source: str, labels: Sequence[str], notes: list[str]) -> tuple[di
             unlabeled.append({"text": content})
         else:
             by_label[str(named)].append({"text": content, "label": str(named)})
+    if not labels and len(by_label) < 2:
+        message = f"holds rows of {len(by_label)} label; a classifier needs at least two"
+        raise InvalidInput([Problem(shown_path(source), None, label, message)])
     chosen = list(labels) or sorted(by_label)
     _refuse_labels(chosen)
     problems = [

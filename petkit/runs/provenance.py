@@ -70,7 +70,7 @@ def told_by(records: Sequence[Record]) -> dict[str, Any]:
     """Return what finished steps say of their run: what it holds, its precision, and where the last one was made."""
     newest = max(records, key=lambda record: str(record.data.get("finished")))
     told: dict[str, Any] = {name: newest.data[name] for name in ("kind", "versions", "machine") if name in newest.data}
-    precisions = {record.inputs["precision"] for record in records if "precision" in record.inputs}
+    precisions = {record.inputs["precision"] for record in records if isinstance(record.inputs.get("precision"), str)}
     return {**told, "arithmetic": {"precision": precisions.pop()}} if len(precisions) == 1 else told
 
 

@@ -34,6 +34,7 @@ from petkit.proof import (
     checked_line,
     content_of,
     damage,
+    is_link,
     is_looked_for,
     read_record,
     sealed,
@@ -106,7 +107,7 @@ class RunStore:
         if record is None:
             if os.path.lexists(self.folder / step / RECORD):
                 return Status("damaged", f"{RECORD} is damaged")
-            return Status("missing", f"{RECORD} is missing" if (self.folder / step).is_dir() else "not done yet")
+            return Status("missing", f"{RECORD} is missing" if os.path.isdir(self.folder / step) else "not done yet")  # noqa: PTH112
         found = self._damage(step, record, hashes=prove)
         if found:
             return Status("damaged", found)
@@ -127,11 +128,10 @@ class RunStore:
         """
         refuse_links_to(self.folder, step)
         record = self._record(step)
-        if record is None:
-            is_there = os.path.lexists(self.folder / step / RECORD)
-            raise IncompleteRun(f"{self.shown}: {step} is {'damaged: ' + RECORD if is_there else 'not finished'}")
-        found = self._damage(step, record, hashes=True)
-        if found:
+        if record is None and not os.path.lexists(self.folder / step / RECORD):
+            raise IncompleteRun(f"{self.shown}: {step} is not finished")
+        found = RECORD if record is None else self._damage(step, record, hashes=True)
+        if record is None or found:
             cure = f"petkit run makes it anew; petkit verify {self.shown} looks for more"
             raise IncompleteRun(f"{self.shown}: {step} is damaged: {found} ({cure})")
         self._refuse_strangers(step, record)
@@ -163,17 +163,22 @@ class RunStore:
             Unreadable: the manifest cannot be read.
         """
         content = content_of(self.folder / MANIFEST)
-        is_link = (self.folder / MANIFEST).is_symlink()
-        manifest = None if content is None or is_link else as_manifest(content)
+        linked = is_link(self.folder / MANIFEST)
+        manifest = None if content is None or linked else as_manifest(content)
         if manifest is not None and manifest.get("schema") == SCHEMA:
             return manifest
         records = [] if manifest is not None else [self._record(step) for step in self.steps((*STEP_FOLDERS, CHECKPOINTS))]
         known = [record for record in records if record is not None]
         if known:
             return {"schema": SCHEMA, **told_by(known), "recovered": "is missing" if content is None else "was damaged"}
-        if content is None and not is_link:
+        if content is None and not linked:
             return {}
         raise RunConflict(f"{self.shown}: {MANIFEST} was not written by this version of petkit (choose another --out)")
+
+    @property
+    def holds(self) -> str:
+        """What the folder holds, as people are told."""
+        return _TOLD.get(str(self.manifest().get("kind", RUN)), "something else")
 
     def is_described(self) -> bool:
         """Say whether the manifest and the resolved pipeline are there and whole."""
@@ -181,8 +186,8 @@ class RunStore:
 
     def steps(self, places: Sequence[str] = STEP_FOLDERS) -> list[str]:
         """Return the names of all steps (or of what is kept in other places) that have a record, whole or not, sorted."""
-        found = (path for place in places for path in (self.folder / place).rglob(RECORD))
-        return sorted(path.parent.relative_to(self.folder).as_posix() for path in found)
+        found = (Path(at) for place in places for at, _, names in os.walk(self.folder / place) if RECORD in names)
+        return sorted(folder.relative_to(self.folder).as_posix() for folder in found)
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -192,15 +197,13 @@ class RunStore:
         Raises:
             RunConflict: it is a file, holds something that is no petkit run, one of another kind, or links.
         """
-        if not self.folder.exists():
+        if not os.path.exists(self.folder):  # noqa: PTH110 (no possible name: told when it is made)
             return
         if not self.folder.is_dir():
             raise RunConflict(f"{self.shown}: is a file, not a folder (choose another --out)")
         manifest = self.manifest()
-        kind = manifest.get("kind", RUN)
-        if manifest and kind != self.kind:
-            told = f"holds {_TOLD.get(str(kind), 'something else')}, not {_TOLD[self.kind]}"
-            raise RunConflict(f"{self.shown}: {told} (choose another --out)")
+        if manifest and manifest.get("kind", RUN) != self.kind:
+            raise RunConflict(f"{self.shown}: holds {self.holds}, not {self.told} (choose another --out)")
         if not manifest and not all(_is_before_manifest(entry.name) for entry in self.folder.iterdir()):
             raise RunConflict(f"{self.shown}: is not empty and holds no petkit run (choose another --out)")
 

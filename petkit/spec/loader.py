@@ -19,6 +19,8 @@ from petkit import limits
 from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, shortened
 from petkit.spec.rules import Mistakes, mistakes_between_values
 from petkit.spec.schema import PipelineSpec, adapter_class
+from petkit.spec.schema.section import NAME
+from petkit.spec.schema.student import DEVICE
 from petkit.spec.size import beyond_caps
 from petkit.spec.yaml_document import NUMBER, Document, Location, parse_document, read_document
 from petkit.units import binary_size
@@ -29,6 +31,7 @@ _WORDS = {
     "float_type": "must be a number",
     "bool_type": "must be true or false",
     "string_type": "must be text",
+    "string_unicode": "must be text without half characters (lone surrogates)",
     "tuple_type": "must be a list",
     "dict_type": "must be a mapping",
     "model_type": "must be a mapping of keys to values",
@@ -38,6 +41,12 @@ _WORDS = {
     "too_short": "must not be empty",
     "union_tag_not_found": "must say its kind, as in {kind: lora}",
 }
+_PATTERNS = {
+    NAME: "must be small letters, digits, - and _, at most 64, with a letter or digit first",
+    DEVICE: "must be auto, cpu, mps, cuda or cuda:N",
+}
+_CONSTANTS = {None: "null", True: "true", False: "false"}
+_SHOWN = 200  # characters of a wrong value
 
 
 @dataclass(frozen=True)
@@ -125,7 +134,7 @@ def _apply(override: str, document: Document, here: dict[Location, Path]) -> lis
     try:
         parsed = parse_document(value, shown, under=location)
     except InvalidInput as error:
-        return list(error.problems)
+        return [replace(problem, line=None) for problem in error.problems]
     data = document.data
     for depth, name in enumerate(location[:-1], 1):
         if data.get(name) is None:
@@ -205,7 +214,7 @@ def _bytes_of(path: Path) -> int:
 def _named_in(error: InvalidInput, document: Document, location: Location) -> list[Problem]:
     """Say of a missing file where it was named; leave other mistakes at their own place."""
     return [
-        document.problem(location, f"{found.file}: {found.message}", found.cure) if found.line is None else found
+        document.problem(location, f"{shortened(found.file, 300)}: {found.message}", found.cure) if found.line is None else found
         for found in error.problems
     ]
 
@@ -264,10 +273,8 @@ def _problems(error: ValidationError, document: Document) -> list[Problem]:
         if len(problems) > limits.SHOWN_PROBLEMS:  # advice on every one of thousands would take its time
             problems.append(document.problem((), f"… and up to {len(details) - number:,} more mistakes"))
             break
-        if detail["type"] == "petkit":
-            continue
-        if location in holders:
-            continue  # the branch of a union that was not meant: a value inside is wrong, and told
+        if detail["type"] == "petkit" or location in holders:
+            continue  # told above; or the branch of a union that was not meant: a value inside is wrong, and told
         if detail["type"] == "too_short" and detail["input"]:  # its entries are wrong, and told
             continue
         if detail["type"] == "extra_forbidden":
@@ -292,14 +299,19 @@ def _problems(error: ValidationError, document: Document) -> list[Problem]:
 def _in_words(detail: ErrorDetails) -> str:
     if detail["type"] == "union_tag_invalid":
         known = detail["ctx"]["expected_tags"].replace("'", "")
-        return f"must be one of {known}, not {detail['ctx']['tag']!r}"
-    message = _WORDS.get(detail["type"])
+        return f"must be one of {known}, not {_as_written(detail['ctx']['tag'])}"
+    message = _WORDS.get(detail["type"]) or _PATTERNS.get(detail.get("ctx", {}).get("pattern", ""))
     if message is None:
         message = detail["msg"].replace("Input should be", "must be").replace("String should", "must")
-        message = message.replace("match pattern", "match")
         message = message[:1].lower() + message[1:]
     value = detail["input"]
-    return f"{message}, not {value!r:.200}" if isinstance(value, (str, int, float, type(None))) else message
+    shown = isinstance(value, (str, int, float, type(None))) and detail["type"] != "string_too_short"
+    return f"{message}, not {_as_written(value)}" if shown else message
+
+
+def _as_written(value: str | float | None) -> str:
+    """Return a value as YAML has it: ``null`` and ``true``, text in quotes."""
+    return _CONSTANTS.get(value, repr(value)) if value is None or isinstance(value, bool) else f"{value!r:.{_SHOWN}}"
 
 
 def _written_location(location: tuple[int | str, ...], data: Any) -> Location:

@@ -99,9 +99,12 @@ def parse_document(text: str, shown: str, *, under: Location = ()) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = None if mark is None else mark.line + 1
-        raise InvalidInput([Problem(shown, line, "", f"not valid YAML: {error.problem or error.context}")]) from None
+        raise InvalidInput([Problem(shown, line, "", *_told(error))]) from None
     except yaml.YAMLError as error:
         raise InvalidInput([Problem(shown, None, "", f"not valid YAML: {str(error).splitlines()[0]}")]) from None
+    except (ValueError, OverflowError):  # the parser hands escapes and version numbers on unchecked
+        why = "an escape that stands for no character, or a version of YAML that does not exist"
+        raise InvalidInput([Problem(shown, None, "", f"not valid YAML: {why}")]) from None
     if node is None:
         return Document(None, {(): (shown, 1)})
     builder = _Builder(shown, under)
@@ -109,6 +112,15 @@ def parse_document(text: str, shown: str, *, under: Location = ()) -> Document:
     if builder.problems:
         raise InvalidInput(builder.problems)
     return document
+
+
+def _told(error: yaml.MarkedYAMLError) -> tuple[str, str]:
+    """Return what is no YAML in a text, and the cure of the mistake that patterns invite."""
+    problem = error.problem or str(error.context)
+    if problem.startswith("but "):
+        problem = f"{error.context}, {problem}"
+    cure = "put a text with a colon or braces in quotes" if problem.startswith("mapping values") else ""
+    return f"not valid YAML: {problem}", cure
 
 
 class _Size:

@@ -66,7 +66,9 @@ def read_prompt(folder: str | Path, model: str, fingerprint: str) -> StartPrompt
         unfinished = "is not finished" if (named / "checkpoints").is_dir() else "holds no pretrained prompt"
         raise ModelRefused(f"{shown}: {unfinished} (petkit pretrain-prompt makes one)") from None
     except (OSError, ValueError, LookupError, TypeError):
-        raise ModelRefused(f"{shown}: holds no pretrained prompt, or its {_ABOUT_FILE} is damaged") from None
+        raise ModelRefused(
+            f"{shown}: holds no pretrained prompt, or its {_ABOUT_FILE} is damaged (make the prompt again)"
+        ) from None
     if kind != PRETRAINED_PROMPT:
         raise ModelRefused(f"{shown}: holds no pretrained prompt (petkit pretrain-prompt makes one)")
     state = read_adapter(inner)

@@ -273,8 +273,10 @@ class Workload:
                     continue
                 sound = False
                 usable = listed([column for column in columns if column != data.column("label")])
-                fault = "gives the label away" if gives_away else f"unknown field {{{field}}}; the data has: {usable}"
-                cure = "" if gives_away else f"or map it: data.columns: {{{field}: its column}}"
+                fault = (
+                    f"{{{field}}} gives the label away" if gives_away else f"unknown field {{{field}}}; the data has: {usable}"
+                )
+                cure = "leave it out" if gives_away else f"or map it: data.columns: {{{field}: its column}}"
                 if field == "soft":
                     cure = "trained tokens are written with their number: {soft:3}"
                 problems.append(self.pipeline.problem(("patterns", index, "text"), f"pattern {spec.id!r}: {fault}", cure, key=""))

@@ -21,7 +21,9 @@ from petkit.task.records import Record, class_names, read_records
 SHOWN_PROBLEMS = 20
 _MISSING, _NO_LABEL = "missing", "has no label"
 _NO_SUCH_COLUMN = (_MISSING, _NO_LABEL)  # of a whole file
+_EMPTY = ("empty", "remove the row or fill it in")
 _LONGEST_NUMBER = 20  # digits of a class number; Python refuses to read thousands of them
+_HALF_A_CHARACTER = "holds half a character (a lone surrogate)"
 Advise: TypeAlias = Callable[[str, Iterable[Any]], str]
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -184,6 +186,8 @@ class ExampleSource:
                 problems.append(
                     Problem(self.shown, record.line, self.data.column("id"), message, "data.columns says which it is")
                 )
+            elif _SURROGATE.search(name):
+                problems.append(Problem(self.shown, record.line, self.data.column("id"), _HALF_A_CHARACTER))
             if problems:
                 bad += 1
                 yield None, problems
@@ -198,15 +202,15 @@ class ExampleSource:
             return ""
         value = record.values[column]
         if not isinstance(value, str):
-            told = "empty" if value is None else f"must be text, not {value!r:.60}"
-            problems.append(Problem(self.shown, record.line, column, told))
+            told = _EMPTY if value is None else (f"must be text, not {value!r:.60}",)
+            problems.append(Problem(self.shown, record.line, column, *told))
             return ""
         if len(value) > limits.ROW_BYTES:  # of a dataset; a file's reader has met it
             problems.append(Problem(self.shown, record.line, column, TOO_LONG))
         elif _SURROGATE.search(value):
-            problems.append(Problem(self.shown, record.line, column, "holds half a character (a lone surrogate)"))
+            problems.append(Problem(self.shown, record.line, column, _HALF_A_CHARACTER))
         elif not value.strip():
-            problems.append(Problem(self.shown, record.line, column, "empty", "remove the row or fill it in"))
+            problems.append(Problem(self.shown, record.line, column, *_EMPTY))
         return value
 
     def _labels(self, record: Record, names: Sequence[str] | None, problems: list[Problem], advise: Advise) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from petkit import limits
 from petkit.errors import BeyondLimit, InvalidInput, Problem, shown_path
+from petkit.task.columns import named_twice
 from petkit.units import binary_size
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def parquet_rows(path: Path, columns: Collection[str] | None = None) -> Iterator
             The others, of which files of embeddings have large ones, are neither checked nor read: they are None.
 
     Raises:
-        InvalidInput: not a complete Parquet file.
+        InvalidInput: not a complete Parquet file, a column twice, or a value that Python has none for.
         BeyondLimit: its columns, rows or texts are beyond a cap, or it unpacks to far more than it is.
     """
     import pyarrow as pa
@@ -42,8 +43,12 @@ def parquet_rows(path: Path, columns: Collection[str] | None = None) -> Iterator
         metadata = pq.read_metadata(path)
         _refuse_shape(path, metadata)
         # Pages come as they are needed: a row group is never held whole.
-        file = pq.ParquetFile(path, metadata=metadata, buffer_size=2**16, pre_buffer=False)
+        file = _opened(path, metadata)
+        _probe(file, metadata)
         names = file.schema_arrow.names
+        twice = named_twice(names)
+        if twice:
+            raise InvalidInput([Problem(shown_path(path), None, "", twice)])
         columns = _without_long_lists(metadata, names) if columns is None else columns
         read = [name for name in names if name in columns]
         leaves = _leaves(metadata, read)
@@ -55,9 +60,11 @@ def parquet_rows(path: Path, columns: Collection[str] | None = None) -> Iterator
             for batch in file.iter_batches(batch_size=rows, row_groups=[group], columns=read):
                 for name, column in zip(batch.schema.names, batch.columns, strict=True):
                     _refuse_long(path, name, _longest(column), done)
-                yield from (empty | row for row in batch.to_pylist())
+                yield from (empty | row for row in _plain_rows(path, batch, done))
                 done += batch.num_rows
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the system, not of the file's content
+            raise
         first_line = str(error).splitlines()[0]
         raise InvalidInput([Problem(shown_path(path), None, "", f"not a complete Parquet file: {first_line}")]) from None
 
@@ -81,6 +88,35 @@ def _leaves(metadata: pq.FileMetaData, names: Sequence[str]) -> list[int]:
     return [index for index, path in enumerate(paths) if path in whole or path.startswith(inside)]
 
 
+def _opened(path: Path, metadata: pq.FileMetaData, as_dictionary: str | None = None) -> pq.ParquetFile:
+    """Return a file to be read page by page."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = [] if as_dictionary is None else [as_dictionary]
+    try:
+        return pq.ParquetFile(path, metadata=metadata, read_dictionary=names, buffer_size=2**16, pre_buffer=False)
+    except KeyError as error:
+        raise pa.ArrowInvalid(f"its schema has no column {error}") from None
+
+
+def _plain_rows(path: Path, batch: pa.RecordBatch, done: int) -> list[dict[str, Any]]:
+    """Return rows as Python values; other programs may write what Python has none for, such as the year 300,000."""
+    unreadable = (ValueError, OverflowError, LookupError)  # texts that are no UTF-8, dates, time zones
+    try:
+        rows: list[dict[str, Any]] = batch.to_pylist()
+    except unreadable:
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            try:
+                column.to_pylist()
+            except unreadable as error:
+                message = f"rows {done + 1:,} to {done + batch.num_rows:,} hold a value that cannot be read: {error}"
+                cure = "write it as text, or leave it out"
+                raise InvalidInput([Problem(shown_path(path), None, name, message, cure)]) from None
+        raise
+    return rows
+
+
 def _rows_at_a_time(path: Path, metadata: pq.FileMetaData, group: int, leaves: Sequence[int]) -> int:
     """Return how many rows of a group can be held, by their mean size and the longest text that may stand in all of them."""
     about = metadata.row_group(group)
@@ -97,9 +133,7 @@ def _rows_at_a_time(path: Path, metadata: pq.FileMetaData, group: int, leaves: S
 
 def _longest_in_dictionary(path: Path, metadata: pq.FileMetaData, group: int, column: str) -> int:
     """Return the bytes of the longest text that a column writes only once; it is not unpacked for that."""
-    import pyarrow.parquet as pq
-
-    file = pq.ParquetFile(path, metadata=metadata, read_dictionary=[column], buffer_size=2**16, pre_buffer=False)
+    file = _opened(path, metadata, column)
     first = next(file.iter_batches(batch_size=1, row_groups=[group], columns=[column]), None)
     longest = 0 if first is None else max(map(_longest, first.columns), default=0)
     _refuse_long(path, column, longest, 0)
@@ -151,6 +185,12 @@ def _refuse_shape(path: Path, metadata: pq.FileMetaData) -> None:
         _refuse(path, f"{metadata.num_columns:,} columns are more than {limits.COLUMNS:,}", "keep those with text and labels")
     if metadata.num_rows > max(1_000_000, size):
         _refuse(path, f"says that it holds {metadata.num_rows:,} rows in {binary_size(size)}", "no rows of text are that small")
+
+
+def _probe(file: pq.ParquetFile, metadata: pq.FileMetaData) -> None:
+    """Read no rows of every group, which raises what is wrong; to ask a damaged description for a column ends the process."""
+    for number in range(metadata.num_row_groups):
+        list(file.reader.iter_batches(0, [number], column_indices=range(metadata.num_columns), use_threads=False))
 
 
 def _refuse_bomb(path: Path, metadata: pq.FileMetaData, leaves: Sequence[int]) -> None:

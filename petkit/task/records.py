@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from petkit import limits, network
-from petkit.errors import InvalidInput, Problem, did_you_mean, listed, shown_path
+from petkit.errors import InvalidInput, Problem, did_you_mean, shown_path
 from petkit.spec.regular_file import refuse_no_file
+from petkit.task.columns import named_twice
 from petkit.task.lines import TOO_LONG, BoundedLines, RowTooLong, first_undecodable
 from petkit.task.parquet_rows import parquet_rows
 
@@ -121,9 +122,9 @@ def _table_records(lines: BoundedLines[str], kind: str) -> Iterator[Record]:
             if len(columns) > limits.COLUMNS:
                 yield Record(number, error=f"{len(columns):,} columns are more than {limits.COLUMNS:,}", beyond=True)
                 return
-            twice = sorted(name for name, times in Counter(columns).items() if name and times > 1)
+            twice = named_twice(columns)
             if twice:
-                yield Record(number, error=f"column {listed(list(map(repr, twice)))} is named twice")
+                yield Record(number, error=twice)
                 return
         elif len(cells) > len(columns):
             yield Record(number, error=f"{len(cells)} cells under {len(columns)} column names")

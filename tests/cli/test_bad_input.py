@@ -1,11 +1,10 @@
-"""Every mistake a user can make: one line that says where, exit code 2, no traceback, nothing written.
+"""Input that looks like a mistake and is none, and a run folder that another process holds.
 
-The cases are data: what is changed in a sound project, the command, and what must be said.
+The mistakes themselves are data: ``tests/bad_inputs``.
 """
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,79 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli import project
-from tests.cli.bad_cases import CASES, Case
 from tests.cli.conftest import Outcome
 
 Petkit = Callable[..., Outcome]
-FRESH_CASES = ("two masks", "label not in the verbalizer", "pipeline file missing")
-
-
-def set_up(case: Case, folder: Path, finished_run: Path, model: Path) -> tuple[str, ...]:
-    """Break the sound project in the current folder as the case says; return the command's arguments."""
-    if case.model is not None:
-        shutil.copytree(model, folder / "model")
-        for name, content in case.model.items():
-            path = folder / "model" / name
-            path.unlink(missing_ok=True)
-            if content is not None:
-                path.write_bytes(content)
-    for name, (old, new) in case.edits.items():
-        text = (folder / name).read_text(encoding="utf-8")
-        assert text.count(old) == 1, f"{name} holds {old!r} {text.count(old)} times"
-        (folder / name).write_text(text.replace(old, new), encoding="utf-8")
-    for name, content in case.files.items():
-        path = folder / name
-        path.unlink(missing_ok=True)
-        if content is not None:
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    places = {"RUN": str(finished_run), "STUDENT": str(finished_run / "stage_c" / "model")}
-    return tuple(_filled(argument, places) for argument in case.arguments)
-
-
-def _filled(argument: str, places: dict[str, str]) -> str:
-    for name, place in places.items():
-        argument = argument.replace(name, place)
-    return argument
-
-
-def check(case: Case, code: int | None, out: str, err: str) -> None:
-    assert code == 2, err
-    assert out == ""
-    assert "Traceback" not in err and "internal error" not in err
-    for told in case.told:
-        assert told in err
-    if case.lines is not None:
-        assert len(err.splitlines()) == case.lines, err
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_mistake(case: Case, tiny: Path, finished_run: Path, model_folder: Callable[[str], Path], petkit_command: Petkit) -> None:
-    arguments = set_up(case, tiny, finished_run, model_folder("bert"))
-    before = project.snapshot(tiny)
-
-    answer = petkit_command(*arguments, stdin=case.stdin)
-
-    check(case, answer.code, answer.out, answer.err)
-    assert project.snapshot(tiny) == before
-
-
-@pytest.mark.parametrize("case", [case for case in CASES if case.name in FRESH_CASES], ids=lambda case: case.name)
-def test_mistake_in_a_fresh_process(case: Case, tiny: Path, finished_run: Path, model_folder: Callable[[str], Path]) -> None:
-    arguments = set_up(case, tiny, finished_run, model_folder("bert"))
-    before = project.snapshot(tiny)
-
-    answer = subprocess.run([sys.executable, "-m", "petkit", *arguments], capture_output=True, text=True, check=False)
-
-    check(case, answer.returncode, answer.stdout, answer.stderr)
-    assert project.snapshot(tiny) == before
-
-
-def test_case_names_are_different() -> None:
-    names = [case.name for case in CASES]
-
-    assert len(set(names)) == len(names)
-    assert set(FRESH_CASES) <= set(names)
 
 
 @pytest.mark.parametrize("words", [("no", "yes"), ("on", "off"), ("null", "true"), ("0", "1")], ids="-".join)
@@ -125,15 +54,3 @@ def test_run_folder_in_use_by_another_process(tiny: Path, petkit_command: Petkit
             name: size for name, (size, _) in before.items()
         }
         other.communicate("")
-
-
-def test_run_folder_made_by_other_settings(tiny: Path, finished_run: Path, petkit_command: Petkit) -> None:
-    shutil.copytree(finished_run, tiny / "run")
-    before = project.snapshot(tiny)
-
-    answer = petkit_command("run", "pipeline.yaml", "--out", "run", "--set", "teachers.steps=3", "--set", "student.steps=3")
-
-    assert (answer.code, answer.out) == (2, "")
-    for told in ("teachers.steps 2 → 3", "student.steps 2 → 3", "--force", "--out FOLDER"):
-        assert told in answer.err
-    assert project.snapshot(tiny) == before

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 import json
 import shutil
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from petkit import cli, console, events
+from petkit import console, events
 from petkit.cli import spell_out_force
 from petkit.run_display import RunDisplay
 from petkit.stages import pipeline as spine
@@ -264,39 +263,6 @@ def test_what_stops_a_run_is_told_in_one_line(
 
     assert (answer.code, answer.out) == (code, "")
     assert answer.err.startswith(told) and answer.err.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["run", "p.yaml"], "interrupted; what was done is kept, run the same command to go on"),
-        (["run", "p.yaml", "--force"], "interrupted; what was done is kept, run the same command to go on"),
-        (["stage-a", "p.yaml", "--force", "a"], "interrupted; what was done is kept, --force would do it once more"),
-        (["predict", "runs/x", "text"], "interrupted"),
-    ],
-)
-def test_what_an_interruption_costs(
-    arguments: list[str], told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(cli, "app", stop)
-    monkeypatch.setattr(sys, "argv", ["petkit", *arguments])
-    with pytest.raises(SystemExit) as left:
-        cli.main()
-    assert left.value.code == 130 and capsys.readouterr().err == f"{told}\n"
-
-
-def test_a_run_goes_on_when_nobody_reads_its_progress() -> None:
-    class Gone(io.StringIO):
-        def write(self, text: str) -> int:
-            raise BrokenPipeError
-
-    remarks = console.Remarks(file=Gone())
-    remarks.print("one")
-    remarks.print("two")
-    assert remarks.quiet
 
 
 def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ def section(line: str) -> str:
         ("teachers: {steps: 0}", "teachers.steps: must be greater than or equal to 1, not 0"),
         ("teachers: {steps: 1.5}", "teachers.steps: must be a whole number, not 1.5"),
         ("teachers: {steps: '5'}", "teachers.steps: must be a whole number, not '5'"),
-        ("teachers: {steps: true}", "teachers.steps: must be a whole number, not True"),
+        ("teachers: {steps: true}", "teachers.steps: must be a whole number, not true"),
         ("teachers: {steps: 1_000}", "teachers.steps: must be a whole number, not '1_000'"),
         ("teachers: {seeds: []}", "teachers.seeds: must not be empty"),
         ("teachers: {seeds: 3}", "teachers.seeds: must be a list, not 3"),
@@ -41,16 +41,16 @@ def section(line: str) -> str:
         ("teachers: {dropout: 1}", "teachers.dropout: must be less than 1, not 1"),
         ("teachers: {warmup: 1.01}", "teachers.warmup: must be less than or equal to 1, not 1.01"),
         ("teachers: [1]", "teachers: must be a mapping of keys to values"),
-        ("teachers:", "teachers: must be a mapping of keys to values, not None"),
+        ("teachers:", "teachers: must be a mapping of keys to values, not null"),
         ("soft_labels: {combine: mean}", "soft_labels.combine: must be 'logits', 'log_probs' or 'probs', not 'mean'"),
         ("soft_labels: {temperature: 0}", "soft_labels.temperature: must be greater than 0, not 0"),
         ("student: {hard_weight: -0.1}", "student.hard_weight: must be greater than or equal to 0, not -0.1"),
         ("student: {batch_size: 100000}", "student.batch_size: must be less than or equal to 65536, not 100000"),
         ("compute: {threads: 0}", "compute.threads: must be greater than or equal to 1, not 0"),
-        ("compute: {device: gpu}", "compute.device: must match '^(auto|cpu|mps|cuda(:\\d+)?)$', not 'gpu'"),
+        ("compute: {device: gpu}", "compute.device: must be auto, cpu, mps, cuda or cuda:N, not 'gpu'"),
         ("max_length: 7", "max_length: must be greater than or equal to 8, not 7"),
         ("truncate: left", "truncate: must be 'tail', 'head' or 'middle', not 'left'"),
-        ("model: ''", "model: must not be empty, not ''"),
+        ("model: ''", "model: must not be empty"),
         ("model: 5", "model: must be text, not 5"),
     ],
 )
@@ -132,7 +132,9 @@ def test_required_key(here: Path, key: str) -> None:
 def test_task_names_a_folder(here: Path, task: str) -> None:
     (told,) = mistakes(write(here, PIPELINE.replace("news\n", f"'{task}'\n", 1)))
 
-    assert told.startswith("pipelines/news.yaml:1: task: must match '^[a-z0-9]")
+    assert told.startswith(
+        "pipelines/news.yaml:1: task: must be small letters, digits, - and _, at most 64, with a letter or digit first, not "
+    )
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "mps", "cuda", "cuda:1"])

@@ -91,7 +91,7 @@ def test_label_that_is_a_number_in_the_verbalizer_is_that_label(here: Path) -> N
         ({"text": "x", "label": -1}, "label: label '-1' is not in the verbalizer (known: World, Sports)"),
         ({"text": "", "label": "World"}, "text: empty (remove the row or fill it in)"),
         ({"text": " \n\t", "label": "World"}, "text: empty (remove the row or fill it in)"),
-        ({"text": None, "label": "World"}, "text: empty"),
+        ({"text": None, "label": "World"}, "text: empty (remove the row or fill it in)"),
         ({"text": 5, "label": "World"}, "text: must be text, not 5"),
         ({"text": ["a"], "label": "World"}, "text: must be text, not ['a']"),
         ({"txt": "x", "label": "World"}, "text: missing (did you mean 'txt'?)"),

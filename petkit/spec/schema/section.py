@@ -20,8 +20,9 @@ def _names_a_folder(name: str) -> str:
     return name
 
 
+NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 # What becomes part of a path; labels and other texts never do.
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$"), AfterValidator(_names_a_folder)]
+Name = Annotated[str, StringConstraints(pattern=NAME), AfterValidator(_names_a_folder)]
 LabelName = Annotated[str, StringConstraints(min_length=1, max_length=limits.KEY_CHARACTERS)]
 LabelWord = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=limits.WORD_CHARACTERS)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]

@@ -24,6 +24,7 @@ from petkit.spec.schema.section import (
 )
 
 EVEN_CHANCE = 0.5
+DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
 
 
 class StudentSpec(AdaptedSection):
@@ -99,9 +100,7 @@ class AdaptSpec(OptimizerSection):
 class ComputeSpec(Section):
     """Where and how arithmetic runs. Only ``precision`` can change a result beyond rounding."""
 
-    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = Field(
-        "auto", description="auto, cpu, cuda, cuda:N or mps"
-    )
+    device: Annotated[str, StringConstraints(pattern=DEVICE)] = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: bfloat16 where this processor multiplies faster in it"
     )

@@ -1,0 +1,43 @@
+"""What a stopped command says, and a run whose progress nobody reads any more."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from petkit import cli, console
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["run", "p.yaml"], "interrupted; what was done is kept, run the same command to go on"),
+        (["run", "p.yaml", "--force"], "interrupted; what was done is kept, run the same command to go on"),
+        (["stage-a", "p.yaml", "--force", "a"], "interrupted; what was done is kept, --force would do it once more"),
+        (["predict", "runs/x", "text"], "interrupted"),
+    ],
+)
+def test_what_an_interruption_costs(
+    arguments: list[str], told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", stop)
+    monkeypatch.setattr(sys, "argv", ["petkit", *arguments])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 130 and capsys.readouterr().err == f"{told}\n"
+
+
+def test_a_run_goes_on_when_nobody_reads_its_progress() -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    remarks = console.Remarks(file=Gone())
+    remarks.print("one")
+    remarks.print("two")
+    assert remarks.quiet
