@@ -102,7 +102,8 @@ class Workload:
     @cached_property
     def student_model_hash(self) -> str:
         """Hash of the student's backbone."""
-        return model_fingerprint(self.spec.student_model)
+        same = self.spec.student_model == self.spec.model  # gigabytes need not be read twice
+        return self.model_hash if same else model_fingerprint(self.spec.student_model)
 
     @cached_property
     def student_pattern(self) -> CompiledPattern:
