@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from petkit.errors import RunConflict, shown_path
-from petkit.proof import stays_inside
+from petkit.proof import is_link, stays_inside
 
 
 def refuse_links_to(folder: Path, step: str) -> None:
@@ -20,7 +20,7 @@ def refuse_links_to(folder: Path, step: str) -> None:
     place = folder
     for part in Path(step).parts:
         place /= part
-        if place.is_symlink():
+        if is_link(place):
             why = f"{place.relative_to(folder).as_posix()} is a link"
             raise RunConflict(f"{shown_path(folder)}: {why} (put the folder itself there, or choose another --out)")
 
@@ -32,6 +32,6 @@ def refuse_links_at(folder: Path, names: Iterable[str]) -> None:
         RunConflict: one of them is a link.
     """
     for name in names:
-        if (folder / name).is_symlink():
+        if is_link(folder / name):
             why = f"{name} is a link, and petkit writes nothing outside of the folder"
             raise RunConflict(f"{shown_path(folder)}: {why} (remove it)")

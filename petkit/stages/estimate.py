@@ -115,7 +115,7 @@ def room_for(work: Workload, store: RunStore, arithmetic: Arithmetic, todo: Sequ
 def _disk(store: RunStore, footprint: Footprint, todo: Sequence[Step]) -> Disk:
     names = [step.name for step in todo]
     # What a killed run left is swept before anything is written.
-    left = sum(path.stat().st_size for path in (store.folder / WORK).rglob("*") if path.is_file())
+    left = sum(Path(place, name).lstat().st_size for place, _, names in os.walk(store.folder / WORK) for name in names)
     return Disk(sum(map(footprint.written, names)), footprint.passing(names), free_bytes(store.folder) + left)
 
 

@@ -59,7 +59,7 @@ def test_hostile_task_name_by_the_command(tiny: Path, petkit_command: Callable[.
     answer = petkit_command("run", "pipeline.yaml", "--set", 'task="../../x"')
 
     assert (answer.code, answer.out) == (2, "")
-    assert len(answer.err.splitlines()) == 1 and "task: must match" in answer.err
+    assert len(answer.err.splitlines()) == 1 and "task: must be small letters" in answer.err
     assert (project.snapshot(tiny), {*tiny.parent.iterdir()}) == before
 
 

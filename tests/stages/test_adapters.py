@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -120,10 +121,11 @@ def test_another_student_is_its_adapter(kind: str, task: Path, here: Path, model
         Workload(load(task, f"student.model={result.student}"))
     about = json.loads((result.student / "petkit.json").read_text())
     about["base_sha256"] = "0" * 64
-    (result.student / "petkit.json").write_text(json.dumps(about))
-    (result.student / "step.json").unlink()
+    alone = Path(shutil.copytree(result.student, here / "alone"))
+    (alone / "petkit.json").write_text(json.dumps(about))
+    (alone / "step.json").unlink()
     with pytest.raises(ModelRefused, match="was trained beside another model"):
-        Predictor.load(result.student)
+        Predictor.load(alone)
 
 
 def test_soft_tokens_from_a_network(task: Path, here: Path) -> None:
