@@ -278,11 +278,6 @@ def _is_record(data: Mapping[str, Any]) -> bool:
     )
 
 
-def _stays_inside(name: str) -> bool:
-    path = PurePosixPath(name)
-    return bool(name) and "\\" not in name and ":" not in name and not path.is_absolute() and ".." not in path.parts
-
-
 def _parts(name: str) -> list[str]:
     """Return a file's name and those of the folders it lies in."""
     path = PurePosixPath(name)

@@ -15,13 +15,12 @@ from petkit.deliver.predictor import Prediction, Predictor
 from petkit.errors import InvalidInput, Problem, did_you_mean, shown_path
 from petkit.runs.files import whole_file
 from petkit.spec.schema import DataSpec
-from petkit.task.examples import Example, ExampleSource
+from petkit.task.examples import HALF_A_CHARACTER, SURROGATE, Example, ExampleSource
 from petkit.task.first_look import STANDARD_INPUT
 from petkit.task.records import parse_json_line
 
 OUTPUTS = ("jsonl", "csv", "tsv")
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
-_HALF_A_CHARACTER = "holds half a character (a lone surrogate)"
 # What spreadsheets begin a formula with, in either width, and what they skip before one (OWASP, "CSV Injection").
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
@@ -95,8 +94,8 @@ def _json_row(line: str, number: int, predictor: Predictor) -> Example:
         raise InvalidInput(problems)
     id_column = predictor.columns.get("id", "id")
     own_id = record.values.get(id_column)
-    if own_id is not None and _is_broken(str(own_id)):
-        raise InvalidInput([Problem(STANDARD_INPUT, number, id_column, _HALF_A_CHARACTER)])
+    if own_id is not None and SURROGATE.search(str(own_id)):
+        raise InvalidInput([Problem(STANDARD_INPUT, number, id_column, HALF_A_CHARACTER)])
     fields = {field: record.values[column] for field, column in columns.items()}
     return Example(f"row-{number}" if own_id is None else str(own_id), fields, None, number)
 
@@ -107,15 +106,7 @@ def _mistake(value: object) -> str:
         return "missing" if value is None else f"must be text, not {value!r:.60}"
     if not value.strip():
         return "empty"
-    return _HALF_A_CHARACTER if _is_broken(value) else ""
-
-
-def _is_broken(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
+    return HALF_A_CHARACTER if SURROGATE.search(value) else ""
 
 
 def predict_rows(examples: Iterable[Example], predictor: Predictor) -> Iterator[tuple[Example, Prediction]]:

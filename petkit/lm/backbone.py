@@ -16,7 +16,7 @@ from petkit.lm.architectures import VISION_LANGUAGE, is_causal, why_not_left_to_
 from petkit.lm.embedded_model import FOLDER_NAME, embedded_folder
 from petkit.lm.hub import hub_folder
 from petkit.lm.model_folder import ADAPTER_CONFIG, VOCABULARIES, check_model_folder, refuse_strange_vocabulary
-from petkit.lm.weight_files import numbers_in, refuse_absurd, refuse_not_finite
+from petkit.lm.weight_files import numbers_in, refuse_absurd, refuse_not_finite, without_numbers
 from petkit.proof import refuse_damaged, sha256
 from petkit.task.tokenization import PieceTokenizer
 
@@ -288,10 +288,7 @@ def _load_weights(kind: Any, name: str, **options: Any) -> tuple[PreTrainedModel
 
 def _numbers_asked(kind: Any, config: PretrainedConfig) -> int:
     """Return how many numbers a configuration asks for; none of them is made."""
-    import torch
-
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        model = kind.from_config(config, trust_remote_code=False)
+    model = without_numbers(kind, config)
     return sum(value.numel() for value in (*model.parameters(), *model.buffers()))
 
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import torch
-
 from petkit.lm.architectures import VISION_LANGUAGE, is_causal
 from petkit.lm.backbone import load_config
+from petkit.lm.weight_files import without_numbers
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,7 @@ def model_size(name: str, labels: int | None = None) -> ModelSize:
         kind, config.num_labels = AutoModelForSequenceClassification, labels
     elif is_causal(config):
         kind = AutoModelForImageTextToText if config.model_type in VISION_LANGUAGE else AutoModelForCausalLM
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        model = kind.from_config(config)
+    model = without_numbers(kind, config)
     text = config.get_text_config()
     return ModelSize(
         parameters=sum(parameter.numel() for parameter in model.parameters()),

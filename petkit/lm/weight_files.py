@@ -9,12 +9,13 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from petkit.errors import ModelRefused, shown_path
 from petkit.lm.json_file import read_mapping
+from petkit.proof import stays_inside
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,6 +50,12 @@ def numbers_in(folder: Path) -> int:
         need = f"its weights take {numbers * _BYTES / 2**30:,.0f} GiB, and this machine has {memory / 2**30:,.0f}"
         raise ModelRefused(f"{shown}: {need} (use a smaller model)")
     return numbers
+
+
+def without_numbers(kind: Any, config: Any) -> Any:
+    """Return the model that a configuration asks of a transformers class, none of its numbers made."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return kind.from_config(config, trust_remote_code=False)
 
 
 def header_of(path: Path) -> dict[str, tuple[int, ...]]:
@@ -114,7 +121,7 @@ def _shards(folder: Path) -> dict[str, set[str]]:
 
 def _is_inside(name: str) -> bool:
     """Say whether a file's name, as an index writes it, is that of a file right in the folder."""
-    return len(PurePosixPath(name).parts) == 1 and name not in (".", "..") and "\\" not in name and ":" not in name
+    return len(PurePosixPath(name).parts) == 1 and stays_inside(name)
 
 
 def _memory() -> int | None:

@@ -5,14 +5,13 @@ It goes on where a killed run stopped, is not made twice, and is never replaced 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from petkit.errors import RunConflict
-from petkit.events import Event, Listen, Notice, Progress, RunStarted, StepFinished, StepSkipped, StepStarted
+from petkit.events import Event, Listen, Notice, Progress, RunStarted, StepSkipped
 from petkit.lm.arithmetic import Arithmetic, choose_arithmetic
 from petkit.runs.checkpoint import clear_checkpoints
 from petkit.runs.fingerprint import Inputs
@@ -21,7 +20,7 @@ from petkit.runs.signals import stopping_gently
 from petkit.runs.store import RunStore
 from petkit.spec.loader import Pipeline, dump_spec
 from petkit.stages.resumption import MOVED, environment, moved_from, refuse_resume
-from petkit.stages.step import Job
+from petkit.stages.step import Job, carry_out
 
 Work: TypeAlias = Callable[[Job, Arithmetic], None]
 
@@ -90,15 +89,8 @@ def make(step: LoneStep, pipeline: Pipeline, folder: str | Path, max_length: int
             tell(RunStarted(1))
             if moved:
                 tell(Notice(step.name, MOVED.format(moved)))
-            tell(StepStarted(step.name, status.why))
-            started = time.monotonic()
-            facts: dict[str, float | int | str] = {}
-            with store.publishing(step.name, inputs, facts) as work:
-                keep_every = 60 * pipeline.spec.compute.checkpoint_minutes
-                step.work(Job(step.name, work, store, tell, inputs, keep_every, facts), arithmetic)
-                facts["seconds"] = round(time.monotonic() - started, 3)
-            clear_checkpoints(store, step.name)
-            tell(StepFinished(step.name, time.monotonic() - started, facts))
+            keep_every = 60 * pipeline.spec.compute.checkpoint_minutes
+            carry_out(step.name, status.why, inputs, lambda job: step.work(job, arithmetic), store, keep_every, tell)
         return Made(store.path(step.name), status.state != "finished", store.facts(step.name))
 
 

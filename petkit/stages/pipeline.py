@@ -6,7 +6,6 @@ pipeline file ─► Workload (everything checked) ─► preparation, if any �
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +19,7 @@ from petkit.events import (
     Progress,
     RunStarted,
     Stage,
-    StepFinished,
     StepSkipped,
-    StepStarted,
     ignore,
 )
 from petkit.lm.arithmetic import Arithmetic, choose_arithmetic, release_memory
@@ -37,7 +34,7 @@ from petkit.stages import a_teachers, b_soft_labels, baselines, c_student, evalu
 from petkit.stages.estimate import room_for
 from petkit.stages.planning import PlannedStep, any_work, plan, refuse_unready, sound_plan, tell_stale_sources, to_do
 from petkit.stages.resumption import MOVED, environment, moved_from, refuse_resume
-from petkit.stages.step import Job, Step
+from petkit.stages.step import Step, carry_out
 from petkit.stages.teacher_models import TeacherModels
 from petkit.stages.workload import Workload
 
@@ -90,18 +87,6 @@ def all_steps(work: Workload, arithmetic: Arithmetic) -> list[Step]:
     ]
 
 
-def preview(
-    pipeline: Pipeline,
-    folder: str | Path,
-    *,
-    stages: Sequence[Stage] = STAGES,
-    force: str | None = None,
-    resume: str = "auto",
-) -> list[PlannedStep]:
-    """Say what :func:`run` would do with these arguments; writes nothing and raises as it would for bad input."""
-    return look_ahead(pipeline, folder, stages=stages, force=force, resume=resume).planned
-
-
 def look_ahead(
     pipeline: Pipeline,
     folder: str | Path,
@@ -110,7 +95,7 @@ def look_ahead(
     force: str | None = None,
     resume: str = "auto",
 ) -> Outlook:
-    """Return what :func:`preview` shows with what stands behind it."""
+    """Say what :func:`run` would do with these arguments; writes nothing and raises as it would for bad input."""
     work, store = Workload(pipeline), RunStore(folder)
     baselines.refuse_impossible(work)
     store.refuse_foreign()
@@ -173,9 +158,10 @@ def run(
 
         # Another process may have worked here until now.
         before = sound_plan(first, store, force, stages)
-        moved = moved_from(store.manifest(), arithmetic)
-        if "recovered" in store.manifest():
-            tell(Notice("run", f"manifest.json {store.manifest()['recovered']} and is written anew; finished steps stay"))
+        begun = store.manifest()
+        moved = moved_from(begun, arithmetic)
+        if "recovered" in begun:
+            tell(Notice("run", f"manifest.json {begun['recovered']} and is written anew; finished steps stay"))
         _describe(store, work, arithmetic, force)
         work.scratch = store.scratch("tokens")
         keep_every = 60 * work.spec.compute.checkpoint_minutes
@@ -219,15 +205,8 @@ def _advance(step: Step, store: RunStore, force: str | None, keep_every: float, 
         listen(StepSkipped(step.name))
         return False
     leave_if_asked()
-    listen(StepStarted(step.name, "forced" if forced else status.why))
-    started = time.monotonic()
-    facts: dict[str, float | int | str] = {}
-    with store.publishing(step.name, inputs, facts) as folder:
-        step.work(Job(step.name, folder, store, listen, inputs, keep_every, facts))
-        facts["seconds"] = round(time.monotonic() - started, 3)
-    clear_checkpoints(store, step.name)
+    carry_out(step.name, "forced" if forced else status.why, inputs, step.work, store, keep_every, listen)
     release_memory()
-    listen(StepFinished(step.name, time.monotonic() - started, facts))
     return True
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from petkit.events import Listen, Progress, Stage
-from petkit.runs.checkpoint import StepCheckpoints, StepParts
+from petkit.events import Listen, Progress, Stage, StepFinished, StepStarted
+from petkit.runs.checkpoint import StepCheckpoints, StepParts, clear_checkpoints
 from petkit.runs.fingerprint import Inputs
 from petkit.runs.signals import leave_if_asked
 from petkit.runs.store import RunStore
@@ -46,6 +47,25 @@ class Job:
     def parts(self) -> StepParts:
         """Return where this step keeps what it has finished of itself."""
         return StepParts(self.store, self.step, self.inputs, self.listen)
+
+
+def carry_out(
+    name: str, why: str, inputs: Inputs, work: Callable[[Job], None], store: RunStore, keep_every: float, listen: Listen
+) -> None:
+    """Do the work of a step and publish it; what was kept of it on the way goes.
+
+    Args:
+        why: what made it necessary.
+        keep_every: seconds between two checkpoints of a training.
+    """
+    listen(StepStarted(name, why))
+    started = time.monotonic()
+    facts: dict[str, float | int | str] = {}
+    with store.publishing(name, inputs, facts) as folder:
+        work(Job(name, folder, store, listen, inputs, keep_every, facts))
+        facts["seconds"] = round(time.monotonic() - started, 3)
+    clear_checkpoints(store, name)
+    listen(StepFinished(name, time.monotonic() - started, facts))
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 from petkit import limits
 from petkit.errors import InvalidInput, Problem, did_you_mean, listed
 from petkit.lm.arithmetic import Arithmetic
-from petkit.lm.backbone import (
-    model_fingerprint,
-)
+from petkit.lm.backbone import model_fingerprint
 from petkit.runs.fingerprint import Inputs
 from petkit.runs.signals import leave_if_asked
 from petkit.spec.loader import Pipeline

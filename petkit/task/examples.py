@@ -23,9 +23,9 @@ _MISSING, _NO_LABEL = "missing", "has no label"
 _NO_SUCH_COLUMN = (_MISSING, _NO_LABEL)  # of a whole file
 _EMPTY = ("empty", "remove the row or fill it in")
 _LONGEST_NUMBER = 20  # digits of a class number; Python refuses to read thousands of them
-_HALF_A_CHARACTER = "holds half a character (a lone surrogate)"
+HALF_A_CHARACTER = "holds half a character (a lone surrogate)"
 Advise: TypeAlias = Callable[[str, Iterable[Any]], str]
-_SURROGATE = re.compile("[\ud800-\udfff]")
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +186,8 @@ class ExampleSource:
                 problems.append(
                     Problem(self.shown, record.line, self.data.column("id"), message, "data.columns says which it is")
                 )
-            elif _SURROGATE.search(name):
-                problems.append(Problem(self.shown, record.line, self.data.column("id"), _HALF_A_CHARACTER))
+            elif SURROGATE.search(name):
+                problems.append(Problem(self.shown, record.line, self.data.column("id"), HALF_A_CHARACTER))
             if problems:
                 bad += 1
                 yield None, problems
@@ -207,8 +207,8 @@ class ExampleSource:
             return ""
         if len(value) > limits.ROW_BYTES:  # of a dataset; a file's reader has met it
             problems.append(Problem(self.shown, record.line, column, TOO_LONG))
-        elif _SURROGATE.search(value):
-            problems.append(Problem(self.shown, record.line, column, _HALF_A_CHARACTER))
+        elif SURROGATE.search(value):
+            problems.append(Problem(self.shown, record.line, column, HALF_A_CHARACTER))
         elif not value.strip():
             problems.append(Problem(self.shown, record.line, column, *_EMPTY))
         return value

@@ -16,7 +16,7 @@ from petkit.events import Event, Notice, RunStarted, StepFinished, StepStarted
 from petkit.lm.arithmetic import Arithmetic
 from petkit.runs.store import RunStore
 from petkit.stages import preparation
-from petkit.stages.pipeline import preview
+from petkit.stages.pipeline import look_ahead
 from petkit.stages.planning import PlannedStep
 from petkit.stages.workload import Workload
 from tests.stages.tiny_task import load, products, run_task
@@ -59,7 +59,7 @@ def shown(planned: list[PlannedStep]) -> list[tuple[str, str]]:
 
 
 def look(task: Path, folder: Path, *overrides: str, **options: Any) -> list[tuple[str, str]]:
-    return shown(preview(load(task, *overrides), folder, **options))
+    return shown(look_ahead(load(task, *overrides), folder, **options).planned)
 
 
 # -- patterns that are kept --------------------------------------------------------------------------
@@ -78,7 +78,7 @@ def test_ranking_comes_first_and_then_the_teachers_of_the_best_pattern_only(rank
 
 
 def test_a_dry_run_before_and_after(ranked: tuple[Path, list[Event]], task: Path, here: Path) -> None:
-    planned = preview(load(task, *KEEP), here / "none")
+    planned = look_ahead(load(task, *KEEP), here / "none").planned
     assert shown(planned) == [("stage_a/ranking", "run"), ("…", "run")] and not (here / "none").exists()
     assert planned[1].why == "the steps after stage_a/ranking have their names and patterns from it"
     best = order(ranked[0])[0]
@@ -131,7 +131,7 @@ def test_keeping_another_number_ranks_nothing_anew(task: Path, run: Path) -> Non
     ],
 )
 def test_what_a_ranking_depends_on(override: str, why: str, task: Path, run: Path) -> None:
-    (entry, rest) = preview(load(task, *KEEP, override), run)
+    (entry, rest) = look_ahead(load(task, *KEEP, override), run).planned
     assert (entry.step, entry.action, entry.why) == ("stage_a/ranking", "stale", f"stale: {why}") and rest.step == "…"
     with pytest.raises(RunConflict, match=r"run: made by other settings:\n  stage_a/ranking: stale: "):
         run_task(task, run, *KEEP, override)
