@@ -12,7 +12,7 @@ import yaml
 from petkit.errors import InvalidInput, Problem, did_you_mean, shown_path
 from petkit.events import Listen, Progress, RunStarted, StepFinished, StepStarted, ignore
 from petkit.lm.arithmetic import choose_arithmetic
-from petkit.runs.store import write_text
+from petkit.runs.files import write_text
 from petkit.spec.loader import Pipeline
 from petkit.spec.rules import in_pipeline
 from petkit.spec.schema import AutoVerbalizerSpec, VerbalizerSpec

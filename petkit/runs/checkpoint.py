@@ -27,6 +27,7 @@ from petkit.crash_points import crash_point
 from petkit.errors import IncompleteRun
 from petkit.events import Listen, Notice
 from petkit.runs.fingerprint import Inputs
+from petkit.runs.layout import CHECKPOINTS
 from petkit.runs.provenance import COMPUTING, package_versions
 from petkit.runs.signals import leave_if_asked, stop_asked
 from petkit.runs.store import RunStore
@@ -97,7 +98,7 @@ class StepCheckpoints(_Kept):
         fold: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(store, step, inputs, listen, f"checkpoints/{step}" + ("" if fold is None else f"/fold-{fold}"))
+        super().__init__(store, step, inputs, listen, f"{CHECKPOINTS}/{step}" + ("" if fold is None else f"/fold-{fold}"))
         self._seconds, self._clock, self._last = seconds, clock, clock()
 
     def due(self, *, last: bool) -> bool:
@@ -132,7 +133,7 @@ class StepParts(_Kept):
     """The finished parts of one step, arrays of floats made one after another."""
 
     def __init__(self, store: RunStore, step: str, inputs: Inputs, listen: Listen) -> None:
-        super().__init__(store, step, inputs, listen, f"checkpoints/{step}/parts")
+        super().__init__(store, step, inputs, listen, f"{CHECKPOINTS}/{step}/parts")
 
     def load(self) -> Iterator[NDArray[np.float32]]:
         """Yield the parts from the first on, as far as they are whole and made from the same inputs."""
@@ -153,11 +154,17 @@ class StepParts(_Kept):
 
 def clear_checkpoints(store: RunStore, step: str) -> None:
     """Remove all that was kept of a step: it is finished."""
-    parent = store.folder / "checkpoints" / step
+    parent = store.folder / CHECKPOINTS / step
     if parent.is_dir():
-        _remove(store, f"checkpoints/{step}")
+        _remove(store, f"{CHECKPOINTS}/{step}")
     while (parent := parent.parent) != store.folder and parent.is_dir() and not any(parent.iterdir()):
         parent.rmdir()
+
+
+def clear_all_checkpoints(store: RunStore) -> None:
+    """Remove all that was kept of any step: every step is finished, and what is left is of steps that are no more."""
+    if (store.folder / CHECKPOINTS).is_dir():
+        _remove(store, CHECKPOINTS)
 
 
 def _remove(store: RunStore, name: str) -> None:

@@ -51,15 +51,12 @@ from petkit.runs.files import (
     summed,
     sync,
     sync_tree,
-    write_json,
     write_text,
 )
 from petkit.runs.fingerprint import Inputs, changes, fingerprint
 from petkit.runs.layout import CHECKPOINTS, STEP_FOLDERS
 from petkit.runs.links import refuse_links_at, refuse_links_to
 from petkit.runs.provenance import machine, now, package_versions, told_by
-
-__all__ = ["RunStore", "Status", "sha256", "write_json", "write_text"]
 
 # What a run folder can hold, as its manifest says (``kind``; a plain run says nothing) and as people are told.
 RUN, ADAPTED_MODEL, PRETRAINED_PROMPT = "run", "adapted model", "pretrained prompt"

@@ -14,10 +14,10 @@ from petkit.lm.arithmetic import Arithmetic
 from petkit.lm.calibration import CONTENT_FREE
 from petkit.lm.inference import label_logits
 from petkit.lm.label_scorer import LabelScorer
+from petkit.runs.files import write_json
 from petkit.runs.fingerprint import Inputs, flat
 from petkit.runs.layout import CONTENT_FREE_FILE, TEACHER_FILE, teacher_folds, teacher_logits, teacher_model
 from petkit.runs.shards import SHARD_ROWS, write_shard
-from petkit.runs.store import write_json
 from petkit.stages.generations import choose_labellers
 from petkit.stages.lineup import Teacher, others
 from petkit.stages.scoring import shard_logits

@@ -23,10 +23,10 @@ from petkit.events import Notice
 from petkit.lm.consensus import Consensus
 from petkit.lm.ensemble import FloatArray, adjust, agreement, choices, combine_teachers, entropy, log_softmax, questions
 from petkit.lm.selection import best_probability, choose_rows, confidence_weights, is_rare
+from petkit.runs.files import write_json
 from petkit.runs.fingerprint import Inputs
 from petkit.runs.layout import AGREEMENT_FILE, ENSEMBLE_FILE, SOFT_LABELS, teacher_folds, teacher_logits, teacher_model
 from petkit.runs.shards import write_shard
-from petkit.runs.store import write_json
 from petkit.stages.step import Job, Step
 from petkit.stages.voting import combined_shards, form_ensemble, reads_train, refuse_other_rows, teacher_shards
 from petkit.stages.workload import Workload

@@ -20,10 +20,11 @@ from petkit.insight.verdict import compare, verdict
 from petkit.lm.arithmetic import Arithmetic
 from petkit.lm.decision import Decision
 from petkit.lm.sentence_pairs import is_installed
+from petkit.runs.files import write_json
 from petkit.runs.fingerprint import Inputs, flat
 from petkit.runs.layout import BASELINE_FILE, EVALUATION, baseline
 from petkit.runs.shards import read_shards, write_shard
-from petkit.runs.store import RunStore, write_json
+from petkit.runs.store import RunStore
 from petkit.stages.rivals import METHODS, student_settings
 from petkit.stages.step import Job, Step
 from petkit.stages.workload import Workload

@@ -22,9 +22,9 @@ from petkit.lm.inference import ClassifierLogits
 from petkit.lm.label_scorer import LabelScorer
 from petkit.lm.masking import TokenMasking
 from petkit.lm.training import fit, seed_everything
+from petkit.runs.files import write_json
 from petkit.runs.fingerprint import Inputs, flat
 from petkit.runs.layout import ENSEMBLE_FILE, SOFT_LABELS, STUDENT, STUDENT_FILE, teacher_model
-from petkit.runs.store import write_json
 from petkit.stages.soft_rows import SoftRows, read_soft_rows
 from petkit.stages.step import Job, Step
 from petkit.stages.student_model import new_student, save_student

@@ -17,10 +17,11 @@ from petkit.lm.arithmetic import Arithmetic, prepare_for_inference
 from petkit.lm.calibration import calibrate
 from petkit.lm.decision import Decision
 from petkit.lm.ensemble import FloatArray, combine, combine_teachers, is_multi
+from petkit.runs.files import write_json
 from petkit.runs.fingerprint import Inputs, flat
 from petkit.runs.layout import ENSEMBLE_FILE, EVALUATION, METRICS_FILE, SOFT_LABELS, STUDENT, STUDENT_FILE, teacher_model
 from petkit.runs.shards import write_shard
-from petkit.runs.store import RunStore, write_json
+from petkit.runs.store import RunStore
 from petkit.stages.lineup import Teacher
 from petkit.stages.scoring import shard_logits, student_logits
 from petkit.stages.step import Job, Step

@@ -13,9 +13,10 @@ from typing import Any
 from petkit.errors import IncompleteRun
 from petkit.events import Event, StepFinished
 from petkit.lm.arithmetic import Arithmetic
+from petkit.runs.files import write_json
 from petkit.runs.fingerprint import Inputs
 from petkit.runs.layout import LABEL_WORDS, LABEL_WORDS_FILE, RANKING, RANKING_FILE
-from petkit.runs.store import RunStore, write_json
+from petkit.runs.store import RunStore
 from petkit.stages.ranking import ranking
 from petkit.stages.step import Job, Step
 from petkit.stages.verbalizer_search import search_label_words

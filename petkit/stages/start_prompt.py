@@ -17,9 +17,10 @@ from typing import Any
 from petkit.errors import ModelRefused, Problem, shown_path
 from petkit.lm.adapter import STATE_FILE, Adapter, read_adapter
 from petkit.lm.backbone import model_fingerprint, shown_name
-from petkit.proof import mistake
+from petkit.proof import mistake, sha256
+from petkit.runs.files import write_json
 from petkit.runs.fingerprint import Inputs
-from petkit.runs.store import PRETRAINED_PROMPT, sha256, write_json
+from petkit.runs.store import PRETRAINED_PROMPT
 from petkit.spec.loader import Pipeline
 from petkit.spec.schema import PromptTuningSpec
 

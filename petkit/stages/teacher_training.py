@@ -21,9 +21,9 @@ from petkit.lm.ensemble import FloatArray
 from petkit.lm.inference import label_logits
 from petkit.lm.label_scorer import LabelScorer
 from petkit.lm.training import fit, seed_everything
+from petkit.runs.files import write_json
 from petkit.runs.layout import TEACHER_FILE, teacher_logits
 from petkit.runs.shards import read_matrix, write_shard
-from petkit.runs.store import write_json
 from petkit.stages.generations import draw_rows, mean_probabilities, wanted_counts
 from petkit.stages.lineup import Teacher
 from petkit.stages.scoring import scorer_of

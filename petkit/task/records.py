@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -44,9 +45,9 @@ def format_of(source: str) -> str:
         return "hf"
     ending = Path(source).suffix.lower().lstrip(".")
     if ending not in FORMATS:
-        raise InvalidInput(
-            [Problem(shown_path(source), None, "", f"unknown kind of file {ending!r}", did_you_mean(ending, FORMATS))]
-        )
+        why = f"unknown kind of file {ending!r}" if ending else "its name has no ending that tells what kind of file it is"
+        why = "is a folder, not a file" if os.path.isdir(source) else why  # noqa: PTH112 (False for an impossible name)
+        raise InvalidInput([Problem(shown_path(source), None, "", why, did_you_mean(ending, FORMATS))])
     return ending
 
 

@@ -11,9 +11,10 @@ import numpy as np
 
 from petkit.events import Event, Notice
 from petkit.lm.ensemble import log_softmax
+from petkit.runs.files import write_json
 from petkit.runs.layout import CONTENT_FREE_FILE, teacher_folds, teacher_logits
 from petkit.runs.shards import read_shards, write_shard
-from petkit.runs.store import RunStore, write_json
+from petkit.runs.store import RunStore
 from petkit.stages.workload import Workload
 from tests.stages.tiny_task import load, run_task
 

@@ -142,6 +142,15 @@ def test_a_checkpoint_of_other_settings_is_not_used(task: Path, here: Path) -> N
     assert products(here / "run") == products(here / "fresh")
 
 
+def test_checkpoints_of_a_teacher_that_left_go_once_all_is_finished(task: Path, here: Path) -> None:
+    kill(task, here / "run", MODEL, 4)
+    only_others = [*SHORT, "teachers.seeds=[2]"]
+    run_task(task, here / "run", *only_others, stages=("a", "b"))
+    assert (here / "run" / "checkpoints" / MODEL).is_dir()
+    run_task(task, here / "run", *only_others)
+    assert not (here / "run" / "checkpoints").exists()
+
+
 def test_what_a_kill_left_beside_a_finished_step_goes(task: Path, here: Path) -> None:
     folder = run_task(task, here / "run", *SHORT).folder
     (folder / "checkpoints" / STUDENT / "00000004").mkdir(parents=True)
