@@ -157,6 +157,15 @@ def test_version_is_the_package_version() -> None:
     assert project["version"] == petkit.__version__
 
 
+def test_the_lowest_versions_of_the_security_statement_are_those_asked_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = {name.lower(): version for name, _, version in (line.partition(">=") for line in project["dependencies"])}
+    told = re.findall(r"^\| (\w[\w-]*) \| (\d[\d.]*) \| CVE", (ROOT / "SECURITY.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert len(told) > 5
+    assert dict(told) == {name: asked[name] for name, _ in told}
+
+
 @pytest.mark.parametrize("name", petkit.__all__)
 def test_public_name(name: str) -> None:
     value = getattr(petkit, name)

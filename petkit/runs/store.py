@@ -280,7 +280,7 @@ class RunStore:
         target.parent.mkdir(parents=True, exist_ok=True)
         old = None
         if os.path.lexists(target):
-            # A folder cannot be renamed over a full one; the old one steps aside and goes with .work.
+            # A folder cannot be renamed over a full one; the old one steps aside, and goes once the new one is on disk.
             old = Path(tempfile.mkdtemp(dir=self.scratch("replaced"))) / "old"
             crash_point("publish: before the old step goes")
             os.replace(target, old)
@@ -298,6 +298,8 @@ class RunStore:
             sync(parent)
             if parent == self.folder:
                 break
+        if old is not None:
+            shutil.rmtree(old.parent, ignore_errors=True)
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Write ``manifest.json`` atomically."""

@@ -82,6 +82,14 @@ def test_replacing_a_step_leaves_nothing_of_the_old_one(store: RunStore) -> None
     assert not (store.folder / ".work").exists()
 
 
+def test_a_replaced_step_gives_its_disk_back_before_the_run_ends(store: RunStore) -> None:
+    publish(store)
+    with store.locked():
+        with store.publishing(STEP, CHANGED, {}) as folder:
+            (folder / "model.bin").write_text("new")
+        assert not list((store.folder / ".work").rglob("*.bin"))
+
+
 # -- damage ----------------------------------------------------------------------------------------------
 
 
