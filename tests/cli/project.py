@@ -69,8 +69,12 @@ def json_lines(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return every file and folder below ``folder`` with its size and time of change."""
-    return {
-        path.relative_to(folder).as_posix(): (path.stat().st_size if path.is_file() else -1, path.stat().st_mtime_ns)
-        for path in sorted(folder.rglob("*"))
-    }
+    """Return every file and folder below ``folder`` with its size and time of change.
+
+    That of a lock means nothing: filelock touches it or not, as its version does.
+    """
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        size = path.stat().st_size if path.is_file() else -1
+        found[path.relative_to(folder).as_posix()] = (size, 0 if path.name == ".lock" else path.stat().st_mtime_ns)
+    return found
