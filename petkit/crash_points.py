@@ -39,6 +39,8 @@ POINTS = (
     "publish: before rename",
     "publish: renamed",
     "publish: done",
+    "rows: before write",
+    "rows: written",
     "checkpoint: before write",
     "checkpoint: written",
     "checkpoint: before one goes",

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from petkit.crash_points import crash_point
+
 # Beyond so many rows of a data set, what there is of each of them lies on disk.
 HELD_ROWS = 10_000
 
@@ -41,7 +43,9 @@ class RowArray:
             self._held.append(block)
             return
         with self.path.open("ab") as file:
+            crash_point("rows: before write")
             block.tofile(file)
+            crash_point("rows: written")
 
     def __len__(self) -> int:
         return self._entries

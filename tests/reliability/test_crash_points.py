@@ -22,6 +22,7 @@ from petkit.deliver.scaffold import create_project
 from petkit.errors import InvalidInput
 from petkit.insight.verify import verify
 from petkit.spec.loader import load_pipeline
+from petkit.stages import workload
 from tests.reliability.forked import PATIENCE, SHORT, fork_server, running
 from tests.reliability.matrix import seals
 from tests.stages import test_adaptation
@@ -33,8 +34,9 @@ Folder = Callable[[str], Path]
 
 REPLACING = ("publish: before the old step goes", "publish: old step aside")
 CHECKPOINT = tuple(point for point in POINTS if point.startswith("checkpoint: "))
+ROWS = tuple(point for point in POINTS if point.startswith("rows: "))
 PROJECT = tuple(point for point in POINTS if point.startswith("project: "))
-OF_A_RUN = tuple(point for point in POINTS if point not in (*REPLACING, *CHECKPOINT, *PROJECT))
+OF_A_RUN = tuple(point for point in POINTS if point not in (*REPLACING, *ROWS, *CHECKPOINT, *PROJECT))
 OF_AN_OUTPUT = ("file: before write", "file: written", "file: before rename", "file: renamed")
 
 
@@ -42,7 +44,7 @@ def do(task: str, folder: str, said: Connection, where: str, options: dict[str, 
     """Work in this process, which dies at ``where``."""
     gc.freeze()
     os.environ[VARIABLE] = where
-    {"run": run, "adapt": adapt, "predict": predict, "init": init}[options.pop("command", "run")](
+    {"run": run, "large": large_run, "adapt": adapt, "predict": predict, "init": init}[options.pop("command", "run")](
         Path(task), Path(folder), **options
     )
     said.send("finished")
@@ -50,6 +52,12 @@ def do(task: str, folder: str, said: Connection, where: str, options: dict[str, 
 
 def run(task: Path, folder: Path, **options: Any) -> None:
     run_task(task, folder, *SHORT, **options)
+
+
+def large_run(task: Path, folder: Path) -> None:
+    """Run as for a large unlabelled set: token ids and soft labels lie in files."""
+    workload.HELD_ROWS = 0  # type: ignore[attr-defined]
+    run_task(task, folder, *SHORT)
 
 
 def adapt(task: Path, folder: Path) -> None:
@@ -78,7 +86,7 @@ def dies(task: Path, folder: Path, where: str, **options: Any) -> bool:
 def test_every_point_is_declared_and_has_its_test() -> None:
     source = "".join(path.read_text(encoding="utf-8") for path in Path(crash_points.__file__).parent.rglob("*.py"))
     assert set(re.findall(r'crash_point\("([^"]+)"\)', source)) == set(POINTS)
-    assert {*OF_A_RUN, *REPLACING, *CHECKPOINT, *PROJECT} == set(POINTS)
+    assert {*OF_A_RUN, *REPLACING, *ROWS, *CHECKPOINT, *PROJECT} == set(POINTS)
 
 
 @pytest.mark.timeout(900)
@@ -118,6 +126,16 @@ def test_killed_while_a_step_is_replaced(point: str, task: Path, undisturbed: Pa
     assert others.items() <= seals(folder).items()
     run_task(task, folder, *SHORT)
     assert others.items() <= seals(folder).items()
+    assert products(folder) == products(undisturbed) and verify(folder).whole
+
+
+@pytest.mark.parametrize("where", [*ROWS, f"{ROWS[0]}#8", f"{ROWS[1]}#9"])
+def test_killed_while_the_rows_of_a_large_set_are_put_on_disk(where: str, task: Path, undisturbed: Path, here: Path) -> None:
+    folder = here / "run"
+    assert dies(task, folder, where, command="large"), f"{where} is never reached"
+    before = seals(folder)
+    assert not dies(task, folder, "nowhere", command="large")
+    assert before.items() <= seals(folder).items() and not (folder / ".work").exists()
     assert products(folder) == products(undisturbed) and verify(folder).whole
 
 

@@ -20,6 +20,7 @@ from petkit.errors import DiskRefused, PetkitError, RunConflict
 from petkit.insight.verify import verify
 from petkit.runs import provenance, store
 from petkit.runs.files import write_text
+from petkit.stages import workload
 from tests.cli.conftest import Outcome, petkit_command
 from tests.reliability.forked import PATIENCE, SHORT, fork_server, running, told
 from tests.reliability.matrix import seals
@@ -57,6 +58,20 @@ def test_disk_full_at_one_write_after_another(fails_at: Callable[[str], None], t
     assert refused[0] == "run: cannot be written: No space left on device"
     assert len(refused) > 10 and set(refused[1:]) == {f"run: the disk is full ({MENDED})"}
     assert products(folder) == products(undisturbed) and verify(folder).whole
+
+
+@pytest.mark.parametrize("number", [1, 2, 8])
+def test_disk_full_while_the_rows_of_a_large_set_are_put_there(
+    number: int, fails_at: Callable[[str], None], task: Path, undisturbed: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workload, "HELD_ROWS", 0)
+    fails_at(f"rows: before write#{number}=ENOSPC")
+    with pytest.raises(DiskRefused) as refused:
+        run_task(task, here / "run", *SHORT)
+    assert str(refused.value) == f"run: the disk is full ({MENDED})" and not (here / "run" / ".work").exists()
+    fails_at("")
+    run_task(task, here / "run", *SHORT)
+    assert products(here / "run") == products(undisturbed)
 
 
 FAULTS = [
