@@ -172,6 +172,7 @@ class _About(BaseModel):
     fields: tuple[Annotated[str, Field(min_length=1)], ...] = Field(("text",), min_length=1)
     max_length: Annotated[int, Field(ge=1)] | None = None
     truncate: Literal["tail", "head", "middle"] = "tail"
+    labels: tuple[str, ...] | None = None
     label_kind: LabelKind | None = None
     thresholds: tuple[float, ...] | None = None
     columns: dict[str, str] = {}
@@ -194,6 +195,8 @@ def _load_student(folder: Path, manifest: Mapping[str, Any], arithmetic: Arithme
     labels = [str(names.get(index, "")) for index in range(len(names))]
     if not all(labels) or len(set(labels)) != len(labels):
         raise ModelRefused(f"{shown_path(folder)}: config.json: id2label: must name every class, each by a name of its own")
+    if about.labels is not None and about.labels != tuple(labels):
+        raise ModelRefused(f"{shown_path(folder / STUDENT_FILE)}: labels: config.json names others (write the same in both)")
     if about.thresholds is not None and len(about.thresholds) != len(labels):
         raise ModelRefused(f"{shown_path(folder / STUDENT_FILE)}: thresholds: one for each of {len(labels)} labels is needed")
 

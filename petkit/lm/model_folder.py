@@ -129,12 +129,14 @@ def refuse_links(folder: Path) -> None:
 
 
 def refuse_strange_vocabulary(tokenizer: Any, config: PretrainedConfig, shown: str) -> None:
-    """Refuse a tokenizer that gives tokens the model has no row for.
+    """Refuse a tokenizer that gives tokens the model has no row for, or none at all.
+
+    transformers makes a tokenizer that knows special tokens only where the file with the words is missing.
 
     Special tokens that no text can spell do not count: some checkpoints list more of those than they have rows.
 
     Raises:
-        ModelRefused: with both figures.
+        ModelRefused: with the figures.
     """
     rows = getattr(config.get_text_config(), "vocab_size", None)
     if not isinstance(rows, int):
@@ -142,7 +144,10 @@ def refuse_strange_vocabulary(tokenizer: Any, config: PretrainedConfig, shown: s
     used = {tokenizer.mask_token_id, tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id}
     used |= {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id}
     unspellable = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special} - used
-    highest = max((index for index in tokenizer.get_vocab().values() if index not in unspellable), default=-1)
+    words = tokenizer.get_vocab()
+    if len(words) <= len({*tokenizer.all_special_ids}):
+        raise ModelRefused(f"{shown}: the tokenizer knows no word: its file, such as tokenizer.json, is missing or holds none")
+    highest = max((index for index in words.values() if index not in unspellable), default=-1)
     if highest >= rows:
         raise ModelRefused(
             f"{shown}: the tokenizer has tokens up to number {highest:,}, and the model's vocabulary ends at {rows - 1:,}:"

@@ -188,6 +188,7 @@ CASES: dict[str, tuple[Callable[[Path, Mark], None], str]] = {
     "infinite value": (with_value(float("-inf")), "layer.1.output.dense.weight holds values that are not finite"),
     "no head": (change_weights(without_head), "m: the checkpoint has no masked-LM head: cls.predictions"),
     "tokens beyond the model's": (more_words, "m: the tokenizer has tokens up to number 5,000, and the model's vocabulary ends at"),
+    "tokenizer is missing": (lambda folder, mark: (folder / "tokenizer.json").unlink(), "m: the tokenizer knows no word: its file"),
     "tokenizer is a pickle": (lambda folder, mark: (folder / "tokenizer.json").write_bytes(mark.pickle()) and None, "m: "),  # type: ignore[func-returns-value]
     "tokenizer of nothing": (whole("tokenizer.json", "{}"), "m: cannot be loaded: "),
     "tokenizer files elsewhere": (tokenizer_config(fast_tokenizer_files=["tokenizer.a/../../b.json"]), "leads out of the folder"),
@@ -312,6 +313,7 @@ ABOUT = {
     "truncate": ("all", "m/petkit.json: truncate is damaged"),
     "label_kind": ("none", "m/petkit.json: label_kind is damaged"),
     "thresholds": ([0.5, 0.5, 0.5], "m/petkit.json: thresholds: one for each of 2 labels is needed"),
+    "labels": (["one", "two"], "m/petkit.json: labels: config.json names others (write the same in both)"),
     "columns": ([1], "m/petkit.json: columns is damaged"),
 }
 
