@@ -26,6 +26,7 @@ from torch import Tensor
 from petkit.crash_points import crash_point
 from petkit.errors import IncompleteRun
 from petkit.events import Listen, Notice
+from petkit.runs.files import lack_of_room
 from petkit.runs.fingerprint import Inputs
 from petkit.runs.layout import CHECKPOINTS
 from petkit.runs.provenance import COMPUTING, package_versions
@@ -67,12 +68,21 @@ class _Kept:
         self._listen(Notice(self._step, f"{what} is not used: {why}"))
         return None
 
-    def _write(self, number: int, state: Mapping[str, Tensor]) -> None:
-        with self._store.publishing(f"{self._parent}/{number:08d}", self._inputs, {}) as folder:
-            # Contiguous and on the processor, as the file needs it.
-            crash_point("checkpoint: before write")
-            save_file({key: value.cpu().contiguous() for key, value in state.items()}, folder / _STATE_FILE)
-            crash_point("checkpoint: written")
+    def _write(self, number: int, state: Mapping[str, Tensor], what: str) -> bool:
+        """Keep tensors under a number; say whether there was room: the step can do without."""
+        try:
+            with self._store.publishing(f"{self._parent}/{number:08d}", self._inputs, {}) as folder:
+                # Contiguous and on the processor, as the file needs it.
+                crash_point("checkpoint: before write")
+                save_file({key: value.cpu().contiguous() for key, value in state.items()}, folder / _STATE_FILE)
+                crash_point("checkpoint: written")
+        except Exception as error:
+            lack = lack_of_room(error)
+            if lack is None:
+                raise
+            self._listen(Notice(self._step, f"{what} is not kept: {lack}"))
+            return False
+        return True
 
     def _numbers(self) -> list[int]:
         parent = self._store.folder / self._parent
@@ -108,22 +118,22 @@ class StepCheckpoints(_Kept):
     def load(self) -> Mapping[str, Tensor] | None:
         """Return the state in the newest whole checkpoint made from the same inputs."""
         for done in reversed(self._numbers()):
-            state = self._read(done, f"the checkpoint of {done:,} steps")
+            state = self._read(done, f"the checkpoint of {_steps(done)}")
             if state is not None:
-                self._listen(Notice(self._step, f"goes on after {done:,} steps"))
+                self._listen(Notice(self._step, f"goes on after {_steps(done)}"))
                 self._last = self._clock()
                 return state
         return None
 
     def save(self, step: int, state: Mapping[str, Tensor]) -> None:
-        """Keep the state after ``step`` training steps, then remove all other checkpoints.
+        """Keep the state after ``step`` training steps, if there is room, then remove all other checkpoints.
 
         Raises:
             KeyboardInterrupt, SystemExit: a signal asked to stop; now nothing is lost.
         """
-        self._write(step, state)
+        kept = self._write(step, state, f"the checkpoint of {_steps(step)}")
         for other in self._numbers():
-            if other != step:
+            if kept and other != step:
                 _remove(self._store, f"{self._parent}/{other:08d}")
         self._last = self._clock()  # writing takes time too
         leave_if_asked()
@@ -149,7 +159,11 @@ class StepParts(_Kept):
 
     def save(self, number: int, part: NDArray[np.float32]) -> None:
         """Keep a part, counted from 0."""
-        self._write(number, {"part": torch.from_numpy(np.ascontiguousarray(part, np.float32))})
+        self._write(number, {"part": torch.from_numpy(np.ascontiguousarray(part, np.float32))}, f"part {number + 1}")
+
+
+def _steps(number: int) -> str:
+    return f"{number:,} step{'s' if number > 1 else ''}"
 
 
 def clear_checkpoints(store: RunStore, step: str) -> None:

@@ -15,11 +15,10 @@ from uuid import uuid4
 from petkit.crash_points import crash_point
 
 # The system's numbers and, where a library drops these, its words for a disk that takes no more.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_REFUSED = (*_FULL, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENODEV, errno.ENXIO, errno.ESTALE)
-_FULL_IN_WORDS = (
-    "No space left on device", "Disk quota exceeded", "File too large", "not enough space on the disk", "requested and",
-)  # fmt: skip
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = (*_FULL, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENODEV, errno.ENXIO, errno.ESTALE)
+_FULL_IN_WORDS = ("No space left on device", "Disk quota exceeded", "not enough space on the disk", "requested and")
+_TOO_LARGE_IN_WORDS = "File too large"
 _SUM = "# SHA-256 of the lines above: "
 
 
@@ -119,14 +118,25 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
+def lack_of_room(error: BaseException) -> str | None:
+    """Say in words that a file finds no room; None where an error is about something else."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in _FULL or any(words in str(error) for words in _FULL_IN_WORDS):
+        return "the disk is full"
+    if number == errno.EFBIG or _TOO_LARGE_IN_WORDS in str(error):
+        return "a file may not grow as large as is needed (ulimit -f tells the limit)"
+    return None
+
+
 def disk_refusal(error: BaseException, folder: Path) -> str | None:
     """Say what the disk refused; None where an error is about something else.
 
     Args:
         folder: the disk is blamed for errors about files in here; that it is full, it may say of any.
     """
-    if (isinstance(error, OSError) and error.errno in _FULL) or any(words in str(error) for words in _FULL_IN_WORDS):
-        return "the disk is full"
+    full = lack_of_room(error)
+    if full is not None:
+        return full
     if not isinstance(error, OSError) or error.filename is None:
         return None
     path, folder = Path(str(error.filename)).absolute(), folder.absolute()

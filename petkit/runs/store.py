@@ -253,27 +253,28 @@ class RunStore:
             RunConflict: it would lie elsewhere.
         """
         refuse_links_to(self.folder, step)
-        work = Path(tempfile.mkdtemp(dir=self.scratch("steps")))
-        crash_point("publish: begun")
-        with naming(self.folder / step):
-            yield work
-        crash_point("publish: filled")
-        sync_tree(work)
-        crash_point("publish: files on disk")
-        files = {
-            path.relative_to(work).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
-            for path in sorted(work.rglob("*"))
-            if path.is_file()
-        }
-        record = {
-            "schema": SCHEMA, "kind": self.kind, "step": step, "fingerprint": fingerprint(inputs), "inputs": dict(inputs),
-            "files": files, "facts": facts, "finished": now(), "versions": package_versions(), "machine": machine(),
-        }  # fmt: skip
-        write_text(work / RECORD, sealed(record))
-        work.chmod(0o755)
-        crash_point("publish: recorded")
-        self._put(work, self.folder / step)
-        crash_point("publish: done")
+        with tempfile.TemporaryDirectory(dir=self.scratch("steps"), ignore_cleanup_errors=True) as name:
+            work = Path(name)
+            crash_point("publish: begun")
+            with naming(self.folder / step):
+                yield work
+            crash_point("publish: filled")
+            sync_tree(work)
+            crash_point("publish: files on disk")
+            files = {
+                path.relative_to(work).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
+                for path in sorted(work.rglob("*"))
+                if path.is_file()
+            }
+            record = {
+                "schema": SCHEMA, "kind": self.kind, "step": step, "fingerprint": fingerprint(inputs), "files": files,
+                "inputs": dict(inputs), "facts": facts, "finished": now(), "versions": package_versions(), "machine": machine(),
+            }  # fmt: skip
+            write_text(work / RECORD, sealed(record))
+            work.chmod(0o755)
+            crash_point("publish: recorded")
+            self._put(work, self.folder / step)
+            crash_point("publish: done")
 
     def _put(self, work: Path, target: Path) -> None:
         """Give finished work its name, for good; what had that name before comes back if it cannot be."""

@@ -30,7 +30,6 @@ from petkit.units import duration, size
 _VOTE_SECONDS = 1e-7
 # Bytes written, hashed and forced to disk in a second.
 _WRITTEN_PER_SECOND = 200e6
-# Refused is what is clearly too little: the estimate may be a little too high.
 _CLEARLY = 0.9
 _BASELINES = "baselines/"
 Basis = Literal["finished steps", "a short measurement", "finished steps and a short measurement"]
@@ -47,16 +46,41 @@ class Cost:
 
 @dataclass(frozen=True)
 class Disk:
-    """Bytes that stay, bytes that are there for a while only, and bytes that are free where the run folder is."""
+    """What a run takes of the disk, and what there is.
+
+    Attributes:
+        written: bytes that stay.
+        passing: bytes that must be there for a while.
+        checkpoints: bytes that may be there for a while; a run that finds no room for them goes on without.
+        free: bytes that are free where the run folder is.
+    """
 
     written: int
     passing: int
+    checkpoints: int
     free: int
 
     @property
     def needed(self) -> int:
         """Bytes that must be free."""
         return self.written + self.passing
+
+    @property
+    def is_clearly_too_little(self) -> bool:
+        """Whether a run is refused: the estimate may be a little too high."""
+        return self.free < _CLEARLY * self.needed
+
+    def summary(self) -> str:
+        """Return it as a line for people."""
+        line = f"disk: {size(self.written)} to be written"
+        line += f", {size(self.passing)} more while it works" if self.passing else ""
+        line += f", up to {size(self.checkpoints)} for checkpoints" if self.checkpoints else ""
+        line += f"; {size(self.free)} are free"
+        if self.is_clearly_too_little:
+            return f"{line}: too little, the run will not start"
+        if self.free < self.needed:
+            return f"{line}: perhaps too little"
+        return f"{line}: too little for checkpoints" if self.free < self.needed + self.checkpoints else line
 
 
 @dataclass(frozen=True)
@@ -85,8 +109,7 @@ class Estimate:
             ("in all", self.total),
         ]:
             lines.append(f"{name:12}{duration(cost.seconds):>12}{size(cost.memory):>12}{size(cost.disk):>12}")
-        passing = f", {size(self.disk.passing)} more while it works" if self.disk.passing else ""
-        lines.append(f"disk: {size(self.disk.written)} to be written{passing}; {size(self.disk.free)} are free")
+        lines.append(self.disk.summary())
         where = "" if self.device == "cpu" else f", memory is that of {self.device}"
         lines.append(f"A guess: disk to some per cent, memory to a third, time to a factor of two (from {self.timed}){where}.")
         lines += [f"Not counted: {', '.join(self.left_out)}."] if self.left_out else []
@@ -100,10 +123,9 @@ def room_for(work: Workload, store: RunStore, arithmetic: Arithmetic, todo: Sequ
         InvalidInput: that is clearly too little; with the numbers.
     """
     if not todo:
-        return Disk(0, 0, free_bytes(store.folder))
+        return Disk(0, 0, 0, free_bytes(store.folder))
     disk = _disk(store, Footprint(work, arithmetic, Sample.of(work)), todo)
-    # Checkpoints come only where trainings take long, and a run that meets a full disk keeps what it has finished.
-    if disk.free < _CLEARLY * disk.written:
+    if disk.is_clearly_too_little:
         needs = f"the run writes about {size(disk.written)}"
         needs += f", and about {size(disk.passing)} more while it works" if disk.passing else ""
         message = f"too little disk: {needs}; {size(disk.free)} are free"
@@ -116,7 +138,8 @@ def _disk(store: RunStore, footprint: Footprint, todo: Sequence[Step]) -> Disk:
     names = [step.name for step in todo]
     # What a killed run left is swept before anything is written.
     left = sum(Path(place, name).lstat().st_size for place, _, names in os.walk(store.folder / WORK) for name in names)
-    return Disk(sum(map(footprint.written, names)), footprint.passing(names), free_bytes(store.folder) + left)
+    free = free_bytes(store.folder) + left
+    return Disk(sum(map(footprint.written, names)), footprint.passing(names), footprint.checkpoints(names), free)
 
 
 def estimate(

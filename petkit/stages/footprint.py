@@ -100,15 +100,19 @@ class Footprint:
         return _TABLE
 
     def passing(self, steps: Sequence[str]) -> int:
-        """Return how many bytes more there are while these steps are worked on: token ids, soft labels, checkpoints."""
+        """Return how many bytes more there must be while these steps are worked on: token ids, soft labels."""
         per_row = 0.0
         if self.rows > HELD_ROWS:
             per_row = self.sample.field_tokens * 4 + self.sample.fields * 8
             per_row += (self.labels + 3) * _FLOAT if STUDENT in steps else 0
+        return int(self.rows * per_row)
+
+    def checkpoints(self, steps: Sequence[str]) -> int:
+        """Return how many bytes more there may be: checkpoints, which come where a training takes long, if there is room."""
         trained = [self._trained("teachers")] * any(map(_trains_a_teacher, steps)) + [self._trained("student")] * (
             STUDENT in steps
         )
-        return int(self.rows * per_row) + _CHECKPOINTS * _IN_CHECKPOINT * max(trained, default=0)
+        return _CHECKPOINTS * _IN_CHECKPOINT * max(trained, default=0)
 
     # -- memory ----------------------------------------------------------------------------------
 

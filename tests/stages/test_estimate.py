@@ -18,7 +18,7 @@ from petkit.runs.store import RunStore
 from petkit.spec.schema import StudentSpec, TeachersSpec
 from petkit.stages import estimate as estimating
 from petkit.stages import footprint as footprints
-from petkit.stages.estimate import free_bytes
+from petkit.stages.estimate import Disk, free_bytes
 from petkit.stages.footprint import Footprint, Sample, process_bytes, student_passes, teacher_passes
 from petkit.stages.forecast import Forecast, forecast
 from petkit.stages.pipeline import arithmetic_of
@@ -162,10 +162,10 @@ def test_disk_of_many_rows_by_hand(task: Path, monkeypatch: pytest.MonkeyPatch) 
     assert made.written(SOFT_LABELS) == 1_000_000 * (12 + 30) + 123 * 2_000
     per_row = made.sample.field_tokens * 4 + made.sample.fields * 8
     assert made.passing([SOFT_LABELS]) == int(1_000_000 * per_row)
-    checkpoints = 2 * 12 * made.student.parameters
-    assert made.passing([STUDENT]) == int(1_000_000 * (per_row + 24)) + checkpoints
+    assert made.passing([STUDENT]) == int(1_000_000 * (per_row + 24))
     made.rows = 10_000
-    assert made.passing([STUDENT]) == checkpoints and made.passing([SOFT_LABELS]) == 0
+    assert made.passing([STUDENT]) == made.passing([SOFT_LABELS]) == 0
+    assert made.checkpoints([STUDENT]) == 2 * 12 * made.student.parameters and made.checkpoints([SOFT_LABELS]) == 0
 
 
 def test_adapters_take_little_disk(task: Path) -> None:
@@ -204,8 +204,32 @@ def test_what_a_killed_run_left_counts_as_free(task: Path, here: Path, monkeypat
 def test_checkpoints_that_may_never_come_refuse_nothing(task: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = 10 * footprint(task).written(STUDENT)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, free))
-    monkeypatch.setattr(Footprint, "passing", lambda *_: 10**9)
+    monkeypatch.setattr(Footprint, "checkpoints", lambda *_: 10**9)
     assert run_task(task, here / "run", "teachers.steps=1", "student.steps=1").has_student
+
+
+MB = 10**6
+DISKS = {
+    1000: "are free",
+    419: "are free: too little for checkpoints",
+    119: "are free: perhaps too little",
+    107: "are free: too little, the run will not start",
+}
+
+
+@pytest.mark.parametrize("free", DISKS)
+def test_a_dry_run_says_whether_the_disk_is_enough(free: int) -> None:
+    told = Disk(100 * MB, 20 * MB, 300 * MB, free * MB).summary()
+    assert told.startswith("disk: 100 MB to be written, 20 MB more while it works, up to 300 MB for checkpoints; ")
+    assert told.endswith(f"B {DISKS[free]}")
+
+
+def test_what_must_be_there_for_a_while_counts(task: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = 10 * footprint(task).written(STUDENT)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, free))
+    monkeypatch.setattr(Footprint, "passing", lambda *_: 10**9)
+    with pytest.raises(InvalidInput, match=r"and about 1\.0 GB more while it works"):
+        run_task(task, here / "run", "teachers.steps=1", "student.steps=1")
 
 
 def test_a_full_disk_is_no_matter_where_nothing_is_to_be_done(task: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from petkit import crash_points
 from petkit.errors import InvalidInput, RunConflict
 from petkit.events import Event, Notice, Progress, StepStarted
 from petkit.proof import sealed
@@ -130,6 +131,20 @@ def test_shards_that_are_scored_are_not_scored_again(task: Path, here: Path, mon
     heard = resumed(task, here / "run")
     assert notices(heard, LOGITS) == ["goes on after 2 finished parts"]
     assert progress(heard, LOGITS) == [24, 30]
+    assert products(here / "run") == products(undisturbed)
+
+
+@pytest.mark.parametrize("fault", ["ENOSPC", "EFBIG"])
+def test_a_training_does_without_a_checkpoint_there_is_no_room_for(
+    fault: str, task: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = run_task(task, here / "undisturbed", *SHORT).folder
+    monkeypatch.setenv(crash_points.VARIABLE, f"checkpoint: before write={fault}")
+    heard: list[Event] = []
+    run_task(task, here / "run", *SHORT, KEPT, listen=heard.append)
+    told = notices(heard, STUDENT)
+    lack = {"ENOSPC": "the disk is full", "EFBIG": "a file may not grow as large as is needed (ulimit -f tells the limit)"}
+    assert told[0] == f"the checkpoint of 1 step is not kept: {lack[fault]}" and len(told) == 5
     assert products(here / "run") == products(undisturbed)
 
 
