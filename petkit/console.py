@@ -239,7 +239,8 @@ def show_verification(found: Verification) -> None:
     for entry in found.entries:
         table.add_row(text(entry.name), text(entry.state), text(entry.why), text(entry.cure))
     out.print(table)
-    say("Nothing is damaged." if found.whole else "Damaged: see above.")
+    whole = "Nothing is damaged." if found.finished else "Nothing is damaged; not all of it is finished."
+    say(whole if found.whole else "Damaged: see above.")
 
 
 def show_scaffold(scaffold: Scaffold) -> None:

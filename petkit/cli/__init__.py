@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 
 from petkit import console
-from petkit.cli.application import app
+from petkit.cli.application import READER_GONE, app
 from petkit.errors import PetkitError
 from petkit.events import FORCE_TARGETS
 
@@ -58,7 +58,7 @@ def main() -> None:
     except BrokenPipeError:
         # The reader of our output has gone (head, a pager): leave quietly.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        sys.exit(READER_GONE)
     except Exception as error:
         if os.environ.get("PETKIT_DEBUG"):
             raise

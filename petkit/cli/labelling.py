@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,7 +50,7 @@ def predict(
         examples = stream_rows(lines, predictor)
     else:
         examples = source_of(str(input), predictor, labelled=False)
-    rows = predict_rows(examples, predictor)
+    rows = _told_if_none(predict_rows(examples, predictor), input)
     if output is not None:
         with output_file(output, predictor) as write:
             for example, prediction in rows:
@@ -81,6 +82,15 @@ def evaluate(
 
     metrics = evaluate_file(Predictor.load(model, teachers=_teachers(with_)), data).to_dict()
     console.show_json(metrics) if json else console.show_metrics(metrics)
+
+
+def _told_if_none(rows: Iterable[Any], source: str | None) -> Iterator[Any]:
+    """Pass rows on; where there are none, say so: whoever sent them may have meant another file."""
+    number = 0
+    for number, row in enumerate(rows, 1):  # noqa: B007
+        yield row
+    if not number:
+        console.note(f"{'standard input' if source == '-' else source}: holds no rows")
 
 
 def _teachers(who: str) -> bool:

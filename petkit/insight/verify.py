@@ -28,11 +28,13 @@ from petkit.proof import (
 )
 from petkit.runs.files import is_left_over, is_summed
 from petkit.runs.layout import CHECKPOINTS, STEP_FOLDERS
-from petkit.runs.store import ADAPTED_MODEL, CONFIG, EVENTS, LOCK, PRETRAINED_PROMPT, WORK, RunStore
+from petkit.runs.store import ADAPTED_MODEL, CONFIG, EVENTS, LOCK, PRETRAINED_PROMPT, RUN, WORK, RunStore
 
 # "unknown" was not written by petkit and is not read by it; a "remark" has no part in any result.
-State = Literal["whole", "damaged", "unreadable", "unknown", "remark"]
+State = Literal["whole", "damaged", "unreadable", "unfinished", "unknown", "remark"]
 _NOT_USED = "it will not be used: the work it was kept of begins earlier or anew"
+_ELSE = "if it is no step of this pipeline, move it away"
+_STAGES = ("stage_a", "stage_b", "stage_c")
 _COMMANDS = {ADAPTED_MODEL: "adapt", PRETRAINED_PROMPT: "pretrain-prompt"}
 
 
@@ -58,9 +60,19 @@ class Verification:
         """Whether nothing is damaged."""
         return not any(entry.state in ("damaged", "unreadable") for entry in self.entries)
 
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is to come."""
+        return not any(entry.state == "unfinished" for entry in self.entries)
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        return {"folder": self.folder, "whole": self.whole, "entries": [asdict(entry) for entry in self.entries]}
+        return {
+            "folder": self.folder,
+            "whole": self.whole,
+            "finished": self.finished,
+            "entries": [asdict(entry) for entry in self.entries],
+        }
 
 
 def verify(folder: Path) -> Verification:
@@ -94,6 +106,8 @@ class _Run:
         pipeline = str(config) if is_summed(_bytes(config)) and manifest.get("kind", "run") == "run" else "PIPELINE"
         command = ["petkit", _COMMANDS.get(str(manifest.get("kind")), "run"), pipeline, "--out", str(self.folder)]
         self.again = shlex.join(command)
+        self.anew = f"{self.again} makes it anew, and nothing else"
+        self.kind = str(manifest.get("kind", RUN))
 
     def entries(self) -> Iterator[Verified]:
         """Give the files at the top, the steps, the checkpoints and the rest."""
@@ -101,8 +115,9 @@ class _Run:
         yield self._top(CONFIG, is_summed, "nothing reads it: {again} writes it anew")
         yield self._log()
         for step in self.steps:
-            yield self._step(step, f"{self.again} makes it anew, and nothing else")
+            yield self._step(step, self.anew)
         yield from self._without_record()
+        yield from self._gone()
         for name in self.checkpoints:
             yield self._step(name, _NOT_USED)
         yield from self._left_overs()
@@ -142,7 +157,7 @@ class _Run:
     def _without_record(self) -> Iterator[Verified]:
         """Give what lies where a step or checkpoint would and has no record, and what lies beside them."""
         for top in (*STEP_FOLDERS, CHECKPOINTS):
-            anew = _NOT_USED if top == CHECKPOINTS else f"{self.again} makes it anew, and nothing else"
+            anew = _NOT_USED if top == CHECKPOINTS else f"{self.anew}; {_ELSE}"
             if (self.folder / top).is_symlink():
                 yield Verified(top, "damaged", "is a link", "put the folder itself there")
                 continue
@@ -159,6 +174,22 @@ class _Run:
                 elif names:
                     name = f"{here}/{sorted(names)[0]}"
                     yield Verified(name, "unknown", "was not written by petkit", "petkit does not read it")
+
+    def _gone(self) -> Iterator[Verified]:
+        """Give the steps that others were made from and that are not there, then the first stage that has none yet."""
+        gone = dict[str, str]()
+        for step in self.steps:
+            record = read_record(self.folder / step)
+            for name in record.inputs if record is not None else ():
+                if name.split("/")[0] in _STAGES and not os.path.lexists(self.folder / name):
+                    gone.setdefault(name, step)
+        for name, step in sorted(gone.items()):
+            yield Verified(name, "damaged", f"is missing, and {step} was made from it", self.anew)
+        coming = _STAGES if self.kind == RUN else {ADAPTED_MODEL: ("model",), PRETRAINED_PROMPT: ("prompt",)}.get(self.kind, ())
+        for top in coming:
+            if not any(step.split("/")[0] == top for step in (*self.steps, *gone)) and not (self.folder / top).is_dir():
+                yield Verified(top, "unfinished", "not done yet, or deleted", f"{self.again} goes on")
+                return
 
     def _left_overs(self) -> Iterator[Verified]:
         known = {MANIFEST, CONFIG, EVENTS, LOCK, CHECKPOINTS, *STEP_FOLDERS}
@@ -183,7 +214,7 @@ def _step(folder: Path, name: str, cure: str) -> Verified | None:
         record = read_record(folder)
         if record is None or (name and record.step != name):
             why = f"{RECORD} is damaged" if record is None else f"{RECORD} is that of {record.step}"
-            return Verified(shown, "damaged", why, cure)
+            return Verified(shown, "damaged", why, cure if record is None or not name else f"{cure}; {_ELSE}")
         found = damage(folder, record)
     except Unreadable as error:
         return Verified(shown, "unreadable", str(error), "")

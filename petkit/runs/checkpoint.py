@@ -166,6 +166,11 @@ def _steps(number: int) -> str:
     return f"{number:,} step{'s' if number > 1 else ''}"
 
 
+def is_begun(store: RunStore, step: str) -> bool:
+    """Say whether something was kept of a step that is not finished."""
+    return os.path.isdir(store.folder / CHECKPOINTS / step)  # noqa: PTH112 (False for an impossible name)
+
+
 def clear_checkpoints(store: RunStore, step: str) -> None:
     """Remove all that was kept of a step: it is finished."""
     parent = store.folder / CHECKPOINTS / step

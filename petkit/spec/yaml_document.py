@@ -100,6 +100,9 @@ def parse_document(text: str, shown: str, *, under: Location = ()) -> Document:
         mark = error.problem_mark or error.context_mark
         line = None if mark is None else mark.line + 1
         raise InvalidInput([Problem(shown, line, "", *_told(error))]) from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise InvalidInput([Problem(shown, line, "", f"not valid YAML: {str(error).splitlines()[0]}")]) from None
     except yaml.YAMLError as error:
         raise InvalidInput([Problem(shown, None, "", f"not valid YAML: {str(error).splitlines()[0]}")]) from None
     except (ValueError, OverflowError):  # the parser hands escapes and version numbers on unchecked

@@ -8,6 +8,7 @@ from typing import Literal
 
 from petkit.errors import IncompleteRun, InvalidInput, Problem, RunConflict
 from petkit.events import FORCE_TARGETS, STAGES, Listen, Notice, Stage
+from petkit.runs.checkpoint import is_begun
 from petkit.runs.store import RunStore
 from petkit.stages.step import Step
 
@@ -47,7 +48,7 @@ def plan(steps: Sequence[Step], store: RunStore, force: str | None = None, stage
             action = "stale" if force is None else "run"
             why = f"stale: {status.why}"
         elif status.state != "finished":
-            why = status.why
+            why = f"{status.why}, but begun" if is_begun(store, step.name) else status.why
         elif waits:
             why = f"after {waits[0]}, if that changes"
         else:

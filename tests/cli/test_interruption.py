@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
 
 import pytest
@@ -30,6 +31,25 @@ def test_what_an_interruption_costs(
     with pytest.raises(SystemExit) as left:
         cli.main()
     assert left.value.code == 130 and capsys.readouterr().err == f"{told}\n"
+
+
+STOPPED_WHILE_IMPORTING = """
+import sys
+
+class Stop:
+    def find_spec(self, name, *rest):
+        if name == "petkit.cli":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Stop())
+from petkit.__main__ import main
+main()
+"""
+
+
+def test_an_interruption_while_the_command_is_imported_leaves_no_traceback() -> None:
+    left = subprocess.run([sys.executable, "-c", STOPPED_WHILE_IMPORTING], capture_output=True, text=True, check=False)
+    assert (left.returncode, left.stdout, left.stderr) == (130, "", "")
 
 
 def test_a_run_goes_on_when_nobody_reads_its_progress() -> None:

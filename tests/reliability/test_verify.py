@@ -87,6 +87,38 @@ def test_steps_without_a_record_and_in_the_place_of_others(copy: Path) -> None:
     assert entry(copy, "stage_a/colon-2/model")[:2] == ("damaged", "step.json is that of stage_a/colon-1/model")
 
 
+def test_a_step_that_others_were_made_from_is_missed(copy: Path, finished: Path, petkit_command: Command) -> None:
+    shutil.rmtree(copy / "stage_a" / "colon-2")
+    state, why, cure = entry(copy, "stage_a/colon-2/logits")
+    assert (state, why) == ("damaged", "is missing, and stage_b was made from it") and cure.endswith(
+        "makes it anew, and nothing else"
+    )
+    assert petkit_command("run", copy / "config.resolved.yaml", "--out", copy, "--quiet").code == 0
+    assert verify(copy).whole and products(copy) == products(finished)
+
+
+@pytest.mark.parametrize(
+    ("gone", "told"), [(("stage_c", "evaluation"), "stage_c"), (("stage_b", "stage_c", "evaluation"), "stage_b")]
+)
+def test_what_is_still_to_come_is_said(gone: tuple[str, ...], told: str, copy: Path, petkit_command: Command) -> None:
+    for name in gone:
+        shutil.rmtree(copy / name)
+    state, why, cure = entry(copy, told)
+    assert (state, why) == ("unfinished", "not done yet, or deleted") and cure.endswith(f"--out {copy} goes on")
+    answer = petkit_command("verify", copy)
+    assert answer.code == 0 and answer.out.endswith("\nNothing is damaged; not all of it is finished.\n")
+
+
+def test_what_somebody_put_beside_the_steps_may_be_no_step(copy: Path) -> None:
+    shutil.copytree(copy / "stage_c" / "model", copy / "stage_c" / "backup")
+    (copy / "stage_c" / "mine").mkdir()
+    (copy / "stage_c" / "mine" / "a.json").write_text("{}")
+    for name, told in (("backup", "step.json is that of stage_c/model"), ("mine", "step.json is missing")):
+        state, why, cure = entry(copy, f"stage_c/{name}")
+        assert (state, why) == ("damaged", told)
+        assert cure.endswith("makes it anew, and nothing else; if it is no step of this pipeline, move it away")
+
+
 def test_a_copy_of_a_classifier_can_be_proven_too(copy: Path, here: Path, petkit_command: Command) -> None:
     model = Path(shutil.copytree(copy / "stage_c" / "model", here / "classifier"))
     assert petkit_command("verify", model).code == 0 == petkit_command("predict", model, "a game").code

@@ -177,7 +177,7 @@ def test_nesting_that_somebody_may_mean_is_read() -> None:
         ("a: 1\n\tb: 2", "x.yaml:2: not valid YAML: "),
         ("a: *nowhere", "x.yaml:1: not valid YAML: found undefined alias 'nowhere'"),
         ("a: 1\n---\nb: 2", "x.yaml:2: not valid YAML: expected a single document in the stream, but found another document"),
-        ("a: \0", "x.yaml: not valid YAML: unacceptable character"),
+        ("a: 1\nb: \0", "x.yaml:2: not valid YAML: unacceptable character"),
         ("? [a, b]\n: 1", "x.yaml:1: a key must be plain text"),
     ],
 )

@@ -148,6 +148,12 @@ def test_a_training_does_without_a_checkpoint_there_is_no_room_for(
     assert products(here / "run") == products(undisturbed)
 
 
+def test_a_dry_run_says_what_is_begun(task: Path, here: Path) -> None:
+    kill(task, here / "run", MODEL, 4)
+    planned = {entry.step: entry.why for entry in look_ahead(load(task, *SHORT), here / "run").planned}
+    assert (planned[MODEL], planned[LOGITS]) == ("not done yet, but begun", "not done yet")
+
+
 def test_a_checkpoint_of_other_settings_is_not_used(task: Path, here: Path) -> None:
     kill(task, here / "run", STUDENT, 4)
     heard = resumed(task, here / "run", "student.seed=2")
