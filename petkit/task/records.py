@@ -205,6 +205,7 @@ def _hub_records(source: str) -> Iterator[Record]:
 def _hub_dataset(source: str) -> Any:
     """Open ``hf://owner/name[/config]/split`` as a stream; ``name`` is ``dataset`` or ``owner/dataset``."""
     from datasets import load_dataset
+    from huggingface_hub import utils
 
     pieces = source.removeprefix("hf://").split("/")
     if not 2 <= len(pieces) <= 4 or not all(pieces):
@@ -216,6 +217,8 @@ def _hub_dataset(source: str) -> Any:
     config = pieces[2] if len(pieces) == 3 else None
     if Path(name).exists():  # the library would read what lies there
         raise InvalidInput([Problem(source, None, "", f"{name} is a file or folder here", "name a file of rows without hf://")])
+    quiet: Any = utils
+    quiet.logging.set_verbosity_error()  # what is not to be had is told once, and not at every attempt
     try:
         return load_dataset(name, config, split=split, streaming=True)
     except (OSError, ValueError, RuntimeError) as error:
