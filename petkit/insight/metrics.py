@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import cohen_kappa_score, confusion_matrix, precision_recall_fscore_support
 
 from petkit.lm.decision import Chosen, Decision
 from petkit.lm.ensemble import FloatArray, log_softmax
@@ -119,6 +118,8 @@ def evaluate_logits(logits: FloatArray, gold: Labels, labels: tuple[str, ...]) -
 
 def evaluate_ordinal(logits: FloatArray, gold: Labels, labels: tuple[str, ...]) -> OrdinalMetrics:
     """Compare label logits with one gold place per row on the scale ``0 … labels - 1``; arguments as above."""
+    from sklearn.metrics import cohen_kappa_score
+
     predicted = logits.argmax(axis=1)
     places = np.arange(len(labels))
     expected = Decision("ordinal").probabilities(logits) @ places  # (rows,)
@@ -133,6 +134,8 @@ def evaluate_ordinal(logits: FloatArray, gold: Labels, labels: tuple[str, ...]) 
 
 
 def _of_one_label(logits: FloatArray, gold: Labels, labels: tuple[str, ...]) -> dict[str, Any]:
+    from sklearn.metrics import confusion_matrix
+
     predicted = logits.argmax(axis=1)
     log_probs = log_softmax(logits)
     confusion = confusion_matrix(gold, predicted, labels=np.arange(len(labels)))
@@ -179,6 +182,8 @@ def evaluate_multi_label(
 
 def _per_label(gold: Any, predicted: Any, labels: tuple[str, ...]) -> tuple[dict[str, LabelMetrics], float]:
     """Return precision, recall, F1 and rows of each label, and the mean F1."""
+    from sklearn.metrics import precision_recall_fscore_support
+
     columns = precision_recall_fscore_support(gold, predicted, labels=np.arange(len(labels)), average=None, zero_division=0)
     rows = zip(labels, *(column.tolist() for column in columns), strict=True)
     figures = {label: LabelMetrics(precision, recall, f1, count) for label, precision, recall, f1, count in rows}

@@ -6,19 +6,21 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import PeftConfig
 from safetensors import SafetensorError
 from safetensors.torch import load, load_file, save_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from petkit.errors import ModelRefused, shown_path
 from petkit.lm.backbone import EMBEDDED
 from petkit.lm.model_folder import ADAPTER_WEIGHTS, check_adapter_folder
 from petkit.lm.weight_files import refuse_not_finite
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from transformers import PreTrainedModel
 
 STATE_FILE = ADAPTER_WEIGHTS
 _PEFT_PREFIX = "base_model.model."

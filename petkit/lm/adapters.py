@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import nn
-from transformers import PreTrainedModel
 
 from petkit.errors import shown_path
 from petkit.lm.adapter import Adapter, read_adapter
-from petkit.lm.deep_prefix import DeepPrefix
 from petkit.lm.four_bit import numbers_in, refuse_unholdable
-from petkit.lm.layer_adapter import LayerAdapter
-from petkit.lm.virtual_tokens import VirtualTokens
 from petkit.spec.schema import AnyAdapter, DeepPrefixSpec, Ia3Spec, LoraSpec, PromptTuningSpec
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def attach(model: PreTrainedModel, spec: AnyAdapter, soft_tokens: int = 0, head: Sequence[str] = ()) -> Adapter:
@@ -32,6 +32,11 @@ def attach(model: PreTrainedModel, spec: AnyAdapter, soft_tokens: int = 0, head:
     Raises:
         ModelRefused: the model cannot carry it.
     """
+    # PEFT takes seconds to import, and few pipelines have an adapter.
+    from petkit.lm.deep_prefix import DeepPrefix
+    from petkit.lm.layer_adapter import LayerAdapter
+    from petkit.lm.virtual_tokens import VirtualTokens
+
     if spec.kind == "qlora":
         refuse_unholdable(model)
     model.requires_grad_(False)

@@ -7,10 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, StratifiedKFold
-from sklearn.pipeline import make_union
 
 from petkit.lm.ensemble import FloatArray
 
@@ -63,6 +59,9 @@ def tfidf_logits(
     Returns:
         Logits of shape ``(len(unseen), labels)``, and the settings chosen.
     """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.pipeline import make_union
+
     words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=_WORD, sublinear_tf=True)
     characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 5), sublinear_tf=True)
     counted = make_union(words, characters)
@@ -87,8 +86,11 @@ def log_shares(probabilities: NDArray[Any], classes: NDArray[np.int64], labels: 
     return np.log(shares)
 
 
-def _regression(features: Any, labels: NDArray[np.int64]) -> tuple[LogisticRegression, float]:
+def _regression(features: Any, labels: NDArray[np.int64]) -> tuple[Any, float]:
     """Return a fitted model and its inverse strength of regularisation."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV, StratifiedKFold
+
     folds = min(_FOLDS, int(np.unique(labels, return_counts=True)[1].min()))
     if folds < 2:
         return LogisticRegression(C=_UNTESTED_STRENGTH, max_iter=1000).fit(features, labels), _UNTESTED_STRENGTH

@@ -11,15 +11,17 @@ A causal model is read where its answer would come next: at the row's last token
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import PreTrainedModel
 
 from petkit.lm.architectures import forward_options
 from petkit.lm.batching import Batch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class MaskReader(nn.Module):

@@ -11,17 +11,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import PreTrainedModel
 
 from petkit.errors import ModelRefused
 from petkit.lm.adapter import Adapter
 from petkit.lm.batching import Batch
 from petkit.lm.heads import MaskReader, SoftTokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 # Labels → words → tokens.
 TokenIds: TypeAlias = Sequence[Sequence[Sequence[int]]]

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from petkit.lm.batching import Batch
 from petkit.lm.heads import MaskReader
 from petkit.lm.label_scorer import MultiTokenScorer, TokenIds
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class NextTokenScorer(MultiTokenScorer):

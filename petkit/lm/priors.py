@@ -7,7 +7,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import logsumexp, softmax
 
 from petkit.lm.ensemble import FloatArray
@@ -50,6 +49,7 @@ def match_prior(shards: Callable[[], Iterable[FloatArray]], shares: Shares) -> t
     Returns:
         The bias, shape ``(labels,)``, summing to 0; and the largest remaining distance, at most 1e-4 unless the search failed.
     """
+    from scipy.optimize import minimize
 
     def loss(bias: Shares) -> tuple[float, Shares]:
         rows, value, total = 0, 0.0, np.zeros(len(shares))

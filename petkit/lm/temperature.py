@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 from petkit.lm.ensemble import FloatArray, log_softmax, questions
 
@@ -25,6 +24,8 @@ def fit_temperature(logits: FloatArray, gold: NDArray[np.int64], *, multi: bool 
         logits: label logits of rows the teacher was not trained on, shape ``(rows, labels)``.
         gold: the right answers, shape ``(rows, questions)``: the label; for multi-label rows 0 or 1 for every label.
     """
+    from scipy.optimize import minimize_scalar
+
     answers = questions(logits.astype(np.float64), multi=multi)  # (rows, questions, answers)
 
     def loss(log_temperature: float) -> float:

@@ -8,9 +8,6 @@ from itertools import islice
 from typing import Protocol, TypeVar
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from petkit.errors import PetkitError
@@ -47,6 +44,8 @@ class TrainingDiverged(PetkitError):
 
 def seed_everything(seed: int) -> None:
     """Seed Python, NumPy and torch, so that a teacher depends on its own seed only."""
+    from accelerate.utils import set_seed  # takes a second to import, as below
+
     set_seed(seed)
 
 
@@ -82,6 +81,9 @@ def fit(
     Raises:
         TrainingDiverged: the loss is no longer finite.
     """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
     # accelerate keeps the first device and precision of a process for ever; a run may follow another one.
     AcceleratorState._reset_state(reset_partial_state=True)
     mixed = "bf16" if arithmetic.precision == "bfloat16" else "no"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 
@@ -34,6 +35,7 @@ _TABLE = 2_000  # bytes of a Parquet file without rows
 _SOFT_ROW, _ANSWER_ROW = 30, 40  # bytes of a row beside its logits: id, label, entropy, agreement, weight; id and labels
 # What Python and the libraries take where the system does not tell.
 _PROCESS = 500_000_000
+_IMPORTED_ON_THE_WAY = ("accelerate", "sklearn.metrics", "transformers.modeling_utils")
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,9 @@ def student_passes(settings: StudentSpec) -> float:
 
 
 def process_bytes() -> int:
-    """Return the memory this process has now."""
+    """Return the memory this process has once it has imported what a run imports on its way."""
+    for module in _IMPORTED_ON_THE_WAY:
+        import_module(module)
     status = Path("/proc/self/statm")
     if sys.platform == "linux" and status.is_file():
         import resource

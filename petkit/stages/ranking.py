@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from sklearn.model_selection import KFold, StratifiedKFold
 
 from petkit.events import Listen, ignore
 from petkit.lm.arithmetic import Arithmetic
@@ -172,6 +170,8 @@ def fit_map(answers: Array, targets: Array) -> tuple[float, Array]:
         answers: shape ``(rows, questions, answers)``.
         targets: 1 for the right answer, of the same shape.
     """
+    from scipy.optimize import minimize
+
     rows, *shape = answers.shape
 
     def loss(parameters: Array) -> tuple[float, Array]:
@@ -205,6 +205,8 @@ def _why_left_out(work: Workload) -> str:
 
 def _folds(work: Workload) -> list[Fold]:
     """Return the same folds for all patterns, at most five; each holds rows of every label where rows have one."""
+    from sklearn.model_selection import KFold, StratifiedKFold
+
     rows = len(work.train)
     if work.spec.label_kind == "multi":
         return list(KFold(min(FOLDS, rows), shuffle=True, random_state=0).split(np.zeros(rows)))

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.model_selection import KFold, StratifiedKFold
 
 from petkit.events import Notice
 from petkit.lm.adapters import trained_part
@@ -151,6 +150,8 @@ class TeacherTraining:
 
     def _folds(self) -> list[IndexArray]:
         """Return the few-shot rows of each fold, labels spread evenly where each row has one."""
+        from sklearn.model_selection import KFold, StratifiedKFold
+
         targets = self.work.targets()
         folds = min(self.work.spec.soft_labels.folds, len(targets))
         if targets.ndim == 2 or np.bincount(targets).min() < 2:

@@ -42,6 +42,26 @@ def test_help_loads_nothing_heavy() -> None:
     assert loaded.isdisjoint(HEAVY)
 
 
+def test_a_run_with_nothing_to_do_waits_for_no_model_code() -> None:
+    """They take most of ten seconds, and are loaded where a model, an adapter or a metric is first needed."""
+    later = {
+        "transformers.models",
+        "peft",
+        "accelerate",
+        "sklearn",
+        "datasets",
+        "pandas",
+        "transformers.modeling_utils",
+        "torch._dynamo",
+    }
+    command = "import sys, petkit.stages.pipeline, petkit.insight.verify; print(*sys.modules, sep='\\n')"
+    answer = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    loaded = set(answer.stdout.split())
+
+    assert {"torch", "petkit.stages.a_teachers"} <= loaded
+    assert loaded.isdisjoint(later)
+
+
 def test_help_names_every_command() -> None:
     answer = fresh().stdout
 
