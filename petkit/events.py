@@ -22,7 +22,7 @@ RESUME = ("auto", "require", "never")
 class RunStarted:
     """A run began; ``steps`` of its steps need work, the others are up to date.
 
-    ``disk`` bytes are about to be written, for good or for a while (0: not known), and ``free`` bytes are free for them.
+    ``disk`` bytes are about to be written, checkpoints aside (0: not known), and ``free`` bytes are free for them.
     """
 
     steps: int

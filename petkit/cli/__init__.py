@@ -37,7 +37,7 @@ def _interrupted(arguments: list[str]) -> str:
         argument for argument in spell_out_force(arguments) if argument.startswith("--force") and argument != "--force=stale"
     ]
     cure = "--force would do it once more" if forced else "run the same command to go on"
-    return f"interrupted; what was done is kept, {cure}"
+    return f"interrupted; finished work is kept, {cure}"
 
 
 def main() -> None:

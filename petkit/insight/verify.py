@@ -33,6 +33,7 @@ from petkit.runs.store import ADAPTED_MODEL, CONFIG, EVENTS, LOCK, PRETRAINED_PR
 # "unknown" was not written by petkit and is not read by it; a "remark" has no part in any result.
 State = Literal["whole", "damaged", "unreadable", "unfinished", "unknown", "remark"]
 _NOT_USED = "it will not be used: the work it was kept of begins earlier or anew"
+_LEFT = "if the pipeline no longer has this step, remove it"
 _ELSE = "if it is no step of this pipeline, move it away"
 _STAGES = ("stage_a", "stage_b", "stage_c")
 _COMMANDS = {ADAPTED_MODEL: "adapt", PRETRAINED_PROMPT: "pretrain-prompt"}
@@ -119,7 +120,9 @@ class _Run:
         yield from self._without_record()
         yield from self._gone()
         for name in self.checkpoints:
-            yield self._step(name, _NOT_USED)
+            found = self._step(name, _NOT_USED)
+            begun = Verified(name, "unfinished", "work in progress", f"{self.again} goes on; {_LEFT}")
+            yield begun if found.state == "whole" else found
         yield from self._left_overs()
 
     def _top(self, name: str, is_whole: Any, cure: str) -> Verified:
@@ -178,16 +181,23 @@ class _Run:
     def _gone(self) -> Iterator[Verified]:
         """Give the steps that others were made from and that are not there, then the first stage that has none yet."""
         gone = dict[str, str]()
-        for step in self.steps:
-            record = read_record(self.folder / step)
+        # From the results backwards: a teacher that left the pipeline may have left something behind.
+        looked_at = [step for step in self.steps if not step.startswith("stage_a/")]
+        for step in looked_at:  # grows
+            record = read_record(self.folder / step) if step in self.steps else None
             for name in record.inputs if record is not None else ():
-                if name.split("/")[0] in _STAGES and not os.path.lexists(self.folder / name):
+                if name.split("/")[0] not in _STAGES:
+                    continue
+                if not os.path.lexists(self.folder / name):
                     gone.setdefault(name, step)
+                elif name not in looked_at:
+                    looked_at.append(name)
         for name, step in sorted(gone.items()):
             yield Verified(name, "damaged", f"is missing, and {step} was made from it", self.anew)
         coming = _STAGES if self.kind == RUN else {ADAPTED_MODEL: ("model",), PRETRAINED_PROMPT: ("prompt",)}.get(self.kind, ())
         for top in coming:
-            if not any(step.split("/")[0] == top for step in (*self.steps, *gone)) and not (self.folder / top).is_dir():
+            holds = any(names for _, _, names in os.walk(self.folder / top)) or (self.folder / top).is_symlink()  # told above
+            if not holds and not any(step.split("/")[0] == top for step in gone):
                 yield Verified(top, "unfinished", "not done yet, or deleted", f"{self.again} goes on")
                 return
 

@@ -145,7 +145,7 @@ def refuse_strange_vocabulary(tokenizer: Any, config: PretrainedConfig, shown: s
     used |= {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id}
     unspellable = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special} - used
     words = tokenizer.get_vocab()
-    if len(words) <= len({*tokenizer.all_special_ids}):
+    if len(words) <= len({*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}):
         raise ModelRefused(f"{shown}: the tokenizer knows no word: its file, such as tokenizer.json, is missing or holds none")
     highest = max((index for index in words.values() if index not in unspellable), default=-1)
     if highest >= rows:

@@ -10,6 +10,7 @@ All of a step's are removed once the step itself is published.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -48,6 +49,7 @@ class _Kept:
 
     def __init__(self, store: RunStore, step: str, inputs: Inputs, listen: Listen, parent: str) -> None:
         self._store, self._step, self._listen, self._parent = store, step, listen, parent
+        self._lacked = False  # room
         versions = package_versions()
         self._inputs: Inputs = {**inputs, **{f"version of {name}": versions[name] for name in COMPUTING}}
 
@@ -69,8 +71,9 @@ class _Kept:
         return None
 
     def _write(self, number: int, state: Mapping[str, Tensor], what: str) -> bool:
-        """Keep tensors under a number; say whether there was room: the step can do without."""
+        """Keep tensors under a number, if they leave room for the step's result; say whether that was so."""
         try:
+            self._refuse_last_room(sum(value.nbytes for value in state.values()))
             with self._store.publishing(f"{self._parent}/{number:08d}", self._inputs, {}) as folder:
                 # Contiguous and on the processor, as the file needs it.
                 crash_point("checkpoint: before write")
@@ -80,9 +83,16 @@ class _Kept:
             lack = lack_of_room(error)
             if lack is None:
                 raise
-            self._listen(Notice(self._step, f"{what} is not kept: {lack}"))
+            if not self._lacked:
+                self._listen(Notice(self._step, f"{what} is not kept: {lack}"))
+            self._lacked = True
             return False
         return True
+
+    def _refuse_last_room(self, size: int) -> None:
+        """Leave at least as much room as is taken: what the step is about is written while this is still there."""
+        if shutil.disk_usage(self._store.folder).free < 2 * size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _numbers(self) -> list[int]:
         parent = self._store.folder / self._parent
@@ -129,7 +139,7 @@ class StepCheckpoints(_Kept):
         """Keep the state after ``step`` training steps, if there is room, then remove all other checkpoints.
 
         Raises:
-            KeyboardInterrupt, SystemExit: a signal asked to stop; now nothing is lost.
+            KeyboardInterrupt, SystemExit: a signal asked to stop.
         """
         kept = self._write(step, state, f"the checkpoint of {_steps(step)}")
         for other in self._numbers():
@@ -158,8 +168,9 @@ class StepParts(_Kept):
             self._listen(Notice(self._step, f"goes on after {done} finished part{'s' if done > 1 else ''}"))
 
     def save(self, number: int, part: NDArray[np.float32]) -> None:
-        """Keep a part, counted from 0."""
-        self._write(number, {"part": torch.from_numpy(np.ascontiguousarray(part, np.float32))}, f"part {number + 1}")
+        """Keep a part, counted from 0, if there is room; those after one that is missing are of no use."""
+        if not self._lacked:
+            self._write(number, {"part": torch.from_numpy(np.ascontiguousarray(part, np.float32))}, f"part {number + 1}")
 
 
 def _steps(number: int) -> str:
@@ -178,12 +189,6 @@ def clear_checkpoints(store: RunStore, step: str) -> None:
         _remove(store, f"{CHECKPOINTS}/{step}")
     while (parent := parent.parent) != store.folder and parent.is_dir() and not any(parent.iterdir()):
         parent.rmdir()
-
-
-def clear_all_checkpoints(store: RunStore) -> None:
-    """Remove all that was kept of any step: every step is finished, and what is left is of steps that are no more."""
-    if (store.folder / CHECKPOINTS).is_dir():
-        _remove(store, CHECKPOINTS)
 
 
 def _remove(store: RunStore, name: str) -> None:

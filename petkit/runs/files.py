@@ -64,16 +64,20 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append a line to a text file, on a line of its own even where a power failure cut the last one."""
-    with naming(path):
-        crash_point("event: before write")
-        with path.open("ab+") as stream:
-            begins = ""
-            if stream.tell():
-                stream.seek(-1, os.SEEK_END)
-                begins = "" if stream.read() == b"\n" else "\n"
-            stream.write(f"{begins}{line}\n".encode())
-        crash_point("event: written")
+    """Append a line to a log, if there is room, on a line of its own even where a power failure cut the last one."""
+    try:
+        with naming(path):
+            crash_point("event: before write")
+            with path.open("ab+") as stream:
+                begins = ""
+                if stream.tell():
+                    stream.seek(-1, os.SEEK_END)
+                    begins = "" if stream.read() == b"\n" else "\n"
+                stream.write(f"{begins}{line}\n".encode())
+            crash_point("event: written")
+    except OSError as error:
+        if lack_of_room(error) is None:
+            raise
 
 
 def summed(text: str) -> str:

@@ -253,8 +253,8 @@ class RunStore:
             RunConflict: it would lie elsewhere.
         """
         refuse_links_to(self.folder, step)
-        with tempfile.TemporaryDirectory(dir=self.scratch("steps"), ignore_cleanup_errors=True) as name:
-            work = Path(name)
+        work = Path(tempfile.mkdtemp(dir=self.scratch("steps")))
+        try:
             crash_point("publish: begun")
             with naming(self.folder / step):
                 yield work
@@ -275,6 +275,8 @@ class RunStore:
             crash_point("publish: recorded")
             self._put(work, self.folder / step)
             crash_point("publish: done")
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
 
     def _put(self, work: Path, target: Path) -> None:
         """Give finished work its name, for good; what had that name before comes back if it cannot be."""
@@ -311,7 +313,7 @@ class RunStore:
         write_text(self.folder / name, summed(text))
 
     def log(self, event: Event) -> None:
-        """Append an event to ``events.jsonl``; nothing ever reads it but people."""
+        """Append an event to ``events.jsonl``, if there is room; nothing ever reads it but people."""
         entry = {"time": now(), "event": type(event).__name__, **asdict(event)}
         append_line(self.folder / EVENTS, checked_line(entry))
 

@@ -24,7 +24,7 @@ from petkit.events import (
 )
 from petkit.lm.arithmetic import Arithmetic, choose_arithmetic, release_memory
 from petkit.lm.backbone import shown_name
-from petkit.runs.checkpoint import clear_all_checkpoints, clear_checkpoints
+from petkit.runs.checkpoint import clear_checkpoints
 from petkit.runs.layout import STUDENT, STUDENT_FILE
 from petkit.runs.provenance import now
 from petkit.runs.signals import leave_if_asked, stopping_gently
@@ -177,8 +177,6 @@ def run(
         tell_stale_sources([*before, *planned], stages, tell)
         _tell_left_out(work, stages, tell)
         ran += [step.name for step in steps if step.stage in stages and _advance(step, store, force, keep_every, tell)]
-        if set(stages) == set(STAGES):
-            clear_all_checkpoints(store)
     # Without a test set there may still be an evaluation of an earlier student in the folder.
     evaluated = any(step.stage == "evaluation" and step.stage in stages for step in steps)
     student = next(step for step in steps if step.name == STUDENT)

@@ -14,9 +14,9 @@ from petkit import cli, console
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["run", "p.yaml"], "interrupted; what was done is kept, run the same command to go on"),
-        (["run", "p.yaml", "--force"], "interrupted; what was done is kept, run the same command to go on"),
-        (["stage-a", "p.yaml", "--force", "a"], "interrupted; what was done is kept, --force would do it once more"),
+        (["run", "p.yaml"], "interrupted; finished work is kept, run the same command to go on"),
+        (["run", "p.yaml", "--force"], "interrupted; finished work is kept, run the same command to go on"),
+        (["stage-a", "p.yaml", "--force", "a"], "interrupted; finished work is kept, --force would do it once more"),
         (["predict", "runs/x", "text"], "interrupted"),
     ],
 )

@@ -243,8 +243,8 @@ def test_set_takes_paths_from_the_current_folder(tiny: Path, petkit_command: Pet
 @pytest.mark.parametrize(
     ("error", "code", "told"),
     [
-        (KeyboardInterrupt(), 130, "interrupted; what was done is kept, run the same command to go on"),
-        (SystemExit(143), 143, "interrupted; what was done is kept, run the same command to go on"),
+        (KeyboardInterrupt(), 130, "interrupted; finished work is kept, run the same command to go on"),
+        (SystemExit(143), 143, "interrupted; finished work is kept, run the same command to go on"),
         (OSError(28, "No space left on device", "weights"), 1, "petkit: weights: No space left on device"),
         (RuntimeError("broken"), 1, "petkit: internal error: RuntimeError: broken (set PETKIT_DEBUG=1"),
     ],

@@ -75,6 +75,15 @@ def test_disk_full_while_the_rows_of_a_large_set_are_put_there(
     assert products(here / "run") == products(undisturbed)
 
 
+def test_a_log_there_is_no_room_for_costs_nothing(
+    fails_at: Callable[[str], None], task: Path, undisturbed: Path, here: Path
+) -> None:
+    fails_at("event: before write=ENOSPC")
+    run_task(task, here / "run", *SHORT)
+    assert not (here / "run" / "events.jsonl").exists()
+    assert products(here / "run") == products(undisturbed) and verify(here / "run").whole
+
+
 FAULTS = [
     ("file: before rename", "EACCES", "manifest.json", "Permission denied"),
     ("event: before write", "EROFS", "events.jsonl", "Read-only file system"),

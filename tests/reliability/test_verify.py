@@ -103,6 +103,7 @@ def test_a_step_that_others_were_made_from_is_missed(copy: Path, finished: Path,
 def test_what_is_still_to_come_is_said(gone: tuple[str, ...], told: str, copy: Path, petkit_command: Command) -> None:
     for name in gone:
         shutil.rmtree(copy / name)
+    (copy / told).mkdir()  # as a kill just before the rename leaves it
     state, why, cure = entry(copy, told)
     assert (state, why) == ("unfinished", "not done yet, or deleted") and cure.endswith(f"--out {copy} goes on")
     answer = petkit_command("verify", copy)

@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -181,6 +182,31 @@ def test_a_broken_attempt_leaves_the_last_one(
     assert not list((store.folder / ".work" / "steps").iterdir())  # what was half-made gives its place back
     assert [entry.name for entry in folder(store, 10).parent.iterdir()] == ["00000010"]
     assert loaded(store, heard) == 1.0
+
+
+def test_as_much_room_is_left_as_is_taken(store: RunStore, heard: list[Event], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The step's result is written while the checkpoint is there."""
+    size = sum(value.nbytes for value in state(1.0).values())
+    for free, kept in ((2 * size - 1, False), (2 * size, True)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free))
+        checkpoints(store, heard).save(10, state(1.0))
+        assert (loaded(store, []) == 1.0) == kept
+    assert told(heard) == ["the checkpoint of 10 steps is not kept: the disk is full"]
+
+
+def test_a_lack_of_room_is_told_once_and_ends_the_parts(
+    store: RunStore, heard: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeping, parts = checkpoints(store, heard), StepParts(store, STEP, INPUTS, heard.append)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+        for step in (10, 20):
+            keeping.save(step, state(1.0))
+            parts.save(step // 10 - 1, np.zeros(3, np.float32))
+    assert told(heard) == ["the checkpoint of 10 steps is not kept: the disk is full", "part 1 is not kept: the disk is full"]
+    keeping.save(30, state(2.0))  # there is room again
+    parts.save(2, np.zeros(3, np.float32))
+    assert loaded(store, []) == 2.0 and not (store.folder / "checkpoints" / STEP / "parts").exists()
 
 
 def test_all_go_when_the_step_is_finished(store: RunStore, heard: list[Event]) -> None:
