@@ -146,7 +146,7 @@ def refuse_strange_vocabulary(tokenizer: Any, config: PretrainedConfig, shown: s
     unspellable = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special} - used
     words = tokenizer.get_vocab()
     if len(words) <= len({*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}):
-        raise ModelRefused(f"{shown}: the tokenizer knows no word: its file, such as tokenizer.json, is missing or holds none")
+        raise ModelRefused(f"{shown}: the tokenizer knows no word (put its file, such as tokenizer.json, into the folder again)")
     highest = max((index for index in words.values() if index not in unspellable), default=-1)
     if highest >= rows:
         raise ModelRefused(

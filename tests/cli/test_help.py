@@ -12,7 +12,8 @@ import pytest
 import typer
 
 import petkit
-from petkit.cli import app, main
+from petkit.__main__ import main as entry
+from petkit.cli import app
 from tests.cli.conftest import Outcome
 
 COMMANDS = tuple(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
@@ -142,4 +143,4 @@ def test_completion_knows_the_commands(petkit_command: Callable[..., Outcome], m
 def test_the_installed_command_is_this_one() -> None:
     (script,) = entry_points(group="console_scripts", name="petkit")
 
-    assert script.load() is main
+    assert script.load() is entry

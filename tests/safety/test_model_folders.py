@@ -188,7 +188,7 @@ CASES: dict[str, tuple[Callable[[Path, Mark], None], str]] = {
     "infinite value": (with_value(float("-inf")), "layer.1.output.dense.weight holds values that are not finite"),
     "no head": (change_weights(without_head), "m: the checkpoint has no masked-LM head: cls.predictions"),
     "tokens beyond the model's": (more_words, "m: the tokenizer has tokens up to number 5,000, and the model's vocabulary ends at"),
-    "tokenizer is missing": (lambda folder, mark: (folder / "tokenizer.json").unlink(), "m: the tokenizer knows no word: its file"),
+    "tokenizer is missing": (lambda folder, mark: (folder / "tokenizer.json").unlink(), "m: the tokenizer knows no word (put its file"),
     "tokenizer is a pickle": (lambda folder, mark: (folder / "tokenizer.json").write_bytes(mark.pickle()) and None, "m: "),  # type: ignore[func-returns-value]
     "tokenizer of nothing": (whole("tokenizer.json", "{}"), "m: cannot be loaded: "),
     "tokenizer files elsewhere": (tokenizer_config(fast_tokenizer_files=["tokenizer.a/../../b.json"]), "leads out of the folder"),

@@ -104,6 +104,8 @@ def test_labels_that_are_formulas_are_quoted_in_tables(finished_run: Path, here:
     (student / "config.json").write_text(
         json.dumps({**config, "id2label": labels, "label2id": {label: int(key) for key, label in labels.items()}})
     )
+    about = json.loads((student / "petkit.json").read_text())
+    (student / "petkit.json").write_text(json.dumps({**about, "labels": list(labels.values())}))
 
     assert petkit_command("predict", student, "a text", "--output", "out.csv").code == 0
 

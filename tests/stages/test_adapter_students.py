@@ -53,7 +53,7 @@ def test_a_damaged_description(change: Change, made: RunResult, here: Path) -> N
 
     with pytest.raises(ModelRefused) as error:
         Predictor.load(folder)
-    assert re.fullmatch(r"model/petkit\.json: (\w+ is )?damaged \(take the folder from its run again\)", str(error.value))
+    assert re.fullmatch(r"model/petkit\.json: ([\w.]+ is )?damaged \(take the folder from its run again\)", str(error.value))
 
 
 def test_weights_that_are_gone(made: RunResult, here: Path) -> None:
