@@ -63,7 +63,7 @@ class Verification:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is to come."""
+        """Whether nothing is to come, as far as the folder tells: an evaluation or baseline to come leaves no trace."""
         return not any(entry.state == "unfinished" for entry in self.entries)
 
     def to_dict(self) -> dict[str, Any]:
@@ -103,12 +103,11 @@ class _Run:
             manifest = store.manifest()
         except (RunConflict, Unreadable):
             manifest = {}
-        config = self.folder / CONFIG
-        pipeline = str(config) if is_summed(_bytes(config)) and manifest.get("kind", "run") == "run" else "PIPELINE"
-        command = ["petkit", _COMMANDS.get(str(manifest.get("kind")), "run"), pipeline, "--out", str(self.folder)]
-        self.again = shlex.join(command)
-        self.anew = f"{self.again} makes it anew, and nothing else"
         self.kind = str(manifest.get("kind", RUN))
+        config = self.folder / CONFIG
+        pipeline = str(config) if is_summed(_bytes(config)) and self.kind == RUN else "PIPELINE"
+        self.again = shlex.join(["petkit", _COMMANDS.get(self.kind, "run"), pipeline, "--out", str(self.folder)])
+        self.anew = f"{self.again} makes it anew, and nothing else"
 
     def entries(self) -> Iterator[Verified]:
         """Give the files at the top, the steps, the checkpoints and the rest."""
@@ -182,16 +181,15 @@ class _Run:
         """Give the steps that others were made from and that are not there, then the first stage that has none yet."""
         gone = dict[str, str]()
         # From the results backwards: a teacher that left the pipeline may have left something behind.
-        looked_at = [step for step in self.steps if not step.startswith("stage_a/")]
-        for step in looked_at:  # grows
-            record = read_record(self.folder / step) if step in self.steps else None
-            for name in record.inputs if record is not None else ():
-                if name.split("/")[0] not in _STAGES:
-                    continue
-                if not os.path.lexists(self.folder / name):
-                    gone.setdefault(name, step)
-                elif name not in looked_at:
-                    looked_at.append(name)
+        to_look_at = [step for step in self.steps if not step.startswith("stage_a/")]
+        seen = set(to_look_at)
+        while to_look_at:
+            step = to_look_at.pop()
+            record = read_record(self.folder / step)
+            needs = {name for name in record.inputs if name.split("/")[0] in _STAGES} if record is not None else set()
+            gone |= {name: step for name in needs if not os.path.lexists(self.folder / name)}
+            to_look_at += needs - seen
+            seen |= needs
         for name, step in sorted(gone.items()):
             yield Verified(name, "damaged", f"is missing, and {step} was made from it", self.anew)
         coming = _STAGES if self.kind == RUN else {ADAPTED_MODEL: ("model",), PRETRAINED_PROMPT: ("prompt",)}.get(self.kind, ())

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
 
 from petkit.errors import ModelRefused
-from petkit.lm import hub
 from petkit.lm.backbone import load_masked_lm, model_fingerprint
 from petkit.runs.store import ADAPTED_MODEL, RunStore
+from tests.hub_cache import NAME, cache, put_into_cache
 
-NAME = "somebody/tiny-bert"
-
-
-@pytest.fixture(autouse=True)
-def forget() -> Iterator[None]:
-    """What a process has looked up it keeps; another test has another cache."""
-    hub.hub_folder.cache_clear()
-    yield
-    hub.hub_folder.cache_clear()
+__all__ = ["cache"]
 
 
 @pytest.fixture
@@ -36,27 +27,6 @@ def adapted(model_folder: Callable[[str], Path], here: Path) -> Path:
             (folder / "adapter").mkdir()
             shutil.copy(folder / "model.safetensors", folder / "adapter" / "adapter_model.safetensors")
     return store.folder / "model"
-
-
-def put_into_cache(folder: Path, cache: Path, commit: str) -> Path:
-    """Make the newest commit of a model hold the files at the top of a folder; return the snapshot, which is made of links."""
-    repository = cache / "models--somebody--tiny-bert"
-    snapshot, blobs = repository / "snapshots" / commit, repository / "blobs"
-    for made in (snapshot, blobs, repository / "refs"):
-        made.mkdir(parents=True, exist_ok=True)
-    (repository / "refs" / "main").write_text(commit)
-    for path in sorted(path for path in folder.iterdir() if path.is_file()):
-        blob = blobs / f"{path.name}-{commit}"
-        shutil.copy(path, blob)
-        (snapshot / path.name).symlink_to(blob)
-    hub.hub_folder.cache_clear()
-    return snapshot
-
-
-@pytest.fixture
-def cache(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(here / "cache"))
-    return here / "cache"
 
 
 def test_a_model_uploaded_with_its_record_is_read(adapted: Path, cache: Path) -> None:

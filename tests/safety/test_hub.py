@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,40 +14,19 @@ from huggingface_hub.utils import filter_repo_objects
 
 from petkit import network
 from petkit.errors import ModelRefused
-from petkit.lm import hub
 from petkit.lm.backbone import load_language_model, load_tokenizer, model_fingerprint, model_source
 from tests.cli.conftest import Outcome
+from tests.hub_cache import NAME, cache, put_into_cache
+
+__all__ = ["cache"]
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-NAME = "somebody/tiny-bert"
-
-
-def cached(folder: Path, cache: Path) -> Path:
-    """Put a model folder into a cache as the hub's library does: links to blobs. Return the snapshot."""
-    repository = cache / "models--somebody--tiny-bert"
-    snapshot, blobs = repository / "snapshots" / COMMIT, repository / "blobs"
-    for made in (snapshot, blobs, repository / "refs"):
-        made.mkdir(parents=True)
-    (repository / "refs" / "main").write_text(COMMIT)
-    for number, path in enumerate(sorted(folder.iterdir())):
-        shutil.copy(path, blobs / str(number))
-        (snapshot / path.name).symlink_to(Path("../../blobs", str(number)))
-    return snapshot
-
-
-@pytest.fixture(autouse=True)
-def forget() -> Iterator[None]:
-    """What a process has looked up it keeps; another test has another cache."""
-    hub.hub_folder.cache_clear()
-    yield
-    hub.hub_folder.cache_clear()
 
 
 @pytest.fixture
-def snapshot(model_folder: Callable[[str], Path], here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def snapshot(model_folder: Callable[[str], Path], cache: Path) -> Path:
     """A tiny BERT in a cache of its own."""
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(here / "cache"))
-    return cached(model_folder("bert"), here / "cache")
+    return put_into_cache(model_folder("bert"), cache, COMMIT)
 
 
 def test_the_links_of_the_cache_are_followed(snapshot: Path, model_folder: Callable[[str], Path]) -> None:
