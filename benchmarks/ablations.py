@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import petkit
-from petkit.deliver.evaluation import evaluate_file
+from petkit.config.loader import load_pipeline
 from petkit.errors import PetkitError
-from petkit.spec.loader import load_pipeline
+from petkit.predict.evaluate import evaluate_file
 
 HERE = Path(__file__).resolve().parents[1]
 # The metrics of finished runs, by the draw of their labelled rows.
@@ -120,7 +120,7 @@ def _run(folder: Path, task: str, split: int, done: Path, changed: list[str]) ->
     pipeline = HERE / "pipelines" / f"{task}.yaml"
     adapted = done.parents[1] / f"{task}-adapted"
     if any("{adapted}" in change for change in changed) and not (adapted / "model").is_dir():
-        from petkit.stages.adaptation import adapt
+        from petkit.pretraining.adapt import adapt
 
         adapt(load_pipeline(pipeline, overrides), adapted)
     overrides += [change.replace("{adapted}", str(adapted / "model")) for change in changed]

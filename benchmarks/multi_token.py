@@ -22,14 +22,14 @@ from pathlib import Path
 
 from throughput import MAX_LENGTH, VERBALIZER, news_texts
 
-from petkit.lm.arithmetic import Arithmetic, choose_arithmetic, prepare_for_inference
-from petkit.lm.backbone import EMBEDDED, load_masked_lm, load_tokenizer
-from petkit.lm.inference import label_logits
-from petkit.lm.label_scorer import LabelScorer, MultiTokenScorer, WordScorer
-from petkit.spec.loader import load_pipeline
-from petkit.spec.schema import ComputeSpec, PatternSpec, VerbalizerSpec
-from petkit.task.pattern import Encoded
-from petkit.task.pvp import compile_pvp
+from petkit.config.loader import load_pipeline
+from petkit.config.schema import ComputeSpec, PatternSpec, VerbalizerSpec
+from petkit.engine.device import Arithmetic, choose_arithmetic, prepare_for_inference
+from petkit.engine.inference import label_logits
+from petkit.models.label_scorers import LabelScorer, MultiTokenScorer, WordScorer
+from petkit.models.loading import EMBEDDED, load_masked_lm, load_tokenizer
+from petkit.prompts.pattern import Encoded
+from petkit.prompts.pvp import compile_pvp
 
 PIPELINE = Path(__file__).parent.parent / "pipelines" / "ag_news.yaml"
 

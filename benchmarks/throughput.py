@@ -26,19 +26,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from petkit.lm.arithmetic import Arithmetic, choose_arithmetic, matmul_seconds, prepare_for_inference
-from petkit.lm.backbone import EMBEDDED, load_masked_lm, load_tokenizer
-from petkit.lm.batching import collate, training_batches
-from petkit.lm.inference import label_logits
-from petkit.lm.label_scorer import WordScorer
-from petkit.lm.losses import cross_entropy
-from petkit.lm.training import fit, seed_everything, set_dropout
-from petkit.spec.schema import ComputeSpec, PatternSpec, TeachersSpec, VerbalizerSpec
-from petkit.task.examples import Example
-from petkit.task.pattern import CompiledPattern, Pattern
-from petkit.task.token_store import TokenStore
-from petkit.task.tokenization import PieceTokenizer
-from petkit.task.verbalizer import find_label_words
+from petkit.config.schema import ComputeSpec, PatternSpec, TeachersSpec, VerbalizerSpec
+from petkit.data.examples import Example
+from petkit.engine.device import Arithmetic, choose_arithmetic, matmul_seconds, prepare_for_inference
+from petkit.engine.inference import label_logits
+from petkit.engine.training_loop import fit, seed_everything, set_dropout
+from petkit.losses.objectives import cross_entropy
+from petkit.models.batch import collate, training_batches
+from petkit.models.label_scorers import WordScorer
+from petkit.models.loading import EMBEDDED, load_masked_lm, load_tokenizer
+from petkit.prompts.pattern import CompiledPattern, Pattern
+from petkit.prompts.token_store import TokenStore
+from petkit.prompts.tokenizer import PieceTokenizer
+from petkit.prompts.verbalizer import find_label_words
 
 MAX_LENGTH = 256
 PATTERNS = ("{mask}: {text}", "{mask} News: {text}", "[ Category: {mask} ] {text}", "{text} ( {mask} )")

@@ -32,18 +32,18 @@ __all__ = ["InvalidInput", "PetkitError", "Prediction", "Predictor", "RunResult"
 
 if TYPE_CHECKING:
     from petkit.api import run
-    from petkit.deliver.predictor import Prediction, Predictor
+    from petkit.config.loader import load_pipeline
     from petkit.errors import InvalidInput, PetkitError
-    from petkit.spec.loader import load_pipeline
+    from petkit.predict.predictor import Prediction, Predictor
     from petkit.stages.pipeline import RunResult
 
 _HOMES = {
     "run": "petkit.api",
-    "Prediction": "petkit.deliver.predictor",
-    "Predictor": "petkit.deliver.predictor",
+    "Prediction": "petkit.predict.predictor",
+    "Predictor": "petkit.predict.predictor",
     "InvalidInput": "petkit.errors",
     "PetkitError": "petkit.errors",
-    "load_pipeline": "petkit.spec.loader",
+    "load_pipeline": "petkit.config.loader",
     "RunResult": "petkit.stages.pipeline",
 }
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from petkit.config.loader import Pipeline, load_pipeline
+from petkit.config.schema import PipelineSpec
 from petkit.events import Listen, ignore
-from petkit.spec.loader import Pipeline, load_pipeline
-from petkit.spec.schema import PipelineSpec
 from petkit.stages.pipeline import RunResult
 from petkit.stages.pipeline import run as run_pipeline
 

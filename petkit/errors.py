@@ -10,7 +10,7 @@ with its ``exit_code``; a Python caller catches the class it cares about.
     ├── ModelRefused     a model folder or hub name that petkit cannot or will not load
     ├── IncompleteRun    a stage was asked for whose inputs are not finished
     ├── DiskRefused      the disk is full, or takes nothing any more; exit code 1
-    └── TrainingDiverged (petkit.lm.training), NotFinite (petkit.lm.inference): settings that spoil a model; exit code 1
+    └── TrainingDiverged (petkit.engine.training_loop), NotFinite (petkit.engine.inference): settings that spoil a model; exit code 1
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from petkit import limits
-from petkit.characters import in_one_line
+from petkit.formatting import in_one_line
 
 
 @dataclass(frozen=True, order=True)

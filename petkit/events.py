@@ -1,6 +1,6 @@
 """What happens during a run, as typed events.
 
-Stages emit; ``petkit.console`` draws them, ``petkit.runs.store`` appends them to ``events.jsonl``.
+Stages emit; ``petkit.cli.console`` draws them, ``petkit.runs.store`` appends them to ``events.jsonl``.
 Nothing else in petkit prints.
 """
 

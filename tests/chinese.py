@@ -11,7 +11,7 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
-from petkit.task.tokenization import PieceTokenizer
+from petkit.prompts.tokenizer import PieceTokenizer
 from tests.tiny import MAX_LENGTH, save_tiny_model
 
 CHINESE_MODELS = ("hfl/chinese-roberta-wwm-ext", "bert-base-chinese")

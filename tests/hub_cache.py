@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from petkit.lm import hub
+from petkit.models import hub
 
 NAME = "somebody/tiny-bert"
 

@@ -6,10 +6,10 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from petkit.lm.backbone import load_tokenizer
-from petkit.spec.loader import Pipeline, load_pipeline
-from petkit.task.pvp import compile_pvps
-from petkit.task.tokenization import PieceTokenizer
+from petkit.config.loader import Pipeline, load_pipeline
+from petkit.models.loading import load_tokenizer
+from petkit.prompts.pvp import compile_pvps
+from petkit.prompts.tokenizer import PieceTokenizer
 from tests.chinese import CHINESE_MODELS, chinese_pieces
 
 ROOT = Path(__file__).resolve().parents[1]

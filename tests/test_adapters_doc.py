@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from petkit.spec.loader import load_pipeline
-from petkit.spec.schema.adapter import adapter_class
-from petkit.spec.yaml_document import parse_document
+from petkit.config.loader import load_pipeline
+from petkit.config.schema.adapter import adapter_class
+from petkit.config.yaml_document import parse_document
 
 ROOT = Path(__file__).resolve().parents[1]
 DOC = (ROOT / "docs" / "adapters.md").read_text(encoding="utf-8")

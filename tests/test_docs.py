@@ -16,12 +16,12 @@ import typer
 
 import petkit
 from petkit.cli import FORCE_TARGETS, app, spell_out_force
-from petkit.lm.backbone import load_tokenizer
-from petkit.spec.loader import load_pipeline
-from petkit.spec.schema import PatternSpec, VerbalizerSpec
-from petkit.spec.yaml_document import parse_document
-from petkit.task.pattern import MaskContext
-from petkit.task.verbalizer import find_label_words
+from petkit.config.loader import load_pipeline
+from petkit.config.schema import PatternSpec, VerbalizerSpec
+from petkit.config.yaml_document import parse_document
+from petkit.models.loading import load_tokenizer
+from petkit.prompts.pattern import MaskContext
+from petkit.prompts.verbalizer import find_label_words
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

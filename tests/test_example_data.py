@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from petkit.lm.counting import tfidf_logits
+from petkit.baselines.tfidf import tfidf_logits
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "support-tickets"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from petkit.spec.loader import load_pipeline
+from petkit.config.loader import load_pipeline
 from tests.library import EMBEDDED, EXAMPLE, FILES, PARTS, PIPELINES, ROOT, commands, parts_of, problems_of, shown
 
 BENCH_TASKS = ("ag_news", "sst2", "imdb", "trec", "sick", "eprstmt_zh", "tnews_zh")

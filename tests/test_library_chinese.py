@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from petkit.deliver.predictor import Predictor
-from petkit.runs.shards import read_matrix
-from petkit.spec.loader import load_pipeline
-from petkit.spec.schema import PatternSpec
+from petkit.config.loader import load_pipeline
+from petkit.config.schema import PatternSpec
+from petkit.predict.predictor import Predictor
+from petkit.prompts.pvp import PVP, compile_pvps
 from petkit.stages.pipeline import RunResult, run
-from petkit.task.pvp import PVP, compile_pvps
+from petkit.storage.parquet_shards import read_matrix
 from tests.chinese import CHINESE_MODELS, Rows, chinese_model_folder, chinese_pieces, headlines, reviews
 from tests.library import CHINESE, ROOT, shown
 

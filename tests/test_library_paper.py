@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from petkit.spec.loader import load_pipeline
-from petkit.task.records import format_of
+from petkit.config.loader import load_pipeline
+from petkit.data.records import format_of
 from tests.library import PAPER, ROOT, opening_comment, parts_of, problems_of, shown
 
 PET = ("ag_news", "mnli", "yahoo", "yelp")  # Schick & Schütze, EACL 2021

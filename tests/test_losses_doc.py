@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from petkit.lm import losses
-from petkit.spec.schema import PipelineSpec
+from petkit.config.schema import PipelineSpec
+from petkit.losses import objectives as losses
 
 TEXT = (Path(__file__).resolve().parents[1] / "docs" / "losses.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)

@@ -19,9 +19,9 @@ TWELVE = ("teachers.seeds=[1, 2, 3]",)  # of four patterns
 # Stage A, and the peak memory of the process before and after it, in MiB.
 SCRIPT = """
 import json, resource, sys
-from petkit.lm.arithmetic import choose_arithmetic
-from petkit.spec.loader import load_pipeline
-from petkit.spec.schema import ComputeSpec
+from petkit.engine.device import choose_arithmetic
+from petkit.config.loader import load_pipeline
+from petkit.config.schema import ComputeSpec
 from petkit.stages.pipeline import run
 pipeline_file, folder, *overrides = sys.argv[1:]
 choose_arithmetic(ComputeSpec(threads=1))

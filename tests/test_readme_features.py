@@ -11,10 +11,10 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from petkit.spec.loader import load_pipeline
-from petkit.spec.schema import PipelineSpec
-from petkit.spec.yaml_document import parse_document
-from petkit.stages.workload import Workload
+from petkit.config.loader import load_pipeline
+from petkit.config.schema import PipelineSpec
+from petkit.config.yaml_document import parse_document
+from petkit.task.task import Workload
 from tests.cli import project
 from tests.test_docs import COMMANDS, README, ROOT
 
@@ -121,7 +121,7 @@ def test_everything_written_as_code_exists(row: Row) -> None:
 def test_a_pipeline_takes_what_is_written(
     row: Row, here: Path, model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("petkit.stages.backbones.obstacle", lambda device: None)  # packages of extras may be missing
+    monkeypatch.setattr("petkit.task.model_checks.obstacle", lambda device: None)  # packages of extras may be missing
     pipeline = project.write(here, model_folder("bert"))
     data = yaml.safe_load(pipeline.read_text(encoding="utf-8"))
     data["patterns"] = [{"id": f"p{number}", "text": "{mask} news: {text}"} for number in range(3)]

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from petkit.task.tokenization import PieceTokenizer
+from petkit.prompts.tokenizer import PieceTokenizer
 
 KINDS = ("wordpiece", "bytebpe", "bytebpe-strict", "sentencepiece", "sentencepiece-lower", "sentencepiece-spaces")
 ARCHITECTURES = {

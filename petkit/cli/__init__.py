@@ -6,7 +6,7 @@ import os
 import sys
 from importlib import import_module
 
-from petkit import console
+from petkit.cli import console
 from petkit.cli.application import READER_GONE, app
 from petkit.errors import PetkitError
 from petkit.events import FORCE_TARGETS

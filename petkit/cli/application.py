@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from petkit import console
+from petkit.cli import console
 
 READER_GONE = 141  # the exit code by convention: of SIGPIPE
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from petkit import console
+from petkit.cli import console
 from petkit.cli.application import app
 from petkit.cli.options import Json
 
@@ -20,7 +20,7 @@ def verify(
     json: Json = False,
 ) -> None:
     """Prove that every file of a run is whole; writes nothing. Exit code 1 if one is damaged."""
-    from petkit.insight.verify import verify as look
+    from petkit.runs.verify import verify as look
 
     found = look(run)
     console.show_json(found.to_dict()) if json else console.show_verification(found)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from petkit import console
+from petkit.cli import console
 from petkit.cli.application import app
 from petkit.cli.options import Json, Model, Offline, With
 from petkit.errors import InvalidInput, Problem
@@ -34,13 +34,13 @@ def predict(
     """Label new rows."""
     if bool(texts) == (input is not None):
         raise InvalidInput([Problem("", None, "", "give texts, or --input FILE", "petkit predict --help shows examples")])
-    from petkit.task.first_look import look_at, look_at_standard_input
+    from petkit.data.precheck import look_at, look_at_standard_input
 
     lines = look_at_standard_input(sys.stdin.buffer) if input == "-" else iter(())
     if input not in (None, "-"):  # before anything heavy is imported
         look_at(str(input))
-    from petkit.deliver.predictor import Predictor
-    from petkit.deliver.rows import argument_rows, json_writer, output_file, predict_rows, source_of, stream_rows
+    from petkit.predict.predictor import Predictor
+    from petkit.predict.row_io import argument_rows, json_writer, output_file, predict_rows, source_of, stream_rows
 
     predictor = Predictor.load(model, teachers=_teachers(with_))
     examples: Any
@@ -74,11 +74,11 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Compare predictions with labels."""
-    from petkit.task.first_look import look_at
+    from petkit.data.precheck import look_at
 
     look_at(data)
-    from petkit.deliver.evaluation import evaluate_file
-    from petkit.deliver.predictor import Predictor
+    from petkit.predict.evaluate import evaluate_file
+    from petkit.predict.predictor import Predictor
 
     metrics = evaluate_file(Predictor.load(model, teachers=_teachers(with_)), data).to_dict()
     console.show_json(metrics) if json else console.show_metrics(metrics)

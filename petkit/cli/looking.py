@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from petkit import console
+from petkit.cli import console
 from petkit.cli.application import app
 from petkit.cli.options import Json, Offline, PipelineFile, Quiet, Set, load
-from petkit.run_display import RunDisplay
+from petkit.cli.progress import RunDisplay
 
 
 @app.command(epilog="Example: petkit validate pipelines/ag_news.yaml")
@@ -19,7 +19,7 @@ def validate(pipeline: PipelineFile, set_: Set = [], offline: Offline = False, j
     from dataclasses import asdict
 
     loaded = load(pipeline, set_)
-    from petkit.insight.check import check_pipeline
+    from petkit.commands.validate import check_pipeline
 
     check = check_pipeline(loaded)
     console.show_json(asdict(check)) if json else console.show_check(check)
@@ -37,7 +37,7 @@ def zero_shot(
     from dataclasses import asdict
 
     loaded = load(pipeline, set_)
-    from petkit.insight.zero_shot import zero_shot as ask
+    from petkit.commands.zero_shot import zero_shot as ask
 
     with RunDisplay(quiet=quiet) as display:
         found = ask(loaded, display)
@@ -56,7 +56,7 @@ def rank_patterns(
     from dataclasses import asdict
 
     loaded = load(pipeline, set_)
-    from petkit.insight.ranking import rank_patterns as rank
+    from petkit.prompt_search.rank_patterns import rank_patterns as rank
 
     with RunDisplay(quiet=quiet) as display:
         found = rank(loaded, display)
@@ -80,7 +80,7 @@ def search_verbalizer(
     from dataclasses import asdict
 
     loaded = load(pipeline, set_)
-    from petkit.deliver import found_verbalizer
+    from petkit.commands import search_verbalizer as found_verbalizer
 
     if out is not None:
         found_verbalizer.refuse_taken(out, force=force)

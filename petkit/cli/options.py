@@ -54,8 +54,8 @@ def load(pipeline: Path, overrides: list[str]) -> Any:
 
     A pipeline that names nothing on the hub needs no network, and gets none.
     """
-    from petkit.spec.loader import load_pipeline
-    from petkit.task.first_look import look_at_pipeline
+    from petkit.config.loader import load_pipeline
+    from petkit.data.precheck import look_at_pipeline
 
     loaded = load_pipeline(pipeline, overrides)
     look_at_pipeline(loaded)

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from petkit import console
+from petkit.cli import console
 from petkit.cli.application import app
 from petkit.cli.options import DryRun, Force, Json, KeepAdapter, Offline, Out, PipelineFile, Quiet, Resume, Set, load
+from petkit.cli.progress import RunDisplay
 from petkit.errors import InvalidInput, Problem
 from petkit.events import FORCE_TARGETS, RESUME, STAGES, Stage
-from petkit.run_display import RunDisplay
 
 
 def _stages_command(name: str, stages: tuple[Stage, ...], text: str, options: str = "") -> None:
@@ -58,7 +58,7 @@ def adapt(
     """Train the language model on the unlabelled set, for pipelines to start from."""
     _refuse_unknown("--resume", resume, RESUME)
     loaded = load(pipeline, set_)
-    from petkit.stages.adaptation import adapt as adapt_model
+    from petkit.pretraining.adapt import adapt as adapt_model
 
     with RunDisplay(quiet=quiet) as display:
         adapted = adapt_model(loaded, out or Path("runs") / f"{loaded.spec.task}-adapted", resume=resume, listen=display)
@@ -80,7 +80,7 @@ def pretrain_prompt(
     """Train a soft prompt on the unlabelled set, for prompt tuning to start from."""
     _refuse_unknown("--resume", resume, RESUME)
     loaded = load(pipeline, set_)
-    from petkit.stages.prompt_pretraining import pretrain_prompt as pretrain
+    from petkit.pretraining.pretrain_prompt import pretrain_prompt as pretrain
 
     with RunDisplay(quiet=quiet) as display:
         made = pretrain(loaded, out or Path("runs") / f"{loaded.spec.task}-prompt", resume=resume, listen=display)

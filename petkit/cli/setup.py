@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from petkit import console
+from petkit.cli import console
 from petkit.cli.application import app
 from petkit.cli.options import Json, Offline
 
@@ -22,11 +22,11 @@ def init(
     offline: Offline = False,
 ) -> None:
     """Write a project to fill in."""
-    from petkit.task.first_look import look_at
+    from petkit.data.precheck import look_at
 
     if source is not None:
         look_at(source)
-    from petkit.deliver.scaffold import create_project
+    from petkit.commands.init_project import create_project
 
     names = [label.strip() for label in labels.split(",")] if labels else []
     console.show_scaffold(create_project(folder, names, source))
@@ -35,7 +35,7 @@ def init(
 @app.command(epilog="Example: petkit doctor --json")
 def doctor(json: Json = False) -> None:
     """Check this installation and machine."""
-    from petkit.insight.doctor import examine
+    from petkit.commands.doctor import examine
 
     findings = examine()
     console.show_json(console.as_data(findings)) if json else console.show_findings(findings)

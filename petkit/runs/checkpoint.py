@@ -24,15 +24,15 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from petkit.crash_points import crash_point
 from petkit.errors import IncompleteRun
 from petkit.events import Listen, Notice
-from petkit.runs.files import lack_of_room
 from petkit.runs.fingerprint import Inputs
 from petkit.runs.layout import CHECKPOINTS
 from petkit.runs.provenance import COMPUTING, package_versions
 from petkit.runs.signals import leave_if_asked, stop_asked
 from petkit.runs.store import RunStore
+from petkit.storage.atomic import lack_of_room
+from petkit.storage.fault_points import crash_point
 
 _STATE_FILE = "state.safetensors"
 

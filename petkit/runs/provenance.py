@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from petkit.proof import Record
+from petkit.storage.integrity import Record
 
 PACKAGES = (
     "petkit",

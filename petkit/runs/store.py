@@ -22,10 +22,24 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from petkit.crash_points import crash_point
 from petkit.errors import DiskRefused, IncompleteRun, PetkitError, RunConflict, shown_path
 from petkit.events import Event
-from petkit.proof import (
+from petkit.runs.fingerprint import Inputs, changes, fingerprint
+from petkit.runs.layout import CHECKPOINTS, STEP_FOLDERS
+from petkit.runs.provenance import machine, now, package_versions, told_by
+from petkit.storage.atomic import (
+    append_line,
+    disk_refusal,
+    is_left_over,
+    is_summed,
+    naming,
+    summed,
+    sync,
+    sync_tree,
+    write_text,
+)
+from petkit.storage.fault_points import crash_point
+from petkit.storage.integrity import (
     MANIFEST,
     RECORD,
     SCHEMA,
@@ -42,21 +56,7 @@ from petkit.proof import (
     stays_inside,
     strangers,
 )
-from petkit.runs.files import (
-    append_line,
-    disk_refusal,
-    is_left_over,
-    is_summed,
-    naming,
-    summed,
-    sync,
-    sync_tree,
-    write_text,
-)
-from petkit.runs.fingerprint import Inputs, changes, fingerprint
-from petkit.runs.layout import CHECKPOINTS, STEP_FOLDERS
-from petkit.runs.links import refuse_links_at, refuse_links_to
-from petkit.runs.provenance import machine, now, package_versions, told_by
+from petkit.storage.links import refuse_links_at, refuse_links_to
 
 # What a run folder can hold, as its manifest says (``kind``; a plain run says nothing) and as people are told.
 RUN, ADAPTED_MODEL, PRETRAINED_PROMPT = "run", "adapted model", "pretrained prompt"

@@ -10,21 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from petkit.lm.arithmetic import Arithmetic
-from petkit.lm.calibration import CONTENT_FREE
-from petkit.lm.inference import label_logits
-from petkit.lm.label_scorer import LabelScorer
-from petkit.runs.files import write_json
+from petkit.engine.device import Arithmetic
+from petkit.engine.inference import label_logits
+from petkit.ensemble.calibration import CONTENT_FREE
+from petkit.models.label_scorers import LabelScorer
 from petkit.runs.fingerprint import Inputs, flat
 from petkit.runs.layout import CONTENT_FREE_FILE, TEACHER_FILE, teacher_folds, teacher_logits, teacher_model
-from petkit.runs.shards import SHARD_ROWS, write_shard
-from petkit.stages.generations import choose_labellers
-from petkit.stages.lineup import Teacher, others
-from petkit.stages.scoring import shard_logits
-from petkit.stages.step import Job, Step
-from petkit.stages.teacher_models import TeacherModels, teacher_scorer
-from petkit.stages.teacher_training import TeacherTraining, describe, teacher_random
-from petkit.stages.workload import Workload
+from petkit.runs.step import Job, Step
+from petkit.storage.atomic import write_json
+from petkit.storage.parquet_shards import SHARD_ROWS, write_shard
+from petkit.task.task import Workload
+from petkit.task.teacher_list import Teacher, others
+from petkit.teachers.ipet import choose_labellers
+from petkit.teachers.models import TeacherModels, teacher_scorer
+from petkit.teachers.scoring import shard_logits
+from petkit.teachers.training import TeacherTraining, describe, teacher_random
 
 
 def steps(work: Workload, arithmetic: Arithmetic, models: TeacherModels) -> list[Step]:

@@ -6,7 +6,7 @@ probabilities, because small probabilities would be lost in rounding.
     soft_labels/*.parquet   a row per unlabelled row: id; logits (labels,), before soft_labels.temperature; label (labels, a
                             list, where there may be several); entropy at that temperature, in nats; agreement, the share
                             of teachers that say the same; weight in stage C, from 0 (left out) to 1
-    ensemble.json           what makes the logits of new rows (petkit.lm.ensemble.combine_teachers), and figures
+    ensemble.json           what makes the logits of new rows (petkit.ensemble.combine.combine_teachers), and figures
     agreement.json          every two teachers: share of equal answers, and Cohen's κ
 """
 
@@ -18,18 +18,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from petkit.ensemble.agreement import Consensus
+from petkit.ensemble.combine import FloatArray, adjust, agreement, choices, combine_teachers, entropy, log_softmax, questions
+from petkit.ensemble.row_selection import best_probability, choose_rows, confidence_weights, is_rare
 from petkit.errors import InvalidInput
 from petkit.events import Notice
-from petkit.lm.consensus import Consensus
-from petkit.lm.ensemble import FloatArray, adjust, agreement, choices, combine_teachers, entropy, log_softmax, questions
-from petkit.lm.selection import best_probability, choose_rows, confidence_weights, is_rare
-from petkit.runs.files import write_json
 from petkit.runs.fingerprint import Inputs
 from petkit.runs.layout import AGREEMENT_FILE, ENSEMBLE_FILE, SOFT_LABELS, teacher_folds, teacher_logits, teacher_model
-from petkit.runs.shards import write_shard
-from petkit.stages.step import Job, Step
-from petkit.stages.voting import combined_shards, form_ensemble, reads_train, refuse_other_rows, teacher_shards
-from petkit.stages.workload import Workload
+from petkit.runs.step import Job, Step
+from petkit.stages.b_ensemble import combined_shards, form_ensemble, reads_train, refuse_other_rows, teacher_shards
+from petkit.storage.atomic import write_json
+from petkit.storage.parquet_shards import write_shard
+from petkit.task.task import Workload
 
 SHOWN_LABELS = 10
 

@@ -14,21 +14,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from petkit.baselines.base import METHODS, student_settings
+from petkit.baselines.setfit import is_installed
+from petkit.data.examples import targets_of
+from petkit.engine.device import Arithmetic
 from petkit.errors import InvalidInput
-from petkit.insight.metrics import evaluate
-from petkit.insight.verdict import compare, verdict
-from petkit.lm.arithmetic import Arithmetic
-from petkit.lm.decision import Decision
-from petkit.lm.sentence_pairs import is_installed
-from petkit.runs.files import write_json
+from petkit.metrics.comparison import compare, verdict
+from petkit.metrics.decision import Decision
+from petkit.metrics.metrics import evaluate
 from petkit.runs.fingerprint import Inputs, flat
 from petkit.runs.layout import BASELINE_FILE, EVALUATION, baseline
-from petkit.runs.shards import read_shards, write_shard
+from petkit.runs.step import Job, Step
 from petkit.runs.store import RunStore
-from petkit.stages.rivals import METHODS, student_settings
-from petkit.stages.step import Job, Step
-from petkit.stages.workload import Workload
-from petkit.task.examples import targets_of
+from petkit.storage.atomic import write_json
+from petkit.storage.parquet_shards import read_shards, write_shard
+from petkit.task.task import Workload
 
 
 def refuse_impossible(work: Workload) -> None:

@@ -14,26 +14,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from petkit.engine.device import Arithmetic
+from petkit.engine.inference import ClassifierLogits
+from petkit.engine.token_masking import TokenMasking
+from petkit.engine.training_loop import fit, seed_everything
 from petkit.errors import IncompleteRun
-from petkit.lm.adapters import trained_part
-from petkit.lm.arithmetic import Arithmetic
-from petkit.lm.batching import Batch, IndexArray, collate, drawn_batches, training_batches
-from petkit.lm.inference import ClassifierLogits
-from petkit.lm.label_scorer import LabelScorer
-from petkit.lm.masking import TokenMasking
-from petkit.lm.training import fit, seed_everything
-from petkit.runs.files import write_json
+from petkit.models.adapters.attach import trained_part
+from petkit.models.batch import Batch, IndexArray, collate, drawn_batches, training_batches
+from petkit.models.label_scorers import LabelScorer
+from petkit.prompts.pvp import PVP
+from petkit.prompts.token_store import TokenStore
 from petkit.runs.fingerprint import Inputs, flat
 from petkit.runs.layout import ENSEMBLE_FILE, SOFT_LABELS, STUDENT, STUDENT_FILE, teacher_model
-from petkit.stages.soft_rows import SoftRows, read_soft_rows
-from petkit.stages.step import Job, Step
-from petkit.stages.student_model import new_student, save_student
-from petkit.stages.student_objective import Lesson, Student, StudentObjective, Turn
-from petkit.stages.teacher_models import TeacherModels, teacher_scorer
-from petkit.stages.workload import Workload
-from petkit.task.pvp import PVP
-from petkit.task.row_array import RowArray
-from petkit.task.token_store import TokenStore
+from petkit.runs.step import Job, Step
+from petkit.storage.atomic import write_json
+from petkit.storage.row_array import RowArray
+from petkit.student.model import new_student, save_student
+from petkit.student.objective import Lesson, Student, StudentObjective, Turn
+from petkit.student.soft_labels import SoftRows, read_soft_rows
+from petkit.task.task import Workload
+from petkit.teachers.models import TeacherModels, teacher_scorer
 
 
 def steps(work: Workload, arithmetic: Arithmetic, models: TeacherModels) -> list[Step]:

@@ -11,25 +11,25 @@ from typing import Any
 
 import numpy as np
 
+from petkit.data.examples import targets_of
+from petkit.engine.device import Arithmetic, prepare_for_inference
+from petkit.ensemble.calibration import calibrate
+from petkit.ensemble.combine import FloatArray, combine, combine_teachers, is_multi
 from petkit.events import Notice
-from petkit.insight.metrics import evaluate
-from petkit.lm.arithmetic import Arithmetic, prepare_for_inference
-from petkit.lm.calibration import calibrate
-from petkit.lm.decision import Decision
-from petkit.lm.ensemble import FloatArray, combine, combine_teachers, is_multi
-from petkit.runs.files import write_json
+from petkit.metrics.decision import Decision
+from petkit.metrics.metrics import evaluate
 from petkit.runs.fingerprint import Inputs, flat
 from petkit.runs.layout import ENSEMBLE_FILE, EVALUATION, METRICS_FILE, SOFT_LABELS, STUDENT, STUDENT_FILE, teacher_model
-from petkit.runs.shards import write_shard
+from petkit.runs.step import Job, Step
 from petkit.runs.store import RunStore
-from petkit.stages.lineup import Teacher
-from petkit.stages.scoring import shard_logits, student_logits
-from petkit.stages.step import Job, Step
-from petkit.stages.student_model import load_student
-from petkit.stages.teacher_models import TeacherModels, teacher_scorer
-from petkit.stages.untrained import log_priors, untrained
-from petkit.stages.workload import Workload
-from petkit.task.examples import targets_of
+from petkit.storage.atomic import write_json
+from petkit.storage.parquet_shards import write_shard
+from petkit.student.model import load_student
+from petkit.task.task import Workload
+from petkit.task.teacher_list import Teacher
+from petkit.teachers.models import TeacherModels, teacher_scorer
+from petkit.teachers.scoring import shard_logits, student_logits
+from petkit.teachers.untrained import log_priors, untrained
 
 
 def steps(work: Workload, arithmetic: Arithmetic, models: TeacherModels) -> list[Step]:

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from petkit.config.loader import Pipeline
+from petkit.cost.estimate import Estimate, estimate
 from petkit.events import STAGES, Stage
-from petkit.spec.loader import Pipeline
-from petkit.stages.estimate import Estimate, estimate
+from petkit.runs.planning import PlannedStep
 from petkit.stages.pipeline import look_ahead
-from petkit.stages.planning import PlannedStep
 
 
 @dataclass(frozen=True)

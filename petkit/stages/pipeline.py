@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from petkit.config.loader import Pipeline, dump_spec
+from petkit.cost.estimate import room_for
+from petkit.engine.device import Arithmetic, choose_arithmetic, release_memory
 from petkit.events import (
     STAGES,
     Event,
@@ -22,21 +25,18 @@ from petkit.events import (
     StepSkipped,
     ignore,
 )
-from petkit.lm.arithmetic import Arithmetic, choose_arithmetic, release_memory
-from petkit.lm.backbone import shown_name
+from petkit.models.loading import shown_name
 from petkit.runs.checkpoint import clear_checkpoints
 from petkit.runs.layout import STUDENT, STUDENT_FILE
+from petkit.runs.planning import PlannedStep, any_work, plan, refuse_unready, sound_plan, tell_stale_sources, to_do
 from petkit.runs.provenance import now
+from petkit.runs.resume import MOVED, environment, moved_from, refuse_resume
 from petkit.runs.signals import leave_if_asked, stopping_gently
+from petkit.runs.step import Step, carry_out
 from petkit.runs.store import RunStore
-from petkit.spec.loader import Pipeline, dump_spec
 from petkit.stages import a_teachers, b_soft_labels, baselines, c_student, evaluation, preparation
-from petkit.stages.estimate import room_for
-from petkit.stages.planning import PlannedStep, any_work, plan, refuse_unready, sound_plan, tell_stale_sources, to_do
-from petkit.stages.resumption import MOVED, environment, moved_from, refuse_resume
-from petkit.stages.step import Step, carry_out
-from petkit.stages.teacher_models import TeacherModels
-from petkit.stages.workload import Workload
+from petkit.task.task import Workload
+from petkit.teachers.models import TeacherModels
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def run(
     Args:
         stages: which stages to work on; the others must be finished where they are needed.
         force: see :func:`plan`.
-        resume: see :func:`petkit.stages.resumption.refuse_resume`.
+        resume: see :func:`petkit.runs.resume.refuse_resume`.
         listen: hears every event.
 
     Raises:

@@ -10,17 +10,17 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
+from petkit.engine.device import Arithmetic
 from petkit.errors import IncompleteRun
 from petkit.events import Event, StepFinished
-from petkit.lm.arithmetic import Arithmetic
-from petkit.runs.files import write_json
+from petkit.prompt_search.label_words import search_label_words
+from petkit.prompt_search.pattern_ranking import ranking
 from petkit.runs.fingerprint import Inputs
 from petkit.runs.layout import LABEL_WORDS, LABEL_WORDS_FILE, RANKING, RANKING_FILE
+from petkit.runs.step import Job, Step
 from petkit.runs.store import RunStore
-from petkit.stages.ranking import ranking
-from petkit.stages.step import Job, Step
-from petkit.stages.verbalizer_search import search_label_words
-from petkit.stages.workload import Workload
+from petkit.storage.atomic import write_json
+from petkit.task.task import Workload
 
 
 def steps(work: Workload, arithmetic: Arithmetic) -> list[Step]:

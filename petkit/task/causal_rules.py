@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from petkit.config.loader import Pipeline
 from petkit.errors import Problem
-from petkit.spec.loader import Pipeline
-from petkit.task.tokenization import PieceTokenizer
+from petkit.prompts.tokenizer import PieceTokenizer
 
 
 def refused_of(pipeline: Pipeline, tokenizer: PieceTokenizer) -> list[Problem]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from petkit import limits
+from petkit.config.schema import DataSpec
+from petkit.data.records import class_names, read_records
 from petkit.errors import BeyondLimit, InvalidInput, Problem, shown_path
-from petkit.spec.schema import DataSpec
-from petkit.task.records import class_names, read_records
 
 _WHICH_COLUMN = "data.columns says which column is which"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from petkit.spec.loader import load_pipeline
-from petkit.stages.prompt_pretraining import pretrain_prompt
+from petkit.config.loader import load_pipeline
+from petkit.pretraining.pretrain_prompt import pretrain_prompt
 from tests.bad_inputs.corpus import MODEL
 from tests.cli import project
 from tests.cli.conftest import finished_run, petkit_command

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from petkit.proof import sealed
+from petkit.storage.integrity import sealed
 from tests.cli import project
 from tests.cli.conftest import Outcome
 

@@ -55,7 +55,7 @@ def test_a_run_with_nothing_to_do_waits_for_no_model_code() -> None:
         "transformers.modeling_utils",
         "torch._dynamo",
     }
-    command = "import sys, petkit.stages.pipeline, petkit.insight.verify; print(*sys.modules, sep='\\n')"
+    command = "import sys, petkit.stages.pipeline, petkit.runs.verify; print(*sys.modules, sep='\\n')"
     answer = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
     loaded = set(answer.stdout.split())
 

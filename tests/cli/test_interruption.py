@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from petkit import cli, console
+from petkit import cli
+from petkit.cli import console
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 
 import petkit
-from petkit import Predictor, console
-from petkit.deliver import rows
-from petkit.insight.metrics import evaluate_logits
-from petkit.lm.ensemble import log_softmax
-from petkit.spec.schema import ComputeSpec
-from petkit.task.examples import Example
+from petkit import Predictor
+from petkit.cli import console
+from petkit.config.schema import ComputeSpec
+from petkit.data.examples import Example
+from petkit.ensemble.combine import log_softmax
+from petkit.metrics.metrics import evaluate_logits
+from petkit.predict import row_io as rows
 from tests.cli import project
 from tests.cli.conftest import Outcome
 
@@ -138,7 +139,7 @@ def test_output_file(kind: str, finished_run: Path, student: Predictor, here: Pa
 def test_output_file_appears_only_when_it_is_complete(
     before: str | None, finished_run: Path, here: Path, petkit_command: Petkit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("petkit.deliver.predictor.CHUNK", 2)
+    monkeypatch.setattr("petkit.predict.predictor.CHUNK", 2)
     (here / "in.jsonl").write_text(project.json_lines({"text": text} for text in (*TEXTS, *TEXTS, "")), encoding="utf-8")
     if before is not None:
         (here / "out.csv").write_text(before, encoding="utf-8")
@@ -216,7 +217,7 @@ def test_rows_stream(student: Predictor, monkeypatch: pytest.MonkeyPatch) -> Non
             taken += 1
             yield Example(f"row-{taken}", {"text": "a game"}, None, taken)
 
-    monkeypatch.setattr("petkit.deliver.predictor.CHUNK", 8)
+    monkeypatch.setattr("petkit.predict.predictor.CHUNK", 8)
     stream = rows.predict_rows(endless(), student)
 
     assert taken == 0

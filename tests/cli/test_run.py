@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from petkit import console, events
-from petkit.cli import spell_out_force
-from petkit.run_display import RunDisplay
+from petkit import events
+from petkit.cli import console, spell_out_force
+from petkit.cli.progress import RunDisplay
 from petkit.stages import pipeline as spine
 from petkit.units import duration, size
 from tests.cli import project

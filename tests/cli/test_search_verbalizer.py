@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from petkit.characters import in_one_line
-from petkit.spec.loader import load_pipeline
-from petkit.stages.workload import Workload
+from petkit.config.loader import load_pipeline
+from petkit.formatting import in_one_line
+from petkit.task.task import Workload
 from tests.cli import project
 from tests.cli.conftest import Outcome
 
@@ -198,7 +198,7 @@ def test_a_label_with_one_row(search: Command, tiny: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written(search: Command, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from petkit.deliver import found_verbalizer
+    from petkit.commands import search_verbalizer as found_verbalizer
 
     def full(path: Path, text: str) -> None:
         raise OSError(28, "No space left on device")

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from petkit.console import show_metrics, show_predictions
-from petkit.deliver.evaluation import evaluate_file
-from petkit.deliver.predictor import Prediction, Predictor
-from petkit.deliver.rows import argument_rows, json_writer, output_file, predict_rows, source_of
-from petkit.lm.decision import Decision
+from petkit.cli.console import show_metrics, show_predictions
+from petkit.metrics.decision import Decision
+from petkit.predict.evaluate import evaluate_file
+from petkit.predict.predictor import Prediction, Predictor
+from petkit.predict.row_io import argument_rows, json_writer, output_file, predict_rows, source_of
 
 LABELS = ("low", "middle", "high")
 LOGITS = {

@@ -11,13 +11,13 @@ import pytest
 
 import petkit
 from petkit import Predictor
+from petkit.config.loader import load_pipeline
+from petkit.config.schema import ComputeSpec
+from petkit.ensemble.agreement import Consensus
 from petkit.errors import IncompleteRun, ModelRefused
-from petkit.lm.consensus import Consensus
-from petkit.runs.shards import read_matrix
-from petkit.spec.loader import load_pipeline
-from petkit.spec.schema import ComputeSpec
 from petkit.stages import pipeline as spine
-from petkit.stages.workload import Workload
+from petkit.storage.parquet_shards import read_matrix
+from petkit.task.task import Workload
 from tests.cli import project
 
 TEXTS = ("the world is bad", "a great game")

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from petkit.console import show_scaffold
-from petkit.deliver.scaffold import MAX_TRAIN_PER_LABEL, Scaffold, create_project
+from petkit.cli.console import show_scaffold
+from petkit.commands.init_project import MAX_TRAIN_PER_LABEL, Scaffold, create_project
+from petkit.commands.validate import Check, check_pipeline
+from petkit.config.loader import load_pipeline
+from petkit.data.records import read_records
 from petkit.errors import InvalidInput
-from petkit.insight.check import Check, check_pipeline
-from petkit.spec.loader import load_pipeline
-from petkit.task.records import read_records
 
 HEADERS = ("pipeline.yaml", "patterns.yaml", "verbalizer.yaml")
 

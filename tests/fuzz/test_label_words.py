@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from petkit.config.schema import VerbalizerSpec
 from petkit.errors import InvalidInput, Problem
-from petkit.spec.schema import VerbalizerSpec
-from petkit.task.pattern import MaskContext
-from petkit.task.verbalizer import MOST_TOKENS, find_label_words
+from petkit.prompts.pattern import MaskContext
+from petkit.prompts.verbalizer import MOST_TOKENS, find_label_words
 from tests.tiny import KINDS, WORDS, pieces, tiny_tokenizer
 
 ANYTHING = st.one_of(

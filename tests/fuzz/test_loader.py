@@ -11,9 +11,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from petkit.config.loader import load_pipeline
+from petkit.config.schema import PipelineSpec
 from petkit.errors import InvalidInput
-from petkit.spec.loader import load_pipeline
-from petkit.spec.schema import PipelineSpec
 from tests.fuzz.mutations import mutated
 from tests.spec.pipelines import PATTERNS, PIPELINE, VERBALIZER, write
 

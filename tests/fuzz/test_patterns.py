@@ -8,10 +8,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from petkit.config.loader import load_pipeline
+from petkit.config.pattern_syntax import FILTERS, Field, Literal, Mask, Part, Soft, apply_filters, parse_pattern
 from petkit.errors import InvalidInput
-from petkit.spec.cloze import FILTERS, Field, Literal, Mask, Part, Soft, apply_filters, parse_pattern
-from petkit.spec.loader import load_pipeline
-from petkit.task.pattern import Pattern
+from petkit.prompts.pattern import Pattern
 from tests.spec.pipelines import write
 
 PIECES = st.one_of(

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from petkit.data.examples import Example
 from petkit.errors import InvalidInput
-from petkit.task.examples import Example
 from tests.fuzz.mutations import STRANGE_VALUES
 from tests.task.rows import LABELS, problems, source
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from petkit.spec.cloze import parse_pattern
-from petkit.task.demonstrations import Demonstrations
-from petkit.task.pattern import CompiledPattern, Encoded, FieldKey, Pattern, Truncate
-from petkit.task.tokenization import IntArray, PieceTokenizer
+from petkit.config.pattern_syntax import parse_pattern
+from petkit.prompts.demonstrations import Demonstrations
+from petkit.prompts.pattern import CompiledPattern, Encoded, FieldKey, Pattern, Truncate
+from petkit.prompts.tokenizer import IntArray, PieceTokenizer
 from tests.task.rendering import LONG, compiled
 from tests.tiny import CAUSAL, KINDS, WORDS, tiny_tokenizer
 

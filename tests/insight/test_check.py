@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from petkit.console import show_check
-from petkit.insight.check import Check, check_pipeline
-from petkit.spec.loader import load_pipeline
+from petkit.cli.console import show_check
+from petkit.commands.validate import Check, check_pipeline
+from petkit.config.loader import load_pipeline
 from tests.cli import project
 
 Rows = Sequence[tuple[str, str]]

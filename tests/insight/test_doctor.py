@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from petkit.cli import main
-from petkit.insight import doctor
-from petkit.insight.doctor import Finding, examine
-from petkit.lm import embedded_model
+from petkit.commands import doctor
+from petkit.commands.doctor import Finding, examine
+from petkit.models import embedded as embedded_model
 
 Doctor = Callable[..., tuple[int, str]]
 

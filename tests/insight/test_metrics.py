@@ -10,14 +10,14 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_score, recall_score
 
-from petkit.insight.metrics import (
+from petkit.ensemble.combine import log_softmax
+from petkit.metrics.metrics import (
     bootstrap_intervals,
     brier_score,
     evaluate_logits,
     expected_calibration_error,
     negative_log_likelihood,
 )
-from petkit.lm.ensemble import log_softmax
 
 Floats: TypeAlias = NDArray[np.float32]
 Labels: TypeAlias = NDArray[np.int64]

@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, log_loss, precision_score, recall_score
 
-from petkit.insight.metrics import (
+from petkit.metrics.decision import Decision
+from petkit.metrics.metrics import (
     MultiLabelMetrics,
     OrdinalMetrics,
     SingleLabelMetrics,
@@ -19,7 +20,6 @@ from petkit.insight.metrics import (
     evaluate_logits,
     evaluate_ordinal,
 )
-from petkit.lm.decision import Decision
 
 NAMES = ("a", "b", "c")
 MULTI = Decision("multi")

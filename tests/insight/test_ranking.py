@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from petkit.insight.ranking import rank_patterns
-from petkit.lm.arithmetic import Arithmetic
-from petkit.lm.calibration import batch_prior
-from petkit.stages import ranking
-from petkit.stages.ranking import Ranking, best_patterns, mutual_information
-from petkit.stages.scoring import load_scorer, shard_logits
-from petkit.stages.workload import Workload
+from petkit.engine.device import Arithmetic
+from petkit.ensemble.calibration import batch_prior
+from petkit.prompt_search import pattern_ranking as ranking
+from petkit.prompt_search.pattern_ranking import Ranking, best_patterns, mutual_information
+from petkit.prompt_search.rank_patterns import rank_patterns
+from petkit.task.task import Workload
+from petkit.teachers.scoring import load_scorer, shard_logits
 from tests.cli.project import snapshot
 from tests.stages.tiny_task import load, rows, write_rows, write_task
 

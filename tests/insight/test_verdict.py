@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from petkit.insight.verdict import Comparison, compare, verdict
+from petkit.metrics.comparison import Comparison, compare, verdict
 
 
 def right(text: str) -> np.ndarray:

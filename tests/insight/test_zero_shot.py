@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from petkit.commands import zero_shot as command
+from petkit.commands.zero_shot import ZeroShot, zero_shot
+from petkit.engine.device import Arithmetic
+from petkit.engine.inference import FloatArray
+from petkit.ensemble.calibration import batch_prior, contextual_prior
+from petkit.ensemble.combine import log_softmax
 from petkit.errors import InvalidInput
-from petkit.insight import zero_shot as command
-from petkit.insight.zero_shot import ZeroShot, zero_shot
-from petkit.lm.arithmetic import Arithmetic
-from petkit.lm.calibration import batch_prior, contextual_prior
-from petkit.lm.ensemble import log_softmax
-from petkit.lm.inference import FloatArray
-from petkit.stages import untrained
-from petkit.stages.scoring import load_scorer, shard_logits
-from petkit.stages.workload import Workload
+from petkit.task.task import Workload
+from petkit.teachers import untrained
+from petkit.teachers.scoring import load_scorer, shard_logits
 from tests.cli.project import snapshot
 from tests.stages.tiny_task import load, write_rows, write_task
 

@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from petkit import limits
+from petkit.config.loader import load_pipeline
+from petkit.config.schema import DataSpec
+from petkit.data.examples import SHOWN_PROBLEMS, ExampleSource
+from petkit.data.lines import overlong_line
+from petkit.data.precheck import look_at
+from petkit.data.records import read_records
 from petkit.errors import InvalidInput, did_you_mean
-from petkit.spec.loader import load_pipeline
-from petkit.spec.schema import DataSpec
-from petkit.task.examples import SHOWN_PROBLEMS, ExampleSource
-from petkit.task.first_look import look_at
-from petkit.task.lines import overlong_line
-from petkit.task.records import read_records
 from tests.cli import project
 from tests.limits import hostile
 

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from petkit.config.schema import DataSpec
+from petkit.data.examples import ExampleSource
+from petkit.data.parquet import parquet_rows
+from petkit.data.precheck import look_at
 from petkit.errors import BeyondLimit
-from petkit.spec.schema import DataSpec
-from petkit.task.examples import ExampleSource
-from petkit.task.first_look import look_at
-from petkit.task.parquet_rows import parquet_rows
 from tests.cli.conftest import Outcome, petkit_command, tiny
 
 __all__ = ["petkit_command", "tiny"]

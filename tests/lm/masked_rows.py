@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from petkit.lm.backbone import load_masked_lm, load_tokenizer
-from petkit.lm.batching import Batch, collate
-from petkit.lm.label_scorer import TokenIds
-from petkit.task.pattern import Encoded
-from petkit.task.tokenization import PieceTokenizer
+from petkit.models.batch import Batch, collate
+from petkit.models.label_scorers import TokenIds
+from petkit.models.loading import load_masked_lm, load_tokenizer
+from petkit.prompts.pattern import Encoded
+from petkit.prompts.tokenizer import PieceTokenizer
 from tests.tiny import ARCHITECTURES, WORDS
 
 # The newer head of DeBERTa-v2 gives its hidden layer as output embeddings: no projection to hook.

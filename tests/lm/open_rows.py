@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from petkit.lm.backbone import load_language_model, load_tokenizer
-from petkit.lm.batching import Batch, collate
-from petkit.lm.label_scorer import TokenIds
-from petkit.task.pattern import Encoded
-from petkit.task.tokenization import PieceTokenizer
+from petkit.models.batch import Batch, collate
+from petkit.models.label_scorers import TokenIds
+from petkit.models.loading import load_language_model, load_tokenizer
+from petkit.prompts.pattern import Encoded
+from petkit.prompts.tokenizer import PieceTokenizer
 from tests.tiny import WORDS
 
 LENGTHS = (21, 3, 12)

@@ -16,17 +16,17 @@ from peft import PeftConfig, PeftModel
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
+from petkit.config.schema import AdapterSpec, AnyAdapter
+from petkit.engine.inference import ClassifierLogits
+from petkit.engine.training_loop import set_dropout
 from petkit.errors import ModelRefused
-from petkit.lm.adapter import STATE_FILE, Adapter, read_adapter
-from petkit.lm.adapters import attach, trained_part
-from petkit.lm.architectures import is_causal
-from petkit.lm.backbone import load_config, load_masked_lm, new_classifier
-from petkit.lm.batching import Batch
-from petkit.lm.inference import ClassifierLogits
-from petkit.lm.label_scorer import LabelScorer, TokenIds, WordScorer
-from petkit.lm.losses import cross_entropy
-from petkit.lm.training import set_dropout
-from petkit.spec.schema import AdapterSpec, AnyAdapter
+from petkit.losses.objectives import cross_entropy
+from petkit.models.adapters.attach import attach, trained_part
+from petkit.models.adapters.base import STATE_FILE, Adapter, read_adapter
+from petkit.models.architectures import is_causal
+from petkit.models.batch import Batch
+from petkit.models.label_scorers import LabelScorer, TokenIds, WordScorer
+from petkit.models.loading import load_config, load_masked_lm, new_classifier
 from tests.lm import open_rows
 from tests.lm.masked_rows import LONGEST, load, single_words
 from tests.tiny import ARCHITECTURES, CAUSAL

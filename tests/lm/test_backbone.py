@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from petkit.errors import ModelRefused
-from petkit.lm import embedded_model
-from petkit.lm.backbone import (
+from petkit.models import embedded as embedded_model
+from petkit.models.embedded import embedded_folder
+from petkit.models.loading import (
     load_classifier,
     load_config,
     load_masked_lm,
@@ -22,7 +23,6 @@ from petkit.lm.backbone import (
     model_fingerprint,
     new_classifier,
 )
-from petkit.lm.embedded_model import embedded_folder
 from tests.tiny import ARCHITECTURES, MAX_LENGTH
 
 Folder = Callable[[str], Path]

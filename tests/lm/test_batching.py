@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from petkit.lm.batching import Batch, IndexArray, collate, drawn_batches, inference_batches, training_batches
-from petkit.task.pattern import Encoded
+from petkit.models.batch import Batch, IndexArray, collate, drawn_batches, inference_batches, training_batches
+from petkit.prompts.pattern import Encoded
 from tests.tiny import pieces
 
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from petkit.lm.calibration import CONTENT_FREE, batch_prior, calibrate, contextual_prior
-from petkit.lm.ensemble import log_softmax
+from petkit.ensemble.calibration import CONTENT_FREE, batch_prior, calibrate, contextual_prior
+from petkit.ensemble.combine import log_softmax
 
 PRIORS = (contextual_prior, batch_prior)
 Prior = Callable[..., NDArray[np.float32]]

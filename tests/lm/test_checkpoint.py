@@ -13,14 +13,14 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from petkit.lm.arithmetic import Arithmetic
-from petkit.lm.backbone import load_masked_lm, load_tokenizer
-from petkit.lm.batching import Batch, collate, training_batches
-from petkit.lm.checkpoint import capture, restore, seed_step
-from petkit.lm.heads import MaskReader
-from petkit.lm.losses import masked_lm
-from petkit.lm.masking import TokenMasking
-from petkit.lm.training import fit
+from petkit.engine.device import Arithmetic
+from petkit.engine.token_masking import TokenMasking
+from petkit.engine.training_loop import fit
+from petkit.engine.training_state import capture, restore, seed_step
+from petkit.losses.objectives import masked_lm
+from petkit.models.batch import Batch, collate, training_batches
+from petkit.models.loading import load_masked_lm, load_tokenizer
+from petkit.models.mask_reader import MaskReader
 from tests.lm.test_training import Line, Settings, steepness, tiny_batch
 
 STEPS = 9

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from petkit.lm.consensus import Consensus
-from petkit.lm.ensemble import combine_teachers, leave_out
+from petkit.ensemble.agreement import Consensus
+from petkit.ensemble.combine import combine_teachers, leave_out
 
 
 def plain(count: int, labels: int, kind: str = "single", how: str = "logits") -> dict[str, Any]:

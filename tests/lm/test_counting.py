@@ -8,7 +8,7 @@ from scipy.special import expit, log_softmax
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from petkit.lm.counting import STRENGTHS, log_shares, majority_logits, tfidf_logits
+from petkit.baselines.tfidf import STRENGTHS, log_shares, majority_logits, tfidf_logits
 
 TEXTS = ["a cat sat", "the cat ran", "cats purr", "a dog ran", "the dog sat", "dogs bark", "a cow", "the cow ate", "cows moo"]
 LABELS = np.repeat(np.arange(3), 3)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from petkit.lm.decision import Decision
+from petkit.metrics.decision import Decision
 
 ROWS = np.array([[2.0, 1.0, 0.1], [0.0, 0.0, -1.0], [-3.0, -2.0, -9.0]], np.float32)
 

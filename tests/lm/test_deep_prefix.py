@@ -12,14 +12,14 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
+from petkit.config.schema import DeepPrefixSpec
+from petkit.engine.device import Arithmetic, inference, prepare_for_inference
 from petkit.errors import ModelRefused
-from petkit.lm.adapter import read_adapter
-from petkit.lm.arithmetic import Arithmetic, inference, prepare_for_inference
-from petkit.lm.backbone import load_masked_lm
-from petkit.lm.deep_prefix import DeepPrefix
-from petkit.lm.label_scorer import WordScorer
-from petkit.lm.prefixed_attention import _LAYERS
-from petkit.spec.schema import DeepPrefixSpec
+from petkit.models.adapters.base import read_adapter
+from petkit.models.adapters.p_tuning_v2 import DeepPrefix
+from petkit.models.adapters.prefixed_attention import _LAYERS
+from petkit.models.label_scorers import WordScorer
+from petkit.models.loading import load_masked_lm
 from tests.lm.masked_rows import EVERY, load, single_words
 
 Folder = Callable[[str], Path]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from petkit.lm.ensemble import (
+from petkit.ensemble.combine import (
     How,
     agreement,
     choices,

@@ -12,16 +12,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from petkit.config.schema import LoraSpec
+from petkit.engine.device import Arithmetic, inference, prepare_for_inference
 from petkit.errors import ModelRefused
-from petkit.lm import four_bit
-from petkit.lm.adapters import attach
-from petkit.lm.arithmetic import Arithmetic, inference, prepare_for_inference
-from petkit.lm.backbone import load_masked_lm, load_tokenizer, new_classifier
-from petkit.lm.batching import Batch, collate
-from petkit.lm.four_bit import FourBit, obstacle
-from petkit.lm.label_scorer import WordScorer
-from petkit.lm.losses import cross_entropy
-from petkit.spec.schema import LoraSpec
+from petkit.losses.objectives import cross_entropy
+from petkit.models.adapters import four_bit
+from petkit.models.adapters.attach import attach
+from petkit.models.adapters.four_bit import FourBit, obstacle
+from petkit.models.batch import Batch, collate
+from petkit.models.label_scorers import WordScorer
+from petkit.models.loading import load_masked_lm, load_tokenizer, new_classifier
 from tests.lm.masked_rows import EVERY, rows, single_words
 from tests.tiny import ARCHITECTURES
 

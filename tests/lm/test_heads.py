@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from petkit.lm.batching import Batch
-from petkit.lm.heads import MaskReader
+from petkit.models.batch import Batch
+from petkit.models.mask_reader import MaskReader
 from tests.lm.masked_rows import EVERY, NO_PROJECTION, load
 from tests.tiny import ARCHITECTURES
 

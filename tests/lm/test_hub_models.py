@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from petkit.errors import ModelRefused
-from petkit.lm.backbone import load_masked_lm, model_fingerprint
+from petkit.models.loading import load_masked_lm, model_fingerprint
 from petkit.runs.store import ADAPTED_MODEL, RunStore
 from tests.hub_cache import NAME, cache, put_into_cache
 

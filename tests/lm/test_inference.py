@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from petkit.lm.adapters import attach
-from petkit.lm.arithmetic import Arithmetic
-from petkit.lm.backbone import new_classifier
-from petkit.lm.batching import Batch
-from petkit.lm.inference import ClassifierLogits, NotFinite, label_logits
-from petkit.spec.schema import AnyAdapter, DeepPrefixSpec, LoraSpec, PromptTuningSpec
-from petkit.task.pattern import Encoded
+from petkit.config.schema import AnyAdapter, DeepPrefixSpec, LoraSpec, PromptTuningSpec
+from petkit.engine.device import Arithmetic
+from petkit.engine.inference import ClassifierLogits, NotFinite, label_logits
+from petkit.models.adapters.attach import attach
+from petkit.models.batch import Batch
+from petkit.models.loading import new_classifier
+from petkit.prompts.pattern import Encoded
 from tests.tiny import pieces
 
 ARITHMETIC = Arithmetic("cpu", "float32", 1)

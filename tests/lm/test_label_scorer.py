@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from petkit.engine.device import Arithmetic, inference, prepare_for_inference
 from petkit.errors import ModelRefused
-from petkit.lm.arithmetic import Arithmetic, inference, prepare_for_inference
-from petkit.lm.batching import collate
-from petkit.lm.heads import MaskReader
-from petkit.lm.label_scorer import PROTOTYPE_TEMPERATURE, LabelScorer, MultiTokenScorer, VectorScorer, WordScorer
-from petkit.lm.losses import cross_entropy
+from petkit.losses.objectives import cross_entropy
+from petkit.models.batch import collate
+from petkit.models.label_scorers import PROTOTYPE_TEMPERATURE, LabelScorer, MultiTokenScorer, VectorScorer, WordScorer
+from petkit.models.mask_reader import MaskReader
 from tests.lm.masked_rows import EVERY, NO_PROJECTION, load, mean_of_words, rows, single_words
 from tests.tiny import ARCHITECTURES
 

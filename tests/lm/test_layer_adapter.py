@@ -12,10 +12,10 @@ from peft.tuners.lora import LoraLayer
 from pydantic import TypeAdapter
 from transformers.pytorch_utils import Conv1D
 
+from petkit.config.schema import AdapterSpec, AnyAdapter
 from petkit.errors import ModelRefused
-from petkit.lm.adapters import attach
-from petkit.lm.backbone import load_language_model
-from petkit.spec.schema import AdapterSpec, AnyAdapter
+from petkit.models.adapters.attach import attach
+from petkit.models.loading import load_language_model
 
 Folder = Callable[[str], Path]
 BERT = r"\(its layers: self\.query, self\.key, self\.value, output\.dense, intermediate\.dense, transform\.dense\)$"

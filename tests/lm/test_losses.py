@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from petkit.lm.ensemble import log_softmax
-from petkit.lm.losses import cross_entropy, distillation, student_loss
+from petkit.ensemble.combine import log_softmax
+from petkit.losses.objectives import cross_entropy, distillation, student_loss
 
 THREE_ROWS = [[2.3, 0.1, -1.2], [0.2, 1.4, 0.0], [-0.5, 0.3, 2.1]]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from petkit.lm import losses
+from petkit.losses import objectives as losses
 
 P, Q = torch.tensor([[0.2, 0.8]]).log(), torch.tensor([[0.5, 0.5]]).log()
 # The logit of "yes" for the same two distributions.

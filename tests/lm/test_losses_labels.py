@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from petkit.lm import losses
+from petkit.losses import objectives as losses
 
 
 def logits(*shape: int, seed: int = 0, scale: float = 2.0) -> Tensor:

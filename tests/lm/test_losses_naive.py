@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from petkit.lm import losses
+from petkit.losses import objectives as losses
 
 Case = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 T = 2.0

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from petkit.lm.backbone import load_masked_lm, load_tokenizer
-from petkit.lm.batching import Batch, collate
-from petkit.lm.heads import MaskReader
-from petkit.lm.losses import masked_lm
-from petkit.lm.masking import Hidden, TokenMasking, hide_tokens
-from petkit.task.pattern import CompiledPattern, Encoded, Pattern
-from petkit.task.tokenization import PieceTokenizer
+from petkit.engine.token_masking import Hidden, TokenMasking, hide_tokens
+from petkit.losses.objectives import masked_lm
+from petkit.models.batch import Batch, collate
+from petkit.models.loading import load_masked_lm, load_tokenizer
+from petkit.models.mask_reader import MaskReader
+from petkit.prompts.pattern import CompiledPattern, Encoded, Pattern
+from petkit.prompts.tokenizer import PieceTokenizer
 from tests.tiny import ARCHITECTURES, KINDS, pieces
 
 MASK = 4

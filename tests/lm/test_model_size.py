@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import MambaConfig, MambaForCausalLM
 
-from petkit.lm.backbone import EMBEDDED, load_language_model, new_classifier
-from petkit.lm.model_size import model_size
+from petkit.models.loading import EMBEDDED, load_language_model, new_classifier
+from petkit.models.size import model_size
 from tests.tiny import ARCHITECTURES, CAUSAL
 
 

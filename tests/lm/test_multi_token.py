@@ -11,16 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from petkit.lm import label_scorer
-from petkit.lm.arithmetic import Arithmetic, inference, prepare_for_inference
-from petkit.lm.backbone import load_masked_lm
-from petkit.lm.batching import collate
-from petkit.lm.inference import label_logits
-from petkit.lm.label_scorer import MultiTokenScorer, TokenIds, WordScorer
-from petkit.lm.losses import cross_entropy
-from petkit.lm.training import set_dropout
-from petkit.task.pattern import Encoded
-from petkit.task.tokenization import PieceTokenizer
+from petkit.engine.device import Arithmetic, inference, prepare_for_inference
+from petkit.engine.inference import label_logits
+from petkit.engine.training_loop import set_dropout
+from petkit.losses.objectives import cross_entropy
+from petkit.models import label_scorers as label_scorer
+from petkit.models.batch import collate
+from petkit.models.label_scorers import MultiTokenScorer, TokenIds, WordScorer
+from petkit.models.loading import load_masked_lm
+from petkit.prompts.pattern import Encoded
+from petkit.prompts.tokenizer import PieceTokenizer
 from tests.lm.masked_rows import EVERY, load, long_words, rows, single_words, with_tokens
 
 Folder = Callable[[str], Path]

@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from petkit.engine.device import Arithmetic, inference, prepare_for_inference
+from petkit.engine.inference import label_logits
+from petkit.engine.training_loop import set_dropout
 from petkit.errors import ModelRefused
-from petkit.lm.arithmetic import Arithmetic, inference, prepare_for_inference
-from petkit.lm.backbone import load_language_model, longest_input
-from petkit.lm.batching import Batch, collate
-from petkit.lm.inference import label_logits
-from petkit.lm.label_scorer import TokenIds, VectorScorer, WordScorer
-from petkit.lm.losses import cross_entropy
-from petkit.lm.next_tokens import NextTokenScorer, appended
-from petkit.lm.training import set_dropout
-from petkit.task.pattern import Encoded
-from petkit.task.tokenization import PieceTokenizer
+from petkit.losses.objectives import cross_entropy
+from petkit.models.batch import Batch, collate
+from petkit.models.label_scorers import TokenIds, VectorScorer, WordScorer
+from petkit.models.loading import load_language_model, longest_input
+from petkit.models.next_token_scorer import NextTokenScorer, appended
+from petkit.prompts.pattern import Encoded
+from petkit.prompts.tokenizer import PieceTokenizer
 from tests.lm.open_rows import loaded, rows, words_of
 from tests.tiny import CAUSAL, MAX_LENGTH, tiny_model_folder
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from petkit.lm.backbone import load_masked_lm
-from petkit.lm.prefixed_attention import PrefixedAttention
+from petkit.models.adapters.prefixed_attention import PrefixedAttention
+from petkit.models.loading import load_masked_lm
 from tests.lm.test_deep_prefix import TOKENS, answer, attached, padded
 
 Folder = Callable[[str], Path]

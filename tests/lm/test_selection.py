@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from petkit.lm.selection import best_probability, choose_rows, confidence_weights, is_rare
+from petkit.ensemble.row_selection import best_probability, choose_rows, confidence_weights, is_rare
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from petkit.engine.device import Arithmetic, inference, prepare_for_inference
 from petkit.errors import ModelRefused
-from petkit.lm.arithmetic import Arithmetic, inference, prepare_for_inference
-from petkit.lm.batching import Batch
-from petkit.lm.heads import SoftTokens
-from petkit.lm.label_scorer import LabelScorer, MultiTokenScorer, VectorScorer, WordScorer
-from petkit.lm.losses import cross_entropy
+from petkit.losses.objectives import cross_entropy
+from petkit.models.batch import Batch
+from petkit.models.label_scorers import LabelScorer, MultiTokenScorer, VectorScorer, WordScorer
+from petkit.models.mask_reader import SoftTokens
 from tests.lm.masked_rows import EVERY, load, long_words, single_words
 
 Folder = Callable[[str], Path]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from petkit.lm.temperature import fit_temperature
+from petkit.ensemble.temperature import fit_temperature
 
 
 def rows_right(share: float, rows: int, margin: float) -> tuple[np.ndarray, np.ndarray]:

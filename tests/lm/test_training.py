@@ -11,16 +11,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from petkit.config.schema import ComputeSpec
+from petkit.engine.device import Arithmetic, choose_arithmetic
+from petkit.engine.inference import ClassifierLogits, label_logits
+from petkit.engine.training_loop import TrainingDiverged, fit, linear_decay, parameter_groups, seed_everything, set_dropout
 from petkit.errors import InvalidInput
-from petkit.lm.arithmetic import Arithmetic, choose_arithmetic
-from petkit.lm.backbone import load_masked_lm, load_tokenizer, new_classifier
-from petkit.lm.batching import collate, training_batches
-from petkit.lm.inference import ClassifierLogits, label_logits
-from petkit.lm.label_scorer import WordScorer
-from petkit.lm.losses import cross_entropy
-from petkit.lm.training import TrainingDiverged, fit, linear_decay, parameter_groups, seed_everything, set_dropout
-from petkit.spec.schema import ComputeSpec
-from petkit.task.pattern import Encoded
+from petkit.losses.objectives import cross_entropy
+from petkit.models.batch import collate, training_batches
+from petkit.models.label_scorers import WordScorer
+from petkit.models.loading import load_masked_lm, load_tokenizer, new_classifier
+from petkit.prompts.pattern import Encoded
 from tests.tiny import ARCHITECTURES
 
 FLOAT32 = Arithmetic("cpu", "float32", 1)

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
+from petkit.config.schema import PromptEncoderSpec, PromptTuningSpec
 from petkit.errors import ModelRefused
-from petkit.lm.adapters import attach
-from petkit.lm.backbone import load_language_model
-from petkit.lm.trial import check_reading
-from petkit.lm.virtual_tokens import VirtualTokens
-from petkit.spec.schema import PromptEncoderSpec, PromptTuningSpec
+from petkit.models.adapters.attach import attach
+from petkit.models.adapters.prompt_tuning import VirtualTokens
+from petkit.models.loading import load_language_model
+from petkit.models.safety.probe import check_reading
 from tests.tiny import ARCHITECTURES, CAUSAL
 
 Folder = Callable[[str], Path]

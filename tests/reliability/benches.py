@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
-from petkit.deliver.predictor import Predictor
-from petkit.lm.backbone import model_fingerprint
-from petkit.stages.start_prompt import read_prompt
+from petkit.models.loading import model_fingerprint
+from petkit.predict.predictor import Predictor
+from petkit.task.start_prompt import read_prompt
 from tests.stages import prompt_task, test_adaptation
 from tests.stages.tiny_task import load, run_task, write_task
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from petkit.errors import PetkitError
-from petkit.insight.verify import verify
 from petkit.runs.store import RunStore
+from petkit.runs.verify import verify
 from tests.reliability.benches import Bench
 
 NOT_MADE_BY_STEPS = ("manifest.json", "config.resolved.yaml", "events.jsonl", ".lock")

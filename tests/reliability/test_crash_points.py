@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from petkit import crash_points
-from petkit.crash_points import ANY, POINTS, VARIABLE
-from petkit.deliver.predictor import Predictor
-from petkit.deliver.rows import argument_rows, output_file, predict_rows
-from petkit.deliver.scaffold import create_project
+from petkit.commands.init_project import create_project
+from petkit.config.loader import load_pipeline
 from petkit.errors import InvalidInput
-from petkit.insight.verify import verify
-from petkit.spec.loader import load_pipeline
-from petkit.stages import workload
+from petkit.predict.predictor import Predictor
+from petkit.predict.row_io import argument_rows, output_file, predict_rows
+from petkit.runs.verify import verify
+from petkit.storage import fault_points as crash_points
+from petkit.storage.fault_points import ANY, POINTS, VARIABLE
+from petkit.task import task as workload
 from tests.reliability.forked import PATIENCE, SHORT, fork_server, running
 from tests.reliability.matrix import seals
 from tests.stages import test_adaptation

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from petkit import crash_points
-from petkit.crash_points import ANY, VARIABLE
-from petkit.deliver.rows import output_file
 from petkit.errors import DiskRefused, PetkitError, RunConflict
-from petkit.insight.verify import verify
+from petkit.predict.row_io import output_file
 from petkit.runs import provenance, store
-from petkit.runs.files import write_text
-from petkit.stages import workload
+from petkit.runs.verify import verify
+from petkit.storage import fault_points as crash_points
+from petkit.storage.atomic import write_text
+from petkit.storage.fault_points import ANY, VARIABLE
+from petkit.task import task as workload
 from tests.cli.conftest import Outcome, petkit_command
 from tests.reliability.forked import PATIENCE, SHORT, fork_server, running, told
 from tests.reliability.matrix import seals

@@ -14,8 +14,8 @@ import pytest
 
 from petkit.errors import DiskRefused, IncompleteRun, RunConflict
 from petkit.events import StepSkipped
-from petkit.proof import RECORD, Unreadable, is_checked_line, sealed, unsealed
 from petkit.runs.store import ADAPTED_MODEL, RunStore, Status
+from petkit.storage.integrity import RECORD, Unreadable, is_checked_line, sealed, unsealed
 from tests.runs.steps import CHANGED, INPUTS, STEP, flip, publish, tree
 
 

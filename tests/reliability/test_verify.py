@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from petkit.errors import IncompleteRun, InvalidInput, ModelRefused, RunConflict
-from petkit.insight.verify import verify
-from petkit.proof import RECORD
 from petkit.runs.store import RunStore
+from petkit.runs.verify import verify
+from petkit.storage.integrity import RECORD
 from tests.cli.conftest import Outcome, petkit_command
 from tests.reliability.benches import BENCHES, Bench
 from tests.reliability.matrix import Matrix, artefacts, flip, products, seals

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from petkit.runs.shards import read_matrix, read_shards, write_shard
+from petkit.storage.parquet_shards import read_matrix, read_shards, write_shard
 
 
 def logits(rows: int, seed: int = 0) -> np.ndarray:

@@ -14,10 +14,10 @@ import pytest
 
 from petkit.errors import IncompleteRun, RunConflict
 from petkit.events import Notice, StepFinished, StepSkipped, StepStarted
-from petkit.proof import RECORD
 from petkit.runs import store as store_module
 from petkit.runs.fingerprint import Inputs
 from petkit.runs.store import RunStore, Status
+from petkit.storage.integrity import RECORD
 from tests.runs.steps import CHANGED, INPUTS, STEP, flip, publish, tree
 
 

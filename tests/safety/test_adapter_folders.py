@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from petkit.config.schema import DeepPrefixSpec, Ia3Spec, LoraSpec, PromptTuningSpec
 from petkit.errors import ModelRefused
-from petkit.lm.adapter import read_adapter
-from petkit.lm.adapters import attach
-from petkit.lm.backbone import load_language_model
-from petkit.spec.schema import DeepPrefixSpec, Ia3Spec, LoraSpec, PromptTuningSpec
+from petkit.models.adapters.attach import attach
+from petkit.models.adapters.base import read_adapter
+from petkit.models.loading import load_language_model
 from tests.cli.conftest import Outcome
 from tests.safety.hostile import Mark, edit_json
 
@@ -122,7 +122,7 @@ def test_an_adapter_is_no_model(tiny: Path, adapter: Path, petkit_command: Calla
 def test_sentence_transformers_parts_are_looked_at_before_they_are_imported(here: Path, mark: Mark) -> None:
     import numpy as np
 
-    from petkit.lm.sentence_pairs import setfit_logits
+    from petkit.baselines.setfit import setfit_logits
 
     (here / "own.py").write_text(mark.module())
     for kind, path, told in (

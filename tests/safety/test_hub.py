@@ -14,7 +14,7 @@ from huggingface_hub.utils import filter_repo_objects
 
 from petkit import network
 from petkit.errors import ModelRefused
-from petkit.lm.backbone import load_language_model, load_tokenizer, model_fingerprint, model_source
+from petkit.models.loading import load_language_model, load_tokenizer, model_fingerprint, model_source
 from tests.cli.conftest import Outcome
 from tests.hub_cache import NAME, cache, put_into_cache
 

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from petkit.errors import ModelRefused
-from petkit.lm.backbone import load_classifier, load_config, load_language_model, load_tokenizer, longest_input, new_classifier
+from petkit.models.loading import load_classifier, load_config, load_language_model, load_tokenizer, longest_input, new_classifier
 from tests.cli.conftest import Outcome
 from tests.safety.hostile import Mark, edit_json, sharded, write_safetensors
 

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from petkit.deliver.scaffold import create_project
+from petkit.commands.init_project import create_project
+from petkit.config.loader import load_pipeline
 from petkit.errors import IncompleteRun, InvalidInput, RunConflict
 from petkit.events import ignore
-from petkit.proof import sealed
 from petkit.runs.checkpoint import StepParts
 from petkit.runs.layout import STUDENT
 from petkit.runs.store import RunStore
-from petkit.spec.loader import load_pipeline
+from petkit.storage.integrity import sealed
 from tests.cli import project
 from tests.cli.conftest import Outcome
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from petkit import console
-from petkit.characters import in_one_line, visible, visible_json
+from petkit.cli import console
+from petkit.cli.progress import RunDisplay
 from petkit.errors import InvalidInput, ModelRefused, Problem, shown_path
 from petkit.events import Notice, StepFinished
-from petkit.run_display import RunDisplay
+from petkit.formatting import in_one_line, visible, visible_json
 from tests.cli.conftest import Outcome
 
 Petkit = Callable[..., Outcome]

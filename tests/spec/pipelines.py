@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from petkit.config.loader import load_pipeline
+from petkit.config.schema import PipelineSpec
 from petkit.errors import InvalidInput
-from petkit.spec.loader import load_pipeline
-from petkit.spec.schema import PipelineSpec
 
 PIPELINE = """\
 task: news

@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from petkit.spec.cloze import FILTERS, MOST_SOFT, Field, Literal, Mask, Part, Soft, apply_filters, parse_pattern, parse_segment
+from petkit.config.pattern_syntax import (
+    FILTERS,
+    MOST_SOFT,
+    Field,
+    Literal,
+    Mask,
+    Part,
+    Soft,
+    apply_filters,
+    parse_pattern,
+    parse_segment,
+)
 
 NAMES = st.from_regex(r"[^\W\d]\w{0,8}", fullmatch=True).filter(lambda name: name != "mask")
 FIELDS = st.builds(Field, NAMES, st.lists(st.sampled_from(FILTERS), max_size=2).map(tuple))

@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 import petkit
-from petkit.spec.schema import PipelineSpec
+from petkit.config.schema import PipelineSpec
 
 PACKAGE = Path(petkit.__file__).parent
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from petkit.config.loader import load_pipeline
+from petkit.config.schema import PipelineSpec
 from petkit.errors import InvalidInput
-from petkit.spec.loader import load_pipeline
-from petkit.spec.schema import PipelineSpec
 from tests.cli import project
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from petkit.spec.loader import Pipeline, dump_spec, load_pipeline
-from petkit.spec.schema import DataSpec, PatternSpec, PipelineSpec, VerbalizerSpec
+from petkit.config.loader import Pipeline, dump_spec, load_pipeline
+from petkit.config.schema import DataSpec, PatternSpec, PipelineSpec, VerbalizerSpec
 from tests.spec.pipelines import PATTERNS, PIPELINE, VERBALIZER, loaded, mistakes, with_lines, write
 
 
@@ -175,7 +175,7 @@ def test_every_mistake_of_every_file_is_told_once(here: Path) -> None:
 
 
 def test_mistake_that_only_a_validator_finds_is_told_in_its_place(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("petkit.spec.loader.mistakes_between_values", lambda data: [])
+    monkeypatch.setattr("petkit.config.loader.mistakes_between_values", lambda data: [])
     path = write(
         here,
         with_lines("student: {r_drop_weight: 1}"),

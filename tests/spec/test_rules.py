@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from petkit.spec.rules import in_pipeline, in_training, in_verbalizer, mistakes_between_values
-from petkit.spec.schema import DataSpec, PatternSpec, PipelineSpec, QuestionWords, StudentSpec, TeachersSpec, VerbalizerSpec
+from petkit.config.rules import in_pipeline, in_training, in_verbalizer, mistakes_between_values
+from petkit.config.schema import DataSpec, PatternSpec, PipelineSpec, QuestionWords, StudentSpec, TeachersSpec, VerbalizerSpec
 from tests.spec.pipelines import PIPELINE, VERBALIZER, loaded, mistakes, write
 
 HEAD = PIPELINE[: PIPELINE.index("teachers:")]  # six lines

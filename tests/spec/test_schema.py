@@ -10,9 +10,9 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from petkit.config.rules import mistakes_between_values
+from petkit.config.schema import DataSpec, PatternSpec, PipelineSpec, StudentSpec, TeachersSpec, VerbalizerSpec
 from petkit.errors import did_you_mean
-from petkit.spec.rules import mistakes_between_values
-from petkit.spec.schema import DataSpec, PatternSpec, PipelineSpec, StudentSpec, TeachersSpec, VerbalizerSpec
 from tests.spec.pipelines import PIPELINE, loaded, mistakes, with_lines, write
 
 

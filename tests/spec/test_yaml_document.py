@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from petkit import limits
+from petkit.config.yaml_document import parse_document, read_document
 from petkit.errors import InvalidInput
-from petkit.spec.yaml_document import parse_document, read_document
 
 
 def parse(text: str) -> Any:

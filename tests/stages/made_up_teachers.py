@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from petkit.ensemble.combine import log_softmax
 from petkit.events import Event, Notice
-from petkit.lm.ensemble import log_softmax
-from petkit.runs.files import write_json
 from petkit.runs.layout import CONTENT_FREE_FILE, teacher_folds, teacher_logits
-from petkit.runs.shards import read_shards, write_shard
 from petkit.runs.store import RunStore
-from petkit.stages.workload import Workload
+from petkit.storage.atomic import write_json
+from petkit.storage.parquet_shards import read_shards, write_shard
+from petkit.task.task import Workload
 from tests.stages.tiny_task import load, run_task
 
 NAMES = ("colon-1", "colon-2", "brackets-1", "brackets-2")

@@ -10,8 +10,8 @@ import torch
 import yaml
 
 from petkit.events import Event, Progress
-from petkit.lm.backbone import load_masked_lm, load_tokenizer
-from petkit.stages.prompt_pretraining import PretrainedPrompt, pretrain_prompt
+from petkit.models.loading import load_masked_lm, load_tokenizer
+from petkit.pretraining.pretrain_prompt import PretrainedPrompt, pretrain_prompt
 from tests.stages.tiny_task import FILLERS, LABEL_WORDS, TOPICS, load, write_rows
 
 TOKENS = 4

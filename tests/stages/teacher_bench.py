@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from petkit.lm.arithmetic import Arithmetic
-from petkit.lm.backbone import load_masked_lm
-from petkit.lm.batching import collate
-from petkit.lm.label_scorer import LabelScorer
-from petkit.lm.training import set_dropout
-from petkit.spec.schema import PatternSpec, TeachersSpec, VerbalizerSpec
-from petkit.stages.scoring import scorer_of
-from petkit.stages.teacher_objective import Draw, TeacherObjective, TrainingRows
-from petkit.task.pattern import Encoded
-from petkit.task.pvp import PVP, compile_pvp
+from petkit.config.schema import PatternSpec, TeachersSpec, VerbalizerSpec
+from petkit.engine.device import Arithmetic
+from petkit.engine.training_loop import set_dropout
+from petkit.models.batch import collate
+from petkit.models.label_scorers import LabelScorer
+from petkit.models.loading import load_masked_lm
+from petkit.prompts.pattern import Encoded
+from petkit.prompts.pvp import PVP, compile_pvp
+from petkit.teachers.objective import Draw, TeacherObjective, TrainingRows
+from petkit.teachers.scoring import scorer_of
 from tests.tiny import pieces
 
 ARITHMETIC = Arithmetic("cpu", "float32", 1)

@@ -18,10 +18,10 @@ import yaml
 
 from petkit.errors import InvalidInput, RunConflict
 from petkit.events import Event, Notice, Progress, StepFinished, StepSkipped, StepStarted
-from petkit.lm.backbone import load_masked_lm, load_tokenizer, model_fingerprint
+from petkit.models.loading import load_masked_lm, load_tokenizer, model_fingerprint
+from petkit.pretraining.adapt import Adapted, adapt
+from petkit.prompts.token_store import TokenStore
 from petkit.runs.store import RunStore
-from petkit.stages.adaptation import Adapted, adapt
-from petkit.task.token_store import TokenStore
 from tests.stages.tiny_task import LABEL_WORDS, load, rows, write_rows
 
 Folder = Callable[[str], Path]

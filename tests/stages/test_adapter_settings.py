@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from petkit.config.schema import LoraSpec
+from petkit.engine.device import Arithmetic
 from petkit.errors import InvalidInput, ModelRefused
 from petkit.events import Event, Notice
-from petkit.lm.adapters import attach
-from petkit.lm.arithmetic import Arithmetic
-from petkit.lm.backbone import load_language_model
+from petkit.models.adapters.attach import attach
+from petkit.models.loading import load_language_model
 from petkit.runs.store import RunStore
-from petkit.spec.schema import LoraSpec
-from petkit.stages import teacher_loading
 from petkit.stages.pipeline import run
-from petkit.stages.teacher_loading import load_teachers
+from petkit.teachers import loading as teacher_loading
+from petkit.teachers.loading import load_teachers
 from tests.stages.tiny_task import load, planned, run_task
 from tests.tiny import tiny_model_folder
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from petkit.console import show_result
-from petkit.deliver.predictor import Predictor
+from petkit.cli.console import show_result
 from petkit.errors import ModelRefused
+from petkit.predict.predictor import Predictor
 from petkit.stages.pipeline import RunResult
 from tests.stages.tiny_task import load, run_task
 

@@ -12,17 +12,18 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from petkit.deliver.predictor import Predictor
+from petkit.engine.device import Arithmetic
+from petkit.engine.inference import label_logits
 from petkit.errors import InvalidInput, ModelRefused
-from petkit.lm.arithmetic import Arithmetic
-from petkit.lm.inference import label_logits
-from petkit.runs.shards import read_matrix
+from petkit.predict.predictor import Predictor
+from petkit.pretraining.pretrain_prompt import pretrain_prompt
 from petkit.runs.store import RunStore
-from petkit.stages import backbones, teacher_models
-from petkit.stages.prompt_pretraining import pretrain_prompt
-from petkit.stages.teacher_loading import load_teachers
-from petkit.stages.teacher_models import TeacherModels
-from petkit.stages.workload import Workload
+from petkit.storage.parquet_shards import read_matrix
+from petkit.task import model_checks as backbones
+from petkit.task.task import Workload
+from petkit.teachers import models as teacher_models
+from petkit.teachers.loading import load_teachers
+from petkit.teachers.models import TeacherModels
 from tests.stages.tiny_task import load, planned, products, rows, run_task, write_rows, write_task
 from tests.tiny import tiny_tokenizer
 

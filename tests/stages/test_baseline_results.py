@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from petkit.console import show_result
+from petkit.cli.console import show_result
+from petkit.config.loader import load_pipeline
 from petkit.errors import InvalidInput
 from petkit.events import Event, Notice
-from petkit.runs.shards import write_shard
+from petkit.runs.planning import plan
 from petkit.runs.store import RunStore
-from petkit.spec.loader import load_pipeline
 from petkit.stages import baselines
 from petkit.stages.pipeline import RunResult, arithmetic_of
-from petkit.stages.planning import plan
-from petkit.stages.workload import Workload
+from petkit.storage.parquet_shards import write_shard
+from petkit.task.task import Workload
 from tests.stages.tiny_task import TOPICS, products, rows, run_task, write_rows
 
 CHEAP = "baselines=[majority, tfidf]"

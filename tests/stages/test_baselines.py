@@ -18,16 +18,17 @@ from scipy.special import log_softmax
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
+from petkit.baselines import base as rivals
+from petkit.config.loader import load_pipeline
+from petkit.engine.device import Arithmetic
 from petkit.errors import InvalidInput
 from petkit.events import Event, Progress, ignore
-from petkit.lm.arithmetic import Arithmetic
-from petkit.lm.batching import training_batches
-from petkit.runs.shards import read_shards
+from petkit.models.batch import training_batches
+from petkit.runs.step import Job
 from petkit.runs.store import RunStore
-from petkit.spec.loader import load_pipeline
-from petkit.stages import baselines, rivals
-from petkit.stages.step import Job
-from petkit.stages.workload import Workload
+from petkit.stages import baselines
+from petkit.storage.parquet_shards import read_shards
+from petkit.task.task import Workload
 from tests.stages.tiny_task import ONE_FIELD, TOPICS, rows, run_task, write_rows, write_task
 
 ARITHMETIC = Arithmetic("cpu", "float32", 1)

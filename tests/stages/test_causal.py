@@ -13,18 +13,18 @@ import torch
 import yaml
 
 from petkit import Predictor
+from petkit.commands.validate import check_pipeline
+from petkit.commands.zero_shot import zero_shot
+from petkit.engine.device import Arithmetic
+from petkit.engine.inference import label_logits
+from petkit.engine.training_loop import set_dropout
 from petkit.errors import InvalidInput
-from petkit.insight.check import check_pipeline
-from petkit.insight.zero_shot import zero_shot
-from petkit.lm.arithmetic import Arithmetic
-from petkit.lm.backbone import load_language_model
-from petkit.lm.inference import label_logits
-from petkit.lm.training import set_dropout
-from petkit.runs.shards import read_matrix
+from petkit.models.loading import load_language_model
 from petkit.stages.pipeline import RunResult
-from petkit.stages.scoring import scorer_of
-from petkit.stages.teacher_objective import Draw, TeacherObjective, TrainingRows
-from petkit.stages.workload import Workload
+from petkit.storage.parquet_shards import read_matrix
+from petkit.task.task import Workload
+from petkit.teachers.objective import Draw, TeacherObjective, TrainingRows
+from petkit.teachers.scoring import scorer_of
 from tests.stages.tiny_task import load, rows, run_task, write_task
 from tests.tiny import CAUSAL
 

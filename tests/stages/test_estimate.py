@@ -10,20 +10,20 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from petkit.config.schema import StudentSpec, TeachersSpec
+from petkit.cost import disk_and_memory as footprints
+from petkit.cost import estimate as estimating
+from petkit.cost.disk_and_memory import Footprint, Sample, process_bytes, student_passes, teacher_passes
+from petkit.cost.estimate import Disk, free_bytes
+from petkit.cost.timing import Speed
 from petkit.errors import InvalidInput
 from petkit.events import RunStarted
-from petkit.lm.model_size import model_size
+from petkit.models.size import model_size
 from petkit.runs.layout import SOFT_LABELS, STUDENT
 from petkit.runs.store import RunStore
-from petkit.spec.schema import StudentSpec, TeachersSpec
-from petkit.stages import estimate as estimating
-from petkit.stages import footprint as footprints
-from petkit.stages.estimate import Disk, free_bytes
-from petkit.stages.footprint import Footprint, Sample, process_bytes, student_passes, teacher_passes
 from petkit.stages.forecast import Forecast, forecast
 from petkit.stages.pipeline import arithmetic_of
-from petkit.stages.stopwatch import Speed
-from petkit.stages.workload import Workload
+from petkit.task.task import Workload
 from tests.stages.conftest import FirstRun
 from tests.stages.tiny_task import load, run_task
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from petkit.stages.generations import Drawn, choose_labellers, draw_rows, mean_probabilities, wanted_counts
+from petkit.teachers.ipet import Drawn, choose_labellers, draw_rows, mean_probabilities, wanted_counts
 
 NAMES = ("Sports", "Science", "World")
 Probabilities = NDArray[np.float64]

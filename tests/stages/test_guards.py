@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 import petkit
 from petkit import limits
 from petkit.errors import IncompleteRun, InvalidInput
-from petkit.stages.workload import Workload
+from petkit.task.task import Workload
 from tests.stages.tiny_task import STEPS, load, planned, products, rows, run_task, write_rows, write_task
 
 Folder = Callable[[str], Path]

@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 
 from petkit import Predictor
+from petkit.commands.validate import check_pipeline
+from petkit.config.schema import ComputeSpec
+from petkit.ensemble.combine import combine_teachers, log_softmax
 from petkit.events import Event, Notice, StepFinished
-from petkit.insight.check import check_pipeline
-from petkit.lm.ensemble import combine_teachers, log_softmax
-from petkit.runs.shards import read_matrix
 from petkit.runs.store import RunStore
-from petkit.spec.schema import ComputeSpec
-from petkit.stages import teacher_training
 from petkit.stages.a_teachers import steps as teacher_steps
 from petkit.stages.pipeline import arithmetic_of
-from petkit.stages.teacher_models import TeacherModels
-from petkit.stages.teacher_objective import TeacherObjective, TrainingRows
-from petkit.stages.workload import Workload
+from petkit.storage.parquet_shards import read_matrix
+from petkit.task.task import Workload
+from petkit.teachers import training as teacher_training
+from petkit.teachers.models import TeacherModels
+from petkit.teachers.objective import TeacherObjective, TrainingRows
 from tests.stages.tiny_task import load, planned, products, rows, run_task, write_rows
 
 pytestmark = pytest.mark.usefixtures("finished")  # and its quick garbage collection

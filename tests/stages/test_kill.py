@@ -19,8 +19,8 @@ import pytest
 
 from petkit.errors import RunConflict
 from petkit.events import Event, Progress
-from petkit.insight.verify import verify
 from petkit.runs.store import RunStore
+from petkit.runs.verify import verify
 from tests.reliability.forked import PATIENCE, SHORT, fork_server, running, told, wait_to_be_killed
 from tests.stages.conftest import FirstRun
 from tests.stages.tiny_task import STEPS, products, run_task, student_weights

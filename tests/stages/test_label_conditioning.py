@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from petkit.task.pvp import PVP
+from petkit.prompts.pvp import PVP
 from tests.stages.teacher_bench import GOLD, ROWS, TOKENIZER, Bench, make_bench, near, pvp_of
 
 LONG = {"Sports": ["sports", "good game"], "Science": ["the science team"], "World": ["world"]}

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from petkit import Predictor
-from petkit.console import show_result
-from petkit.deliver.evaluation import evaluate_file
+from petkit.cli.console import show_result
+from petkit.config.schema import ComputeSpec
 from petkit.events import Event, Notice
-from petkit.runs.shards import read_shards
-from petkit.spec.schema import ComputeSpec
+from petkit.predict.evaluate import evaluate_file
 from petkit.stages.pipeline import RunResult
+from petkit.storage.parquet_shards import read_shards
 from tests.stages.conftest import FirstRun
 from tests.stages.tiny_task import FILLERS, LABEL_WORDS, TOPICS, run_task, write_rows, write_task
 

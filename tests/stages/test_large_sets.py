@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from petkit.runs.shards import read_column, read_matrix
+from petkit.pretraining import adapt as adaptation
+from petkit.pretraining import pretrain_prompt as prompt_pretraining
 from petkit.runs.store import RunStore
-from petkit.stages import adaptation, prompt_pretraining, workload
-from petkit.stages.soft_rows import read_soft_rows
-from petkit.task.row_array import RowArray
+from petkit.storage.parquet_shards import read_column, read_matrix
+from petkit.storage.row_array import RowArray
+from petkit.student.soft_labels import read_soft_rows
+from petkit.task import task as workload
 from tests.stages import prompt_task
 from tests.stages.tiny_task import load, products, run_task
 
@@ -56,7 +58,7 @@ def test_the_choice_of_rows_is_the_same_in_any_number_of_shards(task: Path, here
     """Each shard is chosen from where it stands among all rows."""
     overrides = ("teachers.steps=3", "student.steps=1", "soft_labels={top_share: 0.5, min_probability: 0.34}")
     run_task(task, here / "one", *overrides, stages=("a", "b"))
-    monkeypatch.setattr("petkit.stages.scoring.SHARD_ROWS", 7)
+    monkeypatch.setattr("petkit.teachers.scoring.SHARD_ROWS", 7)
     run_task(task, here / "five", *overrides, stages=("a", "b"))
 
     one, five = (read_column(here / name / "stage_b" / "soft_labels", "weight") for name in ("one", "five"))

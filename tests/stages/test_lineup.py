@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from petkit.config.schema import GenerationsSpec, PatternSpec
 from petkit.errors import InvalidInput
-from petkit.spec.schema import GenerationsSpec, PatternSpec
-from petkit.stages.lineup import Teacher, generation_count, lineup, others
-from petkit.stages.workload import Workload
+from petkit.task.task import Workload
+from petkit.task.teacher_list import Teacher, generation_count, lineup, others
 from tests.stages.tiny_task import load
 
 ONE_PATTERN = "patterns=[{id: colon, text: '{mask} news: {text}'}]"

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from petkit.insight.check import check_pipeline
-from petkit.spec.schema import (
+from petkit.commands.validate import check_pipeline
+from petkit.config.schema import (
     AutoVerbalizerSpec,
     DemonstrationsSpec,
     GenerationsSpec,

@@ -16,8 +16,8 @@ import yaml
 
 from petkit.errors import IncompleteRun, RunConflict
 from petkit.events import Event, Notice, Progress, StepFinished, StepSkipped, StepStarted
-from petkit.runs.shards import read_matrix, read_shards
-from petkit.stages import scoring
+from petkit.storage.parquet_shards import read_matrix, read_shards
+from petkit.teachers import scoring
 from tests.stages.conftest import FirstRun
 from tests.stages.tiny_task import STEPS, load, planned, products, rows, run_task, student_weights, write_rows, write_task
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
+from petkit.engine.device import Arithmetic
 from petkit.errors import IncompleteRun, InvalidInput, RunConflict
 from petkit.events import Event, Notice, RunStarted, StepFinished, StepStarted
-from petkit.lm.arithmetic import Arithmetic
+from petkit.runs.planning import PlannedStep
 from petkit.runs.store import RunStore
 from petkit.stages import preparation
 from petkit.stages.pipeline import look_ahead
-from petkit.stages.planning import PlannedStep
-from petkit.stages.workload import Workload
+from petkit.task.task import Workload
 from tests.stages.tiny_task import load, products, run_task
 
 pytestmark = pytest.mark.usefixtures("finished")  # and its quick garbage collection

@@ -15,15 +15,15 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
+from petkit.engine.training_loop import TrainingDiverged
 from petkit.errors import InvalidInput, RunConflict
 from petkit.events import Event, Notice, Progress, StepSkipped
-from petkit.lm.adapter import read_adapter
-from petkit.lm.backbone import load_masked_lm, model_fingerprint
-from petkit.lm.training import TrainingDiverged
+from petkit.models.adapters.base import read_adapter
+from petkit.models.loading import load_masked_lm, model_fingerprint
+from petkit.pretraining import pretrain_prompt as prompt_pretraining
+from petkit.pretraining.next_sentence import SentenceQuestions
+from petkit.prompts.token_store import TokenStore
 from petkit.runs.store import RunStore
-from petkit.stages import prompt_pretraining
-from petkit.stages.sentence_questions import SentenceQuestions
-from petkit.task.token_store import TokenStore
 from tests.stages.prompt_task import TOKENS, Killed, make, texts, wide_awake, write
 from tests.stages.tiny_task import write_rows
 

@@ -11,23 +11,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from petkit.commands.validate import check_pipeline
+from petkit.config.schema import LoraSpec, StudentSpec
+from petkit.engine.device import Arithmetic, inference
+from petkit.engine.inference import ClassifierLogits
+from petkit.engine.training_loop import fit
 from petkit.errors import InvalidInput
-from petkit.insight.check import check_pipeline
-from petkit.lm.adapter import read_adapter
-from petkit.lm.adapters import trained_part
-from petkit.lm.arithmetic import Arithmetic, inference
-from petkit.lm.backbone import load_classifier, new_classifier
-from petkit.lm.batching import collate
-from petkit.lm.inference import ClassifierLogits
-from petkit.lm.training import fit
+from petkit.models.adapters.attach import trained_part
+from petkit.models.adapters.base import read_adapter
+from petkit.models.batch import collate
+from petkit.models.loading import load_classifier, new_classifier
 from petkit.runs.layout import teacher_logits, teacher_model
-from petkit.runs.shards import read_matrix
 from petkit.runs.store import RunStore
-from petkit.spec.schema import LoraSpec, StudentSpec
-from petkit.stages.student_model import new_student, save_student
-from petkit.stages.teacher_loading import load_teacher
-from petkit.stages.teacher_models import TeacherModels
-from petkit.stages.workload import Workload
+from petkit.storage.parquet_shards import read_matrix
+from petkit.student.model import new_student, save_student
+from petkit.task.task import Workload
+from petkit.teachers.loading import load_teacher
+from petkit.teachers.models import TeacherModels
 from tests.stages.tiny_task import load, planned, run_task, write_task
 
 ARITHMETIC = Arithmetic("cpu", "float32", 1)

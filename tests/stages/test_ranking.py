@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from petkit.stages.ranking import Fold, agreement_with_others, cross_validated, fit_map, mutual_information, ranks
+from petkit.prompt_search.pattern_ranking import Fold, agreement_with_others, cross_validated, fit_map, mutual_information, ranks
 
 NONE = -1000.0  # a logit that leaves no probability
 

@@ -14,14 +14,15 @@ from typing import Any
 
 import pytest
 
-from petkit import crash_points
 from petkit.errors import InvalidInput, RunConflict
 from petkit.events import Event, Notice, Progress, StepStarted
-from petkit.proof import sealed
 from petkit.runs import signals
 from petkit.runs.store import RunStore
-from petkit.stages import a_teachers, scoring
+from petkit.stages import a_teachers
 from petkit.stages.pipeline import look_ahead
+from petkit.storage import fault_points as crash_points
+from petkit.storage.integrity import sealed
+from petkit.teachers import scoring
 from tests.stages.tiny_task import load, products, run_task, write_task
 
 SHORT = ("teachers.seeds=[1]", "teachers.steps=6", "student.steps=6", "teachers.dropout=0.1", "student.dropout=0.1")
@@ -322,7 +323,7 @@ def test_what_an_older_manifest_does_not_tell_is_not_compared(task: Path, copy: 
 
 
 def test_an_adaptation_too(here: Path, model_folder: Callable[[str], Path]) -> None:
-    from petkit.stages.adaptation import adapt
+    from petkit.pretraining.adapt import adapt
 
     task = write_task(here / "task", model_folder("bert"))
     with pytest.raises(RunConflict, match="nothing to go on with"):

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from petkit.ensemble.calibration import batch_prior, contextual_prior
+from petkit.ensemble.combine import combine_teachers
+from petkit.ensemble.row_selection import confidence_weights
+from petkit.ensemble.temperature import fit_temperature
 from petkit.errors import IncompleteRun
-from petkit.lm.calibration import batch_prior, contextual_prior
-from petkit.lm.ensemble import combine_teachers
-from petkit.lm.selection import confidence_weights
-from petkit.lm.temperature import fit_temperature
 from petkit.runs.layout import teacher_folds, teacher_logits
-from petkit.runs.shards import read_matrix, write_shard
 from petkit.runs.store import RunStore
+from petkit.storage.parquet_shards import read_matrix, write_shard
 from tests.stages.made_up_teachers import GOLD, LABELS, NAMES, label, made_up, publish, publish_folds, right, soft
 from tests.stages.tiny_task import planned
 

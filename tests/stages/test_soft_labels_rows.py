@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from petkit.ensemble.combine import combine_teachers
+from petkit.ensemble.row_selection import confidence_weights
 from petkit.errors import InvalidInput
-from petkit.lm.ensemble import combine_teachers
-from petkit.lm.selection import confidence_weights
 from petkit.runs.layout import teacher_logits
-from petkit.runs.shards import read_matrix, read_shards
+from petkit.storage.parquet_shards import read_matrix, read_shards
 from tests.stages.made_up_teachers import GOLD, LABELS, label, made_up, publish, soft
 from tests.stages.tiny_task import load, planned, rows, run_task
 

@@ -12,18 +12,18 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from petkit.deliver.predictor import Predictor
+from petkit.config.schema import LoraSpec, PromptTuningSpec
+from petkit.engine.device import Arithmetic
 from petkit.errors import InvalidInput, ModelRefused
 from petkit.events import Event, StepFinished
-from petkit.lm.adapter import read_adapter
-from petkit.lm.adapters import attach, start_from_folder
-from petkit.lm.arithmetic import Arithmetic
-from petkit.lm.backbone import load_masked_lm
-from petkit.lm.batching import collate
-from petkit.spec.schema import LoraSpec, PromptTuningSpec
-from petkit.stages.scoring import scorer_of
-from petkit.stages.teacher_models import TeacherModels
-from petkit.stages.workload import Workload
+from petkit.models.adapters.attach import attach, start_from_folder
+from petkit.models.adapters.base import read_adapter
+from petkit.models.batch import collate
+from petkit.models.loading import load_masked_lm
+from petkit.predict.predictor import Predictor
+from petkit.task.task import Workload
+from petkit.teachers.models import TeacherModels
+from petkit.teachers.scoring import scorer_of
 from tests.stages import prompt_task
 from tests.stages.prompt_task import TOKENS
 from tests.stages.tiny_task import load, planned, run_task, write_task

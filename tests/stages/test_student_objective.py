@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from petkit.lm.arithmetic import Arithmetic
-from petkit.lm.backbone import new_classifier
-from petkit.lm.batching import Batch, IndexArray, collate
-from petkit.lm.inference import ClassifierLogits
-from petkit.lm.masking import TokenMasking
-from petkit.lm.training import set_dropout
-from petkit.spec.schema import StudentSpec
-from petkit.stages.student_objective import Lesson, Student, StudentObjective, Turn
-from petkit.task.pattern import CompiledPattern, Encoded, Pattern
+from petkit.config.schema import StudentSpec
+from petkit.engine.device import Arithmetic
+from petkit.engine.inference import ClassifierLogits
+from petkit.engine.token_masking import TokenMasking
+from petkit.engine.training_loop import set_dropout
+from petkit.models.batch import Batch, IndexArray, collate
+from petkit.models.loading import new_classifier
+from petkit.prompts.pattern import CompiledPattern, Encoded, Pattern
+from petkit.student.objective import Lesson, Student, StudentObjective, Turn
 from tests.stages.teacher_bench import TEXTS, TOKENIZER, near
 
 ARITHMETIC = Arithmetic("cpu", "float32", 1)

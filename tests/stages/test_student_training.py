@@ -13,15 +13,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from petkit.engine.device import Arithmetic
 from petkit.errors import InvalidInput
-from petkit.lm.arithmetic import Arithmetic
-from petkit.lm.backbone import load_masked_lm
-from petkit.lm.batching import IndexArray, collate
-from petkit.runs.shards import read_column, read_matrix
+from petkit.models.batch import IndexArray, collate
+from petkit.models.loading import load_masked_lm
 from petkit.stages import c_student
-from petkit.stages.student_objective import Lesson, StudentObjective, Turn
-from petkit.stages.teacher_models import TeacherModels
-from petkit.stages.workload import Workload
+from petkit.storage.parquet_shards import read_column, read_matrix
+from petkit.student.objective import Lesson, StudentObjective, Turn
+from petkit.task.task import Workload
+from petkit.teachers.models import TeacherModels
 from tests.stages.tiny_task import load, run_task, student_weights, write_task
 from tests.tiny import save_tiny_model, tiny_tokenizer
 

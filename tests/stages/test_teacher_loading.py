@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from petkit.engine.device import Arithmetic
 from petkit.errors import IncompleteRun, ModelRefused
-from petkit.lm.arithmetic import Arithmetic
-from petkit.runs.shards import read_matrix
 from petkit.runs.store import RunStore
-from petkit.stages.teacher_loading import load_teacher
+from petkit.storage.parquet_shards import read_matrix
+from petkit.teachers.loading import load_teacher
 from tests.stages.tiny_task import TOPICS, rows, run_task, write_task
 
 pytestmark = pytest.mark.usefixtures("finished")  # and its quick garbage collection

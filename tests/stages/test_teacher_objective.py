@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from petkit.lm.batching import collate
-from petkit.lm.masking import TokenMasking
-from petkit.stages.teacher_objective import TrainingRows
-from petkit.task.pattern import Encoded
-from petkit.task.pvp import PVP
+from petkit.engine.token_masking import TokenMasking
+from petkit.models.batch import collate
+from petkit.prompts.pattern import Encoded
+from petkit.prompts.pvp import PVP
+from petkit.teachers.objective import TrainingRows
 from tests.stages.teacher_bench import GOLD, ROWS, TOKENIZER, WORDS, Bench, encoded, make_bench, near, pvp_of
 
 Make = Callable[..., Bench]

@@ -12,20 +12,20 @@ import pytest
 import torch
 from torch import Tensor
 
+from petkit.engine.device import Arithmetic
+from petkit.engine.inference import FloatArray
 from petkit.errors import InvalidInput
 from petkit.events import ignore
-from petkit.lm.arithmetic import Arithmetic
-from petkit.lm.inference import FloatArray
+from petkit.prompts.pattern import Encoded
 from petkit.runs.checkpoint import clear_checkpoints
-from petkit.runs.shards import read_matrix
+from petkit.runs.step import Job
 from petkit.runs.store import RunStore
-from petkit.stages import teacher_training
-from petkit.stages.step import Job
-from petkit.stages.teacher_models import TeacherModels
-from petkit.stages.teacher_objective import Draw, TeacherObjective, TrainingRows
-from petkit.stages.teacher_training import TeacherTraining
-from petkit.stages.workload import Workload
-from petkit.task.pattern import Encoded
+from petkit.storage.parquet_shards import read_matrix
+from petkit.task.task import Workload
+from petkit.teachers import training as teacher_training
+from petkit.teachers.models import TeacherModels
+from petkit.teachers.objective import Draw, TeacherObjective, TrainingRows
+from petkit.teachers.training import TeacherTraining
 from tests.stages.tiny_task import load, rows, run_task, write_rows
 
 pytestmark = pytest.mark.usefixtures("finished")  # and its quick garbage collection

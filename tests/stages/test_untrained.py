@@ -9,17 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from petkit.engine.device import Arithmetic
+from petkit.engine.inference import FloatArray, label_logits
+from petkit.ensemble.calibration import batch_prior, contextual_prior
 from petkit.errors import InvalidInput
 from petkit.events import Event, RunStarted, StepFinished, StepStarted
-from petkit.lm.arithmetic import Arithmetic
-from petkit.lm.batching import Batch
-from petkit.lm.calibration import batch_prior, contextual_prior
-from petkit.lm.inference import FloatArray, label_logits
-from petkit.lm.label_scorer import LabelScorer
-from petkit.stages import teacher_models, untrained
-from petkit.stages.scoring import load_scorer, shard_logits
-from petkit.stages.workload import Workload
-from petkit.task.pvp import PVP
+from petkit.models.batch import Batch
+from petkit.models.label_scorers import LabelScorer
+from petkit.prompts.pvp import PVP
+from petkit.task.task import Workload
+from petkit.teachers import models as teacher_models
+from petkit.teachers import untrained
+from petkit.teachers.scoring import load_scorer, shard_logits
 from tests.stages.tiny_task import load, write_task
 
 ARITHMETIC = Arithmetic("cpu", "float32", 1)

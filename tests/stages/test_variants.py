@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from petkit.lm.arithmetic import Arithmetic
-from petkit.lm.backbone import load_classifier, load_tokenizer
-from petkit.lm.batching import collate
-from petkit.lm.ensemble import combine
-from petkit.lm.inference import ClassifierLogits, label_logits
-from petkit.proof import sealed
-from petkit.runs.shards import read_matrix, read_shards
-from petkit.stages.workload import Workload
-from petkit.task.token_store import TokenStore
+from petkit.engine.device import Arithmetic
+from petkit.engine.inference import ClassifierLogits, label_logits
+from petkit.ensemble.combine import combine
+from petkit.models.batch import collate
+from petkit.models.loading import load_classifier, load_tokenizer
+from petkit.prompts.token_store import TokenStore
+from petkit.storage.integrity import sealed
+from petkit.storage.parquet_shards import read_matrix, read_shards
+from petkit.task.task import Workload
 from tests.stages.tiny_task import load, products, rows, run_task, student_weights, write_rows, write_task
 
 Folder = Callable[[str], Path]

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import nn
 
+from petkit.config.schema import VerbalizerSpec
+from petkit.engine.device import Arithmetic
 from petkit.errors import InvalidInput
-from petkit.lm.arithmetic import Arithmetic
-from petkit.lm.backbone import load_masked_lm
-from petkit.lm.batching import collate
-from petkit.spec.schema import VerbalizerSpec
-from petkit.stages import verbalizer_search
-from petkit.stages.verbalizer_search import Found, search_label_words
-from petkit.stages.workload import Workload
+from petkit.models.batch import collate
+from petkit.models.loading import load_masked_lm
+from petkit.prompt_search import label_words as verbalizer_search
+from petkit.prompt_search.label_words import Found, search_label_words
+from petkit.task.task import Workload
 from tests.stages.tiny_task import LABEL_WORDS, TOPICS, load, rows, write_rows, write_task
 from tests.tiny import tiny_model_folder, tiny_tokenizer
 

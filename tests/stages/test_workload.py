@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from petkit.stages import workload
+from petkit.task import task as workload
 from tests.stages.tiny_task import load
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import yaml
 
+from petkit.config.loader import Pipeline, load_pipeline
+from petkit.runs.planning import PlannedStep, plan
 from petkit.runs.store import RunStore
-from petkit.spec.loader import Pipeline, load_pipeline
 from petkit.stages.pipeline import RunResult, all_steps, arithmetic_of, run
-from petkit.stages.planning import PlannedStep, plan
-from petkit.stages.workload import Workload
+from petkit.task.task import Workload
 
 TOPICS = {"Sports": "game team", "Science": "question answer", "World": "market news"}
 FILLERS = ("the", "was", "very", "good", "it", "is", "not", "this", "all")

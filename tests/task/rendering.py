@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from petkit.spec.cloze import parse_pattern
-from petkit.task.pattern import CompiledPattern, Encoded, FieldKey, Pattern, Truncate
-from petkit.task.tokenization import IntArray
+from petkit.config.pattern_syntax import parse_pattern
+from petkit.prompts.pattern import CompiledPattern, Encoded, FieldKey, Pattern, Truncate
+from petkit.prompts.tokenizer import IntArray
 from tests.tiny import pieces
 
 LONG = 1000

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from petkit.spec.schema import DataSpec, LabelKind
-from petkit.task.examples import ExampleSource
+from petkit.config.schema import DataSpec, LabelKind
+from petkit.data.examples import ExampleSource
 
 LABELS = ("World", "Sports")
 

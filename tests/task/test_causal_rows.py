@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from petkit.spec.schema import PatternSpec, VerbalizerSpec
-from petkit.task.pattern import CompiledPattern, Encoded, Pattern
-from petkit.task.pvp import PVP, compile_pvp
-from petkit.task.tokenization import PieceTokenizer
+from petkit.config.schema import PatternSpec, VerbalizerSpec
+from petkit.prompts.pattern import CompiledPattern, Encoded, Pattern
+from petkit.prompts.pvp import PVP, compile_pvp
+from petkit.prompts.tokenizer import PieceTokenizer
 from tests.tiny import CAUSAL, tiny_tokenizer
 
 KINDS = sorted(CAUSAL.values())

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from petkit.spec.loader import Pipeline
-from petkit.spec.schema import DataSpec, DemonstrationsSpec, PatternSpec, PipelineSpec, VerbalizerSpec
-from petkit.task.demonstrations import Demonstrations
-from petkit.task.pattern import FieldKey
-from petkit.task.pvp import PVP, compile_pvps, with_demonstrations
-from petkit.task.tokenization import IntArray
-from petkit.task.verbalizer import find_label_words
+from petkit.config.loader import Pipeline
+from petkit.config.schema import DataSpec, DemonstrationsSpec, PatternSpec, PipelineSpec, VerbalizerSpec
+from petkit.prompts.demonstrations import Demonstrations
+from petkit.prompts.pattern import FieldKey
+from petkit.prompts.pvp import PVP, compile_pvps, with_demonstrations
+from petkit.prompts.tokenizer import IntArray
+from petkit.prompts.verbalizer import find_label_words
 from tests.task.rendering import compiled, field_tokens, pattern
 from tests.tiny import KINDS, WORDS, pieces
 

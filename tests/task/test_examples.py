@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from petkit.data import examples as examples_module
+from petkit.data.examples import Example
+from petkit.data.records import Record
 from petkit.errors import InvalidInput
-from petkit.task import examples as examples_module
-from petkit.task.examples import Example
-from petkit.task.records import Record
 from tests.task.rows import LABELS, jsonl, problems, source
 
 GOOD = {"text": "One.", "label": "World"}

@@ -7,14 +7,14 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from petkit.spec.schema import VerbalizerSpec
-from petkit.task import label_candidates
-from petkit.task.examples import Example
-from petkit.task.label_candidates import fitting, frequent_words, named_words, token_counts
-from petkit.task.pattern import FieldKey, MaskContext
-from petkit.task.token_store import TokenStore
-from petkit.task.tokenization import PieceTokenizer
-from petkit.task.verbalizer import find_label_words
+from petkit.config.schema import VerbalizerSpec
+from petkit.data.examples import Example
+from petkit.prompt_search import candidates as label_candidates
+from petkit.prompt_search.candidates import fitting, frequent_words, named_words, token_counts
+from petkit.prompts.pattern import FieldKey, MaskContext
+from petkit.prompts.token_store import TokenStore
+from petkit.prompts.tokenizer import PieceTokenizer
+from petkit.prompts.verbalizer import find_label_words
 from tests.chinese import chinese_pieces
 from tests.tiny import KINDS, WORDS, pieces
 

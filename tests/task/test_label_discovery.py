@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from petkit import limits
+from petkit.config.schema import DataSpec
 from petkit.errors import InvalidInput
-from petkit.spec.schema import DataSpec
 from petkit.task import label_discovery
 from petkit.task.label_discovery import labels_in
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from petkit.task import examples as examples_module
-from petkit.task import records
-from petkit.task.examples import Example, targets_of
-from petkit.task.records import Record
+from petkit.data import examples as examples_module
+from petkit.data import records
+from petkit.data.examples import Example, targets_of
+from petkit.data.records import Record
 from tests.task.rows import LABELS, jsonl, problems, source
 
 TOPICS = ("World", "Sports", "Sci/Tech")

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from petkit.spec.schema import PatternSpec
-from petkit.task.pattern import MaskContext, Pattern, Truncate, share_room, shorten
-from petkit.task.pvp import task_fields
+from petkit.config.schema import PatternSpec
+from petkit.prompts.pattern import MaskContext, Pattern, Truncate, share_room, shorten
+from petkit.prompts.pvp import task_fields
 from tests.task.rendering import LONG, assembled, compiled, field_tokens, pattern, tokens
 from tests.tiny import KINDS, WORDS, pieces
 

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from petkit.data.records import Record, class_names, format_of, parse_json_line, read_records, text_records
 from petkit.errors import InvalidInput
-from petkit.task.records import Record, class_names, format_of, parse_json_line, read_records, text_records
 
 ROWS = [{"text": "One.", "label": "World"}, {"text": 'Two, "quoted"\nlines', "label": "Größe"}]
 CSV = 'text,label\nOne.,World\n"Two, ""quoted""\nlines",Größe\n'

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from petkit.task.row_array import RowArray
+from petkit.storage.row_array import RowArray
 
 
 def filled(path: Path | None, *blocks: list[list[float]]) -> RowArray:

@@ -7,8 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from petkit.task.examples import Example
-from petkit.task.sentences import NEXT, OTHER_TEXT, SAME_TEXT, SentenceIndex, sentence_examples, split_sentences
+from petkit.data.examples import Example
+from petkit.pretraining.sentences import NEXT, OTHER_TEXT, SAME_TEXT, SentenceIndex, sentence_examples, split_sentences
 
 
 @pytest.mark.parametrize(

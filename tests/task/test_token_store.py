@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from petkit.task import token_store as token_store_module
-from petkit.task.examples import Example
-from petkit.task.pattern import FieldKey, Truncate
-from petkit.task.token_store import TokenStore
+from petkit.data.examples import Example
+from petkit.prompts import token_store as token_store_module
+from petkit.prompts.pattern import FieldKey, Truncate
+from petkit.prompts.token_store import TokenStore
 from tests.task.rendering import LONG, compiled, field_tokens, pattern
 from tests.tiny import WORDS, pieces
 

@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from petkit.errors import ModelRefused
-from petkit.task.pattern import Pattern
-from petkit.task.tokenization import PieceTokenizer
+from petkit.prompts.pattern import Pattern
+from petkit.prompts.tokenizer import PieceTokenizer
 from tests.task.rendering import assembled, pattern, tokens
 from tests.tiny import CAPITALS, KINDS, WORDS, pieces, tiny_tokenizer
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from petkit.spec.loader import Pipeline
-from petkit.spec.schema import DataSpec, PatternSpec, PipelineSpec, VerbalizerSpec
-from petkit.task.pattern import MaskContext
-from petkit.task.pvp import compile_pvps
-from petkit.task.verbalizer import MOST_TOKENS, LabelWord, LabelWords, WordProblem, find_label_words, scripts
+from petkit.config.loader import Pipeline
+from petkit.config.schema import DataSpec, PatternSpec, PipelineSpec, VerbalizerSpec
+from petkit.prompts.pattern import MaskContext
+from petkit.prompts.pvp import compile_pvps
+from petkit.prompts.verbalizer import MOST_TOKENS, LabelWord, LabelWords, WordProblem, find_label_words, scripts
 from tests.task.rendering import compiled, pattern
 from tests.tiny import KINDS, pieces
 

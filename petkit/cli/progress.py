@@ -1,0 +1,88 @@
+"""A run as it happens, on standard error: bars on a terminal, one line per step elsewhere."""
+
+from __future__ import annotations
+
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from petkit.cli import console
+from petkit.events import Event, Notice, RunStarted, StepFinished, StepSkipped, StepStarted
+from petkit.events import Progress as Advance
+from petkit.formatting import in_one_line
+from petkit.units import size
+
+
+class RunDisplay:
+    """Shows a run as it happens: bars on a terminal, one line per step elsewhere, nothing when quiet."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._bars: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._whole: TaskID | None = None
+        self._line_open = False
+        if console.err.is_terminal and not quiet:
+            self._bars = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}", markup=False),
+                console=console.err,
+                transient=True,
+            )
+
+    def __enter__(self) -> RunDisplay:
+        if self._bars is not None:
+            self._bars.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+        self._end_line()
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        if self._quiet:
+            return
+        if isinstance(event, Advance):
+            self._advance(event)
+        elif isinstance(event, RunStarted):
+            if event.disk:
+                console.err.print(
+                    console.text(f"about {size(event.disk)} of disk will be needed; {size(event.free)} are free", style="dim")
+                )
+            if self._bars is not None and event.steps:
+                self._whole = self._bars.add_task("whole run", total=event.steps, note="")
+        elif isinstance(event, StepStarted):
+            if self._bars is not None:
+                self._tasks[event.step] = self._bars.add_task(event.step, total=None, note="")
+            else:
+                console.err.print(console.text(f"{event.step}: {event.why} … "), end="")
+                self._line_open = True
+        elif isinstance(event, StepFinished):
+            if self._bars is not None and event.step in self._tasks:
+                self._bars.remove_task(self._tasks.pop(event.step))
+                if self._whole is not None:
+                    self._bars.advance(self._whole)
+            facts = ", ".join(f"{name} {console.shown(value)}" for name, value in event.facts.items() if name != "seconds")
+            named = "" if self._line_open else f"{event.step}: "
+            console.err.print(console.text(f"{named}done in {event.seconds:.1f} s" + (f" ({facts})" if facts else "")))
+            self._line_open = False
+        elif isinstance(event, StepSkipped):
+            console.err.print(console.text(f"{event.step}: up to date", style="dim"))
+        elif isinstance(event, Notice):
+            self._end_line()
+            console.err.print(console.text(f"{event.step}: {event.message}", style="yellow"))
+
+    def _end_line(self) -> None:
+        """Finish the line of a step that began and has not ended."""
+        if self._line_open:
+            console.err.print()
+            self._line_open = False
+
+    def _advance(self, event: Advance) -> None:
+        if self._bars is not None and event.step in self._tasks:
+            self._bars.update(self._tasks[event.step], completed=event.done, total=event.total, note=in_one_line(event.note))

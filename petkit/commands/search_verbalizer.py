@@ -1,0 +1,145 @@
+"""``petkit search-verbalizer``: words the model itself would use for the labels, as an ordinary verbalizer file."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+
+from petkit.config.loader import Pipeline
+from petkit.config.rules import in_pipeline
+from petkit.config.schema import AutoVerbalizerSpec, VerbalizerSpec
+from petkit.engine.device import choose_arithmetic
+from petkit.errors import InvalidInput, Problem, did_you_mean, shown_path
+from petkit.events import Listen, Progress, RunStarted, StepFinished, StepStarted, ignore
+from petkit.prompt_search.label_words import search_label_words
+from petkit.storage.atomic import write_text
+from petkit.task.task import Workload
+
+_STEP = "label words"
+_LINE_BREAKS = frozenset("\n\r\x85\u2028\u2029")
+
+HEADER = """\
+# Label words found by petkit search-verbalizer: words that the model would rather say in the rows of their label than in others.
+#
+#   petkit run PIPELINE --set {override}
+#
+# The figures are in nats per row, on {rows} labelled rows {patterns}.
+# Change first: take out words that owe their place to chance.
+"""
+
+
+@dataclass(frozen=True)
+class FoundVerbalizer:
+    """Label words for one pattern, or for several together.
+
+    Attributes:
+        patterns: for which patterns.
+        rows: number of labelled rows they were found on.
+        words: label → word → log-likelihood ratio in nats per row, summed over the patterns; best first.
+        named: the same for words that the pipeline names, as far as each is one token in every pattern.
+        kind: how the pipeline's verbalizer is read.
+    """
+
+    patterns: tuple[str, ...]
+    rows: int
+    words: dict[str, dict[str, float]]
+    named: dict[str, dict[str, float]]
+    kind: str
+
+    def yaml(self, file: str) -> str:
+        """Return the verbalizer file's text; ``file`` is how it is called."""
+        count = len(self.patterns)
+        patterns = f"in pattern {self.patterns[0]}" if count == 1 else f"(sums over {count} patterns)"
+        # A name can hold a space or, where nobody looks, a line break that would end the comment.
+        quoted = shlex.quote(f"verbalizer={' '.join(file.splitlines())}")
+        lines = [HEADER.format(override=quoted, rows=self.rows, patterns=patterns)]
+        lines += [f"kind: {self.kind}\n"] * (self.kind != "words")
+        lines += ["labels:\n"]
+        for label, words in self.words.items():
+            scores = ", ".join(f"{score:.2f}" for score in words.values())
+            lines.append(f"  {_flow([label])[1:-1]}: {_flow(list(words))}  # log-likelihood ratio {scores}\n")
+        return "".join(lines)
+
+    def write(self, path: Path, *, force: bool) -> None:
+        """Write the verbalizer file, whole or not at all.
+
+        Raises:
+            InvalidInput: see :func:`refuse_taken`; or the folder cannot be written to.
+        """
+        refuse_taken(path, force=force)
+        try:
+            write_text(path, self.yaml(shown_path(path)))
+        except OSError as error:
+            raise InvalidInput([Problem(shown_path(path), None, "", f"cannot be written: {error.strerror}")]) from None
+
+
+def refuse_taken(path: Path, *, force: bool) -> None:
+    """Refuse a place for a verbalizer file before the work of finding one.
+
+    Raises:
+        InvalidInput: something is there already that may not be overwritten, or there is no folder to write into.
+    """
+    shown = shown_path(path)
+    if path.is_dir():
+        raise InvalidInput([Problem(shown, None, "", "is a folder", "name a file in it")])
+    if path.exists() and not force:
+        raise InvalidInput([Problem(shown, None, "", "already exists", "choose another file, or overwrite it with --force")])
+    if not path.parent.is_dir():
+        raise InvalidInput([Problem(shown, None, "", "is in a folder that does not exist", "make the folder first")])
+
+
+def search_verbalizer(pipeline: Pipeline, pattern: str | None = None, listen: Listen = ignore) -> FoundVerbalizer:
+    """Find label words for all patterns of a pipeline together, or for one of them; writes nothing.
+
+    Words that the pipeline names have no part in it, but their labels do.
+
+    Raises:
+        InvalidInput: all mistakes in the input, at once.
+    """
+    known = [entry.id for entry in pipeline.spec.patterns]
+    if pattern is not None and pattern not in known:
+        raise InvalidInput([Problem("", None, "--pattern", f"unknown pattern {pattern!r}", did_you_mean(pattern, known))])
+    written = pipeline.spec.verbalizer
+    work = Workload(_with_words_to_find(pipeline))
+    if pattern is not None:
+        work = work.narrowed([pattern], None)
+    patterns = tuple(pvp.id for pvp in work.pvps)
+    started = time.monotonic()
+    listen(RunStarted(1))
+    listen(StepStarted(_STEP, f"{len(work.train)} labelled rows in {len(patterns)} pattern{'s' * (len(patterns) > 1)}"))
+    found = search_label_words(
+        work,
+        choose_arithmetic(work.spec.compute),
+        lambda done, total: listen(Progress(_STEP, done, total, "rows")),
+        named=written if any(written.labels.values()) else None,
+    )
+    listen(StepFinished(_STEP, time.monotonic() - started, {}))
+    return FoundVerbalizer(
+        patterns=patterns,
+        rows=len(work.train),
+        words={label: dict(words) for label, words in found.words[patterns[0]].items()},
+        named={label: dict(words) for label, words in found.named.items()},
+        kind=written.kind,
+    )
+
+
+def _with_words_to_find(pipeline: Pipeline) -> Pipeline:
+    """Return the pipeline with words for all patterns to be found in the place of those it names."""
+    auto = (pipeline.spec.verbalizer.auto or AutoVerbalizerSpec()).model_copy(update={"scope": "joint"})
+    verbalizer = VerbalizerSpec(labels=dict.fromkeys(pipeline.spec.labels, ()), auto=auto)
+    spec = pipeline.spec.model_copy(update={"verbalizer": verbalizer})
+    wrong = in_pipeline(spec.model_dump())
+    if wrong:
+        raise InvalidInput([pipeline.problem(place, message) for place, message in wrong])
+    return replace(pipeline, spec=spec)
+
+
+def _flow(texts: list[str]) -> str:
+    """Return a list as YAML on one line."""
+    style = None if _LINE_BREAKS.isdisjoint("".join(texts)) else '"'
+    text: str = yaml.safe_dump(texts, default_flow_style=True, default_style=style, allow_unicode=True, width=float("inf"))
+    return text.strip()

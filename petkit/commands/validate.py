@@ -1,0 +1,141 @@
+"""``petkit validate``: everything that can be known about a pipeline before training, in seconds."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import islice
+
+from petkit.config.loader import Pipeline
+from petkit.data.examples import Example, ExampleSource
+from petkit.prompts.pattern import Pattern
+from petkit.prompts.token_store import TokenStore
+from petkit.prompts.verbalizer import LabelWord
+from petkit.stages.baselines import refuse_impossible
+from petkit.task.task import Workload
+
+_SHOWN = 5
+SAMPLE = 5000
+
+
+@dataclass(frozen=True)
+class PatternView:
+    """One pattern on a real row: its segments, tokens, the share of unlabelled rows it must shorten
+    (of the first 5,000), and its words."""
+
+    id: str
+    rendered: tuple[str, ...]
+    tokens: str
+    cut_share: float
+    words: dict[str, tuple[LabelWord, ...]]
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a sound pipeline looks like, and what in it deserves a second look."""
+
+    task: str
+    rows: dict[str, int]
+    label_counts: dict[str, int]
+    teachers: int
+    max_length: int
+    patterns: tuple[PatternView, ...]
+    warnings: tuple[str, ...] = field(default=())
+
+
+def check_pipeline(pipeline: Pipeline) -> Check:
+    """Check a pipeline and describe it.
+
+    Raises:
+        InvalidInput: all mistakes, at once.
+    """
+    work = Workload(pipeline)
+    refuse_impossible(work)
+    counts = Counter(label for example in work.train for label in example.labels)
+    return Check(
+        task=work.spec.task,
+        rows={part: scan.rows for part, scan in work.scans.items()},
+        label_counts={label: counts[index] for index, label in enumerate(work.labels)},
+        teachers=sum(map(len, work.generations)),
+        max_length=work.max_length,
+        patterns=tuple(_views(work)),
+        warnings=tuple(_warnings(work)),
+    )
+
+
+def _views(work: Workload) -> Iterable[PatternView]:
+    mask: str = work.tokenizer.hf.mask_token or "___"  # causal models have none
+    keys = list(dict.fromkeys(key for pvp in work.pvps for key in pvp.pattern.keys))
+    sample = islice(work.source("unlabeled"), SAMPLE)
+    store = TokenStore.build(sample, work.tokenizer, keys, work.max_length + 1, work.spec.truncate)
+    example = work.train[0] if work.train else next(iter(work.source("unlabeled")))
+    tokens = (work.tokens("train") if work.train else store).row(0)
+    no_words = ((),) * len(work.labels)  # they are still to be found
+    for index, pvp in enumerate(work.pvps):
+        lengths = {key: store.lengths(key) for key in pvp.pattern.keys}
+        cut = sum(pvp.pattern.is_cut({key: int(counts[row]) for key, counts in lengths.items()}) for row in range(store.rows))
+        encoded = pvp.encode(tokens, own=0 if work.train else None)
+        yield PatternView(
+            id=pvp.id,
+            rendered=Pattern.from_spec(work.spec.patterns[index]).render(example.fields, mask),
+            tokens=work.tokenizer.shown(encoded.ids.tolist()),
+            cut_share=cut / max(1, store.rows),
+            words=dict(zip(work.labels, pvp.words.words or no_words, strict=True)),
+        )
+
+
+def _warnings(work: Workload) -> Iterable[str]:
+    train = _texts(work.train)
+    if work.train:
+        yield from _labelled_doubts(work, train)
+    seen_in_train = {key for key, rows in train.items() if rows}
+    unlabeled = work.source("unlabeled")
+    texts = Counter(_key(example) for example in unlabeled)
+    repeated = sum(count - 1 for count in texts.values())
+    if repeated:
+        yield f"{unlabeled.shown}: {repeated:,} of {sum(texts.values()):,} rows repeat an earlier row"
+    if work.spec.data.test is None:
+        return
+    test_source = work.source("test")
+    test = list(test_source)
+    leaked = [example for example in test if _key(example) in seen_in_train]
+    if leaked:
+        lines = ", ".join(str(example.line) for example in leaked[:_SHOWN])
+        yield f"{test_source.shown}: {len(leaked)} rows are also few-shot examples (lines {lines}); their accuracy says nothing"
+    shared = sum(_key(example) in texts for example in test)
+    if shared:
+        yield f"{test_source.shown}: {shared:,} of {len(test):,} rows are also in the unlabelled set; use such figures with care"
+    yield from _repeats(_texts(test), test_source)
+
+
+def _labelled_doubts(work: Workload, train: dict[int, list[Example]]) -> Iterable[str]:
+    """Yield what looks wrong with the few-shot examples."""
+    source = work.source("train")
+    yield from _repeats(train, source)
+    counts = Counter(label for example in work.train for label in example.labels)
+    if work.spec.label_kind != "multi" and max(counts.values()) > 3 * min(counts.values()):
+        yield f"{source.shown}: the largest label has more than three times the rows of the smallest; the classifier will lean to it"
+    if work.spec.label_kind == "multi" and all(len(example.labels) == 1 for example in work.train):
+        yield f"{source.shown}: every row has exactly one label; label_kind: single would tell the labels apart better"
+
+
+def _texts(examples: Iterable[Example]) -> dict[int, list[Example]]:
+    grouped: dict[int, list[Example]] = defaultdict(list)
+    for example in examples:
+        grouped[_key(example)].append(example)
+    return grouped
+
+
+def _repeats(grouped: dict[int, list[Example]], source: ExampleSource) -> Iterable[str]:
+    for rows in [rows for rows in grouped.values() if len(rows) > 1][:_SHOWN]:
+        lines = ", ".join(str(example.line) for example in rows)
+        if len({example.labels for example in rows}) > 1:
+            yield f"{source.shown}: lines {lines} hold the same text under different labels"
+        else:
+            yield f"{source.shown}: lines {lines} hold the same text"
+
+
+def _key(example: Example) -> int:
+    """Return a small key that equal texts share, whatever their case and spacing."""
+    return hash(tuple(" ".join(text.lower().split()) for text in example.fields.values()))

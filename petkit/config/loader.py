@@ -1,0 +1,350 @@
+"""From YAML files to a checked specification; the only module that reads configuration.
+
+A pipeline file names pattern and verbalizer files; their content is grafted into the pipeline's
+data, so that one validation sees everything and every mistake is reported at its own file and line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from petkit import limits
+from petkit.config.caps import beyond_caps
+from petkit.config.rules import Mistakes, mistakes_between_values
+from petkit.config.schema import PipelineSpec, adapter_class
+from petkit.config.schema.section import NAME
+from petkit.config.schema.student import DEVICE
+from petkit.config.yaml_document import NUMBER, Document, Location, parse_document, read_document
+from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, shortened
+from petkit.units import binary_size
+
+_WORDS = {
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "string_type": "must be text",
+    "string_unicode": "must be text without half characters (lone surrogates)",
+    "tuple_type": "must be a list",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping of keys to values",
+    "model_attributes_type": "must be a mapping of keys to values",
+    "finite_number": "must be a finite number",
+    "string_too_short": "must not be empty",
+    "too_short": "must not be empty",
+    "union_tag_not_found": "must say its kind, as in {kind: lora}",
+}
+_PATTERNS = {
+    NAME: "must be small letters, digits, - and _, at most 64, with a letter or digit first",
+    DEVICE: "must be auto, cpu, mps, cuda or cuda:N",
+}
+_CONSTANTS = {None: "null", True: "true", False: "false"}
+_SHOWN = 200  # characters of a wrong value
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A checked specification and the places where its values were written."""
+
+    spec: PipelineSpec
+    document: Document
+    name: str
+
+    def problem(self, location: Location, message: str, cure: str = "", *, key: str | None = None) -> Problem:
+        """Return a problem at ``location`` of the specification, such as ``("data", "train")``."""
+        return self.document.problem(location, message, cure, key=key)
+
+    @classmethod
+    def from_spec(cls, spec: PipelineSpec) -> Pipeline:
+        """Wrap a specification that was made in Python and has no file."""
+        return cls(spec, Document(None, {(): ("specification", None)}), spec.task)
+
+
+def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
+    """Read, complete and check a pipeline file.
+
+    Args:
+        path: the pipeline's YAML file.
+        overrides: ``key.path=value`` strings (``--set``); values are YAML, paths relative to the current folder.
+
+    Raises:
+        InvalidInput: every mistake found in the pipeline, pattern and verbalizer files, at once.
+        BeyondLimit: what is larger than anybody means it; its other mistakes are not looked for.
+    """
+    path = Path(path)
+    if len(overrides) > limits.OVERRIDES:
+        message = f"given {len(overrides):,} times; at most {limits.OVERRIDES}"
+        raise BeyondLimit([Problem("", None, "--set", message, "write the values into a pipeline file")])
+    document = read_document(path)
+    problems: list[Problem] = []
+    here: dict[Location, Path] = {}
+    for override in overrides:
+        problems += _apply(override, document, here)
+    folder = path.resolve().parent
+    problems += _graft_patterns(document, here.get(("patterns",), folder))
+    problems += _graft_verbalizer(document, here.get(("verbalizer",), folder))
+    too_much = beyond_caps(document.data)
+    if too_much:
+        raise BeyondLimit([*problems, *_placed(too_much, document)])
+    _resolve_paths(document.data, folder, here)
+    try:
+        spec = PipelineSpec.model_validate(document.data)
+    except ValidationError as error:
+        # What could not be grafted was reported already; its absence is no second mistake.
+        reported = {problem.key for problem in problems} - {""}
+        problems += [found for found in _problems(error, document) if found.key not in reported]
+    if problems:
+        raise InvalidInput(problems)
+    return Pipeline(spec, document, path.stem)
+
+
+def dump_spec(spec: PipelineSpec, leave_out: frozenset[str] = frozenset()) -> str:
+    """Return ``spec`` as YAML with every default written out (but ``leave_out``); it is itself a pipeline file."""
+    return yaml.dump(
+        spec.model_dump(mode="json", exclude=set(leave_out)), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120
+    )
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that would come back as something else: ``1e5`` as a number, a rare line break as none."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        style = '"' if any(mark in text for mark in "\x85\u2028\u2029") else None
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", NUMBER, list("-+.0123456789"))
+
+
+def _apply(override: str, document: Document, here: dict[Location, Path]) -> list[Problem]:
+    """Write one ``--set`` value into the document."""
+    shown = f"--set {shortened(override, 100)}"
+    key, equals, value = override.partition("=")
+    location: Location = tuple(key.strip().split("."))
+    if not equals or not all(location) or len(location) > limits.CONFIG_DEPTH:
+        return [Problem(shown, None, "", "write --set key.path=value")]
+    try:
+        parsed = parse_document(value, shown, under=location)
+    except InvalidInput as error:
+        return [replace(problem, line=None) for problem in error.problems]
+    data = document.data
+    for depth, name in enumerate(location[:-1], 1):
+        if data.get(name) is None:
+            data[name] = {}
+            document.places[location[:depth]] = (shown, None)
+        if name == "adapter" and isinstance(data[name], str):
+            data[name] = {"kind": data[name]}  # written short
+        data = data[name]
+        if not isinstance(data, dict):
+            inner = ".".join(map(str, location[:depth]))
+            return [Problem(shown, None, inner, "is no mapping, so it has no keys to set")]
+    data[str(location[-1])] = parsed.data
+    if location in document.places:  # and all that was written below
+        for old in [place for place in document.places if place[: len(location)] == location]:
+            del document.places[old]
+    document.places[location] = (shown, None)
+    here[location] = Path.cwd()
+    return []
+
+
+def _graft_patterns(document: Document, folder: Path) -> list[Problem]:
+    """Replace pattern file names by the patterns they hold."""
+    written = document.data.get("patterns")
+    files = (written,) if isinstance(written, str) else written
+    if not isinstance(files, tuple) or not files or not all(isinstance(entry, str) for entry in files):
+        return []
+    problems: list[Problem] = []
+    patterns: list[Any] = []
+    if sum(_bytes_of(folder / name) for name in files) > limits.CONFIG_BYTES:
+        message = f"the files are larger than {binary_size(limits.CONFIG_BYTES)} together; those are no patterns"
+        raise BeyondLimit([document.problem(("patterns",), message)])
+    for name in files:
+        try:
+            source = read_document(folder / name)
+        except InvalidInput as error:
+            problems += _named_in(error, document, ("patterns",))
+            continue
+        problems += _only_key(source, "patterns")
+        found = source.data.get("patterns")
+        if not isinstance(found, tuple):
+            problems.append(source.problem((), "must hold a list under the key 'patterns'", key="patterns"))
+            continue
+        for location, place in source.places.items():
+            if location[:1] == ("patterns",) and len(location) > 1:
+                document.places[("patterns", int(location[1]) + len(patterns), *location[2:])] = place
+        patterns += found
+    document.data["patterns"] = tuple(patterns)
+    if problems and not patterns:
+        document.data["patterns"] = ({"id": "unread", "text": "{unread} {mask}"},)
+    return problems
+
+
+def _graft_verbalizer(document: Document, folder: Path) -> list[Problem]:
+    """Replace a verbalizer file name by the verbalizer it holds."""
+    written = document.data.get("verbalizer")
+    if not isinstance(written, str):
+        return []
+    unread = {"labels": {"unread": ("a",), "unread too": ("b",)}}
+    try:
+        source = read_document(folder / written)
+    except InvalidInput as error:
+        document.data["verbalizer"] = unread
+        return _named_in(error, document, ("verbalizer",))
+    document.data["verbalizer"] = source.data
+    for location, place in source.places.items():
+        document.places[("verbalizer", *location)] = place
+    return []
+
+
+def _bytes_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):  # told when it is read
+        return 0
+
+
+def _named_in(error: InvalidInput, document: Document, location: Location) -> list[Problem]:
+    """Say of a missing file where it was named; leave other mistakes at their own place."""
+    return [
+        document.problem(location, f"{shortened(found.file, 300)}: {found.message}", found.cure) if found.line is None else found
+        for found in error.problems
+    ]
+
+
+def _only_key(source: Document, key: str) -> list[Problem]:
+    return [
+        source.problem((other,), "unknown key", did_you_mean(other, [key]), key=other) for other in source.data if other != key
+    ]
+
+
+def _resolve_paths(data: dict[str, Any], folder: Path, here: dict[Location, Path]) -> None:
+    """Make file names absolute: relative ones belong to the file (or the ``--set``) that names them."""
+
+    def resolve(holder: Any, key: str, location: Location, *, may_be_hub: bool) -> None:
+        value = holder.get(key) if isinstance(holder, dict) else None
+        if not isinstance(value, str) or not value or value.startswith("hf://") or value == "embedded":
+            return
+        named_in = next((here[location[:depth]] for depth in (3, 2, 1) if location[:depth] in here), folder)
+        try:
+            path = named_in / Path(value).expanduser()
+            if not may_be_hub or path.is_dir() or value.startswith((".", "/", "~")):
+                holder[key] = str(path.resolve())
+        except (RuntimeError, ValueError, OSError):  # no such user, or no possible name: left for whoever opens it to refuse
+            return
+
+    for key in ("train", "unlabeled", "test"):
+        resolve(data.get("data"), key, ("data", key), may_be_hub=False)
+    resolve(data, "model", ("model",), may_be_hub=True)
+    resolve(data.get("student"), "model", ("student", "model"), may_be_hub=True)
+    for section in ("teachers", "student"):
+        settings = data.get(section)
+        adapter = settings.get("adapter") if isinstance(settings, dict) else None
+        resolve(adapter, "start", (section, "adapter", "start"), may_be_hub=False)
+
+
+def _placed(mistakes: Mistakes, document: Document) -> list[Problem]:
+    """Give mistakes their lines; those of patterns and labels say themselves what they are about."""
+    return [
+        document.problem(place, message, key="" if place[0] == "patterns" or place[:2] == ("verbalizer", "labels") else None)
+        for place, message in mistakes
+    ]
+
+
+def _problems(error: ValidationError, document: Document) -> list[Problem]:
+    """Turn pydantic's errors into placed problems in plain words."""
+    details = error.errors()
+    mistakes = dict.fromkeys(mistakes_between_values(document.data))  # also where pydantic did not get that far
+    for detail in details:
+        if detail["type"] == "petkit":
+            mistakes |= dict.fromkeys(((*detail["loc"], *place), message) for place, message in detail["ctx"]["found"])
+    problems = _placed(list(mistakes), document)
+    told: dict[Location, int] = {}
+    locations = [_written_location(detail["loc"], document.data) for detail in details]
+    holders = {location[:depth] for location in locations for depth in range(len(location))}
+    for number, (detail, location) in enumerate(zip(details, locations, strict=True)):
+        if len(problems) > limits.SHOWN_PROBLEMS:  # advice on every one of thousands would take its time
+            problems.append(document.problem((), f"… and up to {len(details) - number:,} more mistakes"))
+            break
+        if detail["type"] == "petkit" or location in holders:
+            continue  # told above; or the branch of a union that was not meant: a value inside is wrong, and told
+        if detail["type"] == "too_short" and detail["input"]:  # its entries are wrong, and told
+            continue
+        if detail["type"] == "extra_forbidden":
+            if location[-2:] == ("adapter", "start"):
+                problems.append(document.problem(location, "only prompt_tuning starts from a folder", "set kind: prompt_tuning"))
+                continue
+            known = _known_keys(location[:-1], document.data)
+            problems.append(document.problem(location, "unknown key", did_you_mean(str(location[-1]), known)))
+        elif detail["type"] == "missing":
+            problems.append(document.problem(location, "required key is missing"))
+        elif location in told:  # another branch of a union
+            first = problems[told[location]]
+            said, _, value = first.message.partition(", not ")
+            also = _in_words(detail).partition(", not ")[0].removeprefix("must be ").replace("must not be", "not")
+            problems[told[location]] = replace(first, message=f"{said} or {also}" + (f", not {value}" if value else ""))
+        else:
+            told[location] = len(problems)
+            problems.append(document.problem(location, _in_words(detail)))
+    return problems
+
+
+def _in_words(detail: ErrorDetails) -> str:
+    if detail["type"] == "union_tag_invalid":
+        known = detail["ctx"]["expected_tags"].replace("'", "")
+        return f"must be one of {known}, not {_as_written(detail['ctx']['tag'])}"
+    message = _WORDS.get(detail["type"]) or _PATTERNS.get(detail.get("ctx", {}).get("pattern", ""))
+    if message is None:
+        message = detail["msg"].replace("Input should be", "must be").replace("String should", "must")
+        message = message[:1].lower() + message[1:]
+    value = detail["input"]
+    shown = isinstance(value, (str, int, float, type(None))) and detail["type"] != "string_too_short"
+    return f"{message}, not {_as_written(value)}" if shown else message
+
+
+def _as_written(value: str | float | None) -> str:
+    """Return a value as YAML has it: ``null`` and ``true``, text in quotes."""
+    return _CONSTANTS.get(value, repr(value)) if value is None or isinstance(value, bool) else f"{value!r:.{_SHOWN}}"
+
+
+def _written_location(location: tuple[int | str, ...], data: Any) -> Location:
+    """Drop what pydantic adds to a place: the branch of a union, and ``[key]`` for a mapping's key."""
+    written: list[int | str] = []
+    for index, step in enumerate(location):
+        last = index == len(location) - 1
+        if isinstance(data, Mapping) and (step in data or (last and step != "[key]" and not _is_branch(step))):
+            data = data.get(step)
+        elif isinstance(data, Sequence) and not isinstance(data, str) and isinstance(step, int):
+            data = data[step] if step < len(data) else None
+        else:
+            continue
+        written.append(step)
+    return tuple(written)
+
+
+def _is_branch(step: int | str) -> bool:
+    """Say whether pydantic means a type (``str``, ``dict[…]``, ``constrained-int``) and no key."""
+    return isinstance(step, str) and (step in ("str", "int", "float") or not step.isidentifier())
+
+
+def _known_keys(location: Location, data: Any) -> list[str]:
+    """Return the keys that are allowed at ``location`` of the specification."""
+    model: type[BaseModel] = PipelineSpec
+    for step in location:
+        data = data[step]
+        if isinstance(step, int):
+            continue
+        if step == "adapter":
+            model = adapter_class(data)
+            continue
+        annotation = model.model_fields[step].annotation
+        candidates = (annotation, *get_args(annotation))
+        model = next(entry for entry in candidates if isinstance(entry, type) and issubclass(entry, BaseModel))
+    return list(model.model_fields)

@@ -1,0 +1,47 @@
+"""Everything a user can write, with its unit and its default. Defaults live here and nowhere else."""
+
+from petkit.config.schema.adapter import (
+    AdapterSpec,
+    AnyAdapter,
+    DeepPrefixSpec,
+    Ia3Spec,
+    LoraSpec,
+    NoAdapter,
+    PromptEncoderSpec,
+    PromptTuningSpec,
+    adapter_class,
+)
+from petkit.config.schema.pipeline import PipelineSpec
+from petkit.config.schema.pretrain_prompt import PretrainPromptSpec, QuestionWords
+from petkit.config.schema.section import LabelKind
+from petkit.config.schema.soft_labels import SoftLabelsSpec
+from petkit.config.schema.student import AdaptSpec, ComputeSpec, StudentSpec
+from petkit.config.schema.task import AutoVerbalizerSpec, DataSpec, DemonstrationsSpec, PatternSpec, VerbalizerSpec
+from petkit.config.schema.teachers import GenerationsSpec, TeachersSpec
+
+__all__ = [
+    "AdaptSpec",
+    "AdapterSpec",
+    "AnyAdapter",
+    "AutoVerbalizerSpec",
+    "ComputeSpec",
+    "DataSpec",
+    "DeepPrefixSpec",
+    "DemonstrationsSpec",
+    "GenerationsSpec",
+    "Ia3Spec",
+    "LabelKind",
+    "LoraSpec",
+    "NoAdapter",
+    "PatternSpec",
+    "PipelineSpec",
+    "PretrainPromptSpec",
+    "PromptEncoderSpec",
+    "PromptTuningSpec",
+    "QuestionWords",
+    "SoftLabelsSpec",
+    "StudentSpec",
+    "TeachersSpec",
+    "VerbalizerSpec",
+    "adapter_class",
+]

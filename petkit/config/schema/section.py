@@ -1,0 +1,87 @@
+"""What every part of the specification has in common: strict, frozen sections and the types of their values."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from petkit import limits
+from petkit.config.rules import Mistakes
+
+# Windows keeps these for devices, whatever folder they are named in.
+_DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))})
+
+
+def _names_a_folder(name: str) -> str:
+    if name in _DEVICES:
+        raise PydanticCustomError("device", "must not be a name that Windows keeps for a device")
+    return name
+
+
+NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+# What becomes part of a path; labels and other texts never do.
+Name = Annotated[str, StringConstraints(pattern=NAME), AfterValidator(_names_a_folder)]
+LabelName = Annotated[str, StringConstraints(min_length=1, max_length=limits.KEY_CHARACTERS)]
+LabelWord = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=limits.WORD_CHARACTERS)]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Steps = Annotated[int, Field(ge=1, le=10_000_000)]
+BatchSize = Annotated[int, Field(ge=1, le=65_536)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+PartialShare = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+LabelKind = Literal["single", "multi", "ordinal"]
+
+
+def refuse(found: Mistakes) -> None:
+    """Raise one validation error that tells all mistakes; do nothing for none.
+
+    ``petkit.config.loader`` gives each its own line.
+    """
+    if found:
+        raise PydanticCustomError("petkit", "{text}", {"text": "; ".join(message for _, message in found), "found": found})
+
+
+class Section(BaseModel):
+    """A frozen part of the specification that refuses unknown keys and silent type changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class OptimizerSection(Section):
+    """AdamW with clipping and a linear decay of its rate."""
+
+    weight_decay: Weight = Field(0.01, description="AdamW decay; bias and norm weights are exempt")
+    adam_epsilon: PositiveFloat = Field(1e-8, description="AdamW epsilon")
+    max_grad_norm: PositiveFloat = Field(1.0, description="gradients are clipped to this 2-norm")
+    dropout: PartialShare = Field(0.0, description="dropout probability while training")
+
+
+class ContrastiveSpec(Section):
+    """Contrastive loss between the rows of a batch: partners come together, others apart."""
+
+    partners: Literal["same_label", "masked_view"] = Field(
+        "same_label",
+        description="rows of the same label (Khosla et al. 2020); or a row and its copy with some tokens hidden (InfoNCE)",
+    )
+    weight: Weight = Field(0.0, description="weight of the loss beside the main one; 0: off")
+    temperature: PositiveFloat = Field(0.1, description="divides the cosine similarities")
+    masked_share: PartialShare = Field(0.15, description="share of the row's tokens that masked_view hides")
+
+    def in_force(self) -> dict[str, Any]:
+        """Return the settings that can change a result."""
+        if self.weight == 0:
+            return {"weight": self.weight}
+        return self.model_dump(exclude={"masked_share"} if self.partners == "same_label" else set())
+
+
+class ConsistencySpec(Section):
+    """The prediction for a row should not change with another wording of the question."""
+
+    kind: Literal["none", "word_masking", "second_pattern"] = Field(
+        "none", description="none, word_masking (some tokens of the row hidden), second_pattern (the next pattern of the file)"
+    )
+    weight: Weight = Field(1.0, description="weight of the loss beside the main one")
+    masked_share: PartialShare = Field(0.15, description="share of the row's tokens that word_masking hides")

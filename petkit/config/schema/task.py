@@ -1,0 +1,108 @@
+"""The task as the user tells it: rows, patterns, label words."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field, StringConstraints, model_validator
+
+from petkit import limits
+from petkit.config import pattern_syntax
+from petkit.config.pattern_syntax import parse_pattern
+from petkit.config.rules import in_labels, in_pattern, in_verbalizer
+from petkit.config.schema.section import LabelName, LabelWord, Name, Section, refuse
+
+
+class DataSpec(Section):
+    """Where the rows are and which columns hold what."""
+
+    train: str | None = Field(
+        None,
+        description="few-shot examples: jsonl, csv, tsv or parquet file, or hf://owner/name[/config]/split; null: none at all",
+    )
+    unlabeled: str = Field(description="unlabelled set, same formats; read as a stream")
+    test: str | None = Field(None, description="optional test set; nothing is ever selected on it")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        max_length=limits.ENTRIES,
+        description="field name → column name; 'label' and 'id' name those columns",
+    )
+    label_names: Annotated[tuple[LabelName, ...], Field(max_length=limits.LABELS)] | None = Field(
+        None, description="label of each class number, where labels are numbers 0, 1, …"
+    )
+    label_separator: Annotated[str, StringConstraints(min_length=1, max_length=5)] = Field(
+        "|", description="between the labels of a row, where label_kind is multi and the column holds text and no list"
+    )
+
+    def column(self, field: str) -> str:
+        """Return the column that holds ``field`` (the field's own name unless mapped)."""
+        return self.columns.get(field, field)
+
+
+PatternText: TypeAlias = Annotated[str, StringConstraints(max_length=limits.TEXT_CHARACTERS)]
+
+
+class PatternSpec(Section):
+    """One cloze pattern: one text, or two for models with sentence pairs."""
+
+    id: Name = Field(description="short name, used in tables and folder names")
+    text: PatternText | tuple[PatternText, ...] = Field(description="one segment, or a list of two")
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """The segment texts, one or two."""
+        return (self.text,) if isinstance(self.text, str) else self.text
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of the fields, in the order of the text."""
+        parts = (part for segment in parse_pattern(self.segments)[0] for part in segment)
+        return tuple(dict.fromkeys(part.name for part in parts if isinstance(part, pattern_syntax.Field)))
+
+    @model_validator(mode="after")
+    def _parse(self) -> PatternSpec:
+        refuse(in_pattern(self.id, self.segments))
+        return self
+
+
+class AutoVerbalizerSpec(Section):
+    """Label words found on the few-shot examples by likelihood ratio (PETAL, Schick et al. 2020)."""
+
+    per_label: Annotated[int, Field(ge=1, le=limits.WORDS_PER_LABEL)] = Field(3, description="words per label")
+    candidates: Annotated[int, Field(ge=2, le=1_000_000)] = Field(
+        10_000, description="how many of the most frequent words of the unlabelled set are tried"
+    )
+    scope: Literal["pattern", "joint"] = Field("pattern", description="words of each pattern's own, or the same for all patterns")
+
+
+class VerbalizerSpec(Section):
+    """The label words: how each label is said in the slot."""
+
+    labels: dict[LabelName, Annotated[tuple[LabelWord, ...], Field(max_length=limits.WORDS_PER_LABEL)]] = Field(
+        default_factory=dict,
+        max_length=limits.LABELS,
+        description="label → its words, in the order of class numbers; left out with auto",
+    )
+    multi_token: bool = Field(False, description="allow words of several tokens; each token gets a mask of its own")
+    decoding: Literal["parallel", "max_first"] = Field(
+        "parallel",
+        description="words of several tokens: all read at once, mean log-probability; or surest token first, read again after "
+        "each; causal models: mean log-probability of each token after those before it (parallel)",
+    )
+    kind: Literal["words", "soft", "prototype"] = Field(
+        "words", description="read the words; or train a vector per label that starts as their mean, by product or by cosine"
+    )
+    auto: AutoVerbalizerSpec | None = Field(None, description="find the words instead of naming them; labels are those of train")
+
+    @model_validator(mode="after")
+    def _words_tell_labels_apart(self) -> VerbalizerSpec:
+        written = self.model_dump(exclude_unset=True)
+        refuse(in_verbalizer(written) + in_labels(self.labels, automatic=self.auto is not None))
+        return self
+
+
+class DemonstrationsSpec(Section):
+    """Filled-in labelled examples before the text (Brown et al. 2020; LM-BFF, Gao et al. 2021)."""
+
+    per_label: Annotated[int, Field(ge=0, le=100)] = Field(0, description="examples per label before each row; 0: none")
+    max_tokens: Annotated[int, Field(ge=4)] = Field(40, description="longest example in tokens; its text is cut to fit")

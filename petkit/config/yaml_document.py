@@ -1,0 +1,222 @@
+"""Strict YAML with a place for every value.
+
+YAML's traps are closed here: ``no``, ``yes`` and ``on`` are strings, ``1e-5`` is a number, a key
+written twice is refused, and every value remembers its file and line for error messages.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn, TypeAlias
+
+import yaml
+
+from petkit import limits
+from petkit.errors import BeyondLimit, InvalidInput, Problem, shown_path
+from petkit.storage.regular_file import refuse_no_file
+from petkit.units import binary_size
+
+Location: TypeAlias = tuple[str | int, ...]
+Place: TypeAlias = tuple[str, int | None]
+
+_MOST = f"{limits.PATTERNS} patterns or {limits.LABELS:,} labels at most"
+# Here a plain scalar is text as written: label `0`, word `007`, column `yes`.
+_TEXT_KEYS = frozenset({"text", "id", "task"})
+_TEXT_HOLDERS = frozenset({"labels", "label_names", "columns"})
+_PLAIN_TAGS = frozenset(
+    f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "timestamp", "seq", "map")
+)
+_INT = re.compile(r"[-+]?[0-9]+")
+NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_CONSTANTS = {
+    "": None, "~": None, "null": None, "Null": None, "NULL": None,
+    "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
+    ".inf": float("inf"), "-.inf": float("-inf"), ".nan": float("nan"),
+}  # fmt: skip
+
+
+@dataclass
+class Document:
+    """Plain data (dicts, tuples, scalars) and where each value was written."""
+
+    data: Any
+    places: dict[Location, Place] = field(default_factory=dict)
+
+    def place(self, location: Location) -> Place:
+        """Return file and line of ``location``, or of its nearest written parent."""
+        while location and location not in self.places:
+            location = location[:-1]
+        return self.places[location]
+
+    def problem(self, location: Location, message: str, cure: str = "", *, key: str | None = None) -> Problem:
+        """Return a problem placed at ``location``; ``key`` defaults to its dotted path."""
+        file, line = self.place(location)
+        return Problem(file, line, ".".join(map(str, location)) if key is None else key, message, cure)
+
+
+def read_document(path: Path) -> Document:
+    """Read one YAML file whose top level is a mapping.
+
+    Raises:
+        InvalidInput: missing, unreadable, no file, too large, not UTF-8, no YAML, empty, not a mapping, keys twice.
+    """
+    shown = shown_path(path)
+    refuse_no_file(path)
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(limits.CONFIG_BYTES + 1)
+    except OSError as error:
+        raise InvalidInput([Problem(shown, None, "", f"cannot be read: {error.strerror}")]) from None
+    if len(raw) > limits.CONFIG_BYTES:
+        message = f"larger than {binary_size(limits.CONFIG_BYTES)}; that is no configuration"
+        raise BeyondLimit([Problem(shown, None, "", message, "rows belong into data files")])
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise InvalidInput([Problem(shown, line, "", "not UTF-8", "save the file as UTF-8")]) from None
+    document = parse_document(text, shown)
+    if document.data is None:
+        raise InvalidInput([Problem(shown, 1, "", "the file is empty")])
+    if not isinstance(document.data, dict):
+        raise InvalidInput([Problem(shown, 1, "", "the top level must be a mapping of keys to values")])
+    return document
+
+
+def parse_document(text: str, shown: str, *, under: Location = ()) -> Document:
+    """Parse YAML ``text``; ``shown`` names it in messages; ``under`` is where in a larger document it belongs.
+
+    Raises:
+        InvalidInput: the text is no YAML, holds several documents, foreign tags or a key twice.
+        BeyondLimit: it holds more, or deeper, than any configuration.
+    """
+    size = _Size(shown)
+    try:
+        node = yaml.compose(text, Loader=partial(_Loader, size=size))  # type: ignore[arg-type]
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = None if mark is None else mark.line + 1
+        raise InvalidInput([Problem(shown, line, "", *_told(error))]) from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise InvalidInput([Problem(shown, line, "", f"not valid YAML: {str(error).splitlines()[0]}")]) from None
+    except yaml.YAMLError as error:
+        raise InvalidInput([Problem(shown, None, "", f"not valid YAML: {str(error).splitlines()[0]}")]) from None
+    except (ValueError, OverflowError):  # the parser hands escapes and version numbers on unchecked
+        why = "an escape that stands for no character, or a version of YAML that does not exist"
+        raise InvalidInput([Problem(shown, None, "", f"not valid YAML: {why}")]) from None
+    if node is None:
+        return Document(None, {(): (shown, 1)})
+    builder = _Builder(shown, under)
+    document = Document(builder.build(node, ()), builder.places)
+    if builder.problems:
+        raise InvalidInput(builder.problems)
+    return document
+
+
+def _told(error: yaml.MarkedYAMLError) -> tuple[str, str]:
+    """Return what is no YAML in a text, and the cure of the mistake that patterns invite."""
+    problem = error.problem or str(error.context)
+    if problem.startswith("but "):
+        problem = f"{error.context}, {problem}"
+    cure = "put a text with a colon or braces in quotes" if problem.startswith("mapping values") else ""
+    return f"not valid YAML: {problem}", cure
+
+
+class _Size:
+    """Counts values and stops at the caps."""
+
+    def __init__(self, shown: str) -> None:
+        self.shown = shown
+        self.values = 0
+
+    def add(self, line: int, depth: int) -> None:
+        self.values += 1
+        if self.values > limits.CONFIG_VALUES:
+            self.refuse(line, f"more than {limits.CONFIG_VALUES:,} values, aliases written out")
+        if depth > limits.CONFIG_DEPTH:
+            self.refuse(line, f"nested more than {limits.CONFIG_DEPTH} deep")
+
+    def refuse(self, line: int, message: str, cure: str = "that is no configuration") -> NoReturn:
+        raise BeyondLimit([Problem(self.shown, line, "", message, cure)])
+
+
+class _Loader(yaml.SafeLoader):
+    """Stops where a text holds too much, while it is read: what would come after is not looked at."""
+
+    def __init__(self, text: str, size: _Size) -> None:
+        super().__init__(text)
+        self._size = size
+        self._depth = -1
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self._depth += 1
+        if parent is not None and len(parent.value) >= limits.ENTRIES:
+            self._size.refuse(parent.start_mark.line + 1, f"more than {limits.ENTRIES:,} entries in one list or mapping", _MOST)
+        self._size.add(self.peek_event().start_mark.line + 1, self._depth)  # type: ignore[no-untyped-call]
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
+class _Builder:
+    """Turns YAML nodes into data, collecting places and problems on the way."""
+
+    def __init__(self, shown: str, under: Location) -> None:
+        self.shown = shown
+        self.under = under
+        self.places: dict[Location, Place] = {}
+        self.problems: list[Problem] = []
+        self.size = _Size(shown)
+
+    def build(self, node: yaml.Node, location: Location) -> Any:
+        line = node.start_mark.line + 1
+        self.places.setdefault(location, (self.shown, line))
+        self.size.add(line, len(location))  # counted again: aliases of aliases grow without bound, and one may hold itself
+        if node.tag not in _PLAIN_TAGS and not (isinstance(node, yaml.ScalarNode) and node.tag.endswith((":merge", ":value"))):
+            self.problems.append(Problem(self.shown, line, ".".join(map(str, location)), f"tag {node.tag!r} is not allowed"))
+            return None
+        if isinstance(node, yaml.ScalarNode):
+            return _scalar(node, _is_text((*self.under, *location)))
+        if isinstance(node, yaml.SequenceNode):
+            return tuple(self.build(child, (*location, index)) for index, child in enumerate(node.value))
+        return self._mapping(node, location)
+
+    def _mapping(self, node: yaml.Node, location: Location) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            where = ".".join(map(str, location))
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.problems.append(Problem(self.shown, line, where, "a key must be plain text"))
+                continue
+            key = key_node.value
+            if key in data:
+                first = self.places[(*location, key)][1]
+                self.problems.append(Problem(self.shown, line, where, f"key {key!r} is written twice", f"first on line {first}"))
+                continue
+            self.places[(*location, key)] = (self.shown, line)
+            data[key] = self.build(value_node, (*location, key))
+        return data
+
+
+def _is_text(location: Location) -> bool:
+    return location[-1:] != () and (location[-1] in _TEXT_KEYS or not (_TEXT_KEYS | _TEXT_HOLDERS).isdisjoint(location[:-1]))
+
+
+def _scalar(node: yaml.ScalarNode, as_text: bool) -> Any:
+    value: str = node.value
+    if node.style is not None:  # quoted or block text
+        return value
+    if as_text:
+        return value or None
+    if value in _CONSTANTS:
+        return _CONSTANTS[value]
+    if _INT.fullmatch(value):
+        return int(value) if len(value) < 4000 else value
+    if NUMBER.fullmatch(value):
+        return float(value)
+    return value

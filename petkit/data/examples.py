@@ -1,0 +1,279 @@
+"""Data rows as examples: checked texts, label indices and a stable id."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from petkit import limits
+from petkit.config.schema import DataSpec, LabelKind
+from petkit.data.lines import TOO_LONG
+from petkit.data.records import Record, class_names, read_records
+from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, shown_path
+
+SHOWN_PROBLEMS = 20
+_MISSING, _NO_LABEL = "missing", "has no label"
+_NO_SUCH_COLUMN = (_MISSING, _NO_LABEL)  # of a whole file
+_EMPTY = ("empty", "remove the row or fill it in")
+_LONGEST_NUMBER = 20  # digits of a class number; Python refuses to read thousands of them
+HALF_A_CHARACTER = "holds half a character (a lone surrogate)"
+Advise: TypeAlias = Callable[[str, Iterable[Any]], str]
+SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row: its texts by field name, its labels and where it stood.
+
+    Attributes:
+        label: the index of its one label; None where it is unlabelled, or may have several.
+        several: the indices of its labels in class order, where a row may have several.
+    """
+
+    id: str
+    fields: dict[str, str]
+    label: int | None
+    line: int
+    several: tuple[int, ...] = ()
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """The indices of all its labels, in class order."""
+        return self.several if self.label is None else (self.label,)
+
+
+def targets_of(examples: Sequence[Example], labels: int) -> NDArray[np.float32]:
+    """Return 1 where a row has one of so many labels and 0 elsewhere, shape ``(rows, labels)``."""
+    targets = np.zeros((len(examples), labels), np.float32)
+    for row, example in enumerate(examples):
+        targets[row, list(example.labels)] = 1
+    return targets
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What one pass over a source found: size, content hash (of the fields and labels used) and mistakes."""
+
+    rows: int
+    sha256: str
+    problems: tuple[Problem, ...]
+
+
+class ExampleSource:
+    """The rows of one file or dataset, read anew at every iteration; nothing is kept in memory.
+
+    Args:
+        source: path or ``hf://`` name.
+        data: column mapping and class names.
+        fields: the fields the patterns use, in order.
+        labels: all labels in class order, or None to read no label.
+        kind: whether a row has one label or any number of them.
+        most_rows: refuse more of them; None: any number.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        data: DataSpec,
+        fields: Sequence[str],
+        labels: Sequence[str] | None,
+        kind: LabelKind = "single",
+        most_rows: int | None = None,
+    ) -> None:
+        self.source = source
+        self.shown = source if source.startswith("hf://") else shown_path(source)
+        self.data = data
+        self.fields = tuple(fields)
+        self.labels = None if labels is None else tuple(labels)
+        self.multi = kind == "multi" and labels is not None
+        self.most_rows = most_rows
+        self._label_index = {label: index for index, label in enumerate(labels or ())}
+
+    def __iter__(self) -> Iterator[Example]:
+        """Yield every row.
+
+        Raises:
+            InvalidInput: at the first bad row (``scan`` reports all of them).
+        """
+        for example, problems in self._checked():
+            if example is None:
+                raise InvalidInput(problems)
+            yield example
+
+    def unchanged(self, scan: Scan) -> Iterator[Example]:
+        """Yield every row, and make sure at the end that they are the rows of an earlier scan.
+
+        Raises:
+            InvalidInput: the source has changed since.
+        """
+        digest = self._digest()
+        for example in self:
+            self._add(digest, example)
+            yield example
+        if digest.hexdigest() != scan.sha256:
+            raise InvalidInput([Problem(self.shown, None, "", "changed while petkit was working with it", "run again")])
+
+    def scan(self) -> Scan:
+        """Read everything once: count, hash and check. Shows the first 20 bad rows and counts the rest."""
+        digest = self._digest()
+        problems: list[Problem] = []
+        rows = bad = 0
+        try:
+            for example, found in self._checked():
+                rows += 1
+                if example is not None:
+                    self._add(digest, example)
+                    continue
+                bad += 1
+                if bad <= SHOWN_PROBLEMS:
+                    problems += found
+        except InvalidInput as error:
+            problems += error.problems
+        alike = {replace(problem, line=None) for problem in problems}
+        if bad == rows > 1 and len(alike) == 1 and problems[0].message in _NO_SUCH_COLUMN:
+            only = problems[0]
+            cure = "; ".join(filter(None, (only.cure, "data.columns says which column is which")))
+            problems = [replace(only, line=None, message=f"{only.message}, in all {rows:,} rows", cure=cure)]
+        elif bad > SHOWN_PROBLEMS:
+            problems.append(Problem(self.shown, None, "", f"… and {bad - SHOWN_PROBLEMS:,} more rows like these"))
+        if rows == 0 and not problems:
+            problems.append(Problem(self.shown, None, "", "the file holds no rows"))
+        return Scan(rows, digest.hexdigest(), tuple(problems))
+
+    def columns(self) -> tuple[str, ...]:
+        """Return the column names of the first row (empty for an empty file)."""
+        return next((tuple(map(str, record.values)) for record in islice(read_records(self.source, ()), 1)), ())
+
+    def _digest(self) -> hashlib._Hash:
+        read = (sorted(self.fields), self.labels, "multi") if self.multi else (sorted(self.fields), self.labels)
+        return hashlib.sha256(repr(read).encode())
+
+    def _add(self, digest: hashlib._Hash, example: Example) -> None:
+        """Hash what a row says, whatever the order in which patterns name its fields."""
+        said = (sorted(example.fields.items()), example.labels if self.multi else example.label)
+        digest.update(repr(said).encode("utf-8", "surrogatepass"))
+
+    def _checked(self) -> Iterator[tuple[Example | None, list[Problem]]]:
+        names = self.data.label_names
+        if names is None and self.labels is not None:
+            names = class_names(self.source, self.data.column("label"))
+        bad = 0
+        used = {self.data.column(name) for name in (*self.fields, "id", *(() if self.labels is None else ("label",)))}
+        for index, record in enumerate(read_records(self.source, used), 1):
+            if self.most_rows is not None and index > self.most_rows:
+                message = f"more than {self.most_rows:,} labelled rows"
+                raise BeyondLimit([Problem(self.shown, record.line, "", message, "put the others into data.unlabeled")])
+            problems: list[Problem] = []
+            if record.error:
+                bad += 1
+                problems.append(Problem(self.shown, record.line, "", record.error))
+                yield None, problems
+                continue
+            advise = _advice if bad < SHOWN_PROBLEMS else _no_advice
+            fields = {field: self._text(record, field, problems, advise) for field in self.fields}
+            labels = () if self.labels is None else self._labels(record, names, problems, advise)
+            own_id = record.values.get(self.data.column("id"))
+            name = f"row-{index}" if own_id is None else str(own_id)
+            if len(name) > limits.ID_CHARACTERS:
+                message = f"{len(name):,} characters are no id; at most {limits.ID_CHARACTERS:,}"
+                problems.append(
+                    Problem(self.shown, record.line, self.data.column("id"), message, "data.columns says which it is")
+                )
+            elif SURROGATE.search(name):
+                problems.append(Problem(self.shown, record.line, self.data.column("id"), HALF_A_CHARACTER))
+            if problems:
+                bad += 1
+                yield None, problems
+                continue
+            one, several = (None, labels) if self.multi else (labels[0] if labels else None, ())
+            yield Example(name, fields, one, record.line, several), problems
+
+    def _text(self, record: Record, field: str, problems: list[Problem], advise: Advise) -> str:
+        column = self.data.column(field)
+        if column not in record.values:
+            problems.append(Problem(self.shown, record.line, column, _MISSING, advise(column, record.values)))
+            return ""
+        value = record.values[column]
+        if not isinstance(value, str):
+            told = _EMPTY if value is None else (f"must be text, not {value!r:.60}",)
+            problems.append(Problem(self.shown, record.line, column, *told))
+            return ""
+        if len(value) > limits.ROW_BYTES:  # of a dataset; a file's reader has met it
+            problems.append(Problem(self.shown, record.line, column, TOO_LONG))
+        elif SURROGATE.search(value):
+            problems.append(Problem(self.shown, record.line, column, HALF_A_CHARACTER))
+        elif not value.strip():
+            problems.append(Problem(self.shown, record.line, column, *_EMPTY))
+        return value
+
+    def _labels(self, record: Record, names: Sequence[str] | None, problems: list[Problem], advise: Advise) -> tuple[int, ...]:
+        """Return the indices of a row's labels in class order; exactly one of them unless rows may have several."""
+        column = self.data.column("label")
+        value = record.values.get(column)
+
+        def refuse(message: str, cure: str = "") -> tuple[int, ...]:
+            problems.append(Problem(self.shown, record.line, column, message, cure))
+            return ()
+
+        if value is None or (value == "" and not self.multi):
+            if column not in record.values:
+                return refuse(_NO_LABEL, advise(column, record.values))
+            return refuse("has no label", "an empty list says that none applies" if self.multi else "")
+        written = self._written(value, names)
+        if not self.multi and len(written) > 1:
+            return refuse(f"holds several labels: {value!r:.60}", "set label_kind: multi")
+        found: set[int] = set()
+        for entry in written:
+            if isinstance(entry, bool) or not isinstance(entry, (str, int)):
+                cure = "set label_kind: multi for lists of labels" if entry is value and isinstance(value, list) else ""
+                return refuse(f"a label is text or a whole number, not {entry!r:.60}", cure)
+            index = self._index(str(entry), names)
+            if index is None:
+                return refuse(f"label {str(entry)!r:.80} is not in the verbalizer", self._known(str(entry), names, advise))
+            if index in found:
+                return refuse(f"label {str(entry)!r:.80} stands twice in the row", "name it once")
+            found.add(index)
+        return tuple(sorted(found))
+
+    def _written(self, value: Any, names: Sequence[str] | None) -> Sequence[Any]:
+        """Return the labels of a cell as they are written, not yet looked up.
+
+        Where a row has one label, a cell is taken apart only if that shows several: it is a mistake then.
+        """
+        if isinstance(value, list):
+            return value if self.multi or len(value) > 1 else [value]
+        if not isinstance(value, str) or self._index(value, names) is not None:
+            return [value]
+        parts = [part.strip() for part in value.split(self.data.label_separator)] if value.strip() else []
+        several = len(parts) > 1 and all(self._index(part, names) is not None for part in parts)
+        return parts if self.multi or several else [value]
+
+    def _index(self, label: str, names: Sequence[str] | None) -> int | None:
+        """Return the index of a label that is written as its name or its class number."""
+        is_number = label.isdecimal() and len(label) < _LONGEST_NUMBER
+        if label not in self._label_index and names is not None and is_number and int(label) < len(names):
+            label = names[int(label)]
+        return self._label_index.get(label)
+
+    def _known(self, label: str, names: Sequence[str] | None, advise: Advise) -> str:
+        if names is not None and label.isdecimal():
+            return f"class numbers go from 0 to {len(names) - 1}"
+        if label.isdecimal():
+            return "class numbers need data.label_names"
+        return advise(label, self.labels or ())
+
+
+def _advice(word: str, known: Iterable[Any]) -> str:
+    return did_you_mean(word, list(map(str, known)))
+
+
+def _no_advice(word: str, known: Iterable[Any]) -> str:
+    """Stand in where mistakes are only counted: looking for a near name on every row would take for ever."""
+    return ""

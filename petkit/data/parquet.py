@@ -1,0 +1,213 @@
+"""Rows of Parquet files, which may be small on disk and anything but that unpacked.
+
+What a file says of itself is looked at first. Then as many rows are read at a time as fit a small part of the memory: a text
+that is written once in a file (in its dictionary) may stand in every row.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from petkit import limits
+from petkit.data.columns import named_twice
+from petkit.errors import BeyondLimit, InvalidInput, Problem, shown_path
+from petkit.units import binary_size
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+_MOST_ROWS, _MOST_BYTES = 1024, 2**24  # at a time
+_TRAILER = 8  # length of the footer, and the magic
+
+
+def parquet_rows(path: Path, columns: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a file, some at a time.
+
+    Args:
+        columns: the names of those that matter; default: all but long lists of numbers, which are neither texts nor labels.
+            The others, of which files of embeddings have large ones, are neither checked nor read: they are None.
+
+    Raises:
+        InvalidInput: not a complete Parquet file, a column twice, or a value that Python has none for.
+        BeyondLimit: its columns, rows or texts are beyond a cap, or it unpacks to far more than it is.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        _refuse_footer(path)
+        metadata = pq.read_metadata(path)
+        _refuse_shape(path, metadata)
+        # Pages come as they are needed: a row group is never held whole.
+        file = _opened(path, metadata)
+        _probe(file, metadata)
+        names = file.schema_arrow.names
+        twice = named_twice(names)
+        if twice:
+            raise InvalidInput([Problem(shown_path(path), None, "", twice)])
+        columns = _without_long_lists(metadata, names) if columns is None else columns
+        read = [name for name in names if name in columns]
+        leaves = _leaves(metadata, read)
+        _refuse_bomb(path, metadata, leaves)
+        empty = dict.fromkeys(names)
+        done = 0
+        for group in range(metadata.num_row_groups):
+            rows = _rows_at_a_time(path, metadata, group, leaves)
+            for batch in file.iter_batches(batch_size=rows, row_groups=[group], columns=read):
+                for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                    _refuse_long(path, name, _longest(column), done)
+                yield from (empty | row for row in _plain_rows(path, batch, done))
+                done += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the system, not of the file's content
+            raise
+        first_line = str(error).splitlines()[0]
+        raise InvalidInput([Problem(shown_path(path), None, "", f"not a complete Parquet file: {first_line}")]) from None
+
+
+def _without_long_lists(metadata: pq.FileMetaData, names: Sequence[str]) -> set[str]:
+    """Return the names of the columns but those of lists of numbers with more entries a row than a list may have."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    long = {
+        column.path_in_schema
+        for group in groups
+        for column in map(group.column, range(group.num_columns))
+        if column.physical_type != "BYTE_ARRAY" and column.num_values > limits.PARQUET_LIST * max(1, group.num_rows)
+    }
+    return {name for name in names if not any(path.startswith(f"{name}.") for path in long)}
+
+
+def _leaves(metadata: pq.FileMetaData, names: Sequence[str]) -> list[int]:
+    """Return the numbers of the columns as the file counts them: those of a list or mapping are named below its name."""
+    whole, inside = set(names), tuple(f"{name}." for name in names)
+    paths = [metadata.schema.column(index).path for index in range(metadata.num_columns)]
+    return [index for index, path in enumerate(paths) if path in whole or path.startswith(inside)]
+
+
+def _opened(path: Path, metadata: pq.FileMetaData, as_dictionary: str | None = None) -> pq.ParquetFile:
+    """Return a file to be read page by page."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = [] if as_dictionary is None else [as_dictionary]
+    try:
+        return pq.ParquetFile(path, metadata=metadata, read_dictionary=names, buffer_size=2**16, pre_buffer=False)
+    except KeyError as error:
+        raise pa.ArrowInvalid(f"its schema has no column {error}") from None
+
+
+def _plain_rows(path: Path, batch: pa.RecordBatch, done: int) -> list[dict[str, Any]]:
+    """Return rows as Python values; other programs may write what Python has none for, such as the year 300,000."""
+    unreadable = (ValueError, OverflowError, LookupError)  # texts that are no UTF-8, dates, time zones
+    try:
+        rows: list[dict[str, Any]] = batch.to_pylist()
+    except unreadable:
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            try:
+                column.to_pylist()
+            except unreadable as error:
+                message = f"rows {done + 1:,} to {done + batch.num_rows:,} hold a value that cannot be read: {error}"
+                cure = "write it as text, or leave it out"
+                raise InvalidInput([Problem(shown_path(path), None, name, message, cure)]) from None
+        raise
+    return rows
+
+
+def _rows_at_a_time(path: Path, metadata: pq.FileMetaData, group: int, leaves: Sequence[int]) -> int:
+    """Return how many rows of a group can be held, by their mean size and the longest text that may stand in all of them."""
+    about = metadata.row_group(group)
+    largest = 1.0
+    for index in leaves:
+        column = about.column(index)
+        per_row = column.num_values / max(1, about.num_rows)
+        largest = max(largest, column.total_uncompressed_size / max(1, about.num_rows))
+        if column.physical_type == "BYTE_ARRAY" and column.has_dictionary_page:
+            longest = _longest_in_dictionary(path, metadata, group, column.path_in_schema)
+            largest = max(largest, longest * max(1, per_row))
+    return max(1, min(_MOST_ROWS, int(_MOST_BYTES / largest)))
+
+
+def _longest_in_dictionary(path: Path, metadata: pq.FileMetaData, group: int, column: str) -> int:
+    """Return the bytes of the longest text that a column writes only once; it is not unpacked for that."""
+    file = _opened(path, metadata, column)
+    first = next(file.iter_batches(batch_size=1, row_groups=[group], columns=[column]), None)
+    longest = 0 if first is None else max(map(_longest, first.columns), default=0)
+    _refuse_long(path, column, longest, 0)
+    return longest
+
+
+def _refuse_long(path: Path, column: str, longest: int, done: int) -> None:
+    if longest > limits.ROW_BYTES:
+        message = f"a text of more than {binary_size(limits.ROW_BYTES)}" + (f" after row {done:,}" if done else "")
+        raise BeyondLimit([Problem(shown_path(path), None, column, message, "split it into rows of their own")])
+
+
+def _longest(column: pa.Array) -> int:
+    """Return the bytes of the longest text of a column, or of its dictionary."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from pyarrow import types
+
+    if isinstance(column, pa.DictionaryArray):
+        column = column.dictionary
+    elif types.is_list(column.type) or types.is_large_list(column.type) or types.is_map(column.type):
+        return _longest(column.values)
+    elif types.is_struct(column.type):
+        return max(map(_longest, column.flatten()), default=0)
+    if not any(ask(column.type) for ask in (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)):
+        return 0
+    return pc.max(pc.binary_length(column)).as_py() or 0
+
+
+def _refuse_footer(path: Path) -> None:
+    with path.open("rb") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, size - _TRAILER))
+        footer = int.from_bytes(stream.read(4), "little")
+    if limits.PARQUET_FOOTER < footer < size:  # a longer one is damaged, and told so
+        most = binary_size(limits.PARQUET_FOOTER)
+        message = f"its description of itself takes {binary_size(footer)}; at most {most}"
+        raise BeyondLimit([Problem(shown_path(path), None, "", message, "write it with fewer columns or larger row groups")])
+
+
+def _refuse(path: Path, message: str, cure: str) -> None:
+    raise BeyondLimit([Problem(shown_path(path), None, "", message, cure)])
+
+
+def _refuse_shape(path: Path, metadata: pq.FileMetaData) -> None:
+    """Compare the rows that a file says it holds with its size on disk."""
+    size = path.stat().st_size
+    if metadata.num_columns > limits.COLUMNS:
+        _refuse(path, f"{metadata.num_columns:,} columns are more than {limits.COLUMNS:,}", "keep those with text and labels")
+    if metadata.num_rows > max(1_000_000, size):
+        _refuse(path, f"says that it holds {metadata.num_rows:,} rows in {binary_size(size)}", "no rows of text are that small")
+
+
+def _probe(file: pq.ParquetFile, metadata: pq.FileMetaData) -> None:
+    """Read no rows of every group, which raises what is wrong; to ask a damaged description for a column ends the process."""
+    for number in range(metadata.num_row_groups):
+        list(file.reader.iter_batches(0, [number], column_indices=range(metadata.num_columns), use_threads=False))
+
+
+def _refuse_bomb(path: Path, metadata: pq.FileMetaData, leaves: Sequence[int]) -> None:
+    """Compare what the columns that are read hold with what they take on disk."""
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        unpacked = in_rows = 0
+        for index in leaves:
+            column = group.column(index)
+            unpacked = max(unpacked, column.total_uncompressed_size)
+            fold = column.total_uncompressed_size / max(1, column.total_compressed_size)
+            bomb = column.physical_type == "BYTE_ARRAY" and fold > limits.PARQUET_FOLD
+            if bomb and column.total_uncompressed_size > limits.PARQUET_UNPACKED:
+                told = binary_size(column.total_uncompressed_size)
+                _refuse(path, f"column {column.path_in_schema!r} unpacks {fold:,.0f}-fold to {told}", "no text shrinks that much")
+            in_rows = max(in_rows, column.num_values)
+        if unpacked > limits.ROW_BYTES * max(1, group.num_rows):
+            _refuse(path, f"rows of more than {binary_size(limits.ROW_BYTES)}", "split them into rows of their own")
+        if in_rows > limits.PARQUET_LIST * max(1, group.num_rows):
+            _refuse(path, f"lists of more than {limits.PARQUET_LIST:,} entries a row", "keep the columns with text and labels")

@@ -1,0 +1,89 @@
+"""A look at data files before anything heavy is loaded: what nobody means is answered at once and alone.
+
+It reads little of ordinary files. Their mistakes are told later, with those of the patterns and words; and what is beyond
+a cap further back in a file, its reader meets there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from itertools import chain, islice
+from pathlib import Path
+from typing import IO
+
+from petkit.config.loader import Pipeline
+from petkit.data.lines import TOO_LONG, bounded_lines, overlong_line
+from petkit.data.records import format_of, parse_json_line, read_records
+from petkit.errors import BeyondLimit, InvalidInput, Problem, shown_path
+from petkit.storage.regular_file import refuse_no_file
+
+STANDARD_INPUT = "standard input"
+
+_ROWS = 100
+_CHARACTERS = 2**20
+_BYTES = 64 * 2**20
+
+
+def look_at_pipeline(pipeline: Pipeline) -> None:
+    """Look at the data files of a pipeline.
+
+    Raises:
+        BeyondLimit: one of them is no file, or is beyond a cap.
+    """
+    data = pipeline.spec.data
+    fields = (field for spec in pipeline.spec.patterns for field in spec.fields)
+    used = {data.column(name) for name in (*fields, "label", "id")}
+    problems: list[Problem] = []
+    for source in dict.fromkeys((data.train, data.unlabeled, data.test)):
+        try:
+            if source is not None:
+                look_at(source, used)
+        except BeyondLimit as error:
+            problems += error.problems
+    if problems:
+        raise BeyondLimit(problems)
+
+
+def look_at(source: str, columns: Collection[str] | None = None) -> None:
+    """Look at one data file; ``hf://`` datasets, and files with ordinary mistakes, pass.
+
+    Args:
+        columns: the names of those that matter, where that is known.
+
+    Raises:
+        BeyondLimit: it is no file, or is beyond a cap.
+    """
+    if source.startswith("hf://"):
+        return
+    try:
+        refuse_no_file(Path(source))
+        taken = 0
+        for record in islice(read_records(source, columns), _ROWS):
+            if record.beyond:
+                raise BeyondLimit([Problem(shown_path(source), record.line, "", record.error)])
+            taken += sum(len(value) for value in record.values.values() if isinstance(value, (str, list, dict)))
+            if taken > _CHARACTERS:
+                break
+        line = None if format_of(source) == "parquet" else overlong_line(Path(source), _BYTES)
+    except BeyondLimit:
+        raise
+    except (InvalidInput, OSError):  # whoever reads the file tells it with its other mistakes
+        return
+    if line is not None:
+        raise BeyondLimit([Problem(shown_path(source), line, "", TOO_LONG)])
+
+
+def look_at_standard_input(stream: IO[bytes]) -> Iterator[bytes]:
+    """Return the lines of standard input, of which the first is waited for and looked at (not that of a terminal).
+
+    Raises:
+        BeyondLimit: a line is longer than a row may be, or the first is JSON beyond a cap.
+    """
+    lines = bounded_lines(stream, STANDARD_INPUT)
+    if stream.isatty():  # a person need not type before the model is there
+        return lines
+    first = next(lines, b"")
+    record = parse_json_line(first.decode("utf-8", "replace"), 1)
+    if first.lstrip().startswith(b"{") and record.beyond:
+        raise BeyondLimit([Problem(STANDARD_INPUT, 1, "", record.error)])
+    return chain([first] if first else [], lines)

@@ -1,0 +1,229 @@
+"""Rows of a file as they stand, one at a time: jsonl, csv, tsv, parquet and ``hf://`` datasets."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from petkit import limits, network
+from petkit.data.columns import named_twice
+from petkit.data.lines import TOO_LONG, BoundedLines, RowTooLong, first_undecodable
+from petkit.data.parquet import parquet_rows
+from petkit.errors import InvalidInput, Problem, did_you_mean, shown_path
+from petkit.storage.regular_file import refuse_no_file
+
+FORMATS = ("jsonl", "csv", "tsv", "parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row as read: its line (or row number), its values, and why it could not be read, if so.
+
+    Attributes:
+        beyond: whether that is because it is beyond a cap.
+    """
+
+    line: int
+    values: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
+    beyond: bool = field(default=False, compare=False)
+
+
+def format_of(source: str) -> str:
+    """Return the format of ``source`` by its ending.
+
+    Raises:
+        InvalidInput: an ending petkit does not read.
+    """
+    if source.startswith("hf://"):
+        return "hf"
+    ending = Path(source).suffix.lower().lstrip(".")
+    if ending not in FORMATS:
+        why = f"unknown kind of file {ending!r}" if ending else "its name has no ending that tells what kind of file it is"
+        why = "is a folder, not a file" if os.path.isdir(source) else why  # noqa: PTH112 (False for an impossible name)
+        raise InvalidInput([Problem(shown_path(source), None, "", why, did_you_mean(ending, FORMATS))])
+    return ending
+
+
+def read_records(source: str, columns: Collection[str] | None = None) -> Iterator[Record]:
+    """Yield the rows of ``source`` (a path or ``hf://owner/name[/config]/split``) without holding the file in memory.
+
+    Args:
+        columns: the names of those that matter; a Parquet file is spared the reading of the others, which are None then.
+
+    Raises:
+        InvalidInput: no such file, unreadable, wrongly encoded, damaged, or an unknown kind.
+        BeyondLimit: a pipe or device and no file, or a Parquet file that unpacks to more than anybody means.
+    """
+    kind = format_of(source)
+    if kind == "hf":
+        yield from _hub_records(source)
+        return
+    path = Path(source)
+    shown = shown_path(path)
+    refuse_no_file(path)
+    try:
+        if kind == "parquet":
+            for number, values in enumerate(parquet_rows(path, columns), 1):
+                yield Record(number, values)
+        else:
+            with path.open(encoding="utf-8-sig", newline="" if kind != "jsonl" else None) as stream:
+                yield from text_records(stream, kind)
+    except UnicodeDecodeError:
+        raise InvalidInput([Problem(shown, first_undecodable(path), "", "not UTF-8", "save the file as UTF-8")]) from None
+    except OSError as error:
+        raise InvalidInput([Problem(shown, None, "", f"cannot be read: {error.strerror or error}")]) from None
+
+
+def text_records(stream: IO[str], kind: str) -> Iterator[Record]:
+    """Yield the rows of an open text stream in format ``kind`` (jsonl, csv or tsv); a row beyond its cap is the last."""
+    lines = BoundedLines(stream)
+    yield from _json_records(lines) if kind == "jsonl" else _table_records(lines, kind)
+
+
+def _json_records(lines: BoundedLines[str]) -> Iterator[Record]:
+    try:
+        for line in lines:
+            lines.next_row()
+            if line.strip():
+                yield parse_json_line(line, lines.number)
+    except RowTooLong:
+        yield Record(lines.number, error=TOO_LONG, beyond=True)
+
+
+def _table_records(lines: BoundedLines[str], kind: str) -> Iterator[Record]:
+    csv.field_size_limit(limits.ROW_BYTES)
+    reader = csv.reader(lines, delimiter="\t" if kind == "tsv" else ",", strict=True)
+    columns: list[str] = []
+    unfilled: dict[str, str | None] = {}
+    while True:
+        number = reader.line_num + 1
+        lines.next_row()
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except RowTooLong:
+            yield Record(number, error=TOO_LONG, beyond=True)
+            return
+        except csv.Error as error:  # where the next row would begin is anybody's guess
+            yield Record(number, error=f"not valid {kind}: {error}")
+            return
+        if not cells:
+            continue
+        if not columns:
+            columns = cells
+            unfilled = dict.fromkeys(columns)
+            if len(columns) > limits.COLUMNS:
+                yield Record(number, error=f"{len(columns):,} columns are more than {limits.COLUMNS:,}", beyond=True)
+                return
+            twice = named_twice(columns)
+            if twice:
+                yield Record(number, error=twice)
+                return
+        elif len(cells) > len(columns):
+            yield Record(number, error=f"{len(cells)} cells under {len(columns)} column names")
+        else:
+            yield Record(number, unfilled | dict(zip(columns, cells, strict=False)))
+
+
+def parse_json_line(line: str, number: int) -> Record:
+    """Parse one line of JSON Lines; a line that is no JSON object becomes a record with an error."""
+    try:
+        values = _DECODER.decode(line)
+    except json.JSONDecodeError as error:
+        cut = error.pos >= len(line.rstrip()) or error.msg.startswith("Unterminated string")
+        return Record(number, error=f"not valid JSON: {'the line is cut off' if cut else error.msg}")
+    except _KeyTwice as twice:
+        return Record(number, error=f"key {str(twice)!r:.80} is written twice")
+    except RecursionError:
+        return _too_deep(number)
+    except ValueError:  # Python reads no longer ones
+        return Record(number, error="not valid JSON: a number of thousands of digits", beyond=True)
+    if not isinstance(values, dict):
+        return Record(number, error='not a JSON object such as {"text": "…", "label": "…"}')
+    return _too_deep(number) if _is_deep(values) else Record(number, values)
+
+
+class _KeyTwice(ValueError):
+    """A JSON object says two things under one key."""
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise _KeyTwice(next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1))
+    return values
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_each_key_once)
+
+
+def _is_deep(values: Any) -> bool:
+    """Say whether values are nested beyond the cap; most rows are not nested at all."""
+    level = [values]
+    for _ in range(limits.ROW_DEPTH):
+        inner = (entry for holder in level for entry in (holder.values() if isinstance(holder, dict) else holder))
+        level = [entry for entry in inner if isinstance(entry, (dict, list))]
+        if not level:
+            return False
+    return True
+
+
+def _too_deep(number: int) -> Record:
+    return Record(number, error=f"nested more than {limits.ROW_DEPTH} deep", beyond=True)
+
+
+def class_names(source: str, column: str) -> tuple[str, ...] | None:
+    """Return the names of a column of class numbers, or of lists of them, where the source knows them (``hf://`` only)."""
+    if not source.startswith("hf://"):
+        return None
+    feature = (_hub_dataset(source).features or {}).get(column)
+    names = getattr(getattr(feature, "feature", feature), "names", None)
+    return None if names is None else tuple(map(str, names))
+
+
+def _hub_records(source: str) -> Iterator[Record]:
+    import pyarrow as pa
+    from huggingface_hub.errors import HfHubHTTPError
+
+    number = 0
+    try:
+        for number, values in enumerate(_hub_dataset(source), 1):
+            yield Record(number, values)
+    except (OSError, ValueError, RuntimeError, pa.ArrowException, HfHubHTTPError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InvalidInput([Problem(source, None, "", f"cannot be read after row {number:,}: {first_line}")]) from None
+
+
+def _hub_dataset(source: str) -> Any:
+    """Open ``hf://owner/name[/config]/split`` as a stream; ``name`` is ``dataset`` or ``owner/dataset``."""
+    from datasets import load_dataset
+    from huggingface_hub import utils
+
+    pieces = source.removeprefix("hf://").split("/")
+    if not 2 <= len(pieces) <= 4 or not all(pieces):
+        raise InvalidInput(
+            [Problem(source, None, "", "write hf://name/split, hf://owner/name/split or hf://owner/name/config/split")]
+        )
+    split = pieces.pop()
+    name = "/".join(pieces[:2])
+    config = pieces[2] if len(pieces) == 3 else None
+    if Path(name).exists():  # the library would read what lies there
+        raise InvalidInput([Problem(source, None, "", f"{name} is a file or folder here", "name a file of rows without hf://")])
+    quiet: Any = utils
+    quiet.logging.set_verbosity_error()  # what is not to be had is told once, and not at every attempt
+    try:
+        return load_dataset(name, config, split=split, streaming=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        cure = "check the name and the network"
+        if network.is_forbidden():
+            cure = "offline is asked for, and the local cache does not hold it"
+        raise InvalidInput([Problem(source, None, "", f"cannot be opened: {first_line}", cure)]) from None

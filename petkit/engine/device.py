@@ -1,0 +1,161 @@
+"""Where and in which number format the models run, chosen once per run and recorded."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from petkit.config.schema import AnyAdapter, ComputeSpec
+from petkit.errors import InvalidInput, Problem
+from petkit.models.adapters.four_bit import FourBit
+
+# bfloat16 must pay clearly: it costs three decimal digits.
+_WORTH = 1.5
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Device, number format and threads of a run; ``matmul_speedup`` is bfloat16 over float32 as measured (0: not measured)."""
+
+    device: str
+    precision: Literal["float32", "bfloat16"]
+    threads: int
+    matmul_speedup: float = 0.0
+
+    @property
+    def autocast(self) -> Any:
+        """A context in which matrix products run in the chosen format."""
+        return torch.autocast(self.device.partition(":")[0], torch.bfloat16, enabled=self.precision == "bfloat16")
+
+    @property
+    def training_attention(self) -> Literal["eager"] | None:
+        """The attention to train with (None: the model's own): torch's fused kernel has a slow backward pass on processors."""
+        return "eager" if self.device == "cpu" else None
+
+    def four_bit(self, adapter: AnyAdapter | None) -> FourBit | None:
+        """What holds the frozen weights beside an adapter in 4 bits; None where they stay as they are."""
+        if adapter is None or adapter.kind != "qlora":
+            return None
+        return FourBit(self.device, torch.bfloat16 if self.precision == "bfloat16" else torch.float32)
+
+    def record(self) -> dict[str, Any]:
+        """Return the choice for provenance."""
+        return asdict(self)
+
+
+def choose_arithmetic(spec: ComputeSpec, begun: Mapping[str, Any] | None = None) -> Arithmetic:
+    """Resolve ``auto``: the device that is there, and bfloat16 where this machine multiplies 1.5 times faster in it.
+
+    Args:
+        begun: the record of an earlier start; its precision is kept, so that what it began ends in the same numbers.
+
+    Raises:
+        InvalidInput: the device asked for is not there, or this process is one of several.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        message = "petkit uses one device per run, but was started as several processes"
+        raise InvalidInput([Problem("", None, "", message, "start it without accelerate launch or torchrun")])
+    device = find_device(spec)
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(int(device.removeprefix("cuda:")))  # accelerate trains on the current one
+    threads = spec.threads or usable_cores()
+    torch.set_num_threads(threads)
+    if spec.precision != "auto":
+        return Arithmetic(device, spec.precision, threads)
+    kept = (begun or {}).get("precision")
+    if kept in ("float32", "bfloat16"):
+        return Arithmetic(device, kept, threads, (begun or {}).get("matmul_speedup", 0.0))
+    speedup = measure_matmul_speedup(device)
+    return Arithmetic(device, "bfloat16" if speedup >= _WORTH else "float32", threads, round(speedup, 2))
+
+
+def find_device(spec: ComputeSpec) -> str:
+    """Return the device that is meant.
+
+    Raises:
+        InvalidInput: the device asked for is not there.
+    """
+    available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    device = spec.device if spec.device != "auto" else next(name for name in ("cuda", "mps", "cpu") if available[name])
+    kind, _, number = device.partition(":")
+    if int(number or 0) >= available[kind]:
+        raise InvalidInput([Problem("", None, "compute.device", f"{device} is not available on this machine", "use auto or cpu")])
+    return device
+
+
+def usable_cores() -> int:
+    """Return how many processors this process may use (its affinity, not the machine's count)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def measure_matmul_speedup(device: str) -> float:
+    """Return how many times faster a transformer-sized product is in bfloat16 than in float32."""
+    if device == "mps":
+        return 0.0
+    best = dict.fromkeys((torch.float32, torch.bfloat16), float("inf"))
+    for _ in range(5):  # in turn, so that a busy moment of the machine meets both
+        for dtype in best:
+            best[dtype] = min(best[dtype], matmul_seconds(dtype, device))
+    return best[torch.float32] / best[torch.bfloat16]
+
+
+def matmul_seconds(
+    dtype: torch.dtype, device: str = "cpu", *, rows: int = 1024, inner: int = 384, columns: int = 1536, repeats: int = 7
+) -> float:
+    """Return the least time of one ``(rows, inner) @ (inner, columns)`` product in seconds."""
+    left = torch.randn(rows, inner, dtype=dtype, device=device)
+    right = torch.randn(inner, columns, dtype=dtype, device=device)
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        (left @ right)[0, 0].item()  # reading one value waits for the device
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def prepare_for_inference(model: nn.Module, arithmetic: Arithmetic) -> nn.Module:
+    """Move ``model`` to the device in evaluation mode; under bfloat16 its linear weights are cast once, here.
+
+    Autocast would cast every weight again in every batch. Norms and embeddings stay float32, layers in 4 bits as they are.
+    """
+    model.eval().requires_grad_(False)
+    if arithmetic.precision == "bfloat16":
+        kept = {
+            id(parameter) for module in model.modules() if isinstance(module, nn.Embedding) for parameter in module.parameters()
+        }
+        for module in model.modules():
+            if isinstance(module, nn.Linear) and id(module.weight) not in kept and module.weight.is_floating_point():
+                module.to(torch.bfloat16)
+    return model.to(arithmetic.device)
+
+
+def release_memory() -> None:
+    """Give the memory of models that are no longer used back to the system.
+
+    Models are cycles of modules and hooks, which only the garbage collector frees; and what is freed
+    stays with the C library's allocator until it is told to let go (glibc).
+    """
+    gc.collect()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
+@contextmanager
+def inference(arithmetic: Arithmetic) -> Iterator[None]:
+    """Run forward passes without gradients in the chosen number format."""
+    with torch.inference_mode(), arithmetic.autocast:
+        yield

@@ -1,0 +1,71 @@
+"""Adapters: few trained parameters beside a frozen model, in PEFT's configurations and file format.
+
+While an adapter is attached, the transformers model it was given answers with it; hooks, readers and soft tokens work as on
+the plain model. Low-rank updates and IA³ factors are PEFT's own layers; deep prefixes and virtual tokens are petkit's,
+because PEFT's carry them on a few families only and drop them silently on others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from petkit.config.schema import AnyAdapter, DeepPrefixSpec, Ia3Spec, LoraSpec, PromptTuningSpec
+from petkit.errors import shown_path
+from petkit.models.adapters.base import Adapter, read_adapter
+from petkit.models.adapters.four_bit import numbers_in, refuse_unholdable
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def attach(model: PreTrainedModel, spec: AnyAdapter, soft_tokens: int = 0, head: Sequence[str] = ()) -> Adapter:
+    """Freeze ``model`` and attach a new adapter to it, drawn from torch's current random state.
+
+    Args:
+        soft_tokens: number of soft tokens in the rows to come that P-Tuning v1 stands for.
+        head: names of parameters that are new as well, and trained in full.
+
+    Raises:
+        ModelRefused: the model cannot carry it.
+    """
+    # PEFT takes seconds to import, and few pipelines have an adapter.
+    from petkit.models.adapters.lora_ia3 import LayerAdapter
+    from petkit.models.adapters.p_tuning_v2 import DeepPrefix
+    from petkit.models.adapters.prompt_tuning import VirtualTokens
+
+    if spec.kind == "qlora":
+        refuse_unholdable(model)
+    model.requires_grad_(False)
+    adapter: Adapter
+    if isinstance(spec, LoraSpec | Ia3Spec):
+        adapter = LayerAdapter(model, spec, {name.rpartition(".")[0] for name in head})
+    elif isinstance(spec, DeepPrefixSpec):
+        adapter = DeepPrefix(model, spec)
+    else:
+        adapter = VirtualTokens(model, spec, soft_tokens)
+    adapter.train_too(head)
+    return adapter
+
+
+def start_from_folder(adapter: Adapter, spec: AnyAdapter, sha256: str | None = None) -> None:
+    """Let a new adapter begin where a pretrained prompt ended (PPT, Gu et al. 2022), if its settings name one.
+
+    Args:
+        sha256: hash of the tensors' file that was checked, and that the run says it starts from; default: any.
+
+    Raises:
+        ModelRefused: the folder is damaged, or holds something else.
+    """
+    if isinstance(spec, PromptTuningSpec) and spec.start is not None:
+        # A head that is new stays as it was drawn.
+        adapter.put({**adapter.state(), **read_adapter(Path(spec.start), sha256)}, shown_path(spec.start))
+
+
+def trained_part(model: nn.Module) -> dict[str, float | int | str]:
+    """Return how many of the parameters are trained, for the record: their number, and their share of all."""
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return {"trained_parameters": trained, "trained_share": trained / sum(map(numbers_in, model.parameters()))}

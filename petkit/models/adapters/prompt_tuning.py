@@ -1,0 +1,129 @@
+"""Trained tokens at the input: prompt tuning, and P-Tuning v1's, which a small network makes.
+
+They stand before the row, in front of its first special token, as PEFT puts them; what the encoder says of them is cut off
+again, so that positions keep their numbers for whoever reads the model. A pattern's own ``{soft:n}`` are P-Tuning v1's
+virtual tokens where it has any: then nothing stands before the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from peft import PeftConfig, PromptEncoderConfig, PromptTuningConfig, TaskType
+from peft.tuners.p_tuning import PromptEncoder
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from petkit.config.schema import PromptEncoderSpec, PromptTuningSpec
+from petkit.errors import ModelRefused
+from petkit.models.adapters.base import Adapter
+from petkit.models.mask_reader import SoftTokens
+from petkit.models.safety.probe import reads_every
+
+# Ids of virtual tokens are -FIRST, -FIRST - 1, …: far from those of soft tokens in patterns.
+FIRST = 2**16
+
+
+class VirtualTokens(Adapter):
+    """Virtual tokens before every row, or for the soft tokens in it.
+
+    Args:
+        model: any encoder or decoder.
+        spec: how many, and what makes them.
+        soft_tokens: number of soft tokens in the rows that these stand for; 0: they stand before the row.
+
+    Raises:
+        ModelRefused: the model would not read one that stands before the row, or would not give the row back as it was.
+    """
+
+    def __init__(self, model: PreTrainedModel, spec: PromptTuningSpec | PromptEncoderSpec, soft_tokens: int = 0) -> None:
+        count = soft_tokens or spec.tokens
+        embeddings: Any = model.get_input_embeddings()
+        width: int = embeddings.weight.shape[1]
+        config = _config(spec, count, width)
+        super().__init__(model, config)
+        self.soft = SoftTokens(model, count, 1 if soft_tokens else FIRST)
+        self.encoder: PromptEncoder | None = None
+        if isinstance(config, PromptEncoderConfig):
+            self.encoder = PromptEncoder(config)  # type: ignore[no-untyped-call]
+            with torch.no_grad():
+                self.encoder.embedding.weight.copy_(self.soft.vectors)
+            self.soft.vectors.requires_grad_(False)
+            self.soft.source = self._encoded
+        self._hooks = []
+        if not soft_tokens:
+            self.tokens_before = count
+            base = model.base_model
+            self._hooks = [
+                base.register_forward_pre_hook(self._put_before, with_kwargs=True),
+                base.register_forward_hook(self._cut_off, prepend=True),  # before whoever reads the rows already
+            ]
+            if not self._is_read():
+                self.detach()
+                why = "its answers do not depend on every virtual token, or rows change their length"
+                raise ModelRefused(f"a {model.config.model_type!r} model cannot carry {spec.kind}: {why} (use lora)")
+
+    def own_state(self) -> dict[str, Tensor]:
+        """Return the virtual tokens' vectors; the network that made them is done."""
+        with torch.no_grad():
+            return {"prompt_embeddings": self.soft.values().detach()}
+
+    def put_own(self, state: Mapping[str, Tensor]) -> None:
+        """Take over the vectors themselves."""
+        self.encoder = None
+        self.soft.source = None
+        with torch.no_grad():
+            self.soft.vectors.copy_(state["prompt_embeddings"])
+
+    def detach(self) -> None:
+        """Let the model read rows as they are."""
+        for hook in self._hooks:
+            hook.remove()
+        self.soft.detach()
+
+    def _is_read(self) -> bool:
+        vectors, source = self.soft.vectors.detach().clone().requires_grad_(), self.soft.source
+        self.soft.source = lambda: vectors
+        try:
+            return reads_every(self.model, vectors)
+        finally:
+            self.soft.source = source
+
+    def _encoded(self) -> Tensor:
+        assert self.encoder is not None
+        places = torch.arange(len(self.soft.vectors), device=self.soft.vectors.device)
+        made: Tensor = self.encoder(places[None])[0]  # (count, embedding)
+        return made
+
+    def _put_before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        ids = kwargs["input_ids"] if "input_ids" in kwargs else args[0]  # (batch, length)
+        virtual = -FIRST - torch.arange(len(self.soft.vectors), device=ids.device)
+        inputs = {**kwargs, "input_ids": torch.cat([virtual.expand(len(ids), -1), ids], dim=1)}
+        for name, filling in (("attention_mask", 1), ("token_type_ids", 0)):
+            given = inputs.get(name)
+            if given is not None:
+                inputs[name] = torch.cat([given.new_full((len(ids), len(virtual)), filling), given], dim=1)
+        return args[1:], inputs
+
+    def _cut_off(self, module: nn.Module, args: Any, output: Any) -> Any:
+        hidden = output[0][:, len(self.soft.vectors) :]  # (batch, length, hidden)
+        output["last_hidden_state"] = hidden
+        if output.get("pooler_output") is not None:  # it was taken from the first virtual token
+            base: Any = module
+            if isinstance(base.pooler, nn.Linear):  # ALBERT
+                pooled = base.pooler_activation(base.pooler(hidden[:, 0]))
+            else:
+                pooled = base.pooler(hidden)
+            output["pooler_output"] = pooled  # (batch, hidden)
+        return output
+
+
+def _config(spec: PromptTuningSpec | PromptEncoderSpec, count: int, width: int) -> PeftConfig:
+    shape: dict[str, Any] = {"task_type": TaskType.FEATURE_EXTRACTION, "num_virtual_tokens": count, "token_dim": width}
+    shape |= {"num_transformer_submodules": 1, "num_attention_heads": 1, "num_layers": 1}
+    if spec.kind == "prompt_tuning":
+        return PromptTuningConfig(**shape)
+    kind, size = spec.encoder.upper(), spec.encoder_size or width
+    return PromptEncoderConfig(**shape, encoder_reparameterization_type=kind, encoder_hidden_size=size)

@@ -1,0 +1,166 @@
+"""Rows into batches: grouped by length, padded to the longest row of the batch (rounded up to 8, where the model can read as much)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from petkit.prompts.pattern import Encoded
+from petkit.prompts.tokenizer import PieceTokenizer
+
+IndexArray = NDArray[np.int64]
+# Widths are rounded up to whole vector registers; fewer different shapes also keep torch's kernel caches small.
+_MULTIPLE = 8
+# How many batches are drawn and sorted by length together in training.
+_WINDOW = 16
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One padded batch. ``mask_positions`` holds the first mask of each row (-1: none), ``masks`` how many stand there."""
+
+    input_ids: Tensor  # (batch, length) int64
+    attention_mask: Tensor  # (batch, length) int64
+    token_type_ids: Tensor | None  # (batch, length) int64
+    mask_positions: Tensor  # (batch,) int64
+    masks: int = 1
+
+    def to(self, device: str | torch.device) -> Batch:
+        """Return the batch on ``device``."""
+        types = None if self.token_type_ids is None else self.token_type_ids.to(device)
+        return Batch(self.input_ids.to(device), self.attention_mask.to(device), types, self.mask_positions.to(device), self.masks)
+
+    def with_ids(self, input_ids: Tensor) -> Batch:
+        """Return the batch with other token ids in the same places."""
+        return replace(self, input_ids=input_ids)
+
+    def with_masks(self, masks: int) -> Batch:
+        """Return the batch with only the first ``masks`` masks of each row; what stood behind them moves up."""
+        gone = self.masks - masks
+        if gone == 0:
+            return self
+        places = torch.arange(self.input_ids.shape[1], device=self.input_ids.device)  # (length,)
+        behind = places >= (self.mask_positions + masks)[:, None]  # (batch, length)
+        source = places + gone * behind
+        inside = source < len(places)
+        source = source.clamp(max=len(places) - 1)
+        types = None if self.token_type_ids is None else self.token_type_ids.gather(1, source) * inside
+        attention = self.attention_mask.gather(1, source) * inside
+        return Batch(self.input_ids.gather(1, source), attention, types, self.mask_positions, masks)
+
+    @staticmethod
+    def stacked(batches: Sequence[Batch]) -> Batch:
+        """Return batches of the same width as one; its rows may hold different numbers of masks."""
+        first = batches[0]
+        types = None
+        if first.token_type_ids is not None:
+            types = torch.cat([batch.token_type_ids for batch in batches if batch.token_type_ids is not None])
+        return Batch(
+            torch.cat([batch.input_ids for batch in batches]),
+            torch.cat([batch.attention_mask for batch in batches]),
+            types,
+            torch.cat([batch.mask_positions for batch in batches]),
+            max(batch.masks for batch in batches),
+        )
+
+    @property
+    def model_inputs(self) -> dict[str, Tensor]:
+        """The keyword arguments of a transformers encoder."""
+        inputs = {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
+        if self.token_type_ids is not None:
+            inputs["token_type_ids"] = self.token_type_ids
+        return inputs
+
+
+def collate(rows: Sequence[Encoded], tokenizer: PieceTokenizer) -> Batch:
+    """Pad rows on the right to the longest of them, rounded up to a multiple of 8 if their limit allows it."""
+    lengths = np.array([len(row.ids) for row in rows])
+    longest = int(lengths.max())
+    width = _padded(longest)
+    if rows[0].limit is not None:  # all rows of a batch have the same
+        width = max(longest, min(width, rows[0].limit))
+    ids = np.full((len(rows), width), tokenizer.pad_id, np.int64)
+    for index, row in enumerate(rows):
+        ids[index, : len(row.ids)] = row.ids
+    columns = np.arange(width)
+    types = None
+    if tokenizer.uses_token_types:
+        second = np.array([row.second for row in rows])
+        inside = columns < lengths[:, None]
+        types = torch.from_numpy(((columns >= second[:, None]) & inside).astype(np.int64))
+    return Batch(
+        input_ids=torch.from_numpy(ids),
+        attention_mask=torch.from_numpy((columns < lengths[:, None]).astype(np.int64)),
+        token_type_ids=types,
+        mask_positions=torch.tensor([row.mask for row in rows], dtype=torch.int64),
+        masks=rows[0].masks,
+    )
+
+
+def _padded(length: int) -> int:
+    return -(-length // _MULTIPLE) * _MULTIPLE
+
+
+def inference_batches(lengths: Sequence[int], tokens_per_batch: int, before: int = 0) -> Iterator[IndexArray]:
+    """Yield row indices, longest rows first, so that no padded batch exceeds ``tokens_per_batch`` (one row always fits).
+
+    Args:
+        before: tokens that an adapter puts before every padded row.
+    """
+    order = np.argsort(-np.asarray(lengths), kind="stable")
+    start = 0
+    while start < len(order):
+        rows = max(1, tokens_per_batch // max(1, _padded(int(lengths[order[start]])) + before))
+        yield order[start : start + rows]
+        start += rows
+
+
+def training_batches(lengths: Sequence[int] | IndexArray, batch_size: int, steps: int, seed: int) -> Iterator[IndexArray]:
+    """Yield ``steps`` batches of row indices: endless reshuffled passes over all rows, grouped by length.
+
+    Rows are drawn without replacement within a pass, and no batch holds a row twice; up to 16 batches
+    of a pass at a time, at most a quarter of it, are sorted by length and dealt in random order, so that
+    padding is small and passes still differ. Where a batch would hold every row, it holds half of them:
+    all seeds would walk the same way otherwise.
+    """
+    sizes = np.asarray(lengths)
+    return drawn_batches(len(sizes), lambda rows: sizes[rows], batch_size, steps, seed)
+
+
+def drawn_batches(
+    count: int, lengths_of: Callable[[IndexArray], IndexArray], batch_size: int, steps: int, seed: int
+) -> Iterator[IndexArray]:
+    """Yield what :func:`training_batches` does for ``count`` rows, asking for lengths only of the rows that come up.
+
+    Holds 8 bytes per row, and twice that between two passes.
+    """
+    random = np.random.default_rng(seed)
+    if count <= batch_size:
+        batch_size = -(-count // 2)
+    # Sorting a whole small pass would deal nearly the same batches in every pass.
+    window_size = max(1, min(_WINDOW, count // (4 * batch_size))) * batch_size
+    left = np.zeros(0, np.int64)  # rows of the last pass that filled no batch
+    given = 0
+    while given < steps:
+        order = random.permutation(count)
+        if len(left):
+            # The one batch of two passes: what is left of one, filled up with other rows of the next.
+            head = order[:batch_size]  # enough of them
+            fresh = head[~np.isin(head, left)][: batch_size - len(left)]
+            yield np.concatenate([left, fresh])
+            given += 1
+            # The rest of the head moves up to what follows it: the pass is long, and is not copied.
+            order[len(fresh) : batch_size] = head[~np.isin(head, fresh)]
+            order = order[len(fresh) :]
+        whole = min(len(order) // batch_size, steps - given) * batch_size
+        for start in range(0, whole, window_size):
+            window = order[start : min(start + window_size, whole)]
+            batches = window[np.argsort(lengths_of(window), kind="stable")].reshape(-1, batch_size)
+            yield from batches[random.permutation(len(batches))]
+        given += whole // batch_size
+        left = order[whole:]

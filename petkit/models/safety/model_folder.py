@@ -1,0 +1,201 @@
+"""Model and adapter folders, looked at before anything is built from them.
+
+They come from somebody else. Loading one must not run code that lies in it or that it names, read files outside it, fetch
+anything, or take memory that its weights do not account for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from petkit.errors import ModelRefused, did_you_mean, shown_path
+from petkit.models.safety.json_file import read_mapping
+from petkit.models.safety.weight_files import INDEX, WEIGHTS, header_of, numbers_in
+from petkit.storage.integrity import is_hub_snapshot
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+CONFIG_FILE, ADAPTER_CONFIG, ADAPTER_WEIGHTS = "config.json", "adapter_config.json", "adapter_model.safetensors"
+_SMALL_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "generation_config.json")
+VOCABULARIES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+_LARGEST_VOCABULARY = 256 * 2**20
+# Keys by which a configuration would load something besides the folder's own safetensors.
+_FOREIGN = {
+    "quantization_config": "the weights are quantised (use the checkpoint in full precision)",
+    "transformers_weights": "names other weight files (save the model again as model.safetensors)",
+    "fusion_config": "changes the model's code (remove it)",
+}
+# How many there can be of what a model is built from one by one; the deepest models known have some two hundred layers.
+_COUNTED = re.compile(r"(^|_)(layers?|blocks?|block_sizes|depths?)$")
+_MOST_COUNTED, _MOST_LABELS, _MOST_POSITIONS, _MOST = 1000, 100_000, 2**24, 2**31
+_BASES = re.compile(r"theta|base|scal|factor|id$|ids$")
+_ADAPTERS = ("LORA", "IA3", "PREFIX_TUNING", "P_TUNING", "PROMPT_TUNING")
+
+
+def check_model_folder(folder: Path) -> None:
+    """Refuse a model folder that is damaged, or would do anything but load.
+
+    Raises:
+        ModelRefused: with what is wrong and, where there is one, the cure.
+    """
+    shown = shown_path(folder)
+    if not (folder / CONFIG_FILE).is_file():
+        raise ModelRefused(f"{shown}: is no model folder: {CONFIG_FILE} is missing")
+    refuse_links(folder)
+    _check_config(read_mapping(folder / CONFIG_FILE), shown)
+    for name in _SMALL_FILES:
+        if (folder / name).is_file():
+            content = read_mapping(folder / name)
+            _check_tokenizer_files(content, f"{shown}: {name}")
+    for name in VOCABULARIES:
+        if (folder / name).is_file() and (folder / name).stat().st_size > _LARGEST_VOCABULARY:
+            raise ModelRefused(f"{shown}: {name} is larger than {_LARGEST_VOCABULARY / 2**20:,.0f} MiB, which no vocabulary is")
+    if (folder / WEIGHTS).is_file() or (folder / INDEX).is_file():
+        numbers_in(folder)
+    elif (folder / ADAPTER_WEIGHTS).is_file():
+        header_of(folder / ADAPTER_WEIGHTS)
+    else:
+        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
+        adapted = (folder / ADAPTER_CONFIG).is_file()
+        why = (
+            "holds pickled weights, which can run code when loaded (save the model again as safetensors)"
+            if pickled
+            else f"{'adapter_model' if adapted else 'model'}.safetensors is missing"
+        )
+        raise ModelRefused(f"{shown}: {why}")
+
+
+def check_adapter_folder(folder: Path) -> None:
+    """Refuse an adapter folder that is no adapter petkit knows, or wants more than its own tensors.
+
+    The model it names is never looked up: whoever loads an adapter says beside which model.
+
+    Raises:
+        ModelRefused: with what is wrong.
+    """
+    from peft import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    shown = f"{shown_path(folder)}: {ADAPTER_CONFIG}"
+    if not (folder / ADAPTER_CONFIG).is_file():
+        raise ModelRefused(f"{shown} is missing or damaged: no such file")
+    refuse_links(folder)
+    content = read_mapping(folder / ADAPTER_CONFIG)
+    kind = content.get("peft_type")
+    if kind not in _ADAPTERS:
+        raise ModelRefused(f"{shown}: peft_type: {kind!r:.50} is none of {', '.join(_ADAPTERS)}")
+    if content.get("auto_mapping"):
+        raise ModelRefused(f"{shown}: auto_mapping names code to be run, which petkit never does (remove it)")
+    fields = PEFT_TYPE_TO_CONFIG_MAPPING[kind].__dataclass_fields__
+    known = [*fields, "modules_to_save"]
+    unknown = sorted(content.keys() - set(known))
+    if unknown:
+        raise ModelRefused(f"{shown}: unknown key {unknown[0]!r:.50} ({did_you_mean(unknown[0], known)})")
+
+
+def refuse_links(folder: Path) -> None:
+    """Refuse a folder in which a file is a link out of it, or no file at all.
+
+    The hub's cache is made of links: those of a snapshot may lead to the blobs of the same model.
+
+    Raises:
+        ModelRefused: with the first such entry.
+    """
+    whole = folder.resolve()
+    root = whole.parent.parent if is_hub_snapshot(folder) else whole
+    for entry in sorted(folder.iterdir()):
+        try:
+            leaves = entry.is_symlink() and not entry.resolve().is_relative_to(root)
+        except (OSError, RuntimeError):  # a link in a circle
+            leaves = True
+        if leaves:
+            raise ModelRefused(
+                f"{shown_path(folder)}: {entry.name!r:.100} is a link out of the folder (put the file itself there)"
+            )
+        if not entry.is_file() and not entry.is_dir():  # reading a pipe would wait for ever
+            raise ModelRefused(f"{shown_path(folder)}: {entry.name!r:.100} is no plain file")
+
+
+def refuse_strange_vocabulary(tokenizer: Any, config: PretrainedConfig, shown: str) -> None:
+    """Refuse a tokenizer that gives tokens the model has no row for, or none at all.
+
+    transformers makes a tokenizer that knows special tokens only where the file with the words is missing.
+
+    Special tokens that no text can spell do not count: some checkpoints list more of those than they have rows.
+
+    Raises:
+        ModelRefused: with the figures.
+    """
+    rows = getattr(config.get_text_config(), "vocab_size", None)
+    if not isinstance(rows, int):
+        return  # a model that reads characters
+    used = {tokenizer.mask_token_id, tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id}
+    used |= {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id}
+    unspellable = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special} - used
+    words = tokenizer.get_vocab()
+    if len(words) <= len({*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}):
+        raise ModelRefused(f"{shown}: the tokenizer knows no word (put its file, such as tokenizer.json, into the folder again)")
+    highest = max((index for index in words.values() if index not in unspellable), default=-1)
+    if highest >= rows:
+        raise ModelRefused(
+            f"{shown}: the tokenizer has tokens up to number {highest:,}, and the model's vocabulary ends at {rows - 1:,}:"
+            " they do not belong together"
+        )
+
+
+def _check_config(config: Mapping[str, Any], shown: str) -> None:
+    from transformers import CONFIG_MAPPING
+
+    place = f"{shown}: {CONFIG_FILE}"
+    if config.get("auto_map") and config.get("model_type") not in CONFIG_MAPPING:
+        raise ModelRefused(f"{place}: auto_map: the model needs code of its own, which petkit never runs (use another model)")
+    try:
+        entries = list(_entries(config))
+    except RecursionError:
+        raise ModelRefused(f"{place}: nested too deeply") from None
+    for key, value in entries:
+        if key in _FOREIGN and value:
+            raise ModelRefused(f"{place}: {key}: {_FOREIGN[key]}")
+        if "_implementation" in key and "/" in repr(value):
+            raise ModelRefused(f"{place}: {key}: names code to be fetched, which petkit never runs (remove it)")
+        if isinstance(value, int) and _is_absurd(key, value):
+            raise ModelRefused(f"{place}: {key}: {str(value)[:20]} is more than any model has")
+
+
+def _is_absurd(key: str, value: int) -> bool:
+    if _COUNTED.search(key):
+        return value > _MOST_COUNTED
+    if key == "num_labels":
+        return value > _MOST_LABELS
+    if "position" in key:
+        return value > _MOST_POSITIONS
+    return abs(value) >= _MOST and not _BASES.search(key)
+
+
+def _check_tokenizer_files(content: Mapping[str, Any], place: str) -> None:
+    """Refuse a tokenizer's configuration that leads to files elsewhere."""
+    names = content.get("fast_tokenizer_files") or ()
+    if not isinstance(names, list | tuple) or any(not isinstance(name, str) or "/" in name or "\\" in name for name in names):
+        raise ModelRefused(f"{place}: fast_tokenizer_files leads out of the folder (remove it)")
+    if content.get("init_inputs"):
+        raise ModelRefused(f"{place}: init_inputs: petkit reads no tokenizer made from other files (remove it)")
+
+
+def _entries(data: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every value below ``data`` with the nearest key above it."""
+    inside = data.items() if isinstance(data, Mapping) else ((key, value) for value in data) if isinstance(data, list) else ()
+    for name, value in inside:
+        yield name, value
+        yield from _entries(value, name)

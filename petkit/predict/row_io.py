@@ -1,0 +1,183 @@
+"""Predictions in and out: rows from files or standard input, results as JSON Lines, CSV or TSV."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import tee
+from pathlib import Path
+from typing import IO, Protocol
+
+from petkit.config.schema import DataSpec
+from petkit.data.examples import HALF_A_CHARACTER, SURROGATE, Example, ExampleSource
+from petkit.data.precheck import STANDARD_INPUT
+from petkit.data.records import parse_json_line
+from petkit.errors import InvalidInput, Problem, did_you_mean, shown_path
+from petkit.formatting import visible_json
+from petkit.predict.predictor import Prediction, Predictor
+from petkit.storage.atomic import whole_file
+
+OUTPUTS = ("jsonl", "csv", "tsv")
+_DELIMITERS = {"csv": ",", "tsv": "\t"}
+# What spreadsheets begin a formula with, in either width, and what they skip before one (OWASP, "CSV Injection").
+_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+
+
+class Writer(Protocol):
+    """Takes one predicted row."""
+
+    def __call__(self, example: Example, prediction: Prediction) -> None: ...
+
+
+def source_of(path: str, predictor: Predictor, *, labelled: bool) -> ExampleSource:
+    """Return a file as examples with the predictor's fields, and its labels where they are needed."""
+    data = DataSpec(
+        unlabeled=path,
+        columns=predictor.columns,
+        label_names=predictor.label_names,
+        label_separator=predictor.label_separator,
+    )
+    return ExampleSource(path, data, predictor.fields, predictor.labels if labelled else None, predictor.decision.kind)
+
+
+def argument_rows(texts: Sequence[str], predictor: Predictor) -> list[Example]:
+    """Return texts given one by one as rows.
+
+    Raises:
+        InvalidInput: every text that is none, or a model that reads several fields.
+    """
+    if len(predictor.fields) > 1:
+        message = f"this model reads the fields {', '.join(predictor.fields)}"
+        raise InvalidInput([Problem("", None, "", message, "give them with --input")])
+    told = {number: _mistake(text) for number, text in enumerate(texts, 1)}
+    problems = [Problem("", None, f"text {number}", message) for number, message in told.items() if message]
+    if problems:
+        raise InvalidInput(problems)
+    return [Example(f"row-{number}", {predictor.fields[0]: text}, None, number) for number, text in enumerate(texts, 1)]
+
+
+def stream_rows(lines: Iterable[bytes], predictor: Predictor) -> Iterator[Example]:
+    """Yield the rows of standard input: JSON Lines if its first row is a JSON object, else one text per line.
+
+    Raises:
+        InvalidInput: at the first bad row.
+    """
+    as_json: bool | None = None
+    for number, raw in enumerate(lines, 1):
+        try:
+            line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise InvalidInput([Problem(STANDARD_INPUT, number, "", "not UTF-8", "send UTF-8")]) from None
+        if not line.strip():
+            continue
+        if as_json is None:
+            as_json = line.lstrip().startswith("{")
+            if not as_json and len(predictor.fields) > 1:
+                message = f"this model reads the fields {', '.join(predictor.fields)}"
+                raise InvalidInput([Problem(STANDARD_INPUT, number, "", message, "send JSON Lines")])
+        if as_json:
+            yield _json_row(line, number, predictor)
+        else:
+            yield Example(f"row-{number}", {predictor.fields[0]: line}, None, number)
+
+
+def _json_row(line: str, number: int, predictor: Predictor) -> Example:
+    record = parse_json_line(line, number)
+    if record.error:
+        raise InvalidInput([Problem(STANDARD_INPUT, number, "", record.error)])
+    columns = {field: predictor.columns.get(field, field) for field in predictor.fields}
+    told = {column: _mistake(record.values.get(column)) for column in columns.values()}
+    problems = [Problem(STANDARD_INPUT, number, column, message) for column, message in told.items() if message]
+    if problems:
+        raise InvalidInput(problems)
+    id_column = predictor.columns.get("id", "id")
+    own_id = record.values.get(id_column)
+    if own_id is not None and SURROGATE.search(str(own_id)):
+        raise InvalidInput([Problem(STANDARD_INPUT, number, id_column, HALF_A_CHARACTER)])
+    fields = {field: record.values[column] for field, column in columns.items()}
+    return Example(f"row-{number}" if own_id is None else str(own_id), fields, None, number)
+
+
+def _mistake(value: object) -> str:
+    """Say why a value is no text to label; empty if it is one."""
+    if not isinstance(value, str):
+        return "missing" if value is None else f"must be text, not {value!r:.60}"
+    if not value.strip():
+        return "empty"
+    return HALF_A_CHARACTER if SURROGATE.search(value) else ""
+
+
+def predict_rows(examples: Iterable[Example], predictor: Predictor) -> Iterator[tuple[Example, Prediction]]:
+    """Yield each example with its prediction, a thousand rows in memory at a time."""
+    kept, read = tee(examples)
+    return zip(kept, predictor.stream(example.fields for example in read), strict=True)
+
+
+@contextmanager
+def output_file(path: Path, predictor: Predictor) -> Iterator[Writer]:
+    """Write predictions to a file that appears only when all of them are there.
+
+    Raises:
+        InvalidInput: an ending petkit does not write, or a folder that cannot be written.
+    """
+    ending = path.suffix.lower().lstrip(".")
+    if ending not in OUTPUTS:
+        raise InvalidInput(
+            [Problem(shown_path(path), None, "--output", f"unknown kind {ending!r}", did_you_mean(ending, OUTPUTS))]
+        )
+    if path.is_dir():
+        raise InvalidInput([Problem(shown_path(path), None, "--output", "is a folder, not a file")])
+    with ExitStack() as closing:
+        try:
+            stream = closing.enter_context(whole_file(path))
+        except OSError as error:
+            raise InvalidInput([Problem(shown_path(path), None, "--output", f"cannot be written: {error.strerror}")]) from None
+        yield json_writer(stream, predictor) if ending == "jsonl" else _table_writer(stream, predictor, _DELIMITERS[ending])
+
+
+def json_writer(stream: IO[str], predictor: Predictor) -> Writer:
+    """Return a writer of JSON Lines: id, fields, label, probability, probabilities; ``expected`` on an ordinal scale.
+
+    Where rows may have several labels, ``label`` is the list of them: a file of predictions reads like one of data.
+    Every value comes back as it was; characters that would steer a terminal are written as ``\\u001b``.
+    """
+    multi = predictor.decision.kind == "multi"
+
+    def write(example: Example, prediction: Prediction) -> None:
+        row = {
+            "id": example.id,
+            **example.fields,
+            "label": list(prediction.labels) if multi else prediction.label,
+            "probability": round(prediction.probability, 6),
+            **({} if prediction.expected is None else {"expected": round(prediction.expected, 6)}),
+            "probabilities": {label: round(value, 6) for label, value in prediction.probabilities.items()},
+        }
+        stream.write(visible_json(json.dumps(row, ensure_ascii=False)) + "\n")
+
+    return write
+
+
+def _table_writer(stream: IO[str], predictor: Predictor, delimiter: str) -> Writer:
+    """Return a writer of CSV or TSV: id, fields, label, probability, and one column ``p(label)`` per label.
+
+    Several labels of a row stand in one cell with the separator between them; an ordinal scale adds ``expected``. A text
+    that a spreadsheet would take for a formula gets an apostrophe before it; JSON Lines have every text as it was.
+    """
+    expected = ["expected"] if predictor.decision.kind == "ordinal" else []
+    table = csv.writer(stream, delimiter=delimiter)
+    table.writerow(["id", *predictor.fields, "label", "probability", *expected, *(f"p({label})" for label in predictor.labels)])
+
+    def write(example: Example, prediction: Prediction) -> None:
+        figures = [prediction.probability, *([] if prediction.expected is None else [prediction.expected])]
+        figures += prediction.probabilities.values()
+        texts = map(_plain_cell, (example.id, *example.fields.values(), prediction.label))
+        table.writerow([*texts, *(f"{value:.6f}" for value in figures)])
+
+    return write
+
+
+def _plain_cell(text: str) -> str:
+    """Return a text as a spreadsheet will show it and not execute it."""
+    return f"'{text}" if text.startswith(_FORMULA) else text

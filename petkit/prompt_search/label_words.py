@@ -1,0 +1,187 @@
+"""Label words found on the few-shot examples: PETAL, by likelihood ratio (Schick, Schmid & Schütze, COLING 2020).
+
+The untrained model answers every pattern for every labelled row, once. Nothing but these rows and the unlabelled set, which
+says what words are frequent, has a part in the choice; test data is never looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+
+from petkit.config.schema import AutoVerbalizerSpec, VerbalizerSpec
+from petkit.engine.device import Arithmetic, inference, prepare_for_inference
+from petkit.errors import InvalidInput, Problem
+from petkit.models.batch import collate, inference_batches
+from petkit.models.loading import load_language_model
+from petkit.models.mask_reader import MaskReader, SoftTokens
+from petkit.prompt_search.candidates import Candidates, Counts, fitting, frequent_words, named_words, token_counts
+from petkit.prompt_search.likelihood_ratio import Array, best_words, likeliest, likelihood_ratio, log_odds
+from petkit.prompts.pattern import MaskContext
+from petkit.prompts.pvp import PVP
+from petkit.task.task import Workload
+
+# How many words a label is offered, those that the model finds most probable in its rows (PETAL, section 4.1).
+OFFERED = 1000
+# Logits held at once: 2^23 floats are 32 MB, and a few arrays of that size exist side by side.
+_LOGITS_AT_ONCE = 2**23
+
+# Told how many rows have been answered, and how many there are to answer.
+Told: TypeAlias = Callable[[int, int], None]
+
+
+class ScoredWord(NamedTuple):
+    """A word and its log-likelihood ratio for its label, in nats per row, summed over the patterns it was searched for."""
+
+    word: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """The label words found.
+
+    Attributes:
+        words: pattern id → label → its words, best first; the same for all patterns where they were searched jointly.
+        named: label → those of the words asked about that can be read in every pattern, with sums over all patterns.
+    """
+
+    words: dict[str, dict[str, list[ScoredWord]]]
+    named: dict[str, list[ScoredWord]] = field(default_factory=dict)
+
+
+class _Pool:
+    """Words that are weighed together for some patterns, and the sum of their mean log-odds in these."""
+
+    def __init__(self, work: Workload, patterns: Sequence[int], offered: Candidates) -> None:
+        self.patterns = patterns
+        self.offered = offered
+        self.summed: Array = np.zeros((len(work.labels), len(offered.words)))  # (labels, words)
+
+    def add(self, pattern: int, mean_log_odds: Array) -> None:
+        """Add what the model answers to a pattern, shape ``(labels, vocabulary)``, if it is one of these."""
+        if pattern in self.patterns:
+            self.summed += mean_log_odds[:, self.offered.tokens[self.patterns.index(pattern)]]
+
+
+def search_label_words(
+    work: Workload,
+    arithmetic: Arithmetic,
+    progress: Told = lambda done, total: None,
+    *,
+    named: VerbalizerSpec | None = None,
+) -> Found:
+    """Find the label words of a pipeline with ``verbalizer.auto``.
+
+    Args:
+        work: with two labelled rows or more per label.
+        arithmetic: where to run; the answers are few and read in float32 whatever its precision.
+        named: words of the same labels whose scores are wanted too.
+
+    Raises:
+        InvalidInput: fewer words can be tried than are needed.
+    """
+    pools = _pools(work)
+    every = range(len(work.pvps))
+    asked = [] if named is None else [_Pool(work, every, named_words(named, work.tokenizer, _slots(work, every)))]
+    counts = np.bincount(work.targets(), minlength=len(work.labels))  # (labels,)
+    for pattern, mean_log_odds in enumerate(_mean_log_odds(work, arithmetic, counts, progress)):
+        for pool in (*pools, *asked):
+            pool.add(pattern, mean_log_odds)
+    words: dict[str, dict[str, list[ScoredWord]]] = {}
+    for pool in pools:
+        found = _choose(work, pool, counts)
+        words |= {work.pvps[pattern].id: found for pattern in pool.patterns}
+    return Found(words, {} if named is None else _scores_of(work, asked[0], counts, named))
+
+
+def _pools(work: Workload) -> list[_Pool]:
+    """Return the words to choose from, for each pattern or for all of them together."""
+    auto = _auto(work)
+    every = range(len(work.pvps))
+    needed = len(work.labels) * auto.per_label
+    words = frequent_words(work.tokenizer, token_counts(work.tokens("unlabeled"), work.tokenizer), needed)
+    pools: list[_Pool] = []
+    problems: list[Problem] = []
+    for patterns in [every] if auto.scope == "joint" else [range(number, number + 1) for number in every]:
+        fit = fitting(words, work.tokenizer, _slots(work, patterns))
+        offered = Candidates(fit.words[: auto.candidates], fit.tokens[:, : auto.candidates])
+        if len(offered.words) < needed:
+            where = "in every pattern" if len(patterns) > 1 else f"in pattern {work.pvps[patterns[0]].id!r}"
+            message = f"{len(offered.words)} words can be tried {where}"
+            message += f"; {len(work.labels)} labels of {auto.per_label} words need {needed}"
+            problems.append(work.pipeline.problem(("verbalizer", "auto"), message, "lower per_label"))
+        pools.append(_Pool(work, patterns, offered))
+    if problems:
+        raise InvalidInput(problems)
+    return pools
+
+
+def _choose(work: Workload, pool: _Pool, counts: Counts) -> dict[str, list[ScoredWord]]:
+    """Return each label's words with their scores, best first."""
+    per_label = _auto(work).per_label
+    scores = likelihood_ratio(pool.summed, counts)  # (labels, words)
+    # However many words other labels take, enough of these are left.
+    likely = likeliest(pool.summed, max(OFFERED, len(work.labels) * per_label))
+    chosen = best_words(np.where(likely, scores, -np.inf), per_label)
+    return {
+        label: [ScoredWord(pool.offered.words[word], float(scores[index, word])) for word in chosen[index]]
+        for index, label in enumerate(work.labels)
+    }
+
+
+def _scores_of(work: Workload, pool: _Pool, counts: Counts, named: VerbalizerSpec) -> dict[str, list[ScoredWord]]:
+    scores = likelihood_ratio(pool.summed, counts)  # (labels, words)
+    place = {word: number for number, word in enumerate(pool.offered.words)}
+    return {
+        label: [ScoredWord(word, float(scores[index, place[word]])) for word in named.labels[label] if word in place]
+        for index, label in enumerate(work.labels)
+    }
+
+
+def _mean_log_odds(work: Workload, arithmetic: Arithmetic, counts: Counts, progress: Told) -> Iterator[Array]:
+    """Yield for every pattern the mean log-odds of every token in the rows of every label, shape ``(labels, vocabulary)``."""
+    arithmetic = replace(arithmetic, precision="float32")
+    reader = MaskReader(load_language_model(work.spec.model))
+    prepare_for_inference(reader, arithmetic)
+    tokens, gold = work.tokens("train"), torch.from_numpy(work.targets())  # (rows,)
+    most = max(1, _LOGITS_AT_ONCE // reader.model.config.get_text_config().vocab_size)
+    done, total = 0, tokens.rows * len(work.pvps)
+    for pvp in work.pvps:
+        rows = [pvp.encode(tokens.row(index), own=index) for index in range(tokens.rows)]
+        summed = torch.zeros(0)
+        _give_soft_tokens(reader, pvp)
+        with inference(arithmetic):
+            batches = inference_batches([len(row.ids) for row in rows], work.spec.compute.tokens_per_batch)
+            for indices in (batch[start : start + most] for batch in batches for start in range(0, len(batch), most)):
+                inputs = collate([rows[index] for index in indices], work.tokenizer).to(arithmetic.device)
+                odds = log_odds(reader.vocabulary_logits(inputs)).cpu().double()  # (rows of the batch, vocabulary)
+                if not len(summed):
+                    summed = torch.zeros(len(work.labels), odds.shape[1], dtype=torch.float64)  # (labels, vocabulary)
+                summed.index_add_(0, gold[indices], odds)
+                done += len(indices)
+                progress(done, total)
+        yield summed.numpy() / counts[:, None]
+
+
+def _give_soft_tokens(reader: MaskReader, pvp: PVP) -> None:
+    """Let the model read the soft tokens of a pattern as they start, the same at every look, until it gets others."""
+    if pvp.pattern.soft_tokens:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            SoftTokens(reader.model, pvp.pattern.soft_tokens)
+
+
+def _slots(work: Workload, patterns: Sequence[int]) -> list[MaskContext]:
+    contexts = [work.pvps[pattern].pattern.mask_context for pattern in patterns]
+    return [context for context in contexts if context is not None]  # no pattern is without a mask
+
+
+def _auto(work: Workload) -> AutoVerbalizerSpec:
+    auto = work.spec.verbalizer.auto
+    assert auto is not None  # nobody searches for words that are named
+    return auto

@@ -1,0 +1,215 @@
+"""Which patterns suit the model, told before any is trained and without a development set.
+
+Three measures, each in its own way blind: a pattern's answers may depend on the text and still be wrong
+(information), patterns may agree in error (agreement), and a handful of labelled rows says little
+(cross-entropy). Their ranks are averaged. Test data is never looked at.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from petkit.data.examples import targets_of
+from petkit.engine.device import Arithmetic
+from petkit.ensemble.calibration import batch_prior, calibrate
+from petkit.ensemble.combine import FloatArray, choices, entropy, log_softmax, questions
+from petkit.events import Listen, ignore
+from petkit.task.task import Workload
+from petkit.teachers.untrained import sample_logits, train_logits, untrained
+
+FOLDS = 5
+Array = NDArray[np.float64]
+Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class RankedPattern:
+    """What speaks for a pattern.
+
+    Attributes:
+        rank: mean of its ranks in the measures below; 1 is best.
+        information: nats that the text tells about the untrained answer; more is better.
+        agreement: share of unlabelled rows where it answers as most other patterns do; None where it is the only one.
+        cross_entropy: nats per labelled row, cross-validated; less is better. None where it cannot be taken.
+    """
+
+    id: str
+    rank: float
+    information: float
+    agreement: float | None
+    cross_entropy: float | None
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """All patterns, best first.
+
+    Attributes:
+        kept: how many of them the pipeline uses.
+        sampled: number of unlabelled rows looked at.
+        left_out: why there is no cross-entropy; empty where there is.
+    """
+
+    patterns: tuple[RankedPattern, ...]
+    kept: int
+    sampled: int
+    left_out: str
+
+
+def ranking(work: Workload, arithmetic: Arithmetic, listen: Listen = ignore) -> Ranking:
+    """Rank the patterns of a pipeline by one look at the unlabelled sample and the few-shot examples.
+
+    Raises:
+        InvalidInput: the label words are still to be found.
+    """
+    multi = work.spec.label_kind == "multi"
+    left_out = _why_left_out(work)
+    folds = [] if left_out else _folds(work)
+    gold = targets_of(work.train, len(work.labels))
+    samples: list[FloatArray] = []
+    trains: list[FloatArray] = []
+    for pvp, scorer in untrained(work, arithmetic, listen):
+        sample = sample_logits(work, pvp, scorer, arithmetic)
+        log_prior = batch_prior(sample, multi=multi)
+        samples.append(calibrate(sample, log_prior))
+        if folds:
+            trains.append(calibrate(train_logits(work, pvp, scorer, arithmetic), log_prior))
+    information = [mutual_information(sample, multi=multi) for sample in samples]
+    agreement = agreement_with_others(np.stack(samples), multi=multi) if len(samples) > 1 else []
+    cross_entropies = [cross_validated(train, gold, folds, multi=multi) for train in trains]
+    measures = [ranks([-value for value in information])]
+    measures += [ranks([-value for value in agreement])] if agreement else []
+    measures += [ranks(cross_entropies)] if cross_entropies else []
+    patterns = [
+        RankedPattern(
+            id=pvp.id,
+            rank=float(np.mean([measure[index] for measure in measures])),
+            information=information[index],
+            agreement=agreement[index] if agreement else None,
+            cross_entropy=cross_entropies[index] if cross_entropies else None,
+        )
+        for index, pvp in enumerate(work.pvps)
+    ]
+    keep = work.spec.keep_patterns
+    kept = len(patterns) if keep == "all" else min(keep, len(patterns))
+    # Sorting is stable: equals stay in the order of the file.
+    return Ranking(tuple(sorted(patterns, key=lambda pattern: pattern.rank)), kept, len(samples[0]), left_out)
+
+
+def best_patterns(work: Workload, arithmetic: Arithmetic, count: int) -> tuple[str, ...]:
+    """Return the ids of the ``count`` best patterns, best first; see :func:`ranking`."""
+    return tuple(pattern.id for pattern in ranking(work, arithmetic).patterns[:count])
+
+
+def mutual_information(logits: FloatArray, *, multi: bool = False) -> float:
+    """Return what the text tells about the answer, ``H(mean_n p_n) - mean_n H(p_n)`` in nats (Sorensen et al. 2022, equation 3).
+
+    0 where every row is answered alike; ln(labels) where rows are answered with certainty and all labels equally often.
+
+    Args:
+        logits: shape ``(rows, labels)``; best calibrated, for a label that is always favoured hides all others.
+        multi: every label is a question of its own; the result is their mean.
+    """
+    log_probs = log_softmax(questions(logits.astype(np.float64), multi=multi))  # (rows, questions, answers)
+    log_mean = np.logaddexp.reduce(log_probs, axis=0) - np.log(len(logits))  # (questions, answers)
+    return float((entropy(log_mean) - entropy(log_probs).mean(axis=0)).mean())
+
+
+def agreement_with_others(logits: FloatArray, *, multi: bool = False) -> list[float]:
+    """Return for every pattern the share of rows that most of the other patterns answer as it does.
+
+    Where the others' votes are tied, their mean probability decides.
+
+    Args:
+        logits: calibrated label logits, shape ``(patterns, rows, labels)``, two patterns or more.
+        multi: every label is a question of its own; its yes and no count like rows.
+    """
+    answers = questions(logits.astype(np.float64), multi=multi)  # (patterns, rows, questions, answers)
+    probabilities = np.exp(log_softmax(answers))
+    chosen = choices(logits, multi=multi)  # (patterns, rows, questions)
+    votes = (chosen[..., None] == np.arange(answers.shape[-1])) + probabilities / len(logits)  # a vote outweighs all shares
+    majority = (votes.sum(axis=0) - votes).argmax(axis=-1)  # (patterns, rows, questions): of the others
+    return [float(share) for share in (chosen == majority).mean(axis=(1, 2))]
+
+
+def cross_validated(logits: FloatArray, gold: FloatArray, folds: Sequence[Fold], *, multi: bool = False) -> float:
+    """Return the cross-entropy of held-out rows in nats, after a map of temperature and bias fitted on the others.
+
+    The map ``log softmax(e^s · x + b)`` keeps what the pattern says and only learns how sure it may be of it, so that
+    a pattern is not blamed for being too sure or for favouring a label.
+
+    Args:
+        logits: calibrated label logits of the few-shot examples, shape ``(rows, labels)``.
+        gold: 1 where a row has the label, shape ``(rows, labels)``.
+        folds: row numbers to fit on and row numbers to hold out.
+        multi: every label is a question of its own; the result is their mean.
+    """
+    answers = questions(logits.astype(np.float64), multi=multi)  # (rows, questions, answers)
+    targets = np.stack([1 - gold, gold], axis=-1) if multi else gold[:, None, :]
+    answers = answers - answers.mean(axis=-1, keepdims=True)
+    answers /= np.sqrt((answers**2).mean()) or 1.0  # one scale for all patterns; the labels play no part in it
+    held_out = 0.0
+    for fitted, held in folds:
+        sharpness, bias = fit_map(answers[fitted], targets[fitted].astype(np.float64))
+        held_out -= float((targets[held] * log_softmax(sharpness * answers[held] + bias)).sum())
+    return held_out / float(answers[..., 0].size)
+
+
+def fit_map(answers: Array, targets: Array) -> tuple[float, Array]:
+    """Return the sharpness ``e^s`` and the bias ``b (questions, answers)`` of a logistic calibration map.
+
+    The least of the cross-entropy summed over rows plus ``(s² + |b|²) / 2``: a normal prior that holds the map near
+    "as it is" where rows are few.
+
+    Args:
+        answers: shape ``(rows, questions, answers)``.
+        targets: 1 for the right answer, of the same shape.
+    """
+    from scipy.optimize import minimize
+
+    rows, *shape = answers.shape
+
+    def loss(parameters: Array) -> tuple[float, Array]:
+        sharpness, bias = np.exp(parameters[0]), parameters[1:].reshape(shape)
+        log_probs = log_softmax(sharpness * answers + bias)
+        error = np.exp(log_probs) - targets  # (rows, questions, answers): the gradient in the logits
+        value = -(targets * log_probs).sum() + (parameters**2).sum() / 2
+        slope = np.concatenate([[sharpness * (error * answers).sum()], error.sum(axis=0).ravel()]) + parameters
+        return float(value) / rows, slope / rows
+
+    found = minimize(loss, np.zeros(1 + int(np.prod(shape))), jac=True, method="L-BFGS-B").x
+    return float(np.exp(found[0])), found[1:].reshape(shape)
+
+
+def ranks(values: Sequence[float]) -> Array:
+    """Return the rank of every value, 1 for the least; equal values share the mean of their ranks."""
+    given = np.asarray(values, np.float64)
+    less = (given < given[:, None]).sum(axis=1)
+    equal = (given == given[:, None]).sum(axis=1)
+    mean_ranks: Array = less + (equal + 1) / 2
+    return mean_ranks
+
+
+def _why_left_out(work: Workload) -> str:
+    if not work.train:
+        return "there are no labelled rows"
+    counts = Counter(label for example in work.train for label in example.labels)
+    alone = [work.labels[label] for label in sorted(counts) if counts[label] == 1]
+    return f"label {alone[0]!r} has one row" if alone else ""
+
+
+def _folds(work: Workload) -> list[Fold]:
+    """Return the same folds for all patterns, at most five; each holds rows of every label where rows have one."""
+    from sklearn.model_selection import KFold, StratifiedKFold
+
+    rows = len(work.train)
+    if work.spec.label_kind == "multi":
+        return list(KFold(min(FOLDS, rows), shuffle=True, random_state=0).split(np.zeros(rows)))
+    labels = [example.label for example in work.train]
+    smallest = min(Counter(labels).values())
+    return list(StratifiedKFold(min(FOLDS, smallest), shuffle=True, random_state=0).split(np.zeros(rows), labels))

@@ -1,0 +1,271 @@
+"""Patterns compiled for one tokenizer: from field tokens to a cloze question that fits (PET, section 3).
+
+Truncation shortens fields only. Tokens are taken from the longest field until the row fits, so the
+mask and the pattern's own words always survive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Literal as Choice
+from typing import TypeAlias
+
+import numpy as np
+
+from petkit.config.pattern_syntax import Field, Literal, Mask, Part, Segment, Soft, apply_filters, parse_pattern
+from petkit.config.schema import PatternSpec
+from petkit.prompts.tokenizer import IntArray, PieceTokenizer
+
+Truncate: TypeAlias = Choice["tail", "head", "middle"]
+# Stands for a field's last letter, so that the pattern's ``.`` after it is no word of its own (SentencePiece: no ``▁.``).
+_ANY_LETTER = "q"
+_NOWHERE = -2  # the index of a piece that is not there, also when pieces are counted from one later
+
+
+@dataclass(frozen=True)
+class FieldKey:
+    """One way a field is tokenised: which field, after which filters, after which glue."""
+
+    field: str
+    filters: tuple[str, ...]
+    glue: str
+
+    def text(self, fields: Mapping[str, str]) -> str:
+        """Return the text to tokenise for a row."""
+        return apply_filters(fields[self.field], self.filters).strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One row ready for a model: token ids (soft tokens: -1, -2, …), where token type 1 begins, and the masks.
+
+    ``mask`` is the position of the first mask (-1: none), ``masks`` how many stand there side by side. Rows of causal
+    models end before the slot: ``mask`` is their last token, which the answer follows, and ``masks`` 0. ``limit`` is how
+    long padding may make the row (None: any length): the model may have no position beyond.
+    """
+
+    ids: IntArray
+    second: int
+    mask: int
+    masks: int = 1
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class MaskContext:
+    """What stands around the slot, so that label words are probed in place."""
+
+    glue: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A pattern as parsed, before it meets a tokenizer."""
+
+    id: str
+    segments: tuple[Segment, ...]
+
+    @classmethod
+    def from_spec(cls, spec: PatternSpec) -> Pattern:
+        """Parse a checked pattern."""
+        return cls(spec.id, parse_pattern(spec.segments)[0])
+
+    @classmethod
+    def plain(cls, fields: Sequence[str], *, pairs: bool = True) -> Pattern:
+        """Return the maskless pattern a classifier reads: one field, a pair, or several fields as lines of one text.
+
+        Args:
+            pairs: whether the tokenizer puts something between two segments; else two fields are lines too.
+        """
+        if len(fields) <= 1 + pairs:
+            return cls("plain", tuple((Field(name),) for name in fields))
+        parts: list[Part] = []
+        for name in fields:
+            parts += [Field(name), Literal("\n")]
+        return cls("plain", (tuple(parts[:-1]),))
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields used, in order of appearance."""
+        return tuple(dict.fromkeys(part.name for segment in self.segments for part in segment if isinstance(part, Field)))
+
+    def render(self, fields: Mapping[str, str], mask: str) -> tuple[str, ...]:
+        """Return the filled segments as text, for people."""
+
+        def say(part: Part) -> str:
+            if isinstance(part, Field):
+                return apply_filters(fields[part.name], part.filters)
+            if isinstance(part, Soft):
+                return f"{{soft:{part.count}}}"
+            return mask if isinstance(part, Mask) else part.text
+
+        return tuple("".join(map(say, segment)) for segment in self.segments)
+
+    @property
+    def answers_last(self) -> bool:
+        """Whether it is one text and nothing but space comes after the slot, as causal models need it."""
+        after = self.segments[-1][::-1]
+        behind = list(takewhile(lambda part: not isinstance(part, Mask), after))
+        return len(self.segments) == 1 and all(isinstance(part, Literal) and not part.text.strip() for part in behind)
+
+
+class CompiledPattern:
+    """A pattern as token ids and gaps for fields.
+
+    Args:
+        pattern: the parsed pattern.
+        tokenizer: of the backbone.
+        max_length: tokens per row, special tokens included.
+        truncate: which end of a too long field goes.
+        masks: mask tokens in the slot, as many as the longest label word has tokens; for a causal model the row ends
+            before the slot and leaves room for as many.
+    """
+
+    def __init__(self, pattern: Pattern, tokenizer: PieceTokenizer, max_length: int, truncate: Truncate, masks: int = 1) -> None:
+        self.pattern = pattern
+        self.max_length = max_length
+        self.truncate: Truncate = truncate
+        self.masks = masks
+        self.soft_tokens = 0
+        template = tokenizer.pair if len(pattern.segments) == 2 else tokenizer.single
+        self.mask_context: MaskContext | None = None
+        self.open_ended = tokenizer.causal and any(isinstance(part, Mask) for segment in pattern.segments for part in segment)
+        self._start = np.array([tokenizer.start_id], np.int32)
+        self._line_break = np.array(tokenizer.line_break if self.open_ended else (), np.int32)
+        # The row from left to right: fixed token ids, or the key of a field.
+        self._pieces: list[IntArray | FieldKey] = [np.array(template.prefix, np.int32)]
+        self._mask_piece = self._second_piece = _NOWHERE
+        special = [0]
+        for index, segment in enumerate(pattern.segments):
+            if index:
+                special.append(len(self._pieces))
+                self._pieces.append(np.array(template.middle, np.int32))
+                self._second_piece = len(self._pieces) if template.second_type_from else _NOWHERE
+            self._compile(segment, tokenizer)
+        self._special_pieces = frozenset([*special, len(self._pieces)])
+        self._pieces.append(np.array(() if self.open_ended else template.suffix, np.int32))
+        self.keys = tuple(dict.fromkeys(piece for piece in self._pieces if isinstance(piece, FieldKey)))
+        self._gaps = [piece for piece in self._pieces if isinstance(piece, FieldKey)]
+        self.fixed = sum(len(piece) for piece in self._pieces if not isinstance(piece, FieldKey))
+        self.fixed += self.masks if self.open_ended else 0
+
+    @property
+    def room(self) -> int:
+        """Tokens left for the fields; below 1 the pattern cannot be used at this length."""
+        return self.max_length - self.fixed
+
+    def is_cut(self, lengths: Mapping[FieldKey, int]) -> bool:
+        """Say whether a row with fields of these token counts must be shortened."""
+        return sum(lengths[key] for key in self._gaps) > self.room
+
+    def free(self, tokens: Mapping[FieldKey, IntArray]) -> int:
+        """Return how many tokens a row leaves of ``max_length``; below 0 it must be shortened."""
+        return self.room - sum(len(tokens[key]) for key in self._gaps)
+
+    def encode(self, tokens: Mapping[FieldKey, IntArray], before: IntArray | None = None) -> Encoded:
+        """Assemble a row from its fields' token ids, shortening fields so that it fits ``max_length``.
+
+        Args:
+            tokens: the ids of every field.
+            before: ids to put in front of the pattern, such as demonstrations.
+        """
+        pieces = [self._pieces[0], *([] if before is None else [before]), *self._pieces[1:]]
+        shift = len(pieces) - len(self._pieces)
+        added = 0 if before is None else len(before)
+        kept = iter(share_room([len(tokens[key]) for key in self._gaps], self.room - added))
+        row: list[IntArray] = []
+        position = 0
+        mask = second = -1
+        for index, piece in enumerate(pieces):
+            if index == self._mask_piece + shift:
+                mask = position
+            if index == self._second_piece + shift:
+                second = position
+            ids = shorten(tokens[piece], next(kept), self.truncate) if isinstance(piece, FieldKey) else piece
+            row.append(ids)
+            position += len(ids)
+        whole = np.concatenate(row) if position else self._start
+        if self.open_ended:
+            return Encoded(whole, len(whole), len(whole) - 1, 0, self.max_length - self.masks)
+        return Encoded(whole, second if second >= 0 else len(whole), mask, self.masks, self.max_length)
+
+    def filled(self, tokens: Mapping[FieldKey, IntArray], word: Sequence[int]) -> IntArray:
+        """Return the row with ``word`` in the slot and without special tokens: a demonstration."""
+        room = self.room + self.masks - len(word) - len(self._line_break)
+        kept = iter(share_room([len(tokens[key]) for key in self._gaps], room))
+        row: list[IntArray] = []
+        for index, piece in enumerate(self._pieces):
+            if isinstance(piece, FieldKey):
+                row.append(shorten(tokens[piece], next(kept), self.truncate))
+            elif index == self._mask_piece:
+                row.append(np.array(word, np.int32))
+            elif index not in self._special_pieces:
+                row.append(piece)
+        return np.concatenate([*row, self._line_break])  # what follows begins after the answer there
+
+    def _compile(self, segment: Segment, tokenizer: PieceTokenizer) -> None:
+        glue = ""
+        for index, part in enumerate(segment):
+            if isinstance(part, Soft):
+                self._pieces.append(-1 - self.soft_tokens - np.arange(part.count, dtype=np.int32))
+                self.soft_tokens += part.count
+                glue = ""
+            elif isinstance(part, Mask):
+                after = segment[index + 1] if index + 1 < len(segment) else None
+                text_after = after.text if isinstance(after, Literal) else ""
+                self.mask_context = MaskContext(glue, text_after[:1] if not text_after[:1].isspace() else "")
+                self._mask_piece = len(self._pieces)
+                self._pieces.append(np.full(0 if self.open_ended else self.masks, tokenizer.mask_id, np.int32))
+                glue = ""
+            elif isinstance(part, Field):
+                self._pieces.append(FieldKey(part.name, part.filters, tokenizer.canonical_glue(glue)))
+                glue = ""
+            else:
+                follows_field = index > 0 and isinstance(segment[index - 1], Field)
+                glue = self._compile_literal(part.text, glue, tokenizer, _ANY_LETTER if follows_field else "")
+
+    def _compile_literal(self, text: str, glue: str, tokenizer: PieceTokenizer, stand_in: str) -> str:
+        """Add a literal's tokens and return the glue it leaves to the next part."""
+        body = text.rstrip()
+        space = text[len(body) :]
+        if not body:
+            return glue + space
+        lead = body[: len(body) - len(body.lstrip())]
+        ids = tokenizer.encode([body.lstrip()], glue + lead or stand_in)[0]
+        self._pieces.append(np.array(ids, np.int32))
+        return space or body.split()[-1][-32:]
+
+
+def share_room(lengths: Sequence[int], room: int) -> list[int]:
+    """Return how many tokens each field keeps: the longest gives until the sum fits ``room``.
+
+    Among equally long fields the later ones give first. Fields may shrink to nothing.
+    """
+    kept = list(lengths)
+    excess = sum(kept) - max(room, 0)
+    while excess > 0:
+        longest = max(kept)
+        tied = [index for index, length in enumerate(kept) if length == longest]
+        lower = max((length for length in kept if length < longest), default=0)
+        take = min(longest - lower, excess // len(tied))
+        if take == 0:  # fewer tokens are over than fields are tied
+            tied, take = tied[-excess:], 1
+        for index in tied:
+            kept[index] -= take
+        excess -= take * len(tied)
+    return kept
+
+
+def shorten(ids: IntArray, keep: int, truncate: Truncate) -> IntArray:
+    """Return ``keep`` tokens of ``ids``, cutting its tail, head or middle; the order stays."""
+    if keep >= len(ids):
+        return ids
+    if truncate == "tail":
+        return ids[:keep]
+    if truncate == "head":
+        return ids[len(ids) - keep :]
+    front = -(-keep // 2)
+    return np.concatenate([ids[:front], ids[len(ids) - (keep - front) :]])

@@ -1,0 +1,87 @@
+"""Token ids of many rows, tokenised once and read at random: flat arrays, on disk when there are many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from petkit.data.examples import Example
+from petkit.prompts.pattern import FieldKey, Truncate, shorten
+from petkit.prompts.tokenizer import IntArray, PieceTokenizer
+from petkit.storage.row_array import RowArray
+
+CHUNK = 1024
+
+
+class TokenStore:
+    """The field tokens of every row of a source, for one tokenizer.
+
+    Fields are clipped to ``max_length`` tokens when stored: no pattern can use more.
+
+    Args:
+        flat: the ids of all rows behind each other, by field.
+        offsets: where each row begins among them, and at last where all end, by field.
+    """
+
+    def __init__(self, flat: Mapping[FieldKey, RowArray], offsets: Mapping[FieldKey, RowArray]) -> None:
+        self._flat = flat
+        self._offsets = offsets
+        self.rows = 0 if not offsets else len(next(iter(offsets.values()))) - 1
+
+    @classmethod
+    def build(
+        cls,
+        examples: Iterable[Example],
+        tokenizer: PieceTokenizer,
+        keys: Sequence[FieldKey],
+        max_length: int,
+        truncate: Truncate,
+        folder: Path | None = None,
+    ) -> TokenStore:
+        """Tokenise all rows. With ``folder`` everything goes to files there and is not held."""
+        flat, offsets = {}, {}
+        for index, key in enumerate(keys):
+            flat[key] = RowArray(np.int32, path=folder and folder / f"field-{index}.int32")
+            offsets[key] = RowArray(np.int64, path=folder and folder / f"field-{index}.offsets")
+            offsets[key].append(np.zeros(1))
+        rows_left = iter(examples)
+        while chunk := list(islice(rows_left, CHUNK)):
+            for key in keys:
+                ids = tokenizer.encode([key.text(example.fields) for example in chunk], key.glue)
+                rows = [shorten(np.array(row, np.int32), max_length, truncate) for row in ids]
+                offsets[key].append(len(flat[key]) + np.cumsum([len(row) for row in rows]))
+                flat[key].append(np.concatenate(rows))
+        return cls(flat, offsets)
+
+    def take(self, rows: Sequence[int] | NDArray[np.int64]) -> list[dict[FieldKey, IntArray]]:
+        """Return the token ids of some rows by field key; much faster than one by one where they lie on disk."""
+        numbers = np.asarray(rows, np.int64)
+        taken: list[dict[FieldKey, IntArray]] = [{} for _ in numbers]
+        for key, offsets in self._offsets.items():
+            flat, bounds = self._flat[key].whole(), offsets.whole()
+            for row, start, stop in zip(taken, bounds[numbers], bounds[numbers + 1], strict=True):
+                row[key] = flat[start:stop].copy()
+        return taken
+
+    def row(self, index: int) -> dict[FieldKey, IntArray]:
+        """Return the token ids of one row by field key."""
+        return self.take([index])[0]
+
+    def lengths(self, key: FieldKey) -> NDArray[np.int64]:
+        """Return the (clipped) token count of every row, shape ``(rows,)``."""
+        return np.diff(self._offsets[key].whole())
+
+    def row_lengths(self, keys: Sequence[FieldKey], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return how many tokens some rows have in these fields together, shape ``(rows,)``."""
+        counts = np.zeros(len(rows), np.int64)
+        for bounds in (self._offsets[key].whole() for key in keys):
+            counts += bounds[rows + 1] - bounds[rows]
+        return counts
+
+    def __iter__(self) -> Iterator[dict[FieldKey, IntArray]]:
+        for start in range(0, self.rows, CHUNK):
+            yield from self.take(range(start, min(start + CHUNK, self.rows)))

@@ -1,0 +1,114 @@
+"""Which steps a run would work on, and why; what must not be begun is refused here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from petkit.errors import IncompleteRun, InvalidInput, Problem, RunConflict
+from petkit.events import FORCE_TARGETS, STAGES, Listen, Notice, Stage
+from petkit.runs.checkpoint import is_begun
+from petkit.runs.step import Step
+from petkit.runs.store import RunStore
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """What a run would do with a step, and why."""
+
+    step: str
+    stage: Stage
+    action: Literal["run", "skip", "stale"]
+    why: str
+
+
+def plan(steps: Sequence[Step], store: RunStore, force: str | None = None, stages: Sequence[Stage] = STAGES) -> list[PlannedStep]:
+    """Say what a run would do with every step, without doing it.
+
+    Args:
+        force: None, ``"stale"`` (redo what other settings made), a stage to redo, or ``"all"``.
+        stages: the stages that will be worked on; the others stay as they are.
+
+    Raises:
+        InvalidInput: an unknown ``force``.
+    """
+    if force is not None and force not in FORCE_TARGETS:
+        raise InvalidInput([Problem("", None, "force", f"unknown stage {force!r}", f"one of {', '.join(FORCE_TARGETS)}")])
+    planned: list[PlannedStep] = []
+    renewed: set[str] = set()
+    for step in steps:
+        waits = [need for need in step.needs if need in renewed]
+        # What a renewed step will hold is not known yet: it makes no step stale before it is there.
+        status = store.status(step.name, step.all_inputs(store), unknown=waits, prove=step.stage in stages)
+        action: Literal["run", "skip", "stale"] = "run"
+        if force in (step.stage, "all"):
+            why = "forced"
+        elif status.state == "stale":
+            action = "stale" if force is None else "run"
+            why = f"stale: {status.why}"
+        elif status.state != "finished":
+            why = f"{status.why}, but begun" if is_begun(store, step.name) else status.why
+        elif waits:
+            why = f"after {waits[0]}, if that changes"
+        else:
+            action, why = "skip", "finished"
+        if action != "skip" and step.stage in stages:
+            renewed.add(step.name)
+        planned.append(PlannedStep(step.name, step.stage, action, why))
+    return planned
+
+
+def any_work(planned: Sequence[PlannedStep], stages: Sequence[Stage]) -> bool:
+    """Say whether there is something to do in these stages."""
+    return any(entry.action != "skip" and entry.stage in stages for entry in planned)
+
+
+def sound_plan(steps: Sequence[Step], store: RunStore, force: str | None, stages: Sequence[Stage]) -> list[PlannedStep]:
+    """Return the plan of ``steps``; refuse what lacks its inputs (``--force`` would not help) and what is stale."""
+    planned = plan(steps, store, force, stages)
+    refuse_unready(steps, store, stages)
+    _refuse_stale(planned, store, stages)
+    return planned
+
+
+def _refuse_stale(planned: Sequence[PlannedStep], store: RunStore, stages: Sequence[Stage]) -> None:
+    stale = [entry for entry in planned if entry.action == "stale" and entry.stage in stages]
+    if not stale:
+        return
+    lines = [f"{store.shown}: made by other settings:"]
+    lines += [f"  {entry.step}: {entry.why}" for entry in stale[:10]]
+    if len(stale) > 10:
+        lines.append(f"  … and {len(stale) - 10} more steps")
+    lines.append("(--force does these steps again and replaces them; --out FOLDER starts a new run and keeps them)")
+    raise RunConflict("\n".join(lines))
+
+
+def refuse_unready(steps: Sequence[Step], store: RunStore, stages: Sequence[Stage]) -> None:
+    """Refuse stages whose inputs neither exist nor will be made in this run."""
+    coming = {step.name for step in steps if step.stage in stages}
+    for step in steps:
+        for need in step.needs:
+            if step.stage in stages and need not in coming and store.content(need) is None:
+                why = f"{step.name} needs {need}, which is not finished"
+                raise IncompleteRun(f"{store.shown}: {why} (run petkit {_command(need)} first)")
+
+
+def to_do(steps: Sequence[Step], planned: Sequence[PlannedStep], stages: Sequence[Stage]) -> list[Step]:
+    """Return the steps of these stages that the plan has work for."""
+    names = {entry.step for entry in planned if entry.action != "skip" and entry.stage in stages}
+    return [step for step in steps if step.name in names]
+
+
+def tell_stale_sources(whole: Sequence[PlannedStep], stages: Sequence[Stage], listen: Listen) -> None:
+    """Say which steps of stages that were not asked for are read although other settings made them."""
+    last = max(STAGES.index(stage) for stage in stages)
+    earlier = [entry for entry in whole if entry.stage not in stages and STAGES.index(entry.stage) < last]
+    stale = [entry for entry in earlier if entry.why.startswith("stale")]
+    if stale:
+        more = f", and {len(stale) - 1} more like it" if len(stale) > 1 else ""
+        listen(Notice(stale[0].step, f"used as it is, though {stale[0].why}{more}"))
+
+
+def _command(step: str) -> str:
+    return "stage-" + {"stage_a": "a", "stage_b": "b", "stage_c": "c"}[step.split("/")[0]]

@@ -1,0 +1,242 @@
+"""``petkit verify``: is everything in a run folder as it was when it was finished? Reads only.
+
+Every file of every step and checkpoint is read and hashed; the manifest, the resolved pipeline and each line of the log
+carry sums of their own. For what is damaged it says which command makes it anew.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from petkit.errors import ModelRefused, RunConflict, shown_path
+from petkit.runs.layout import CHECKPOINTS, STEP_FOLDERS
+from petkit.runs.store import ADAPTED_MODEL, CONFIG, EVENTS, LOCK, PRETRAINED_PROMPT, RUN, WORK, RunStore
+from petkit.storage.atomic import is_left_over, is_summed
+from petkit.storage.integrity import (
+    MANIFEST,
+    RECORD,
+    Unreadable,
+    as_manifest,
+    content_of,
+    damage,
+    is_checked_line,
+    is_looked_for,
+    read_record,
+    strangers,
+)
+
+# "unknown" was not written by petkit and is not read by it; a "remark" has no part in any result.
+State = Literal["whole", "damaged", "unreadable", "unfinished", "unknown", "remark"]
+_NOT_USED = "it will not be used: the work it was kept of begins earlier or anew"
+_LEFT = "if the pipeline no longer has this step, remove it"
+_ELSE = "if it is no step of this pipeline, move it away"
+_STAGES = ("stage_a", "stage_b", "stage_c")
+_COMMANDS = {ADAPTED_MODEL: "adapt", PRETRAINED_PROMPT: "pretrain-prompt"}
+
+
+@dataclass(frozen=True)
+class Verified:
+    """How one step, checkpoint or file stands: in words where it is not whole, and what to do about it."""
+
+    name: str
+    state: State
+    why: str = ""
+    cure: str = ""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Everything in a run folder, or in the folder of one step."""
+
+    folder: str
+    entries: tuple[Verified, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is damaged."""
+        return not any(entry.state in ("damaged", "unreadable") for entry in self.entries)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is to come, as far as the folder tells: an evaluation or baseline to come leaves no trace."""
+        return not any(entry.state == "unfinished" for entry in self.entries)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return {
+            "folder": self.folder,
+            "whole": self.whole,
+            "finished": self.finished,
+            "entries": [asdict(entry) for entry in self.entries],
+        }
+
+
+def verify(folder: Path) -> Verification:
+    """Look at everything in a run folder, or in a folder that one of its steps was copied to.
+
+    Raises:
+        ModelRefused: it is neither.
+    """
+    if not folder.is_dir():
+        raise ModelRefused(f"{shown_path(folder)}: no such folder")
+    if os.path.lexists(folder / RECORD):
+        cure = "take the folder from its run again"
+        return Verification(str(folder), (_step(folder, "", cure) or Verified(folder.name, "whole"),))
+    store = RunStore(folder)
+    steps = store.steps()
+    if not steps and not (folder / CONFIG).exists() and not (folder / MANIFEST).exists():
+        raise ModelRefused(f"{shown_path(folder)}: holds no petkit run")
+    return Verification(str(folder), tuple(_Run(store, steps).entries()))
+
+
+class _Run:
+    """One look at a run folder."""
+
+    def __init__(self, store: RunStore, steps: list[str]) -> None:
+        self.folder, self.steps, self.checkpoints = store.folder, steps, store.steps([CHECKPOINTS])
+        try:
+            manifest = store.manifest()
+        except (RunConflict, Unreadable):
+            manifest = {}
+        self.kind = str(manifest.get("kind", RUN))
+        config = self.folder / CONFIG
+        pipeline = str(config) if is_summed(_bytes(config)) and self.kind == RUN else "PIPELINE"
+        self.again = shlex.join(["petkit", _COMMANDS.get(self.kind, "run"), pipeline, "--out", str(self.folder)])
+        self.anew = f"{self.again} makes it anew, and nothing else"
+
+    def entries(self) -> Iterator[Verified]:
+        """Give the files at the top, the steps, the checkpoints and the rest."""
+        yield self._top(MANIFEST, as_manifest, "steps stay: {again} writes it anew")
+        yield self._top(CONFIG, is_summed, "nothing reads it: {again} writes it anew")
+        yield self._log()
+        for step in self.steps:
+            yield self._step(step, self.anew)
+        yield from self._without_record()
+        yield from self._gone()
+        for name in self.checkpoints:
+            found = self._step(name, _NOT_USED)
+            begun = Verified(name, "unfinished", "work in progress", f"{self.again} goes on; {_LEFT}")
+            yield begun if found.state == "whole" else found
+        yield from self._left_overs()
+
+    def _top(self, name: str, is_whole: Any, cure: str) -> Verified:
+        path, cure = self.folder / name, cure.format(again=self.again)
+        if path.is_symlink():
+            return Verified(name, "damaged", "is a link", f"remove the link; {cure}")
+        try:
+            content = content_of(path)
+        except Unreadable as error:
+            return Verified(name, "unreadable", str(error))
+        if content is None:
+            return Verified(name, "damaged", "is missing", cure)
+        return Verified(name, "whole") if is_whole(content) else Verified(name, "damaged", "has changed", cure)
+
+    def _log(self) -> Verified:
+        path, cure = self.folder / EVENTS, "nothing reads it"
+        if path.is_symlink():
+            return Verified(EVENTS, "damaged", "is a link", "remove the link; nothing else reads it")
+        try:
+            content = content_of(path)
+        except Unreadable as error:
+            return Verified(EVENTS, "unreadable", str(error))
+        if not content:
+            return Verified(EVENTS, "remark", "is missing" if content is None else "is empty", cure)
+        bad = [number for number, line in enumerate(content.splitlines(), 1) if not is_checked_line(line)]
+        if bad:
+            more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
+            return Verified(EVENTS, "remark", f"line {bad[0]} is cut or has changed{more}", cure)
+        ends = content.endswith(b"\n")
+        return Verified(EVENTS, "whole") if ends else Verified(EVENTS, "remark", "the last line is cut", cure)
+
+    def _step(self, name: str, cure: str) -> Verified:
+        return _step(self.folder / name, name, cure) or Verified(name, "whole")
+
+    def _without_record(self) -> Iterator[Verified]:
+        """Give what lies where a step or checkpoint would and has no record, and what lies beside them."""
+        for top in (*STEP_FOLDERS, CHECKPOINTS):
+            anew = _NOT_USED if top == CHECKPOINTS else f"{self.anew}; {_ELSE}"
+            if (self.folder / top).is_symlink():
+                yield Verified(top, "damaged", "is a link", "put the folder itself there")
+                continue
+            for place, folders, names in os.walk(self.folder / top):
+                here = Path(place).relative_to(self.folder).as_posix()
+                if here in (*self.steps, *self.checkpoints):
+                    folders.clear()
+                    continue
+                for name in [name for name in folders if (Path(place) / name).is_symlink()]:
+                    yield Verified(f"{here}/{name}", "damaged", "is a link", "put the folder itself there")
+                if any(is_looked_for(name) for name in names):
+                    yield Verified(here, "damaged", f"{RECORD} is missing", anew)
+                    folders.clear()
+                elif names:
+                    name = f"{here}/{sorted(names)[0]}"
+                    yield Verified(name, "unknown", "was not written by petkit", "petkit does not read it")
+
+    def _gone(self) -> Iterator[Verified]:
+        """Give the steps that others were made from and that are not there, then the first stage that has none yet."""
+        gone = dict[str, str]()
+        # From the results backwards: a teacher that left the pipeline may have left something behind.
+        to_look_at = [step for step in self.steps if not step.startswith("stage_a/")]
+        seen = set(to_look_at)
+        while to_look_at:
+            step = to_look_at.pop()
+            record = read_record(self.folder / step)
+            needs = {name for name in record.inputs if name.split("/")[0] in _STAGES} if record is not None else set()
+            gone |= {name: step for name in needs if not os.path.lexists(self.folder / name)}
+            to_look_at += needs - seen
+            seen |= needs
+        for name, step in sorted(gone.items()):
+            yield Verified(name, "damaged", f"is missing, and {step} was made from it", self.anew)
+        coming = _STAGES if self.kind == RUN else {ADAPTED_MODEL: ("model",), PRETRAINED_PROMPT: ("prompt",)}.get(self.kind, ())
+        for top in coming:
+            holds = any(names for _, _, names in os.walk(self.folder / top)) or (self.folder / top).is_symlink()  # told above
+            if not holds and not any(step.split("/")[0] == top for step in gone):
+                yield Verified(top, "unfinished", "not done yet, or deleted", f"{self.again} goes on")
+                return
+
+    def _left_overs(self) -> Iterator[Verified]:
+        known = {MANIFEST, CONFIG, EVENTS, LOCK, CHECKPOINTS, *STEP_FOLDERS}
+        for path in sorted(self.folder.iterdir()):
+            name = path.name
+            if path.is_symlink() and name in (LOCK, WORK):
+                yield Verified(name, "damaged", "is a link", "remove the link")
+            elif name == WORK or is_left_over(name, MANIFEST) or is_left_over(name, CONFIG):
+                yield Verified(name, "remark", "belongs to a run at work, or to a killed one", "the next run sweeps it away")
+            elif name not in known:
+                yield Verified(name, "unknown", "was not written by petkit", "petkit does not read it")
+
+
+def _step(folder: Path, name: str, cure: str) -> Verified | None:
+    """Return what is wrong with a step's folder; None if nothing is.
+
+    Args:
+        name: under which the run knows it; empty for a copy, which may be called anything.
+    """
+    shown = name or folder.name
+    try:
+        record = read_record(folder)
+        if record is None or (name and record.step != name):
+            why = f"{RECORD} is damaged" if record is None else f"{RECORD} is that of {record.step}"
+            return Verified(shown, "damaged", why, cure if record is None or not name else f"{cure}; {_ELSE}")
+        found = damage(folder, record)
+    except Unreadable as error:
+        return Verified(shown, "unreadable", str(error), "")
+    if found:
+        return Verified(shown, "damaged", found, cure)
+    added = strangers(folder, record)
+    for file in added:
+        if is_looked_for(file):
+            return Verified(shown, "damaged", f"{file} was put in by others and might be read", "move it out of the folder")
+    return Verified(shown, "unknown", f"{added[0]} was put in by others", "petkit does not read it") if added else None
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return content_of(path) or b""
+    except Unreadable:
+        return b""

@@ -1,1 +1,0 @@
-"""What the user writes: the specification and the strict YAML it comes from."""

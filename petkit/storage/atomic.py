@@ -1,0 +1,149 @@
+"""Files that are there whole or not at all: written aside, forced to disk, renamed."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+from uuid import uuid4
+
+from petkit.storage.fault_points import crash_point
+
+# The system's numbers and, where a library drops these, its words for a disk that takes no more.
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = (*_FULL, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENODEV, errno.ENXIO, errno.ESTALE)
+_FULL_IN_WORDS = ("No space left on device", "Disk quota exceeded", "not enough space on the disk", "requested and")
+_TOO_LARGE_IN_WORDS = "File too large"
+_SUM = "# SHA-256 of the lines above: "
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[str]]:
+    """Yield a stream; on a clean exit what was written to it takes the place of ``path``, which until then stays as it was.
+
+    Raises:
+        OSError: it cannot be written; the error names the file.
+    """
+    # No two processes write to the same name.
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    with naming(path):
+        crash_point("file: before write")
+        try:
+            with temporary.open("w", encoding="utf-8", newline="") as stream:
+                yield stream
+            crash_point("file: written")
+            sync(temporary)
+            crash_point("file: before rename")
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        crash_point("file: renamed")
+        sync(path.parent)
+
+
+def is_left_over(name: str, of: str) -> bool:
+    """Say whether a killed process left this name when it wrote the file ``of``."""
+    return name.startswith(f".{of}.") and name.endswith(".tmp")
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON so that the file is there whole or not at all."""
+    write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text so that the file is there whole or not at all."""
+    with whole_file(path) as stream:
+        stream.write(text)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line to a log, if there is room, on a line of its own even where a power failure cut the last one."""
+    try:
+        with naming(path):
+            crash_point("event: before write")
+            with path.open("ab+") as stream:
+                begins = ""
+                if stream.tell():
+                    stream.seek(-1, os.SEEK_END)
+                    begins = "" if stream.read() == b"\n" else "\n"
+                stream.write(f"{begins}{line}\n".encode())
+            crash_point("event: written")
+    except OSError as error:
+        if lack_of_room(error) is None:
+            raise
+
+
+def summed(text: str) -> str:
+    """Return a YAML text with the hash of its lines in one more, a comment."""
+    return f"{text}{_SUM}{hashlib.sha256(text.encode()).hexdigest()}\n"
+
+
+def is_summed(content: bytes) -> bool:
+    """Say whether a file is as :func:`summed` gave it."""
+    before, found, after = content.rpartition(_SUM.encode())
+    return bool(found) and after == hashlib.sha256(before).hexdigest().encode() + b"\n"
+
+
+def sync(path: Path) -> None:
+    """Force a file or folder to disk, where the system can."""
+    if os.name == "nt" and path.is_dir():
+        return
+    with naming(path):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def sync_tree(folder: Path) -> None:
+    """Force all files in a folder to disk, then the folders that hold their names."""
+    for place, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            sync(Path(place) / name)
+        sync(Path(place))
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let a refusal of the disk in here say which file it is about; other errors, such as too little memory, are left alone."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in _REFUSED:
+            error.filename = str(path)
+        raise
+
+
+def lack_of_room(error: BaseException) -> str | None:
+    """Say in words that a file finds no room; None where an error is about something else."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in _FULL or any(words in str(error) for words in _FULL_IN_WORDS):
+        return "the disk is full"
+    if number == errno.EFBIG or _TOO_LARGE_IN_WORDS in str(error):
+        return "a file may not grow as large as is needed (ulimit -f tells the limit)"
+    return None
+
+
+def disk_refusal(error: BaseException, folder: Path) -> str | None:
+    """Say what the disk refused; None where an error is about something else.
+
+    Args:
+        folder: the disk is blamed for errors about files in here; that it is full, it may say of any.
+    """
+    full = lack_of_room(error)
+    if full is not None:
+        return full
+    if not isinstance(error, OSError) or error.filename is None:
+        return None
+    path, folder = Path(str(error.filename)).absolute(), folder.absolute()
+    if not path.is_relative_to(folder):
+        return None
+    return f"{path.relative_to(folder).as_posix()} cannot be read or written: {error.strerror or error}"

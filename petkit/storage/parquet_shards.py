@@ -1,0 +1,74 @@
+"""Tables in shards: Parquet files of a few thousand rows, so that a million rows never stand in memory at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from petkit.storage.atomic import naming
+from petkit.storage.fault_points import crash_point
+from petkit.storage.integrity import read_record
+
+SHARD_ROWS = 8192
+
+
+def write_shard(folder: Path, index: int, columns: Mapping[str, Any]) -> None:
+    """Write one shard. Two-dimensional arrays become lists of fixed size, other values plain columns."""
+    arrays = {name: _column(values) for name, values in columns.items()}
+    path = folder / f"part-{index:05d}.parquet"
+    with naming(path):
+        crash_point("shard: before write")
+        folder.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table(arrays), path, compression="zstd")
+        crash_point("shard: written")
+
+
+def read_shards(folder: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
+    """Yield the shards in order: float lists as ``(rows, width)`` arrays, other columns as lists.
+
+    Of a finished step, only those that its record names.
+    """
+    for path in _shards(folder):
+        table = pq.read_table(path, columns=columns)
+        yield {name: _values(table[name]) for name in columns}
+
+
+def read_matrix(folder: Path, column: str) -> NDArray[np.float32]:
+    """Return a float-list column of all shards as one ``(rows, width)`` array."""
+    blocks = [shard[column] for shard in read_shards(folder, [column])]
+    return np.concatenate(blocks)
+
+
+def read_column(folder: Path, column: str) -> NDArray[np.float32]:
+    """Return a column of plain numbers of all shards as one ``(rows,)`` array."""
+    blocks = [np.asarray(shard[column], np.float32) for shard in read_shards(folder, [column])]
+    return np.concatenate(blocks)
+
+
+def _shards(folder: Path) -> list[Path]:
+    found = sorted(folder.glob("part-*.parquet"))
+    for step in (folder, folder.parent):
+        record = read_record(step)
+        if record is not None:
+            return [path for path in found if path.relative_to(step).as_posix() in record.files]
+    return found  # work in progress
+
+
+def _column(values: Any) -> pa.Array:
+    if isinstance(values, np.ndarray) and values.ndim == 2:
+        flat = pa.array(np.ascontiguousarray(values, np.float32).reshape(-1))
+        return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+    return pa.array(values)
+
+
+def _values(column: pa.ChunkedArray) -> Any:
+    whole = column.combine_chunks()
+    if pa.types.is_fixed_size_list(whole.type):
+        return whole.flatten().to_numpy(zero_copy_only=False).reshape(len(whole), whole.type.list_size)
+    return whole.to_pylist()

@@ -1,0 +1,122 @@
+"""A prompt made by ``petkit pretrain-prompt``: how it lies on disk, and where a pipeline starts from it.
+
+    FOLDER/prompt/adapter_config.json, adapter_model.safetensors     as PEFT writes prompt tuning
+    FOLDER/prompt/petkit.json                                        what it was made for, and the hash of its tensors
+
+A pipeline may name ``FOLDER`` or ``FOLDER/prompt``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from petkit.config.loader import Pipeline
+from petkit.config.schema import PromptTuningSpec
+from petkit.errors import ModelRefused, Problem, shown_path
+from petkit.models.adapters.base import STATE_FILE, Adapter, read_adapter
+from petkit.models.loading import model_fingerprint, shown_name
+from petkit.runs.fingerprint import Inputs
+from petkit.runs.store import PRETRAINED_PROMPT
+from petkit.storage.atomic import write_json
+from petkit.storage.integrity import mistake, sha256
+
+PROMPT = "prompt"
+_ABOUT_FILE = "petkit.json"
+_VECTORS = "prompt_embeddings"
+
+
+@dataclass(frozen=True)
+class StartPrompt:
+    """A sound pretrained prompt: the folder of its files, its number of virtual tokens and the hash of its tensors."""
+
+    folder: Path
+    tokens: int
+    sha256: str
+
+
+def save_prompt(adapter: Adapter, folder: Path, base: str, facts: Mapping[str, Any]) -> None:
+    """Write a trained prompt.
+
+    Args:
+        base: name of the frozen model.
+        facts: what else is worth knowing of its making.
+    """
+    adapter.save(folder, base)
+    made_for = {"kind": PRETRAINED_PROMPT, "base": base, "base_sha256": model_fingerprint(base)}
+    write_json(folder / _ABOUT_FILE, {**made_for, **facts, "sha256": sha256(folder / STATE_FILE)})
+
+
+def read_prompt(folder: str | Path, model: str, fingerprint: str) -> StartPrompt:
+    """Check a pretrained prompt that is to stand before the rows of ``model``, which has this fingerprint.
+
+    Raises:
+        ModelRefused: it is missing, damaged, something else, or was made for another model.
+    """
+    shown, named = shown_path(folder), Path(folder)
+    inner = named if (named / _ABOUT_FILE).is_file() else named / PROMPT
+    if not named.is_dir():
+        raise ModelRefused(f"{shown}: no such folder (petkit pretrain-prompt makes one)")
+    try:
+        about = json.loads((inner / _ABOUT_FILE).read_text(encoding="utf-8"))
+        kind, base, tokens, expected = (about[key] for key in ("kind", "base_sha256", "tokens", "sha256"))
+    except FileNotFoundError:
+        unfinished = "is not finished" if (named / "checkpoints").is_dir() else "holds no pretrained prompt"
+        raise ModelRefused(f"{shown}: {unfinished} (petkit pretrain-prompt makes one)") from None
+    except (OSError, ValueError, LookupError, TypeError):
+        raise ModelRefused(
+            f"{shown}: holds no pretrained prompt, or its {_ABOUT_FILE} is damaged (make the prompt again)"
+        ) from None
+    if kind != PRETRAINED_PROMPT:
+        raise ModelRefused(f"{shown}: holds no pretrained prompt (petkit pretrain-prompt makes one)")
+    state = read_adapter(inner)
+    found = sha256(inner / STATE_FILE)
+    if found != expected or list(state) != [_VECTORS] or len(state[_VECTORS]) != tokens:
+        raise ModelRefused(f"{shown}: {STATE_FILE} has changed since it was made (make the prompt again)")
+    if base != fingerprint:
+        made_for = shown_name(str(about.get("base")))
+        told = "as it was then" if made_for == shown_name(model) else f"not for {shown_name(model)}"
+        raise ModelRefused(f"{shown}: the prompt was made for {made_for}, {told} (make one for this model)")
+    wrong = mistake(inner)
+    if wrong:
+        raise ModelRefused(f"{shown}: {wrong} (make the prompt again)")
+    return StartPrompt(inner, tokens, found)
+
+
+def with_starts(pipeline: Pipeline) -> tuple[Pipeline, dict[str, Inputs], list[Problem]]:
+    """Look up the prompts that teachers and student start from.
+
+    Returns:
+        The pipeline with the folders that really hold them and their numbers of tokens; per section what its training
+        depends on besides its settings; and what is wrong. A section whose prompt cannot be used starts without it.
+    """
+    spec = pipeline.spec
+    inputs: dict[str, Inputs] = {"teachers": {}, "student": {}}
+    problems: list[Problem] = []
+    for section, model in (("teachers", spec.model), ("student", spec.student_model)):
+        settings = getattr(spec, section)
+        adapter = settings.adapter
+        if not isinstance(adapter, PromptTuningSpec) or adapter.start is None:
+            continue
+        start: Path | None = None
+        tokens = adapter.tokens
+        try:
+            expected = model_fingerprint(model)
+        except ModelRefused:
+            continue  # told where the model is named
+        try:
+            prompt = read_prompt(adapter.start, model, expected)
+        except ModelRefused as error:
+            problems.append(pipeline.problem((section, "adapter", "start"), str(error)))
+        else:
+            start, tokens = prompt.folder, prompt.tokens
+            inputs[section] = {f"{section}.adapter.start": prompt.sha256}
+            if "tokens" in adapter.model_fields_set and adapter.tokens != tokens:
+                message = f"{adapter.tokens} virtual tokens, and {shown_path(adapter.start)} holds {tokens}"
+                problems.append(pipeline.problem((section, "adapter", "tokens"), message, "leave tokens out"))
+        found = adapter.model_copy(update={"start": None if start is None else str(start), "tokens": tokens})
+        spec = spec.model_copy(update={section: settings.model_copy(update={"adapter": found})})
+    return replace(pipeline, spec=spec), inputs, problems

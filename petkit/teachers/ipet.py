@@ -1,0 +1,108 @@
+"""iPET: which unlabelled rows a teacher of a later generation learns from, and with which labels (PET, section 3.4).
+
+For every label, rows that other teachers give this label are drawn with probability proportional to their
+confidence, so many that the training set grows by ``scale`` while the ratio of the labels stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from petkit.ensemble.combine import FloatArray, log_softmax
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Rows of the unlabelled set with the labels they are learned under; ``remarks`` say where fewer were to be had."""
+
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    remarks: tuple[str, ...]
+
+
+def choose_labellers(count: int, share: float, random: np.random.Generator) -> list[int]:
+    """Return which of ``count`` other teachers label the rows: a random ``share`` of them, at least one."""
+    size = max(1, min(count, round(share * count)))
+    return sorted(random.choice(count, size, replace=False).tolist())
+
+
+def wanted_counts(gold: Sequence[int], scale: float, generation: int, per_label_from_zero: int, unlabeled_rows: int) -> list[int]:
+    """Return how many unlabelled rows of each label a training set should hold.
+
+    With labelled rows ``c_0(l) · scale^generation - c_0(l)`` (they stay in the set); without, ``per_label_from_zero`` in
+    the first generation and ``scale`` times as many in each further one. Where the unlabelled set is smaller than the
+    sum, all labels shrink alike.
+
+    Args:
+        gold: ``c_0``, labelled rows per label.
+        generation: from 1.
+        unlabeled_rows: rows there are.
+    """
+    if any(gold):
+        wanted = [count * scale**generation - count for count in gold]
+    else:
+        wanted = [per_label_from_zero * scale ** (generation - 1)] * len(gold)
+    total = sum(wanted)
+    if total > unlabeled_rows:
+        return [int(count * unlabeled_rows / total) for count in wanted]
+    return [int(count + 0.5) for count in wanted]
+
+
+def mean_probabilities(logits: Iterable[FloatArray]) -> NDArray[np.float64]:
+    """Return what several teachers believe together, shape ``(rows, labels)``: the mean of their probabilities.
+
+    Args:
+        logits: each teacher's label logits, shape ``(rows, labels)``; one is held at a time.
+    """
+    total: NDArray[np.float64] = np.zeros(())
+    teachers = 0
+    for own in logits:
+        total = total + np.exp(log_softmax(own))
+        teachers += 1
+    return total / teachers
+
+
+def draw_rows(
+    probabilities: NDArray[np.float64],
+    wanted: Sequence[int],
+    names: Sequence[str],
+    random: np.random.Generator,
+    *,
+    most_likely: bool,
+) -> Drawn:
+    """Draw rows per label, no row twice.
+
+    Args:
+        probabilities: of the labels, shape ``(rows, labels)``.
+        wanted: rows per label.
+        names: the labels, for remarks.
+        most_likely: take each label's most likely rows instead of drawing (the first generation from zero labels). A
+            label that wins too few rows then gets others, for nobody may predict it before training; a row that
+            several such labels want goes to the one it is likeliest for.
+    """
+    given = np.full(len(probabilities), -1, np.int64)  # the label each row is learned under
+    missing = np.array(wanted, np.int64)
+    lacking = np.ones(len(missing), bool)
+    while lacking.any() and (given < 0).any():
+        # Of the labels that still lack rows, each row's likeliest one may have it.
+        favourites = np.where(lacking, probabilities, -1.0).argmax(axis=1)
+        for label in np.flatnonzero(lacking):
+            candidates = np.flatnonzero((given < 0) & (favourites == label))
+            keys = probabilities[candidates, label]
+            if not most_likely:
+                # Gumbel noise on log-weights draws without replacement in proportion to the weights (Kool et al. 2019).
+                keys = np.log(keys) + random.gumbel(size=len(candidates))
+            chosen = candidates[np.argsort(-keys, kind="stable")][: missing[label]]
+            given[chosen] = label
+            missing[label] -= len(chosen)
+        if not most_likely:
+            break
+        lacking = missing > 0
+    labels = np.arange(len(missing))
+    rows = [np.flatnonzero(given == label) for label in labels]
+    remarks = [f"{names[label]!r} has {len(rows[label])} of {wanted[label]} rows" for label in labels[missing > 0]]
+    return Drawn(np.concatenate(rows), np.repeat(labels, [len(own) for own in rows]), tuple(remarks))

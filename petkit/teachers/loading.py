@@ -1,0 +1,120 @@
+"""A teacher taken back from the run folder, ready to answer new rows as it was trained to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from petkit.config.schema import AnyAdapter, PatternSpec, VerbalizerSpec
+from petkit.engine.device import Arithmetic
+from petkit.engine.inference import FloatArray, label_logits
+from petkit.errors import IncompleteRun
+from petkit.models.label_scorers import LabelScorer
+from petkit.models.loading import load_tokenizer, model_fingerprint, shown_name
+from petkit.prompts.demonstrations import Demonstrations
+from petkit.prompts.pvp import PVP, compile_pvp
+from petkit.prompts.tokenizer import PieceTokenizer
+from petkit.runs.layout import SOFT_LABELS, TEACHER_FILE, teacher_logits, teacher_model
+from petkit.runs.store import RunStore
+from petkit.teachers.models import TeacherModels
+from petkit.teachers.scoring import load_scorer
+
+
+@dataclass(frozen=True)
+class LoadedTeacher:
+    """A teacher's PVP, its tokenizer and what lends its model."""
+
+    pvp: PVP
+    tokenizer: PieceTokenizer
+    lend: Callable[[], AbstractContextManager[LabelScorer]]
+    fields: tuple[str, ...]
+
+    def logits(self, rows: Sequence[Mapping[str, str]], arithmetic: Arithmetic, tokens_per_batch: int) -> FloatArray:
+        """Return label logits of new rows, shape ``(rows, labels)``."""
+        encoded = self.pvp.encode_texts(rows, self.tokenizer)
+        with self.lend() as scorer:
+            return label_logits(scorer, encoded, self.tokenizer, arithmetic, tokens_per_batch)
+
+
+class _Shared:
+    """What teachers of one run have in common, looked up once."""
+
+    def __init__(self, arithmetic: Arithmetic) -> None:
+        self.arithmetic = arithmetic
+        self.tokenizer, self.model_hash = cache(load_tokenizer), cache(model_fingerprint)
+        self._models: dict[str, TeacherModels] = {}
+
+    def models(self, name: str, adapter: Mapping[str, Any]) -> TeacherModels:
+        """Return what lends models that start from a backbone."""
+        spec = None if adapter["kind"] == "none" else TypeAdapter(AnyAdapter).validate_json(json.dumps(adapter))
+        return self._models.setdefault(json.dumps([name, adapter]), TeacherModels(name, spec, self.arithmetic))
+
+
+def load_teachers(store: RunStore, teachers: Iterable[str], arithmetic: Arithmetic) -> list[LoadedTeacher]:
+    """Load several teachers, as :func:`load_teacher` does; those that begin with one backbone share it."""
+    shared = _Shared(arithmetic)
+    return [load_teacher(store, teacher, arithmetic, shared) for teacher in teachers]
+
+
+def load_teacher(store: RunStore, teacher: str, arithmetic: Arithmetic, shared: _Shared | None = None) -> LoadedTeacher:
+    """Load a teacher of a finished run; without labelled rows it is the backbone itself.
+
+    Args:
+        shared: what it has in common with others.
+
+    Raises:
+        IncompleteRun: it is missing, newer than its logits or the soft labels, or damaged; or the backbone that answers
+            untrained has changed.
+        ModelRefused: its model is not to be had any more.
+    """
+    shared = shared or _Shared(arithmetic)
+    model, logits = teacher_model(teacher), teacher_logits(teacher)
+    scored_from = store.inputs(logits)
+    trained = not scored_from or model in scored_from
+    made_from = {**scored_from, **store.inputs(SOFT_LABELS)}
+    for step in (logits, model) if trained else (logits,):
+        if store.content(step) not in (None, made_from.get(step)):
+            message = f"teacher {teacher} is newer than its logits or the soft labels (finish the run first)"
+            raise IncompleteRun(f"{store.shown}: {message}")
+    folder = store.path(model if trained else logits)
+    about = json.loads((folder / TEACHER_FILE).read_text(encoding="utf-8"))
+    name = about.get("model", str(folder))
+    if "model" in about and shared.model_hash(name) != (store.inputs(model) if trained else made_from)["model"]:
+        message = f"{shown_name(name)} has changed since it answered as teacher {teacher} (run petkit stage-a --force)"
+        raise IncompleteRun(f"{store.shown}: {message}")
+    tokenizer = shared.tokenizer(name)
+    spec = PatternSpec.model_validate_json(json.dumps(about["pattern"]))
+    verbalizer = VerbalizerSpec.model_validate_json(json.dumps(about["verbalizer"]))
+    pvp, problems = compile_pvp(spec, verbalizer, tokenizer, about["max_length"], about["truncate"])
+    if problems:
+        raise IncompleteRun(f"{store.shown}: teacher {teacher} does not fit its tokenizer: {problems[0].message}")
+    pvp = replace(pvp, demonstrations=_demonstrations(about["demonstrations"]))
+    return LoadedTeacher(
+        pvp, tokenizer, _lender(shared, name, about["adapter"], folder, pvp, trained=trained), tuple(about["fields"])
+    )
+
+
+def _lender(
+    shared: _Shared, name: str, adapter: Mapping[str, Any], folder: Path, pvp: PVP, *, trained: bool
+) -> Callable[[], AbstractContextManager[LabelScorer]]:
+    if trained and adapter["kind"] == "none":
+        scorer = load_scorer(name, pvp, shared.arithmetic)  # a model of its own
+        return lambda: nullcontext(scorer)
+    models = shared.models(name, adapter)
+    return (lambda: models.trained(folder, pvp)) if trained else (lambda: models.untrained(pvp))
+
+
+def _demonstrations(written: Mapping[str, Any] | None) -> Demonstrations | None:
+    if written is None:
+        return None
+    filled = tuple(tuple(np.array(ids, np.int32) for ids in examples) for examples in written["filled"])
+    # A new row is none of the few-shot examples, so their numbers do not matter.
+    return Demonstrations(written["per_label"], filled, tuple(tuple(range(len(examples))) for examples in filled))

@@ -1,0 +1,227 @@
+"""What a teacher is trained on: the loss of the label logits, and what may stand beside it.
+
+``L = (1 - w) · main + w · MLM + Σ weight · extra``, where main is the cross-entropy over label logits (PET, section
+3.1) and the masked-LM loss keeps the model's language (section 3.2). Whatever is not asked for costs nothing. A causal
+model may learn to write the gold word instead (``next_token``), whatever the other labels' words are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from petkit.config.schema import TeachersSpec
+from petkit.engine.device import Arithmetic
+from petkit.engine.token_masking import TokenMasking
+from petkit.losses import objectives as losses
+from petkit.losses.class_weights import balanced
+from petkit.models.batch import Batch, IndexArray, collate
+from petkit.models.label_scorers import LabelScorer
+from petkit.models.next_token_scorer import appended
+from petkit.prompts.pattern import Encoded
+from petkit.prompts.pvp import PVP
+from petkit.prompts.tokenizer import PieceTokenizer
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """What one teacher learns from.
+
+    Attributes:
+        encoded: the labelled rows, ready for the model.
+        targets: class indices ``(rows,)``, or ``(rows, labels)`` of 0 and 1.
+        second: the same rows under a second pattern, where consistency asks for it.
+        unlabeled: gives unlabelled rows by number, where a masked-LM loss asks for them.
+    """
+
+    encoded: Sequence[Encoded]
+    targets: Tensor
+    second: Sequence[Encoded] = ()
+    unlabeled: Callable[[IndexArray], list[Encoded]] | None = None
+
+    @property
+    def multi(self) -> bool:
+        """Whether a row may have any number of labels."""
+        return self.targets.ndim == 2
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One step's rows: numbers of labelled rows, of unlabelled rows (or none), and the step's own randomness."""
+
+    rows: IndexArray
+    unlabeled: IndexArray | None
+    random: np.random.Generator
+
+
+class TeacherObjective:
+    """The loss of one teacher, called with the scorer and a :class:`Draw`.
+
+    Args:
+        settings: which losses, with which weights.
+        pvp: the teacher's pattern and label words.
+        data: the rows that draws number.
+        labels: how many labels there are.
+        second: reads the second pattern with the same model, where consistency asks for it.
+    """
+
+    def __init__(
+        self,
+        settings: TeachersSpec,
+        pvp: PVP,
+        data: TrainingRows,
+        labels: int,
+        tokenizer: PieceTokenizer,
+        arithmetic: Arithmetic,
+        second: LabelScorer | None = None,
+    ) -> None:
+        self.settings, self.pvp, self.data, self.tokenizer, self.arithmetic = settings, pvp, data, tokenizer, arithmetic
+        self.second = second
+        self.class_weights = balanced(data.targets, labels) if settings.class_weights == "balanced" else None
+
+    def __call__(self, scorer: Any, draw: Draw) -> Tensor:
+        """Return the loss of one step, shape ``()``."""
+        settings, device = self.settings, self.arithmetic.device
+        if settings.loss == "next_token":
+            return self._next_token(scorer, draw)
+        batch = collate([self.data.encoded[row] for row in draw.rows], self.tokenizer)
+        on_device = batch.to(device)
+        targets = self.data.targets[draw.rows].to(device)
+        logits = scorer(on_device)  # (batch, labels)
+        features = scorer.features  # (batch, hidden), of the pass above
+        main = self._main(logits, targets)
+        again = scorer(on_device) if settings.r_drop_weight else None
+        if again is not None:
+            main = (main + self._main(again, targets)) / 2
+        loss = main
+        if draw.unlabeled is not None:
+            loss = losses.auxiliary(main, self._masked_lm(scorer, draw), settings.auxiliary_mlm_weight)
+        if again is not None:
+            loss = loss + settings.r_drop_weight * losses.r_drop(logits, again, binary=self.data.multi)
+        if settings.consistency.kind != "none":
+            perturbed = self._perturbed(scorer, batch, draw)
+            loss = loss + settings.consistency.weight * losses.consistency(logits, perturbed, binary=self.data.multi)
+        if settings.contrastive.weight:
+            loss = loss + settings.contrastive.weight * self._contrast(scorer, batch, features, targets, draw)
+        if settings.label_conditioning_weight:
+            loss = loss + settings.label_conditioning_weight * self._label_conditioning(scorer, draw)
+        return loss
+
+    @cached_property
+    def guessing(self) -> TokenMasking:
+        """Hides tokens for the masked-LM loss."""
+        return TokenMasking(self.tokenizer, self.settings.mlm_share)
+
+    @cached_property
+    def conditioning(self) -> TokenMasking:
+        """Hides tokens for the label-conditioning loss."""
+        return TokenMasking(self.tokenizer, self.settings.mlm_share, always=True)
+
+    @cached_property
+    def hiding(self) -> TokenMasking:
+        """Hides tokens for consistency."""
+        return TokenMasking(self.tokenizer, self.settings.consistency.masked_share, always=True)
+
+    @cached_property
+    def viewing(self) -> TokenMasking:
+        """Hides tokens for the masked views of the contrastive loss."""
+        return TokenMasking(self.tokenizer, self.settings.contrastive.masked_share, always=True)
+
+    def _main(self, logits: Tensor, targets: Tensor) -> Tensor:
+        settings = self.settings
+        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
+        if self.data.multi:
+            return losses.binary_cross_entropy(
+                logits, targets, label_smoothing=settings.label_smoothing, class_weights=weights, focal_gamma=settings.focal_gamma
+            )
+        if settings.loss == "hinge":
+            return losses.hinge(logits, targets)
+        if settings.loss == "decoupled_label":
+            return losses.decoupled_label(logits, targets)
+        return losses.cross_entropy(
+            logits, targets, label_smoothing=settings.label_smoothing, class_weights=weights, focal_gamma=settings.focal_gamma
+        )
+
+    def _next_token(self, scorer: Any, draw: Draw) -> Tensor:
+        """Return the cross-entropy of the gold words' tokens after their rows; of several words of a label one is drawn."""
+        choices = [self.pvp.words.token_ids[int(self.data.targets[row])] for row in draw.rows]
+        words = [own[int(draw.random.integers(len(own)))] for own in choices]
+        longest = max(map(len, words))
+        batch = collate([self.data.encoded[row] for row in draw.rows], self.tokenizer)
+        batch = appended(batch, words, longest).to(self.arithmetic.device)
+        # From the row's last token to the word's last: what is said there of the token after is dropped with the shift.
+        labels = [[-100, *word, *[-100] * (longest - len(word))] for word in words]
+        places = batch.mask_positions[:, None] + torch.arange(longest + 1, device=batch.input_ids.device)
+        rows = torch.arange(len(words), device=places.device).repeat_interleave(longest + 1)
+        with self.arithmetic.autocast:
+            logits = scorer.reader.read(batch, rows, places.flatten()).view(len(words), longest + 1, -1)
+        return losses.next_token_cross_entropy(logits, torch.tensor(labels, device=places.device))
+
+    def _contrast(self, scorer: Any, batch: Batch, features: Tensor, targets: Tensor, draw: Draw) -> Tensor:
+        """Return the contrastive loss of the rows' features, shape ``(batch, hidden)``."""
+        contrastive = self.settings.contrastive
+        if contrastive.partners == "same_label":
+            return losses.supervised_contrastive(features, targets, contrastive.temperature)
+        scorer(self.viewing(batch, draw.random).batch.to(self.arithmetic.device))
+        return losses.info_nce(features, scorer.features, contrastive.temperature)
+
+    def _perturbed(self, scorer: Any, batch: Batch, draw: Draw) -> Tensor:
+        """Return the label logits of the same rows, some of their tokens hidden or under the second pattern."""
+        if self.settings.consistency.kind == "second_pattern":
+            assert self.second is not None
+            other = collate([self.data.second[row] for row in draw.rows], self.tokenizer)
+            with self.arithmetic.autocast:
+                answers: Tensor = self.second(other.to(self.arithmetic.device))
+            return answers
+        logits: Tensor = scorer(self.hiding(batch, draw.random).batch.to(self.arithmetic.device))
+        return logits
+
+    def _masked_lm(self, scorer: Any, draw: Draw) -> Tensor:
+        """Return the masked-LM loss on unlabelled rows in the teacher's own pattern (PET, section 3.2)."""
+        assert draw.unlabeled is not None and self.data.unlabeled is not None
+        batch = collate(self.data.unlabeled(draw.unlabeled), self.tokenizer)
+        hidden = self.guessing(batch, draw.random).to(self.arithmetic.device)
+        with self.arithmetic.autocast:
+            logits = scorer.reader.read(hidden.batch, hidden.rows, hidden.columns)  # (hidden tokens, vocabulary)
+        return losses.masked_lm(logits, hidden.targets)
+
+    def _label_conditioning(self, scorer: Any, draw: Draw) -> Tensor:
+        """Return ADAPET's loss: with its own label filled in, a text must be likely; with another, unlikely (section 3.2)."""
+        words = self.pvp.words.token_ids
+        filled, correct, slots = [], [], []
+        for row in draw.rows:
+            gold = self._gold(int(row))
+            right = bool(draw.random.random() < 0.5) and bool(gold)
+            choices = gold if right else [label for label in range(len(words)) if label not in gold]
+            if not choices:
+                choices, right = gold, True
+            label = words[int(draw.random.choice(choices))]
+            word = label[int(draw.random.integers(len(label)))]
+            filled.append(_with_word(self.data.encoded[row], word))
+            correct.append(right)
+            slots.append((self.data.encoded[row].mask, self.data.encoded[row].mask + len(word)))
+        batch, (starts, stops) = collate(filled, self.tokenizer), np.array(slots).T[..., None]  # (batch, 1) each
+        places = np.arange(batch.input_ids.shape[1])
+        # The text is to be guessed from the label, not the label from the text.
+        hidden = self.conditioning(batch, draw.random, spared=(places >= starts) & (places < stops)).to(self.arithmetic.device)
+        with self.arithmetic.autocast:
+            logits = scorer.reader.read(hidden.batch, hidden.rows, hidden.columns)  # (hidden tokens, vocabulary)
+        log_probs = logits.float().log_softmax(-1).gather(1, hidden.targets[:, None])[:, 0]  # (hidden tokens,)
+        return losses.label_conditioning(log_probs, torch.tensor(correct, device=log_probs.device)[hidden.rows])
+
+    def _gold(self, row: int) -> list[int]:
+        target = self.data.targets[row]
+        return [index for index, given in enumerate(target.tolist()) if given] if self.data.multi else [int(target)]
+
+
+def _with_word(row: Encoded, word: Sequence[int]) -> Encoded:
+    """Return the row with a word in its slot and no mask left."""
+    ids = np.concatenate([row.ids[: row.mask], np.array(word, np.int32), row.ids[row.mask + row.masks :]])
+    moved = len(word) - row.masks
+    return Encoded(ids, row.second + moved if row.second > row.mask else row.second, -1, row.masks, row.limit)

@@ -1,0 +1,258 @@
+"""Fine-tuning one teacher: a fresh copy of the backbone, its training rows, its objective (PET, sections 3.1 to 3.4)."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from petkit.engine.device import Arithmetic
+from petkit.engine.inference import label_logits
+from petkit.engine.training_loop import fit, seed_everything
+from petkit.ensemble.combine import FloatArray
+from petkit.events import Notice
+from petkit.models.adapters.attach import trained_part
+from petkit.models.batch import IndexArray, drawn_batches, training_batches
+from petkit.models.label_scorers import LabelScorer
+from petkit.prompts.pattern import Encoded
+from petkit.prompts.pvp import PVP
+from petkit.runs.layout import TEACHER_FILE, teacher_logits
+from petkit.runs.step import Job
+from petkit.storage.atomic import write_json
+from petkit.storage.parquet_shards import read_matrix, write_shard
+from petkit.task.task import Workload
+from petkit.task.teacher_list import Teacher
+from petkit.teachers.ipet import draw_rows, mean_probabilities, wanted_counts
+from petkit.teachers.models import TeacherModels
+from petkit.teachers.objective import Draw, TeacherObjective, TrainingRows
+from petkit.teachers.scoring import scorer_of
+
+
+def teacher_random(teacher: Teacher) -> np.random.Generator:
+    """Return randomness that belongs to a teacher alone, so that adding another changes nothing."""
+    return np.random.default_rng([teacher.seed, teacher.generation, zlib.crc32(teacher.name.encode())])
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """One of the trainings without some of the few-shot examples: its number of ``count``, and the rows it trains on."""
+
+    number: int
+    count: int
+    kept: IndexArray
+
+
+class TeacherTraining:
+    """The work of a teacher's steps that train.
+
+    Args:
+        models: lends the model to train.
+        labellers: the teachers of the generation before that label unlabelled rows for this one.
+    """
+
+    def __init__(
+        self,
+        work: Workload,
+        arithmetic: Arithmetic,
+        models: TeacherModels,
+        teacher: Teacher,
+        labellers: Sequence[Teacher] = (),
+    ) -> None:
+        self.work, self.arithmetic, self.models = work, arithmetic, models
+        self.teacher, self.labellers = teacher, labellers
+        self.settings = work.spec.teachers
+        self._drawn: IndexArray = np.zeros(0, np.int64)  # unlabelled rows that other teachers labelled
+
+    @property
+    def pvp(self) -> PVP:
+        """The teacher's pattern with its label words."""
+        return self.work.pvps[self.teacher.pattern]
+
+    def train(self, job: Job) -> None:
+        """Train on all rows and write the model."""
+        rows, targets = self._rows(job)
+        gold = self._encoded_gold(self.teacher.pattern)
+        untrained = 0.0
+        if self.settings.adapted is not None:  # its first answers are not those of the model alone
+            with self.models.untrained(self.pvp) as scorer:
+                untrained = self._accuracy(scorer, gold)
+        seed_everything(self.teacher.seed)
+        with self.models.new(self.pvp, normalised=self.settings.loss == "decoupled_label") as scorer:
+            if self.settings.adapted is None:
+                untrained = self._accuracy(scorer, gold)
+            losses = self._fit(scorer, rows, targets, job)
+            trained = self._accuracy(scorer, gold)
+            if gold:
+                job.facts.update(untrained_accuracy=untrained, trained_accuracy=trained)
+            job.facts.update(trained_part(scorer) if self.settings.adapted else {})
+            job.facts.update(rows=len(targets), first_loss=losses[0], last_loss=losses[-1])
+            self.models.save(scorer, job.folder)
+        if self.settings.adapted is None:
+            self.work.tokenizer.hf.save_pretrained(job.folder)
+        write_json(
+            job.folder / TEACHER_FILE,
+            {**describe(self.work, self.teacher), "untrained_accuracy": untrained, "trained_accuracy": trained},
+        )
+
+    def score_folds(self, job: Job) -> None:
+        """Train without each fold of the few-shot examples in turn, and write the label logits of the rows left out."""
+        rows, targets = self._rows(job)
+        held_out, parts = self._folds(), job.parts()
+        answers = list(parts.load())
+        for number, fold in list(enumerate(held_out))[len(answers) :]:
+            kept = np.setdiff1d(np.arange(len(targets)), fold)  # gold rows come first; drawn rows stay in every fold
+            seed_everything(self.teacher.seed)
+            with self.models.new(self.pvp, normalised=self.settings.loss == "decoupled_label") as scorer:
+                self._fit(scorer, [rows[index] for index in kept], targets[kept], job, _Fold(number, len(held_out), kept))
+                answers.append(self._logits(scorer, [rows[index] for index in fold]))
+            parts.save(number, answers[-1])
+        logits = np.zeros((len(self.work.train), len(self.work.labels)), np.float32)
+        for fold, answer in zip(held_out, answers, strict=True):
+            logits[fold] = answer
+        write_shard(job.folder, 0, {"logits": logits})
+
+    # -- rows ------------------------------------------------------------------------------------
+
+    def _rows(self, job: Job) -> tuple[list[Encoded], NDArray[Any]]:
+        """Return the labelled rows, then those that other teachers labelled, and the targets of all."""
+        gold, targets = self._encoded_gold(self.teacher.pattern), self.work.targets()
+        if not self.labellers:
+            return gold, targets
+        self._drawn, labels = self._draw(job, np.bincount(targets, minlength=len(self.work.labels)).tolist())
+        return gold + self._encoded_unlabeled(self._drawn, self.teacher.pattern), np.concatenate([targets, labels])
+
+    def _draw(self, job: Job, gold: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        settings = self.work.spec.generations
+        answers = (read_matrix(job.store.path(teacher_logits(other.name)), "logits") for other in self.labellers)
+        believed = mean_probabilities(answers)  # (rows, labels)
+        wanted = wanted_counts(gold, settings.scale, self.teacher.generation, settings.per_label_from_zero, len(believed))
+        from_zero = not any(gold) and self.teacher.generation == 1
+        drawn = draw_rows(believed, wanted, self.work.labels, teacher_random(self.teacher), most_likely=from_zero)
+        if drawn.remarks:
+            job.listen(Notice(job.step, f"fewer unlabelled rows than wanted: {', '.join(drawn.remarks)}"))
+        return drawn.rows, drawn.labels
+
+    def _encoded_gold(self, pattern: int) -> list[Encoded]:
+        pvp = self.work.pvps[pattern]
+        return (
+            [pvp.encode(tokens, own=number) for number, tokens in enumerate(self.work.tokens("train"))] if self.work.train else []
+        )
+
+    def _encoded_unlabeled(self, numbers: IndexArray, pattern: int) -> list[Encoded]:
+        store, pvp = self.work.tokens("unlabeled"), self.work.pvps[pattern]
+        return [pvp.encode(tokens) for tokens in store.take(numbers)]
+
+    def _folds(self) -> list[IndexArray]:
+        """Return the few-shot rows of each fold, labels spread evenly where each row has one."""
+        from sklearn.model_selection import KFold, StratifiedKFold
+
+        targets = self.work.targets()
+        folds = min(self.work.spec.soft_labels.folds, len(targets))
+        if targets.ndim == 2 or np.bincount(targets).min() < 2:
+            split: Any = KFold(folds, shuffle=True, random_state=self.teacher.seed)
+        else:
+            folds = min(folds, int(np.bincount(targets).min()))
+            split = StratifiedKFold(folds, shuffle=True, random_state=self.teacher.seed)
+        return [held for _, held in split.split(np.zeros(len(targets)), targets)]
+
+    # -- model -----------------------------------------------------------------------------------
+
+    def _fit(
+        self,
+        scorer: LabelScorer,
+        rows: list[Encoded],
+        targets: NDArray[Any],
+        job: Job,
+        fold: _Fold | None = None,
+    ) -> list[float]:
+        settings = self.settings
+        second, second_rows = self._second(scorer, None if fold is None else fold.kept)
+        done, total = (0, settings.steps) if fold is None else (fold.number * settings.steps, fold.count * settings.steps)
+        needs_text = settings.auxiliary_mlm_weight > 0
+        data = TrainingRows(
+            rows,
+            torch.from_numpy(targets),
+            second_rows,
+            (lambda numbers: self._encoded_unlabeled(numbers, self.teacher.pattern)) if needs_text else None,
+        )
+        objective = TeacherObjective(
+            settings, self.pvp, data, len(self.work.labels), self.work.tokenizer, self.arithmetic, second
+        )
+        return fit(
+            scorer,
+            self._draws(rows, needs_text),
+            objective,
+            settings.in_training,
+            self.arithmetic,
+            lambda step, loss: job.trained(done + step, total, loss),
+            seed=self.teacher.seed,
+            checkpoints=job.checkpoints(None if fold is None else fold.number),
+            new=scorer.new_parameters(),
+            new_learning_rate=settings.new_learning_rate,
+        )
+
+    def _second(self, scorer: LabelScorer, kept: IndexArray | None) -> tuple[LabelScorer | None, list[Encoded]]:
+        """Return what reads the next pattern with the same model, and the training rows under that pattern."""
+        if self.settings.consistency.kind != "second_pattern":
+            return None, []
+        index = self.work.second_pattern(self.teacher.pattern)
+        rows = self._encoded_gold(index) + self._encoded_unlabeled(self._drawn, index)
+        if kept is not None:
+            rows = [rows[number] for number in kept]
+        pvp = self.work.pvps[index]
+        if pvp.verbalizer.kind != "words":
+            return scorer, rows  # label vectors answer every pattern
+        second = scorer_of(scorer.reader, pvp, normalised=self.settings.loss == "decoupled_label")
+        return second.to(self.arithmetic.device).train(), rows
+
+    def _draws(self, rows: Sequence[Encoded], needs_text: bool) -> Iterator[Draw]:
+        """Yield every step's rows. Randomness belongs to the step, so that a training can go on from the middle."""
+        settings, seed = self.settings, self.teacher.seed
+        labelled = training_batches([len(row.ids) for row in rows], settings.batch_size, settings.steps, seed)
+        texts: Iterator[IndexArray | None] = iter([None] * settings.steps)
+        if needs_text:
+            store, keys = self.work.tokens("unlabeled"), self.pvp.pattern.keys
+            texts = drawn_batches(
+                store.rows, partial(store.row_lengths, keys), settings.unlabeled_batch_size, settings.steps, seed + 1
+            )
+        for step, (batch, text) in enumerate(zip(labelled, texts, strict=True), 1):
+            yield Draw(batch, text, np.random.default_rng([seed, step]))
+
+    def _logits(self, scorer: LabelScorer, rows: list[Encoded]) -> FloatArray:
+        scorer.eval()
+        return label_logits(scorer, rows, self.work.tokenizer, self.arithmetic, self.work.spec.compute.tokens_per_batch)
+
+    def _accuracy(self, scorer: LabelScorer, rows: list[Encoded]) -> float:
+        """Return the accuracy on the few-shot examples (multi: of all yes-or-no decisions); 0 without any."""
+        if not rows:
+            return 0.0
+        logits, targets = self._logits(scorer, rows), self.work.targets()
+        right = (logits > 0) == (targets > 0) if targets.ndim == 2 else logits.argmax(axis=1) == targets
+        return float(right.mean())
+
+
+def describe(work: Workload, teacher: Teacher) -> dict[str, Any]:
+    """Return what a predictor needs to know to ask a teacher as it was trained."""
+    spec, pvp = work.spec, work.pvps[teacher.pattern]
+    shown = pvp.demonstrations
+    return {
+        # A teacher's folder holds a model only where it has one of its own.
+        **({} if teacher.trained and spec.teachers.adapted is None else {"model": spec.model}),
+        "adapter": spec.teachers.adapter.model_dump(mode="json", exclude={"start"}),
+        "pattern": spec.patterns[teacher.pattern].model_dump(mode="json"),
+        "verbalizer": pvp.verbalizer.model_dump(mode="json"),
+        "demonstrations": None
+        if shown is None
+        else {"per_label": shown.per_label, "filled": [[ids.tolist() for ids in examples] for examples in shown.filled]},
+        "fields": work.fields,
+        "max_length": work.max_length,
+        "truncate": spec.truncate,
+        "seed": teacher.seed,
+        "generation": teacher.generation,
+    }
