@@ -24,7 +24,7 @@ from throughput import MAX_LENGTH, VERBALIZER, news_texts
 
 from petkit.config.loader import load_pipeline
 from petkit.config.schema import ComputeSpec, PatternSpec, VerbalizerSpec
-from petkit.engine.device import Arithmetic, choose_arithmetic, prepare_for_inference
+from petkit.engine.device import Device, choose_device, prepare_for_inference
 from petkit.engine.inference import label_logits
 from petkit.models.label_scorers import LabelScorer, MultiTokenScorer, WordScorer
 from petkit.models.loading import EMBEDDED, load_masked_lm, load_tokenizer
@@ -62,7 +62,7 @@ class Arm:
         return statistics.median(self.seconds)
 
 
-def make_arm(pattern: PatternSpec, verbalizer: VerbalizerSpec, texts: list[str], arithmetic: Arithmetic) -> Arm:
+def make_arm(pattern: PatternSpec, verbalizer: VerbalizerSpec, texts: list[str], device: Device) -> Arm:
     """Compile the pattern with the verbalizer's words, tokenise the rows and load a model of its own."""
     tokenizer = load_tokenizer(EMBEDDED)
     pvp, wrong = compile_pvp(pattern, verbalizer, tokenizer, MAX_LENGTH, "tail")
@@ -71,7 +71,7 @@ def make_arm(pattern: PatternSpec, verbalizer: VerbalizerSpec, texts: list[str],
     model = load_masked_lm(EMBEDDED)
     words = pvp.words.token_ids
     scorer = MultiTokenScorer(model, words, verbalizer.decoding) if verbalizer.multi_token else WordScorer(model, words)
-    prepare_for_inference(scorer, arithmetic)
+    prepare_for_inference(scorer, device)
     return Arm(scorer, pvp.encode_texts([{name: text} for text in texts], tokenizer))
 
 
@@ -84,13 +84,13 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print figures as JSON before the last line")
     options = parser.parse_args()
     compute = ComputeSpec(device="cpu", threads=options.threads)
-    arithmetic, tokenizer = choose_arithmetic(compute), load_tokenizer(EMBEDDED)
+    device, tokenizer = choose_device(compute), load_tokenizer(EMBEDDED)
     pattern, texts = load_pipeline(PIPELINE).spec.patterns[0], news_texts(options.rows)
-    arms = {name: make_arm(pattern, verbalizer, texts, arithmetic) for name, verbalizer in VERBALIZERS.items()}
+    arms = {name: make_arm(pattern, verbalizer, texts, device) for name, verbalizer in VERBALIZERS.items()}
     for repeat in range(-1, options.repeats):  # the first one makes torch's kernels
         for arm in arms.values():
             start = time.perf_counter()
-            label_logits(arm.scorer, arm.rows, tokenizer, arithmetic, compute.tokens_per_batch)
+            label_logits(arm.scorer, arm.rows, tokenizer, device, compute.tokens_per_batch)
             if repeat >= 0:
                 arm.seconds.append(time.perf_counter() - start)
     plain = arms[PLAIN].median
@@ -99,9 +99,9 @@ def main() -> None:
         for name, arm in arms.items()
     }
     if options.json:
-        print(json.dumps({**figures, "arithmetic": arithmetic.record()}, indent=2))
+        print(json.dumps({**figures, "arithmetic": device.record()}, indent=2))
     else:
-        print(f"{len(texts)} rows, pattern {pattern.id}, median of {options.repeats}, {arithmetic}")
+        print(f"{len(texts)} rows, pattern {pattern.id}, median of {options.repeats}, {device}")
         print(f"{'words of':24}{'seconds':>10}{'rows/s':>10}{'ratio':>9}")
         for name, row in figures.items():
             print(f"{name:24}{row['seconds']:10.2f}{row['rows/s']:10.0f}{row['ratio']:8.2f}x")

@@ -28,7 +28,7 @@ import torch
 
 from petkit.config.schema import ComputeSpec, PatternSpec, TeachersSpec, VerbalizerSpec
 from petkit.data.examples import Example
-from petkit.engine.device import Arithmetic, choose_arithmetic, matmul_seconds, prepare_for_inference
+from petkit.engine.device import Device, choose_device, matmul_seconds, prepare_for_inference
 from petkit.engine.inference import label_logits
 from petkit.engine.training_loop import fit, seed_everything, set_dropout
 from petkit.losses.objectives import cross_entropy
@@ -72,7 +72,7 @@ class Task:
     patterns: list[CompiledPattern]
     words: list[tuple[tuple[tuple[int, ...], ...], ...]]
     settings: TeachersSpec
-    arithmetic: Arithmetic
+    device: Device
 
 
 def news_texts(rows: int) -> list[str]:
@@ -96,19 +96,19 @@ def petkit_way(task: Task, teacher: int, store: TokenStore, few: TokenStore, tim
     start = time.perf_counter()
     rows = [pattern.encode(tokens) for tokens in few]
     seed_everything(1)
-    scorer = WordScorer(load_masked_lm(EMBEDDED, task.arithmetic.training_attention), task.words[teacher])
+    scorer = WordScorer(load_masked_lm(EMBEDDED, task.device.training_attention), task.words[teacher])
     order = training_batches([len(row.ids) for row in rows], task.settings.batch_size, task.settings.steps, 1)
     fit(
         scorer,
         order,
         lambda model, batch: cross_entropy(model(collate([rows[index] for index in batch], tokenizer)), task.few_labels[batch]),
         task.settings,
-        task.arithmetic,
+        task.device,
     )
     middle = time.perf_counter()
-    prepare_for_inference(scorer, task.arithmetic)
+    prepare_for_inference(scorer, task.device)
     unlabeled = [pattern.encode(tokens) for tokens in store]
-    logits = label_logits(scorer, unlabeled, tokenizer, task.arithmetic, ComputeSpec().tokens_per_batch)
+    logits = label_logits(scorer, unlabeled, tokenizer, task.device, ComputeSpec().tokens_per_batch)
     timing.training += middle - start
     timing.inference += time.perf_counter() - middle
     timing.tokens += sum(len(row.ids) for row in unlabeled)
@@ -178,7 +178,7 @@ def make_task(rows: int, steps: int, teachers: int) -> Task:
     few, texts = texts[:32], texts[32:]
     labels = torch.arange(32) % len(VERBALIZER.labels)
     settings = TeachersSpec(steps=steps)
-    return Task(texts, few, labels, tokenizer, patterns, words, settings, choose_arithmetic(ComputeSpec(device="cpu")))
+    return Task(texts, few, labels, tokenizer, patterns, words, settings, choose_device(ComputeSpec(device="cpu")))
 
 
 def main() -> None:
@@ -203,9 +203,7 @@ def main() -> None:
         plain_way(task, teacher, plain)
     trained = options.teachers * options.steps * task.settings.batch_size
     scored = options.teachers * len(task.texts)
-    peak = (
-        2 * 1024 * 384 * 1536 / matmul_seconds(torch.bfloat16 if task.arithmetic.precision == "bfloat16" else torch.float32) / 1e9
-    )
+    peak = 2 * 1024 * 384 * 1536 / matmul_seconds(torch.bfloat16 if task.device.precision == "bfloat16" else torch.float32) / 1e9
     achieved = body_flops_per_token() * ours.tokens / ours.inference / 1e9
     figures = {
         name: {
@@ -217,10 +215,10 @@ def main() -> None:
         for name, timing in (("petkit", ours), ("plain", plain))
     }
     if options.json:
-        print(json.dumps({**figures, "arithmetic": task.arithmetic.record(), "ratio": plain.total / ours.total}, indent=2))
+        print(json.dumps({**figures, "arithmetic": task.device.record(), "ratio": plain.total / ours.total}, indent=2))
     else:
         print(
-            f"{options.teachers} teachers, {options.steps} steps, {len(task.texts)} rows, max_length {MAX_LENGTH}, {task.arithmetic}"
+            f"{options.teachers} teachers, {options.steps} steps, {len(task.texts)} rows, max_length {MAX_LENGTH}, {task.device}"
         )
         print(f"{'':24}{'petkit':>12}{'plain':>12}{'ratio':>9}")
         for figure in figures["petkit"]:
@@ -228,7 +226,7 @@ def main() -> None:
             ratio = other / one if figure == "seconds" else one / other
             print(f"{figure:24}{one:12.1f}{other:12.1f}{ratio:8.1f}x")
         print(
-            f"inference reaches {achieved:.0f} of {peak:.0f} GFLOP/s, {achieved / peak:.0%} of this machine's {task.arithmetic.precision} matrix products"
+            f"inference reaches {achieved:.0f} of {peak:.0f} GFLOP/s, {achieved / peak:.0%} of this machine's {task.device.precision} matrix products"
         )
         print(
             f"peak memory of the process (both ways): {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB",

@@ -13,7 +13,7 @@ Packages, each importing only from those below it (``pyproject.toml`` holds the 
         → stages.scoring → stages.workload, lineup, generations, backbones → lm.next_tokens → lm.label_scorer → lm.adapters → lm.training, inference, heads, masking, runs
         → lm.backbone, task.pvp → task.*, lm.losses, ensemble, calibration … → spec → events → errors
 
-Three things differ from what one might expect. Stages take a ``Workload`` (the checked specification with
+Three things differ from what one might expect. Stages take a ``Task`` (the checked specification with
 its data) and return ``Step`` objects instead of doing their work at once, so that planning, staleness and
 resuming are written once, in ``stages.pipeline``. ``stages.evaluation`` is a stage of its own, so that a new
 test file never touches training. And the schema is a package, one module per section of the pipeline file.

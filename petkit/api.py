@@ -7,7 +7,7 @@ from pathlib import Path
 
 from petkit.config.loader import Pipeline, load_pipeline
 from petkit.config.schema import PipelineSpec
-from petkit.events import Listen, ignore
+from petkit.events import OnEvent, ignore
 from petkit.stages.pipeline import RunResult
 from petkit.stages.pipeline import run as run_pipeline
 
@@ -19,7 +19,7 @@ def run(
     overrides: Sequence[str] = (),
     force: str | None = None,
     resume: str = "auto",
-    listen: Listen = ignore,
+    on_event: OnEvent = ignore,
 ) -> RunResult:
     """Run a pipeline from labels to classifier; what is finished and up to date is not done again.
 
@@ -30,7 +30,7 @@ def run(
         force: None, ``"stale"``, ``"a"``, ``"b"``, ``"c"``, ``"evaluation"`` or ``"all"``.
         resume: ``"auto"`` goes on with a run that is there, ``"require"`` wants one that began with these versions on this
             kind of machine, ``"never"`` wants none.
-        listen: called with every event (see :mod:`petkit.events`).
+        on_event: called with every event (see :mod:`petkit.events`).
 
     Raises:
         InvalidInput: mistakes in the input; nothing was written.
@@ -43,4 +43,4 @@ def run(
         loaded = Pipeline.from_spec(pipeline)
     else:
         loaded = pipeline if isinstance(pipeline, Pipeline) else load_pipeline(pipeline, overrides)
-    return run_pipeline(loaded, out or Path("runs") / loaded.spec.task, force=force, resume=resume, listen=listen)
+    return run_pipeline(loaded, out or Path("runs") / loaded.spec.task, force=force, resume=resume, on_event=on_event)

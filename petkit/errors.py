@@ -32,12 +32,12 @@ class Problem:
     line: int | None
     key: str
     message: str
-    cure: str = ""
+    hint: str = ""
 
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"
         parts = [shortened(part) for part in (place, self.key, self.message) if part]
-        return in_one_line(": ".join(parts) + (f" ({shortened(self.cure)})" if self.cure else ""))
+        return in_one_line(": ".join(parts) + (f" ({shortened(self.hint)})" if self.hint else ""))
 
 
 class PetkitError(Exception):

@@ -74,7 +74,7 @@ class Notice:
 
 
 Event: TypeAlias = RunStarted | StepSkipped | StepStarted | Progress | StepFinished | Notice
-Listen: TypeAlias = Callable[[Event], None]
+OnEvent: TypeAlias = Callable[[Event], None]
 
 
 def ignore(event: Event) -> None:

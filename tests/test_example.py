@@ -44,7 +44,7 @@ def test_it_finishes_and_learns_something(result: petkit.RunResult) -> None:
 def test_a_second_run_does_nothing(result: petkit.RunResult) -> None:
     heard: list[Event] = []
 
-    again = petkit.run(PIPELINE, result.folder, overrides=SETTINGS, listen=heard.append)
+    again = petkit.run(PIPELINE, result.folder, overrides=SETTINGS, on_event=heard.append)
 
     assert again.ran == ()
     assert again.metrics == result.metrics

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from petkit.config.loader import load_pipeline
 from petkit.config.schema import PipelineSpec
 from petkit.config.yaml_document import parse_document
-from petkit.task.task import Workload
+from petkit.task.task import Task
 from tests.cli import project
 from tests.test_docs import COMMANDS, README, ROOT
 
@@ -135,4 +135,4 @@ def test_a_pipeline_takes_what_is_written(
         data[key] = complete if key == "verbalizer" else data.get(key, {}) | complete
     pipeline.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
-    Workload(load_pipeline(pipeline))
+    Task(load_pipeline(pipeline))

@@ -36,8 +36,8 @@ def _interrupted(arguments: list[str]) -> str:
     forced = [
         argument for argument in spell_out_force(arguments) if argument.startswith("--force") and argument != "--force=stale"
     ]
-    cure = "--force would do it once more" if forced else "run the same command to go on"
-    return f"interrupted; finished work is kept, {cure}"
+    hint = "--force would do it once more" if forced else "run the same command to go on"
+    return f"interrupted; finished work is kept, {hint}"
 
 
 def main() -> None:

@@ -237,7 +237,7 @@ def show_verification(found: Verification) -> None:
     """Print what ``petkit verify`` found."""
     table = _table("", "", "", "what to do")
     for entry in found.entries:
-        table.add_row(text(entry.name), text(entry.state), text(entry.why), text(entry.cure))
+        table.add_row(text(entry.name), text(entry.state), text(entry.why), text(entry.hint))
     out.print(table)
     whole = "Nothing is damaged." if found.finished else "Nothing is damaged; not all of it is finished."
     say(whole if found.whole else "Damaged: see above.")

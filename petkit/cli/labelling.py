@@ -50,7 +50,7 @@ def predict(
         examples = stream_rows(lines, predictor)
     else:
         examples = source_of(str(input), predictor, labelled=False)
-    rows = _told_if_none(predict_rows(examples, predictor), input)
+    rows = _reported_if_none(predict_rows(examples, predictor), input)
     if output is not None:
         with output_file(output, predictor) as write:
             for example, prediction in rows:
@@ -84,7 +84,7 @@ def evaluate(
     console.show_json(metrics) if json else console.show_metrics(metrics)
 
 
-def _told_if_none(rows: Iterable[Any], source: str | None) -> Iterator[Any]:
+def _reported_if_none(rows: Iterable[Any], source: str | None) -> Iterator[Any]:
     """Pass rows on; where there are none, say so: whoever sent them may have meant another file."""
     number = 0
     for number, row in enumerate(rows, 1):  # noqa: B007

@@ -61,7 +61,7 @@ def adapt(
     from petkit.pretraining.adapt import adapt as adapt_model
 
     with RunDisplay(quiet=quiet) as display:
-        adapted = adapt_model(loaded, out or Path("runs") / f"{loaded.spec.task}-adapted", resume=resume, listen=display)
+        adapted = adapt_model(loaded, out or Path("runs") / f"{loaded.spec.task}-adapted", resume=resume, on_event=display)
     console.show_json(adapted.to_dict()) if json else console.say(adapted.summary(pipeline))
 
 
@@ -83,7 +83,7 @@ def pretrain_prompt(
     from petkit.pretraining.pretrain_prompt import pretrain_prompt as pretrain
 
     with RunDisplay(quiet=quiet) as display:
-        made = pretrain(loaded, out or Path("runs") / f"{loaded.spec.task}-prompt", resume=resume, listen=display)
+        made = pretrain(loaded, out or Path("runs") / f"{loaded.spec.task}-prompt", resume=resume, on_event=display)
     console.show_json(made.to_dict()) if json else console.say(made.summary(pipeline))
 
 
@@ -112,7 +112,7 @@ def _run(
         console.show_json(expected.to_dict()) if json else console.show_forecast(expected)
         return
     with RunDisplay(quiet=quiet) as display:
-        result = spine.run(loaded, folder, stages=stages, force=force, resume=resume, listen=display)
+        result = spine.run(loaded, folder, stages=stages, force=force, resume=resume, on_event=display)
     if json:
         console.show_json(
             {"run": str(result.folder), "student": str(result.student), "ran": result.ran, "metrics": result.metrics}

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from petkit.config.schema import ComputeSpec
-from petkit.engine.device import choose_arithmetic, inference, matmul_seconds, prepare_for_inference
+from petkit.engine.device import choose_device, inference, matmul_seconds, prepare_for_inference
 from petkit.errors import PetkitError
 from petkit.models.batch import collate
 from petkit.models.embedded import embedded_folder
@@ -33,35 +33,35 @@ def examine() -> list[Finding]:
     """Look at versions, processor and devices, check the embedded model and run it once."""
     findings = [Finding(name, found != "missing", found) for name, found in package_versions().items() if name not in _OPTIONAL]
     findings += [Finding(name, True, str(value)) for name, value in machine().items()]
-    arithmetic = choose_arithmetic(ComputeSpec())
-    findings.append(Finding("device", True, arithmetic.device))
-    findings.append(Finding("threads", True, str(arithmetic.threads)))
-    rates = {str(dtype).removeprefix("torch."): _gigaflops(dtype, arithmetic.device) for dtype in (torch.float32, torch.bfloat16)}
+    device = choose_device(ComputeSpec())
+    findings.append(Finding("device", True, device.name))
+    findings.append(Finding("threads", True, str(device.threads)))
+    rates = {str(dtype).removeprefix("torch."): _gigaflops(dtype, device.name) for dtype in (torch.float32, torch.bfloat16)}
     findings += [Finding(f"matrix product, {name}", True, f"{rate:,.0f} GFLOP/s") for name, rate in rates.items()]
-    findings.append(Finding("precision chosen", True, arithmetic.precision))
+    findings.append(Finding("precision chosen", True, device.precision))
     try:
         folder = embedded_folder()
         findings.append(Finding("embedded model", True, f"{folder.name}, checksums match"))
-        word = _fill_in(arithmetic)
+        word = _fill_in(device)
         findings.append(Finding("forward pass", word == "paris", f"'Paris is the capital of France.' → {word!r}"))
     except PetkitError as error:
         findings.append(Finding("embedded model", False, str(error)))
     return findings
 
 
-def _fill_in(arithmetic: Any) -> str:
+def _fill_in(device: Any) -> str:
     """Ask the embedded model for one word, through the same head that teachers use."""
     words = ["london", "paris", "bread", "monday"]
     tokenizer = load_tokenizer(EMBEDDED)
     ids = tokenizer.hf.convert_tokens_to_ids(words)
     scorer = WordScorer(load_masked_lm(EMBEDDED), [[[token]] for token in ids])
-    prepare_for_inference(scorer, arithmetic)
+    prepare_for_inference(scorer, device)
     import numpy as np
 
     text = np.array(tokenizer.hf(f"{tokenizer.hf.mask_token} is the capital of France.")["input_ids"], np.int32)
     row = Encoded(text, len(text), int(np.flatnonzero(text == tokenizer.mask_id)[0]))
-    with inference(arithmetic):
-        logits = scorer(collate([row], tokenizer).to(arithmetic.device))
+    with inference(device):
+        logits = scorer(collate([row], tokenizer).to(device.name))
     return words[int(logits.argmax())]
 
 

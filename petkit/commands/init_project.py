@@ -162,11 +162,11 @@ def _sort_rows(source: str, labels: Sequence[str], notes: list[str]) -> tuple[di
     label = _column(columns, _LABEL_COLUMNS, source, "label")
     several = next((record for record in records if isinstance(record.values.get(label), list)), None)
     if several is not None:
-        message, cure = (
+        message, hint = (
             "holds a list of labels; init starts tasks of one label per row",
             "write label_kind: multi into a pipeline",
         )
-        raise InvalidInput([Problem(shown_path(source), several.line, label, message, cure)])
+        raise InvalidInput([Problem(shown_path(source), several.line, label, message, hint)])
     by_label: dict[str, list[dict[str, str]]] = defaultdict(list)
     unlabeled: list[dict[str, str]] = []
     for record in records:

@@ -12,12 +12,12 @@ import yaml
 from petkit.config.loader import Pipeline
 from petkit.config.rules import in_pipeline
 from petkit.config.schema import AutoVerbalizerSpec, VerbalizerSpec
-from petkit.engine.device import choose_arithmetic
+from petkit.engine.device import choose_device
 from petkit.errors import InvalidInput, Problem, did_you_mean, shown_path
-from petkit.events import Listen, Progress, RunStarted, StepFinished, StepStarted, ignore
+from petkit.events import OnEvent, Progress, RunStarted, StepFinished, StepStarted, ignore
 from petkit.prompt_search.label_words import search_label_words
 from petkit.storage.atomic import write_text
-from petkit.task.task import Workload
+from petkit.task.task import Task
 
 _STEP = "label words"
 _LINE_BREAKS = frozenset("\n\r\x85\u2028\u2029")
@@ -92,7 +92,7 @@ def refuse_taken(path: Path, *, force: bool) -> None:
         raise InvalidInput([Problem(shown, None, "", "is in a folder that does not exist", "make the folder first")])
 
 
-def search_verbalizer(pipeline: Pipeline, pattern: str | None = None, listen: Listen = ignore) -> FoundVerbalizer:
+def search_verbalizer(pipeline: Pipeline, pattern: str | None = None, on_event: OnEvent = ignore) -> FoundVerbalizer:
     """Find label words for all patterns of a pipeline together, or for one of them; writes nothing.
 
     Words that the pipeline names have no part in it, but their labels do.
@@ -104,23 +104,23 @@ def search_verbalizer(pipeline: Pipeline, pattern: str | None = None, listen: Li
     if pattern is not None and pattern not in known:
         raise InvalidInput([Problem("", None, "--pattern", f"unknown pattern {pattern!r}", did_you_mean(pattern, known))])
     written = pipeline.spec.verbalizer
-    work = Workload(_with_words_to_find(pipeline))
+    task = Task(_with_words_to_find(pipeline))
     if pattern is not None:
-        work = work.narrowed([pattern], None)
-    patterns = tuple(pvp.id for pvp in work.pvps)
+        task = task.narrowed([pattern], None)
+    patterns = tuple(pvp.id for pvp in task.pvps)
     started = time.monotonic()
-    listen(RunStarted(1))
-    listen(StepStarted(_STEP, f"{len(work.train)} labelled rows in {len(patterns)} pattern{'s' * (len(patterns) > 1)}"))
+    on_event(RunStarted(1))
+    on_event(StepStarted(_STEP, f"{len(task.train)} labelled rows in {len(patterns)} pattern{'s' * (len(patterns) > 1)}"))
     found = search_label_words(
-        work,
-        choose_arithmetic(work.spec.compute),
-        lambda done, total: listen(Progress(_STEP, done, total, "rows")),
+        task,
+        choose_device(task.spec.compute),
+        lambda done, total: on_event(Progress(_STEP, done, total, "rows")),
         named=written if any(written.labels.values()) else None,
     )
-    listen(StepFinished(_STEP, time.monotonic() - started, {}))
+    on_event(StepFinished(_STEP, time.monotonic() - started, {}))
     return FoundVerbalizer(
         patterns=patterns,
-        rows=len(work.train),
+        rows=len(task.train),
         words={label: dict(words) for label, words in found.words[patterns[0]].items()},
         named={label: dict(words) for label, words in found.named.items()},
         kind=written.kind,

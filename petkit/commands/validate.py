@@ -13,7 +13,7 @@ from petkit.prompts.pattern import Pattern
 from petkit.prompts.token_store import TokenStore
 from petkit.prompts.verbalizer import LabelWord
 from petkit.stages.baselines import refuse_impossible
-from petkit.task.task import Workload
+from petkit.task.task import Task
 
 _SHOWN = 5
 SAMPLE = 5000
@@ -50,54 +50,54 @@ def check_pipeline(pipeline: Pipeline) -> Check:
     Raises:
         InvalidInput: all mistakes, at once.
     """
-    work = Workload(pipeline)
-    refuse_impossible(work)
-    counts = Counter(label for example in work.train for label in example.labels)
+    task = Task(pipeline)
+    refuse_impossible(task)
+    counts = Counter(label for example in task.train for label in example.labels)
     return Check(
-        task=work.spec.task,
-        rows={part: scan.rows for part, scan in work.scans.items()},
-        label_counts={label: counts[index] for index, label in enumerate(work.labels)},
-        teachers=sum(map(len, work.generations)),
-        max_length=work.max_length,
-        patterns=tuple(_views(work)),
-        warnings=tuple(_warnings(work)),
+        task=task.spec.task,
+        rows={part: scan.rows for part, scan in task.scans.items()},
+        label_counts={label: counts[index] for index, label in enumerate(task.labels)},
+        teachers=sum(map(len, task.generations)),
+        max_length=task.max_length,
+        patterns=tuple(_views(task)),
+        warnings=tuple(_warnings(task)),
     )
 
 
-def _views(work: Workload) -> Iterable[PatternView]:
-    mask: str = work.tokenizer.hf.mask_token or "___"  # causal models have none
-    keys = list(dict.fromkeys(key for pvp in work.pvps for key in pvp.pattern.keys))
-    sample = islice(work.source("unlabeled"), SAMPLE)
-    store = TokenStore.build(sample, work.tokenizer, keys, work.max_length + 1, work.spec.truncate)
-    example = work.train[0] if work.train else next(iter(work.source("unlabeled")))
-    tokens = (work.tokens("train") if work.train else store).row(0)
-    no_words = ((),) * len(work.labels)  # they are still to be found
-    for index, pvp in enumerate(work.pvps):
+def _views(task: Task) -> Iterable[PatternView]:
+    mask: str = task.tokenizer.hf.mask_token or "___"  # causal models have none
+    keys = list(dict.fromkeys(key for pvp in task.pvps for key in pvp.pattern.keys))
+    sample = islice(task.source("unlabeled"), SAMPLE)
+    store = TokenStore.build(sample, task.tokenizer, keys, task.max_length + 1, task.spec.truncate)
+    example = task.train[0] if task.train else next(iter(task.source("unlabeled")))
+    tokens = (task.tokens("train") if task.train else store).row(0)
+    no_words = ((),) * len(task.labels)  # they are still to be found
+    for index, pvp in enumerate(task.pvps):
         lengths = {key: store.lengths(key) for key in pvp.pattern.keys}
         cut = sum(pvp.pattern.is_cut({key: int(counts[row]) for key, counts in lengths.items()}) for row in range(store.rows))
-        encoded = pvp.encode(tokens, own=0 if work.train else None)
+        encoded = pvp.encode(tokens, own=0 if task.train else None)
         yield PatternView(
             id=pvp.id,
-            rendered=Pattern.from_spec(work.spec.patterns[index]).render(example.fields, mask),
-            tokens=work.tokenizer.shown(encoded.ids.tolist()),
+            rendered=Pattern.from_spec(task.spec.patterns[index]).render(example.fields, mask),
+            tokens=task.tokenizer.shown(encoded.ids.tolist()),
             cut_share=cut / max(1, store.rows),
-            words=dict(zip(work.labels, pvp.words.words or no_words, strict=True)),
+            words=dict(zip(task.labels, pvp.words.words or no_words, strict=True)),
         )
 
 
-def _warnings(work: Workload) -> Iterable[str]:
-    train = _texts(work.train)
-    if work.train:
-        yield from _labelled_doubts(work, train)
+def _warnings(task: Task) -> Iterable[str]:
+    train = _texts(task.train)
+    if task.train:
+        yield from _labelled_doubts(task, train)
     seen_in_train = {key for key, rows in train.items() if rows}
-    unlabeled = work.source("unlabeled")
+    unlabeled = task.source("unlabeled")
     texts = Counter(_key(example) for example in unlabeled)
     repeated = sum(count - 1 for count in texts.values())
     if repeated:
         yield f"{unlabeled.shown}: {repeated:,} of {sum(texts.values()):,} rows repeat an earlier row"
-    if work.spec.data.test is None:
+    if task.spec.data.test is None:
         return
-    test_source = work.source("test")
+    test_source = task.source("test")
     test = list(test_source)
     leaked = [example for example in test if _key(example) in seen_in_train]
     if leaked:
@@ -109,14 +109,14 @@ def _warnings(work: Workload) -> Iterable[str]:
     yield from _repeats(_texts(test), test_source)
 
 
-def _labelled_doubts(work: Workload, train: dict[int, list[Example]]) -> Iterable[str]:
+def _labelled_doubts(task: Task, train: dict[int, list[Example]]) -> Iterable[str]:
     """Yield what looks wrong with the few-shot examples."""
-    source = work.source("train")
+    source = task.source("train")
     yield from _repeats(train, source)
-    counts = Counter(label for example in work.train for label in example.labels)
-    if work.spec.label_kind != "multi" and max(counts.values()) > 3 * min(counts.values()):
+    counts = Counter(label for example in task.train for label in example.labels)
+    if task.spec.label_kind != "multi" and max(counts.values()) > 3 * min(counts.values()):
         yield f"{source.shown}: the largest label has more than three times the rows of the smallest; the classifier will lean to it"
-    if work.spec.label_kind == "multi" and all(len(example.labels) == 1 for example in work.train):
+    if task.spec.label_kind == "multi" and all(len(example.labels) == 1 for example in task.train):
         yield f"{source.shown}: every row has exactly one label; label_kind: single would tell the labels apart better"
 
 

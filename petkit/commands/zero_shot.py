@@ -11,14 +11,14 @@ import numpy as np
 from petkit.config.loader import Pipeline
 from petkit.config.schema import LabelKind
 from petkit.data.examples import targets_of
-from petkit.engine.device import Arithmetic, choose_arithmetic
+from petkit.engine.device import Device, choose_device
 from petkit.ensemble.calibration import calibrate
 from petkit.ensemble.combine import FloatArray, combine
-from petkit.events import Listen, ignore
+from petkit.events import OnEvent, ignore
 from petkit.metrics.decision import Decision
 from petkit.models.label_scorers import LabelScorer
 from petkit.prompts.pvp import PVP
-from petkit.task.task import Workload
+from petkit.task.task import Task
 from petkit.teachers.scoring import shard_logits
 from petkit.teachers.untrained import SAMPLE, content_free_logits, priors_of, sample_logits, train_logits, untrained
 
@@ -57,7 +57,7 @@ class ZeroShot:
     notes: tuple[str, ...]
 
 
-def zero_shot(pipeline: Pipeline, listen: Listen = ignore) -> ZeroShot:
+def zero_shot(pipeline: Pipeline, on_event: OnEvent = ignore) -> ZeroShot:
     """Ask every pattern untrained about the few-shot examples, a sample of the unlabelled set and the test set.
 
     Writes nothing. Batch calibration learns from the unlabelled sample alone, never from the test set.
@@ -65,38 +65,38 @@ def zero_shot(pipeline: Pipeline, listen: Listen = ignore) -> ZeroShot:
     Raises:
         InvalidInput: all mistakes in the input, at once.
     """
-    work = Workload(pipeline)
-    arithmetic = choose_arithmetic(work.spec.compute)
-    labelled = [part for part in LABELLED if part in work.scans]
-    targets = {part: targets_of(list(work.rows(part)), len(work.labels)) for part in labelled}
-    asked = [_answers(work, pvp, scorer, arithmetic, labelled) for pvp, scorer in untrained(work, arithmetic, listen)]
-    patterns = {pvp.id: _judge(work, answers, targets) for pvp, answers in zip(work.pvps, asked, strict=True)}
+    task = Task(pipeline)
+    device = choose_device(task.spec.compute)
+    labelled = [part for part in LABELLED if part in task.scans]
+    targets = {part: targets_of(list(task.rows(part)), len(task.labels)) for part in labelled}
+    asked = [_answers(task, pvp, scorer, device, labelled) for pvp, scorer in untrained(task, device, on_event)]
+    patterns = {pvp.id: _judge(task, answers, targets) for pvp, answers in zip(task.pvps, asked, strict=True)}
     return ZeroShot(
-        task=work.spec.task,
-        label_kind=work.spec.label_kind,
+        task=task.spec.task,
+        label_kind=task.spec.label_kind,
         rows={"unlabeled": len(asked[0]["raw"]["unlabeled"]), **{part: len(gold) for part, gold in targets.items()}},
         patterns=patterns,
-        ensemble=_judge(work, _together(work, asked), targets),
-        notes=_notes(work),
+        ensemble=_judge(task, _together(task, asked), targets),
+        notes=_notes(task),
     )
 
 
-def _answers(work: Workload, pvp: PVP, scorer: LabelScorer, arithmetic: Arithmetic, labelled: list[str]) -> Answers:
-    raw = {"unlabeled": sample_logits(work, pvp, scorer, arithmetic)}
+def _answers(task: Task, pvp: PVP, scorer: LabelScorer, device: Device, labelled: list[str]) -> Answers:
+    raw = {"unlabeled": sample_logits(task, pvp, scorer, device)}
     if "train" in labelled:
-        raw["train"] = train_logits(work, pvp, scorer, arithmetic)
+        raw["train"] = train_logits(task, pvp, scorer, device)
     if "test" in labelled:
-        raw["test"] = np.concatenate(list(shard_logits(scorer, pvp, work, "test", arithmetic, lambda done: None)))
-    priors = priors_of(work, content_free_logits(work, pvp, scorer, arithmetic), raw["unlabeled"])
+        raw["test"] = np.concatenate(list(shard_logits(scorer, pvp, task, "test", device, lambda done: None)))
+    priors = priors_of(task, content_free_logits(task, pvp, scorer, device), raw["unlabeled"])
     answers: Answers = {"raw": raw}
     for way, prior in priors.items():
         answers[way] = {part: calibrate(logits, prior) for part, logits in raw.items()}
     return answers
 
 
-def _together(work: Workload, answers: list[Answers]) -> Answers:
+def _together(task: Task, answers: list[Answers]) -> Answers:
     """Combine the patterns with equal weights, as ``soft_labels.combine`` says."""
-    how, multi = work.spec.soft_labels.combine, work.spec.label_kind == "multi"
+    how, multi = task.spec.soft_labels.combine, task.spec.label_kind == "multi"
     equal = np.ones(len(answers), np.float32)
     return {
         way: {part: combine(np.stack([one[way][part] for one in answers]), equal, how, multi=multi) for part in parts}
@@ -104,24 +104,24 @@ def _together(work: Workload, answers: list[Answers]) -> Answers:
     }
 
 
-def _judge(work: Workload, answers: Answers, targets: Mapping[str, FloatArray]) -> Untrained:
-    decision = Decision(work.spec.label_kind)
+def _judge(task: Task, answers: Answers, targets: Mapping[str, FloatArray]) -> Untrained:
+    decision = Decision(task.spec.label_kind)
     return Untrained(
         accuracy={
             part: {way: decision.accuracy(parts[part], gold) for way, parts in answers.items()} for part, gold in targets.items()
         },
         label_shares={
-            way: dict(zip(work.labels, decision.chosen(parts["unlabeled"]).mean(axis=0).tolist(), strict=True))
+            way: dict(zip(task.labels, decision.chosen(parts["unlabeled"]).mean(axis=0).tolist(), strict=True))
             for way, parts in answers.items()
         },
     )
 
 
-def _notes(work: Workload) -> tuple[str, ...]:
+def _notes(task: Task) -> tuple[str, ...]:
     notes = []
-    rows = work.scans["unlabeled"].rows
+    rows = task.scans["unlabeled"].rows
     if rows > SAMPLE:
         notes.append(f"batch calibration and label shares are from the first {SAMPLE:,} of {rows:,} unlabelled rows")
-    if not any(part in work.scans for part in LABELLED):
+    if not any(part in task.scans for part in LABELLED):
         notes.append("accuracy cannot be shown: there are no labelled rows (name some as data.train or data.test)")
     return tuple(notes)

@@ -14,7 +14,7 @@ _Path: TypeAlias = tuple[str | int, ...]
 class _Cap(NamedTuple):
     most: int
     of: str
-    cure: str
+    hint: str
 
 
 _ENTRIES = _Cap(limits.ENTRIES, "entries", "that is no configuration")
@@ -44,7 +44,7 @@ def beyond_caps(data: Mapping[str, Any]) -> Mistakes:
         elif isinstance(value, (Mapping, tuple, list)):
             cap = _WORDS if path[:2] == _LABEL_WORDS and len(path) > 2 else _CAPS.get(path, _ENTRIES)
             if len(value) > cap.most:
-                found.append((path, f"{len(value):,} {cap.of} are more than {cap.most:,} ({cap.cure})"))
+                found.append((path, f"{len(value):,} {cap.of} are more than {cap.most:,} ({cap.hint})"))
                 continue
             inside = value.items() if isinstance(value, Mapping) else enumerate(value)
             long = [key for key in value if len(key) > limits.KEY_CHARACTERS] if isinstance(value, Mapping) else []
@@ -60,7 +60,7 @@ def _too_many_words(data: Mapping[str, Any]) -> Mistakes:
     words = sum(len(entry) for entry in lists if isinstance(entry, (tuple, list)))
     if words <= limits.WORDS:
         return []
-    return [(_LABEL_WORDS, f"{words:,} words of all labels are more than {limits.WORDS:,} ({_WORDS.cure})")]
+    return [(_LABEL_WORDS, f"{words:,} words of all labels are more than {limits.WORDS:,} ({_WORDS.hint})")]
 
 
 def _too_many_teachers(data: Mapping[str, Any]) -> Mistakes:

@@ -57,9 +57,9 @@ class Pipeline:
     document: Document
     name: str
 
-    def problem(self, location: Location, message: str, cure: str = "", *, key: str | None = None) -> Problem:
+    def problem(self, location: Location, message: str, hint: str = "", *, key: str | None = None) -> Problem:
         """Return a problem at ``location`` of the specification, such as ``("data", "train")``."""
-        return self.document.problem(location, message, cure, key=key)
+        return self.document.problem(location, message, hint, key=key)
 
     @classmethod
     def from_spec(cls, spec: PipelineSpec) -> Pipeline:
@@ -214,7 +214,7 @@ def _bytes_of(path: Path) -> int:
 def _named_in(error: InvalidInput, document: Document, location: Location) -> list[Problem]:
     """Say of a missing file where it was named; leave other mistakes at their own place."""
     return [
-        document.problem(location, f"{shortened(found.file, 300)}: {found.message}", found.cure) if found.line is None else found
+        document.problem(location, f"{shortened(found.file, 300)}: {found.message}", found.hint) if found.line is None else found
         for found in error.problems
     ]
 

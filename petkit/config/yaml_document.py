@@ -51,10 +51,10 @@ class Document:
             location = location[:-1]
         return self.places[location]
 
-    def problem(self, location: Location, message: str, cure: str = "", *, key: str | None = None) -> Problem:
+    def problem(self, location: Location, message: str, hint: str = "", *, key: str | None = None) -> Problem:
         """Return a problem placed at ``location``; ``key`` defaults to its dotted path."""
         file, line = self.place(location)
-        return Problem(file, line, ".".join(map(str, location)) if key is None else key, message, cure)
+        return Problem(file, line, ".".join(map(str, location)) if key is None else key, message, hint)
 
 
 def read_document(path: Path) -> Document:
@@ -122,8 +122,8 @@ def _told(error: yaml.MarkedYAMLError) -> tuple[str, str]:
     problem = error.problem or str(error.context)
     if problem.startswith("but "):
         problem = f"{error.context}, {problem}"
-    cure = "put a text with a colon or braces in quotes" if problem.startswith("mapping values") else ""
-    return f"not valid YAML: {problem}", cure
+    hint = "put a text with a colon or braces in quotes" if problem.startswith("mapping values") else ""
+    return f"not valid YAML: {problem}", hint
 
 
 class _Size:
@@ -140,8 +140,8 @@ class _Size:
         if depth > limits.CONFIG_DEPTH:
             self.refuse(line, f"nested more than {limits.CONFIG_DEPTH} deep")
 
-    def refuse(self, line: int, message: str, cure: str = "that is no configuration") -> NoReturn:
-        raise BeyondLimit([Problem(self.shown, line, "", message, cure)])
+    def refuse(self, line: int, message: str, hint: str = "that is no configuration") -> NoReturn:
+        raise BeyondLimit([Problem(self.shown, line, "", message, hint)])
 
 
 class _Loader(yaml.SafeLoader):

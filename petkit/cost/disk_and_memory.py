@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from petkit.config.schema import StudentSpec, TeachersSpec
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.models.size import ModelSize, model_size
 from petkit.prompts.pattern import Encoded
 from petkit.prompts.token_store import TokenStore
 from petkit.runs.layout import EVALUATION, SOFT_LABELS, STUDENT
 from petkit.storage.parquet_shards import SHARD_ROWS
 from petkit.storage.row_array import HELD_ROWS
-from petkit.task.task import Workload
+from petkit.task.task import Task
 
 SAMPLE = 256  # the first rows of the unlabelled set, taken for typical ones
 _FLOAT = 4  # bytes
@@ -53,13 +53,13 @@ class Sample:
     fields: int
 
     @classmethod
-    def of(cls, work: Workload) -> Sample:
+    def of(cls, task: Task) -> Sample:
         """Read and tokenise the first rows."""
-        pvp, plain = work.pvps[0], work.student_pattern
-        rows = list(islice(work.source("unlabeled"), SAMPLE))
-        keys = tuple(dict.fromkeys(key for each in work.pvps for key in each.pattern.keys))
-        own = TokenStore.build(rows, work.tokenizer, keys, work.max_length, work.spec.truncate)
-        students = TokenStore.build(rows, work.student_tokenizer, plain.keys, work.student_max_length, work.spec.truncate)
+        pvp, plain = task.pvps[0], task.student_pattern
+        rows = list(islice(task.source("unlabeled"), SAMPLE))
+        keys = tuple(dict.fromkeys(key for each in task.pvps for key in each.pattern.keys))
+        own = TokenStore.build(rows, task.tokenizer, keys, task.max_length, task.spec.truncate)
+        students = TokenStore.build(rows, task.student_tokenizer, plain.keys, task.student_max_length, task.spec.truncate)
         tokens = own.row_lengths(keys, np.arange(own.rows)).mean() + students.row_lengths(plain.keys, np.arange(own.rows)).mean()
         return cls(
             [pvp.encode(tokens) for tokens in own],
@@ -76,11 +76,11 @@ class Footprint:
         sample: what its rows are like.
     """
 
-    def __init__(self, work: Workload, arithmetic: Arithmetic, sample: Sample) -> None:
-        self.work, self.arithmetic, self.sample = work, arithmetic, sample
-        self.labels, self.rows = len(work.labels), work.scans["unlabeled"].rows
-        self.teacher = model_size(work.spec.model)
-        self.student = model_size(work.spec.student_model, self.labels)
+    def __init__(self, task: Task, device: Device, sample: Sample) -> None:
+        self.task, self.device, self.sample = task, device, sample
+        self.labels, self.rows = len(task.labels), task.scans["unlabeled"].rows
+        self.teacher = model_size(task.spec.model)
+        self.student = model_size(task.spec.student_model, self.labels)
 
     # -- disk ------------------------------------------------------------------------------------
 
@@ -90,11 +90,11 @@ class Footprint:
         if step == SOFT_LABELS:
             return self.rows * (self.labels * _FLOAT + _SOFT_ROW) + shards * _TABLE
         if step == STUDENT:
-            adapter = self.work.spec.student.adapted
+            adapter = self.task.spec.student.adapted
             plain = adapter is None or adapter.mergeable
             return _FLOAT * (self.student.parameters if plain else self._trained("student")) + self._tokenizer(self.student)
         if step == EVALUATION or step.startswith("baselines/"):
-            return self.work.scans["test"].rows * (self.labels * _FLOAT + _ANSWER_ROW)
+            return self.task.scans["test"].rows * (self.labels * _FLOAT + _ANSWER_ROW)
         if step.endswith("/model"):
             return _FLOAT * self._trained("teachers") + (self._tokenizer(self.teacher) if self._in_full("teachers") else 0)
         if step.endswith("/logits"):
@@ -120,15 +120,15 @@ class Footprint:
 
     def memory(self, step: str) -> int:
         """Return the peak memory of a step in bytes: the process's, or the device's where there is another."""
-        base = process_bytes() if self.arithmetic.device == "cpu" else 0
+        base = process_bytes() if self.device.name == "cpu" else 0
         if step == SOFT_LABELS:
-            return base + 10 * SHARD_ROWS * self.labels * _FLOAT * len(self.work.teachers) + self.rows
+            return base + 10 * SHARD_ROWS * self.labels * _FLOAT * len(self.task.teachers) + self.rows
         if step == STUDENT:
-            rows, settings = self.sample.student_rows, self.work.spec.student
+            rows, settings = self.sample.student_rows, self.task.spec.student
             return base + self._training("student", rows, self.student, settings) + self.rows * 8
         if _trains_a_teacher(step):
             rows = self.sample.teacher_rows
-            return base + self._training("teachers", rows, self.teacher, self.work.spec.teachers)
+            return base + self._training("teachers", rows, self.teacher, self.task.spec.teachers)
         return base + self._scoring()
 
     def _training(self, section: str, rows: Sequence[Encoded], size: ModelSize, settings: TeachersSpec | StudentSpec) -> int:
@@ -148,19 +148,19 @@ class Footprint:
             passes = teacher_passes(settings)
             if settings.auxiliary_mlm_weight:
                 kept += int(3 * _FLOAT * settings.mlm_share * settings.unlabeled_batch_size * length * size.vocabulary)
-        weights = size.parameters * (_FLOAT + (2 if self.arithmetic.precision == "bfloat16" else 0))
+        weights = size.parameters * (_FLOAT + (2 if self.device.precision == "bfloat16" else 0))
         return weights + self._trained(section) * _BESIDE_TRAINED + int(kept * passes)
 
     def _scoring(self) -> int:
         """Weights, the widest layer of a batch, and a shard of rows."""
-        size, tokens = self.teacher, self.work.spec.compute.tokens_per_batch
+        size, tokens = self.teacher, self.task.spec.compute.tokens_per_batch
         shard = min(self.rows, SHARD_ROWS) * (int(self.sample.field_tokens) * 8 + 1_000)
         return size.parameters * _FLOAT + tokens * (2 * size.inner + 6 * size.hidden) * _FLOAT + shard
 
     # -- models ----------------------------------------------------------------------------------
 
     def _in_full(self, section: str) -> bool:
-        return (self.work.spec.teachers if section == "teachers" else self.work.spec.student).adapted is None
+        return (self.task.spec.teachers if section == "teachers" else self.task.spec.student).adapted is None
 
     def _trained(self, section: str) -> int:
         """Return how many parameters are trained."""

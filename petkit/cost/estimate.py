@@ -16,13 +16,13 @@ from typing import Literal
 
 from petkit.cost.disk_and_memory import Footprint, Sample, student_passes, teacher_passes
 from petkit.cost.timing import Speed, time_models
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.errors import InvalidInput, Problem
 from petkit.events import STAGES, Stage
 from petkit.runs.layout import EVALUATION, SOFT_LABELS, STUDENT
 from petkit.runs.step import Step
 from petkit.runs.store import WORK, RunStore
-from petkit.task.task import Workload
+from petkit.task.task import Task
 from petkit.teachers.models import TeacherModels
 from petkit.units import duration, size
 
@@ -116,7 +116,7 @@ class Estimate:
         return lines
 
 
-def room_for(work: Workload, store: RunStore, arithmetic: Arithmetic, todo: Sequence[Step]) -> Disk:
+def room_for(task: Task, store: RunStore, device: Device, todo: Sequence[Step]) -> Disk:
     """Return what the steps to do will write, and what there is.
 
     Raises:
@@ -124,13 +124,13 @@ def room_for(work: Workload, store: RunStore, arithmetic: Arithmetic, todo: Sequ
     """
     if not todo:
         return Disk(0, 0, 0, free_bytes(store.folder))
-    disk = _disk(store, Footprint(work, arithmetic, Sample.of(work)), todo)
+    disk = _disk(store, Footprint(task, device, Sample.of(task)), todo)
     if disk.is_clearly_too_little:
         needs = f"the run writes about {size(disk.written)}"
         needs += f", and about {size(disk.passing)} more while it works" if disk.passing else ""
         message = f"too little disk: {needs}; {size(disk.free)} are free"
-        cure = "free some, choose another --out, or use fewer teachers.seeds; teachers.adapter: lora writes far less"
-        raise InvalidInput([Problem(store.shown, None, "", message, cure)])
+        hint = "free some, choose another --out, or use fewer teachers.seeds; teachers.adapter: lora writes far less"
+        raise InvalidInput([Problem(store.shown, None, "", message, hint)])
     return disk
 
 
@@ -142,9 +142,7 @@ def _disk(store: RunStore, footprint: Footprint, todo: Sequence[Step]) -> Disk:
     return Disk(sum(map(footprint.written, names)), footprint.passing(names), footprint.checkpoints(names), free)
 
 
-def estimate(
-    work: Workload, store: RunStore, arithmetic: Arithmetic, steps: Sequence[Step], todo: Sequence[Step]
-) -> Estimate | None:
+def estimate(task: Task, store: RunStore, device: Device, steps: Sequence[Step], todo: Sequence[Step]) -> Estimate | None:
     """Return what the steps to do will take; None where there are none.
 
     Args:
@@ -153,8 +151,8 @@ def estimate(
     """
     if not todo:
         return None
-    sample = Sample.of(work)
-    footprint = Footprint(work, arithmetic, sample)
+    sample = Sample.of(task)
+    footprint = Footprint(task, device, sample)
     memory = {step.name: footprint.memory(step.name) for step in todo}
     disk = _disk(store, footprint, todo)
     recorded = _recorded(store, steps)
@@ -164,11 +162,11 @@ def estimate(
     seconds = {name: found for name, found in known.items() if found is not None}
     if missing:
         timed = "finished steps and a short measurement" if seconds else "a short measurement"
-        models = TeacherModels(work.spec.model, work.spec.teachers.adapted, arithmetic, work.start_hash("teachers"))
-        speed = time_models(work, arithmetic, models, sample)
+        models = TeacherModels(task.spec.model, task.spec.teachers.adapted, device, task.start_hash("teachers"))
+        speed = time_models(task, device, models, sample)
         models.forget()
-        seconds |= {name: _seconds(name, work, speed) + footprint.written(name) / _WRITTEN_PER_SECOND for name in missing}
-        seconds[missing[0]] += work.scans["unlabeled"].rows * speed.reading  # every text is read and tokenised once
+        seconds |= {name: _seconds(name, task, speed) + footprint.written(name) / _WRITTEN_PER_SECOND for name in missing}
+        seconds[missing[0]] += task.scans["unlabeled"].rows * speed.reading  # every text is read and tokenised once
     costs = {
         stage: _together([Cost(seconds.get(step.name, 0.0), memory[step.name], footprint.written(step.name)) for step in own])
         for stage in STAGES
@@ -176,7 +174,7 @@ def estimate(
     }
     total = _together(costs.values())
     left_out = tuple(step.name for step in todo if step.name not in seconds)
-    return Estimate(costs, total, disk, timed, arithmetic.device, left_out)
+    return Estimate(costs, total, disk, timed, device.name, left_out)
 
 
 def free_bytes(folder: Path) -> int:
@@ -187,22 +185,22 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(place).free
 
 
-def _seconds(step: str, work: Workload, speed: Speed) -> float:
+def _seconds(step: str, task: Task, speed: Speed) -> float:
     """Return how long a step takes by what was measured."""
-    spec, rows = work.spec, work.scans["unlabeled"].rows
+    spec, rows = task.spec, task.scans["unlabeled"].rows
     training = speed.loading + spec.teachers.steps * speed.teacher_step * teacher_passes(spec.teachers)
-    training += 2 * len(work.train) * speed.scoring  # its accuracy, before and after
+    training += 2 * len(task.train) * speed.scoring  # its accuracy, before and after
     if step == SOFT_LABELS:
-        return rows * (speed.reading + _VOTE_SECONDS * len(work.teachers) * len(work.labels))
+        return rows * (speed.reading + _VOTE_SECONDS * len(task.teachers) * len(task.labels))
     if step == STUDENT:
         return speed.loading + spec.student.steps * speed.student_step * student_passes(spec.student)
     if step == EVALUATION:
-        asked = len(work.pvps) + sum(teacher.trained for teacher in work.teachers) + 1
-        return asked * (speed.loading + work.scans["test"].rows * speed.scoring)
+        asked = len(task.pvps) + sum(teacher.trained for teacher in task.teachers) + 1
+        return asked * (speed.loading + task.scans["test"].rows * speed.scoring)
     if step.endswith("/model"):
         return training
     if step.endswith("/folds"):
-        return training * min(spec.soft_labels.folds, len(work.train))
+        return training * min(spec.soft_labels.folds, len(task.train))
     return speed.loading + rows * speed.scoring
 
 

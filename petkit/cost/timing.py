@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from petkit.config.schema import StudentSpec, TeachersSpec
 from petkit.cost.disk_and_memory import SAMPLE, Sample
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.engine.inference import label_logits
 from petkit.engine.training_loop import TrainingDiverged, fit
 from petkit.losses.objectives import cross_entropy
@@ -22,7 +22,7 @@ from petkit.prompts.pattern import Encoded
 from petkit.prompts.token_store import TokenStore
 from petkit.prompts.tokenizer import PieceTokenizer
 from petkit.student.model import new_student
-from petkit.task.task import Workload
+from petkit.task.task import Task
 from petkit.teachers.models import TeacherModels
 
 # Each of the three measurements ends with the step that takes it beyond this; training takes three steps, if they are short.
@@ -50,42 +50,42 @@ class Speed:
     student_step: float
 
 
-def time_models(work: Workload, arithmetic: Arithmetic, models: TeacherModels, sample: Sample) -> Speed:
+def time_models(task: Task, device: Device, models: TeacherModels, sample: Sample) -> Speed:
     """Time what the stages will do most of. Nothing is written, and torch's random state stays as it is.
 
     Raises:
         ModelRefused: a model cannot be had.
     """
     with torch.random.fork_rng(devices=[]):
-        loading, scoring, teacher_step = _time_teacher(work, arithmetic, models, sample)
+        loading, scoring, teacher_step = _time_teacher(task, device, models, sample)
         models.forget()
-        student_step = _time_student(work, arithmetic, sample)
-    return Speed(loading, _time_reading(work), scoring, teacher_step, student_step)
+        student_step = _time_student(task, device, sample)
+    return Speed(loading, _time_reading(task), scoring, teacher_step, student_step)
 
 
-def _time_reading(work: Workload) -> float:
+def _time_reading(task: Task) -> float:
     started = time.perf_counter()
-    rows = (example for example, _ in zip(work.source("unlabeled"), range(SAMPLE), strict=False))
-    keys = tuple(dict.fromkeys(key for pvp in work.pvps for key in pvp.pattern.keys))
-    store = TokenStore.build(rows, work.tokenizer, keys, work.max_length, work.spec.truncate)
+    rows = (example for example, _ in zip(task.source("unlabeled"), range(SAMPLE), strict=False))
+    keys = tuple(dict.fromkeys(key for pvp in task.pvps for key in pvp.pattern.keys))
+    store = TokenStore.build(rows, task.tokenizer, keys, task.max_length, task.spec.truncate)
     return (time.perf_counter() - started) / store.rows
 
 
-def _time_teacher(work: Workload, arithmetic: Arithmetic, models: TeacherModels, sample: Sample) -> tuple[float, float, float]:
+def _time_teacher(task: Task, device: Device, models: TeacherModels, sample: Sample) -> tuple[float, float, float]:
     """Return the seconds of loading the model, of scoring a row and of a training step."""
-    pvp, rows = work.pvps[0], sample.teacher_rows
+    pvp, rows = task.pvps[0], sample.teacher_rows
     started = time.perf_counter()
     with models.untrained(pvp) as scorer:
         loading = time.perf_counter() - started
 
         def score(some: Sequence[Encoded]) -> None:
-            label_logits(scorer, some, work.tokenizer, arithmetic, work.spec.compute.tokens_per_batch)
+            label_logits(scorer, some, task.tokenizer, device, task.spec.compute.tokens_per_batch)
 
         score(rows[:_WARMING_UP])
         scoring = _seconds_per_row(score, rows)
-    settings = work.spec.teachers
+    settings = task.spec.teachers
     with models.new(pvp) as scorer:
-        step = _time_training(scorer, rows, settings, settings.batch_size, len(work.labels), work.tokenizer, arithmetic)
+        step = _time_training(scorer, rows, settings, settings.batch_size, len(task.labels), task.tokenizer, device)
     return loading, scoring, step
 
 
@@ -100,21 +100,21 @@ def _seconds_per_row(score: Callable[[Sequence[Encoded]], None], rows: Sequence[
         portion = min(2 * portion, SAMPLE)
 
 
-def _time_student(work: Workload, arithmetic: Arithmetic, sample: Sample) -> float:
+def _time_student(task: Task, device: Device, sample: Sample) -> float:
     """Return the seconds of a training step."""
-    settings = work.spec.student
+    settings = task.spec.student
     student = new_student(
-        work.spec.student_model,
-        work.labels,
+        task.spec.student_model,
+        task.labels,
         settings.adapted,
-        arithmetic.training_attention,
-        multi=work.spec.label_kind == "multi",
-        four_bit=arithmetic.four_bit(settings.adapted),
-        start_sha256=work.start_hash("student"),
-    ).to(arithmetic.device)
-    rows_per_step = settings.batch_size + (settings.gold_batch_size if work.hard_weight else 0)
-    rows, tokenizer = sample.student_rows, work.student_tokenizer
-    return _time_training(student, rows, settings, rows_per_step, len(work.labels), tokenizer, arithmetic)
+        device.training_attention,
+        multi=task.spec.label_kind == "multi",
+        four_bit=device.four_bit(settings.adapted),
+        start_sha256=task.start_hash("student"),
+    ).to(device.name)
+    rows_per_step = settings.batch_size + (settings.gold_batch_size if task.hard_weight else 0)
+    rows, tokenizer = sample.student_rows, task.student_tokenizer
+    return _time_training(student, rows, settings, rows_per_step, len(task.labels), tokenizer, device)
 
 
 def _time_training(
@@ -124,7 +124,7 @@ def _time_training(
     batch_size: int,
     labels: int,
     tokenizer: PieceTokenizer,
-    arithmetic: Arithmetic,
+    device: Device,
 ) -> float:
     """Return the median seconds of a training step under the plain loss; the first warms up, and counts only if it stays alone."""
     rows = [rows[index % len(rows)] for index in range(max(len(rows), 2 * batch_size))]
@@ -138,12 +138,12 @@ def _time_training(
             yield batch
 
     def loss_of(prepared: Any, batch: IndexArray) -> Tensor:
-        inputs = collate([rows[index] for index in batch], tokenizer).to(arithmetic.device)
+        inputs = collate([rows[index] for index in batch], tokenizer).to(device.name)
         logits = prepared(inputs)
         return cross_entropy(logits, torch.arange(len(batch), device=logits.device) % labels)
 
     try:
-        fit(model, drawn(), loss_of, settings.in_training, arithmetic, lambda step, loss: ends.append(time.perf_counter()))
+        fit(model, drawn(), loss_of, settings.in_training, device, lambda step, loss: ends.append(time.perf_counter()))
     except TrainingDiverged:
         ends.append(time.perf_counter())  # the run will say so; here it only was a step
     steps = np.diff(ends)

@@ -139,8 +139,8 @@ class ExampleSource:
         alike = {replace(problem, line=None) for problem in problems}
         if bad == rows > 1 and len(alike) == 1 and problems[0].message in _NO_SUCH_COLUMN:
             only = problems[0]
-            cure = "; ".join(filter(None, (only.cure, "data.columns says which column is which")))
-            problems = [replace(only, line=None, message=f"{only.message}, in all {rows:,} rows", cure=cure)]
+            hint = "; ".join(filter(None, (only.hint, "data.columns says which column is which")))
+            problems = [replace(only, line=None, message=f"{only.message}, in all {rows:,} rows", hint=hint)]
         elif bad > SHOWN_PROBLEMS:
             problems.append(Problem(self.shown, None, "", f"… and {bad - SHOWN_PROBLEMS:,} more rows like these"))
         if rows == 0 and not problems:
@@ -218,8 +218,8 @@ class ExampleSource:
         column = self.data.column("label")
         value = record.values.get(column)
 
-        def refuse(message: str, cure: str = "") -> tuple[int, ...]:
-            problems.append(Problem(self.shown, record.line, column, message, cure))
+        def refuse(message: str, hint: str = "") -> tuple[int, ...]:
+            problems.append(Problem(self.shown, record.line, column, message, hint))
             return ()
 
         if value is None or (value == "" and not self.multi):
@@ -232,8 +232,8 @@ class ExampleSource:
         found: set[int] = set()
         for entry in written:
             if isinstance(entry, bool) or not isinstance(entry, (str, int)):
-                cure = "set label_kind: multi for lists of labels" if entry is value and isinstance(value, list) else ""
-                return refuse(f"a label is text or a whole number, not {entry!r:.60}", cure)
+                hint = "set label_kind: multi for lists of labels" if entry is value and isinstance(value, list) else ""
+                return refuse(f"a label is text or a whole number, not {entry!r:.60}", hint)
             index = self._index(str(entry), names)
             if index is None:
                 return refuse(f"label {str(entry)!r:.80} is not in the verbalizer", self._known(str(entry), names, advise))

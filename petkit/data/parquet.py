@@ -111,8 +111,8 @@ def _plain_rows(path: Path, batch: pa.RecordBatch, done: int) -> list[dict[str, 
                 column.to_pylist()
             except unreadable as error:
                 message = f"rows {done + 1:,} to {done + batch.num_rows:,} hold a value that cannot be read: {error}"
-                cure = "write it as text, or leave it out"
-                raise InvalidInput([Problem(shown_path(path), None, name, message, cure)]) from None
+                hint = "write it as text, or leave it out"
+                raise InvalidInput([Problem(shown_path(path), None, name, message, hint)]) from None
         raise
     return rows
 
@@ -174,8 +174,8 @@ def _refuse_footer(path: Path) -> None:
         raise BeyondLimit([Problem(shown_path(path), None, "", message, "write it with fewer columns or larger row groups")])
 
 
-def _refuse(path: Path, message: str, cure: str) -> None:
-    raise BeyondLimit([Problem(shown_path(path), None, "", message, cure)])
+def _refuse(path: Path, message: str, hint: str) -> None:
+    raise BeyondLimit([Problem(shown_path(path), None, "", message, hint)])
 
 
 def _refuse_shape(path: Path, metadata: pq.FileMetaData) -> None:

@@ -223,7 +223,7 @@ def _hub_dataset(source: str) -> Any:
         return load_dataset(name, config, split=split, streaming=True)
     except (OSError, ValueError, RuntimeError) as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        cure = "check the name and the network"
+        hint = "check the name and the network"
         if network.is_forbidden():
-            cure = "offline is asked for, and the local cache does not hold it"
-        raise InvalidInput([Problem(source, None, "", f"cannot be opened: {first_line}", cure)]) from None
+            hint = "offline is asked for, and the local cache does not hold it"
+        raise InvalidInput([Problem(source, None, "", f"cannot be opened: {first_line}", hint)]) from None

@@ -24,10 +24,10 @@ _WORTH = 1.5
 
 
 @dataclass(frozen=True)
-class Arithmetic:
-    """Device, number format and threads of a run; ``matmul_speedup`` is bfloat16 over float32 as measured (0: not measured)."""
+class Device:
+    """Device (cpu, cuda, cuda:N or mps), number format and threads of a run; ``matmul_speedup`` is bfloat16 over float32 as measured (0: not measured)."""
 
-    device: str
+    name: str
     precision: Literal["float32", "bfloat16"]
     threads: int
     matmul_speedup: float = 0.0
@@ -35,25 +35,26 @@ class Arithmetic:
     @property
     def autocast(self) -> Any:
         """A context in which matrix products run in the chosen format."""
-        return torch.autocast(self.device.partition(":")[0], torch.bfloat16, enabled=self.precision == "bfloat16")
+        return torch.autocast(self.name.partition(":")[0], torch.bfloat16, enabled=self.precision == "bfloat16")
 
     @property
     def training_attention(self) -> Literal["eager"] | None:
         """The attention to train with (None: the model's own): torch's fused kernel has a slow backward pass on processors."""
-        return "eager" if self.device == "cpu" else None
+        return "eager" if self.name == "cpu" else None
 
     def four_bit(self, adapter: AnyAdapter | None) -> FourBit | None:
         """What holds the frozen weights beside an adapter in 4 bits; None where they stay as they are."""
         if adapter is None or adapter.kind != "qlora":
             return None
-        return FourBit(self.device, torch.bfloat16 if self.precision == "bfloat16" else torch.float32)
+        return FourBit(self.name, torch.bfloat16 if self.precision == "bfloat16" else torch.float32)
 
     def record(self) -> dict[str, Any]:
         """Return the choice for provenance."""
-        return asdict(self)
+        record = asdict(self)
+        return {"device": record.pop("name"), **record}
 
 
-def choose_arithmetic(spec: ComputeSpec, begun: Mapping[str, Any] | None = None) -> Arithmetic:
+def choose_device(spec: ComputeSpec, begun: Mapping[str, Any] | None = None) -> Device:
     """Resolve ``auto``: the device that is there, and bfloat16 where this machine multiplies 1.5 times faster in it.
 
     Args:
@@ -71,12 +72,12 @@ def choose_arithmetic(spec: ComputeSpec, begun: Mapping[str, Any] | None = None)
     threads = spec.threads or usable_cores()
     torch.set_num_threads(threads)
     if spec.precision != "auto":
-        return Arithmetic(device, spec.precision, threads)
+        return Device(device, spec.precision, threads)
     kept = (begun or {}).get("precision")
     if kept in ("float32", "bfloat16"):
-        return Arithmetic(device, kept, threads, (begun or {}).get("matmul_speedup", 0.0))
+        return Device(device, kept, threads, (begun or {}).get("matmul_speedup", 0.0))
     speedup = measure_matmul_speedup(device)
-    return Arithmetic(device, "bfloat16" if speedup >= _WORTH else "float32", threads, round(speedup, 2))
+    return Device(device, "bfloat16" if speedup >= _WORTH else "float32", threads, round(speedup, 2))
 
 
 def find_device(spec: ComputeSpec) -> str:
@@ -125,20 +126,20 @@ def matmul_seconds(
     return best
 
 
-def prepare_for_inference(model: nn.Module, arithmetic: Arithmetic) -> nn.Module:
+def prepare_for_inference(model: nn.Module, device: Device) -> nn.Module:
     """Move ``model`` to the device in evaluation mode; under bfloat16 its linear weights are cast once, here.
 
     Autocast would cast every weight again in every batch. Norms and embeddings stay float32, layers in 4 bits as they are.
     """
     model.eval().requires_grad_(False)
-    if arithmetic.precision == "bfloat16":
+    if device.precision == "bfloat16":
         kept = {
             id(parameter) for module in model.modules() if isinstance(module, nn.Embedding) for parameter in module.parameters()
         }
         for module in model.modules():
             if isinstance(module, nn.Linear) and id(module.weight) not in kept and module.weight.is_floating_point():
                 module.to(torch.bfloat16)
-    return model.to(arithmetic.device)
+    return model.to(device.name)
 
 
 def release_memory() -> None:
@@ -155,7 +156,7 @@ def release_memory() -> None:
 
 
 @contextmanager
-def inference(arithmetic: Arithmetic) -> Iterator[None]:
+def inference(device: Device) -> Iterator[None]:
     """Run forward passes without gradients in the chosen number format."""
-    with torch.inference_mode(), arithmetic.autocast:
+    with torch.inference_mode(), device.autocast:
         yield

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from petkit.engine.device import Arithmetic, inference
+from petkit.engine.device import Device, inference
 from petkit.errors import PetkitError
 from petkit.models.adapters.base import Adapter
 from petkit.models.architectures import forward_options, is_causal
@@ -69,7 +69,7 @@ def label_logits(
     scorer: Callable[[Batch], Tensor],
     rows: Sequence[Encoded],
     tokenizer: PieceTokenizer,
-    arithmetic: Arithmetic,
+    device: Device,
     tokens_per_batch: int,
     on_rows: Callable[[int], None] = lambda done: None,
 ) -> FloatArray:
@@ -89,9 +89,9 @@ def label_logits(
     budget = tokens_per_batch // getattr(scorer, "copies", 1)
     adapter: Adapter | None = getattr(scorer, "adapter", None)
     before = 0 if adapter is None else adapter.tokens_before
-    with inference(arithmetic):
+    with inference(device):
         for indices in inference_batches([len(row.ids) for row in rows], budget, before):
-            batch = collate([rows[index] for index in indices], tokenizer).to(arithmetic.device)
+            batch = collate([rows[index] for index in indices], tokenizer).to(device.name)
             values = scorer(batch).to("cpu", torch.float32).numpy()  # (batch, labels)
             if not np.isfinite(values).all():
                 raise NotFinite("the model's answers are no finite numbers: its weights are spoilt (lower learning_rate)")

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.engine.training_state import Checkpoints, capture, restore, seed_step
 from petkit.errors import PetkitError
 
@@ -54,7 +54,7 @@ def fit(
     batches: Iterable[Rows],
     loss_of: Callable[[nn.Module, Rows], Tensor],
     settings: TrainingSettings,
-    arithmetic: Arithmetic,
+    device: Device,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
     *,
     seed: int | None = None,
@@ -86,8 +86,8 @@ def fit(
 
     # accelerate keeps the first device and precision of a process for ever; a run may follow another one.
     AcceleratorState._reset_state(reset_partial_state=True)
-    mixed = "bf16" if arithmetic.precision == "bfloat16" else "no"
-    accelerator = Accelerator(cpu=arithmetic.device == "cpu", mixed_precision=mixed)
+    mixed = "bf16" if device.precision == "bfloat16" else "no"
+    accelerator = Accelerator(cpu=device.name == "cpu", mixed_precision=mixed)
     optimizer = torch.optim.AdamW(
         parameter_groups(model, settings.weight_decay, new, new_learning_rate),
         lr=settings.learning_rate,

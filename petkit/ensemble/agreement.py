@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from petkit.ensemble.combine import FloatArray, adjust, choices, combine_teachers, is_multi, leave_out, log_softmax, questions
+from petkit.ensemble.combine import (
+    FloatArray,
+    adjust,
+    as_class_logits,
+    choices,
+    combine_teachers,
+    is_multi,
+    leave_out,
+    log_softmax,
+)
 
 COLLAPSED_SHARE = 0.95
 Shares = NDArray[np.float64]
@@ -117,4 +126,4 @@ class Consensus:
 
     def _log_probs(self, combined: FloatArray) -> Shares:
         """Return the log-probabilities of every answer, shape ``(rows, questions, answers)``."""
-        return log_softmax(questions(combined, multi=self.multi)).astype(np.float64)
+        return log_softmax(as_class_logits(combined, multi=self.multi)).astype(np.float64)

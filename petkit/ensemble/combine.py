@@ -16,7 +16,7 @@ FloatArray = NDArray[np.float32]
 How: TypeAlias = Literal["logits", "log_probs", "probs"]
 
 
-def questions(logits: FloatArray, *, multi: bool) -> FloatArray:
+def as_class_logits(logits: FloatArray, *, multi: bool) -> FloatArray:
     """Return label logits as logits of answers: shape ``(…, labels)`` becomes ``(…, questions, answers)``.
 
     One question with an answer per label; or, for multi-label rows, one per label with the answers no and yes:
@@ -44,7 +44,7 @@ def combine(logits: FloatArray, weights: FloatArray, how: How, *, multi: bool = 
     share = (weights / weights.sum()).astype(np.float32)
     if how == "logits":
         return _mean(share, logits)
-    log_probs = log_softmax(questions(logits, multi=multi))  # (teachers, rows, questions, answers)
+    log_probs = log_softmax(as_class_logits(logits, multi=multi))  # (teachers, rows, questions, answers)
     if how == "log_probs":
         mean = _mean(share, log_probs)
     else:
@@ -130,7 +130,7 @@ def entropy(log_probs: FloatArray) -> FloatArray:
 
 def choices(logits: FloatArray, *, multi: bool) -> NDArray[np.int64]:
     """Return the answer to every question, shape ``(…, questions)``: the best label; or 1 (yes) where a label's logit is above 0."""
-    best: NDArray[np.int64] = questions(logits, multi=multi).argmax(axis=-1)
+    best: NDArray[np.int64] = as_class_logits(logits, multi=multi).argmax(axis=-1)
     return best
 
 

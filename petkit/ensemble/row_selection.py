@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from petkit.ensemble.combine import FloatArray, entropy, log_softmax, questions
+from petkit.ensemble.combine import FloatArray, as_class_logits, entropy, log_softmax
 
 
 def confidence_weights(combined: FloatArray, *, multi: bool = False) -> FloatArray:
@@ -22,7 +22,7 @@ def confidence_weights(combined: FloatArray, *, multi: bool = False) -> FloatArr
     Returns:
         Shape ``(rows,)``, between 0 and 1.
     """
-    answers = questions(combined, multi=multi)  # (rows, questions, answers)
+    answers = as_class_logits(combined, multi=multi)  # (rows, questions, answers)
     doubt = entropy(log_softmax(answers)).mean(axis=-1) / math.log(answers.shape[-1])
     weights: FloatArray = np.clip(1 - doubt, 0, 1).astype(np.float32)
     return weights

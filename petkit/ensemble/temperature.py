@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from petkit.ensemble.combine import FloatArray, log_softmax, questions
+from petkit.ensemble.combine import FloatArray, as_class_logits, log_softmax
 
 LOWEST, HIGHEST = 0.5, 5.0
 TRUSTED_ROWS = 50
@@ -26,7 +26,7 @@ def fit_temperature(logits: FloatArray, gold: NDArray[np.int64], *, multi: bool 
     """
     from scipy.optimize import minimize_scalar
 
-    answers = questions(logits.astype(np.float64), multi=multi)  # (rows, questions, answers)
+    answers = as_class_logits(logits.astype(np.float64), multi=multi)  # (rows, questions, answers)
 
     def loss(log_temperature: float) -> float:
         log_probs = log_softmax(answers, math.exp(log_temperature))

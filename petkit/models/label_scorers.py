@@ -79,14 +79,14 @@ class LabelScorer(nn.Module, ABC):
         """Return the parameters the model did not come with."""
         return [] if self.soft is None else [self.soft.vectors]
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Leave the reader to another scorer."""
         if self.soft is not None:
             self.soft.detach()
 
     def detach(self) -> PreTrainedModel:
         """Undo all hooks and return the plain model."""
-        self.let_go()
+        self.release()
         return self.reader.detach()
 
 

@@ -171,8 +171,8 @@ def load_language_model(name: str, attention: str | None = None, four_bit: FourB
         )
     why = why_not_left_to_right(model)
     if why:
-        cure = "use one that reads from left to right, such as GPT-2, Llama or Qwen2"
-        raise ModelRefused(f"{shown_name(name)}: a {config.model_type!r} model {why} ({cure})")
+        hint = "use one that reads from left to right, such as GPT-2, Llama or Qwen2"
+        raise ModelRefused(f"{shown_name(name)}: a {config.model_type!r} model {why} ({hint})")
     if four_bit is not None:
         four_bit.hold(model)
     return model

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
 from petkit.config.schema import ComputeSpec, DataSpec, LabelKind
-from petkit.engine.device import Arithmetic, choose_arithmetic, prepare_for_inference
+from petkit.engine.device import Device, choose_device, prepare_for_inference
 from petkit.engine.inference import label_logits
 from petkit.ensemble.combine import FloatArray, combine_teachers
 from petkit.errors import IncompleteRun, InvalidInput, ModelRefused, Problem, shown_path
@@ -106,18 +106,18 @@ class Predictor:
         if manifest.get("kind", RUN) != RUN:
             raise ModelRefused(f"{store.shown}: holds no run but {store.holds} (name a run or a classifier)")
         if "recovered" in manifest:
-            cure = "run the same petkit run again: it writes a new one, and finished steps stay"
-            raise IncompleteRun(f"{store.shown}: manifest.json {manifest['recovered']} ({cure})")
+            hint = "run the same petkit run again: it writes a new one, and finished steps stay"
+            raise IncompleteRun(f"{store.shown}: manifest.json {manifest['recovered']} ({hint})")
         compute = compute or _compute_of(manifest)
-        arithmetic = choose_arithmetic(compute)
+        device = choose_device(compute)
         if teachers and not is_run:
             raise ModelRefused(f"{shown_path(folder)}: only a run folder holds teachers")
         if teachers:
-            return _load_ensemble(store, arithmetic, compute.tokens_per_batch)
+            return _load_ensemble(store, device, compute.tokens_per_batch)
         if is_run and store.inputs(STUDENT) and store.inputs(STUDENT)[SOFT_LABELS] != store.content(SOFT_LABELS):
             message = "the classifier was made from other soft labels (run petkit stage-c, or predict with the teachers)"
             raise IncompleteRun(f"{store.shown}: {message}")
-        return _load_student(store.path(STUDENT) if is_run else folder, manifest, arithmetic, compute.tokens_per_batch)
+        return _load_student(store.path(STUDENT) if is_run else folder, manifest, device, compute.tokens_per_batch)
 
     def __call__(self, rows: Sequence[str | Fields]) -> list[Prediction]:
         """Predict rows: texts, or mappings from field to text.
@@ -180,16 +180,16 @@ class _About(BaseModel):
     label_separator: Annotated[str, Field(min_length=1)] | None = None
 
 
-def _load_student(folder: Path, manifest: Mapping[str, Any], arithmetic: Arithmetic, tokens_per_batch: int) -> Predictor:
+def _load_student(folder: Path, manifest: Mapping[str, Any], device: Device, tokens_per_batch: int) -> Predictor:
     name = str(folder)
     config = load_config(name)
     written = _read(folder / STUDENT_FILE)
     about = _checked_about(written, folder / STUDENT_FILE)
     tokenizer = load_tokenizer(name, needs_mask=False)
     student = load_student(name, written)
-    prepare_for_inference(student, arithmetic)
+    prepare_for_inference(student, device)
     max_length = min(longest_input(config, tokenizer), about.max_length or 512)
-    plain = Pattern.plain(about.fields, pairs=tokenizer.tells_pairs)
+    plain = Pattern.plain(about.fields, pairs=tokenizer.distinguishes_pairs)
     pattern = CompiledPattern(plain, tokenizer, max_length, about.truncate)
     names: Any = config.id2label
     labels = [str(names.get(index, "")) for index in range(len(names))]
@@ -202,7 +202,7 @@ def _load_student(folder: Path, manifest: Mapping[str, Any], arithmetic: Arithme
 
     def score(rows: Sequence[Fields]) -> FloatArray:
         encoded = [pattern.encode(tokens) for tokens in tokenised(rows, pattern.keys, tokenizer)]
-        return label_logits(student, encoded, tokenizer, arithmetic, tokens_per_batch)
+        return label_logits(student, encoded, tokenizer, device, tokens_per_batch)
 
     kind = about.label_kind or ("multi" if config.problem_type == "multi_label_classification" else "single")
     # A run knows best how its data is read now; a folder on its own remembers how it was.
@@ -218,14 +218,14 @@ def _checked_about(written: Mapping[str, Any], path: Path) -> _About:
         raise ModelRefused(f"{shown_path(path)}: {key} is damaged (take the folder from its run again)") from None
 
 
-def _load_ensemble(store: RunStore, arithmetic: Arithmetic, tokens_per_batch: int) -> Predictor:
+def _load_ensemble(store: RunStore, device: Device, tokens_per_batch: int) -> Predictor:
     ensemble = _read(store.path(SOFT_LABELS) / ENSEMBLE_FILE)
     # Teachers that were left out have no say, so they need not be asked.
     ensemble["teachers"] = {name: member for name, member in ensemble["teachers"].items() if member["weight"] > 0}
-    members = load_teachers(store, ensemble["teachers"], arithmetic)
+    members = load_teachers(store, ensemble["teachers"], device)
 
     def score(rows: Sequence[Fields]) -> FloatArray:
-        logits = np.stack([member.logits(rows, arithmetic, tokens_per_batch) for member in members])
+        logits = np.stack([member.logits(rows, device, tokens_per_batch) for member in members])
         return combine_teachers(logits, ensemble)
 
     # Thresholds are a student's; the ensemble answers at even chances.

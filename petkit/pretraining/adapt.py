@@ -19,9 +19,9 @@ import numpy as np
 from torch import Tensor
 
 from petkit.config.loader import Pipeline
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.engine.training_loop import fit
-from petkit.events import Listen, Notice, ignore
+from petkit.events import Notice, OnEvent, ignore
 from petkit.models.batch import Batch
 from petkit.models.loading import load_masked_lm
 from petkit.models.mask_reader import MaskReader
@@ -54,13 +54,13 @@ class Adapted(Made):
         )
 
 
-def adapt(pipeline: Pipeline, folder: str | Path, *, resume: str = "auto", listen: Listen = ignore) -> Adapted:
+def adapt(pipeline: Pipeline, folder: str | Path, *, resume: str = "auto", on_event: OnEvent = ignore) -> Adapted:
     """Adapt a pipeline's model to its unlabelled set, in a run folder of its own; goes on where a killed one stopped.
 
     Args:
         folder: the run folder; the model lies in ``model`` there.
         resume: see :func:`petkit.runs.resume.refuse_resume`.
-        listen: hears every event.
+        on_event: hears every event.
 
     Raises:
         InvalidInput: mistakes in the input; nothing was written.
@@ -70,11 +70,11 @@ def adapt(pipeline: Pipeline, folder: str | Path, *, resume: str = "auto", liste
     texts = UnlabeledTexts(pipeline, "adapting")
     settings = pipeline.spec.adapt
 
-    def inputs(arithmetic: Arithmetic) -> Inputs:
-        return {**texts.inputs(arithmetic), **flat("adapt", settings.model_dump())}
+    def inputs(device: Device) -> Inputs:
+        return {**texts.inputs(device), **flat("adapt", settings.model_dump())}
 
-    step = LoneStep(MODEL, ADAPTED_MODEL, inputs, lambda job, arithmetic: _train(texts, job, arithmetic))
-    made = make(step, pipeline, folder, texts.max_length, listen, resume)
+    step = LoneStep(MODEL, ADAPTED_MODEL, inputs, lambda job, device: _train(texts, job, device))
+    made = make(step, pipeline, folder, texts.max_length, on_event, resume)
     return Adapted(made.folder, made.ran, made.facts)
 
 
@@ -86,20 +86,20 @@ class _MaskedLM(MaskReader):
         return self.read(batch, rows, columns)
 
 
-def _train(texts: UnlabeledTexts, job: Job, arithmetic: Arithmetic) -> None:
+def _train(texts: UnlabeledTexts, job: Job, device: Device) -> None:
     """Train the model into the job's folder, beside its tokenizer."""
     settings = texts.spec.adapt
     kept, held_out = hold_out(np.arange(texts.scan.rows), settings.seed)
     scratch = job.store.scratch("tokens") if texts.scan.rows > HELD_ROWS else None
-    task = MaskedTexts(texts, arithmetic, settings, kept, held_out, scratch)
-    model = _MaskedLM(load_masked_lm(texts.spec.model, arithmetic.training_attention)).to(arithmetic.device)
+    task = MaskedTexts(texts, device, settings, kept, held_out, scratch)
+    model = _MaskedLM(load_masked_lm(texts.spec.model, device.training_attention)).to(device.name)
     before = task.held_out_loss(model)
     fit(
         model,
         task.batches(),
         task.loss,
         settings,
-        arithmetic,
+        device,
         lambda step, loss: job.trained(step, settings.steps, loss),
         seed=settings.seed,
         checkpoints=job.checkpoints(),
@@ -111,6 +111,6 @@ def _train(texts: UnlabeledTexts, job: Job, arithmetic: Arithmetic) -> None:
     )  # fmt: skip
     if after >= before:
         message = "the model guesses the hidden words of held-out texts no better than before (lower adapt.learning_rate)"
-        job.listen(Notice(job.step, message))
+        job.on_event(Notice(job.step, message))
     model.detach().save_pretrained(job.folder)
     texts.tokenizer.hf.save_pretrained(job.folder)

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from petkit.config.schema import AdaptSpec, PretrainPromptSpec
-from petkit.engine.device import Arithmetic, inference
+from petkit.engine.device import Device, inference
 from petkit.engine.token_masking import MaskedBatch, TokenMasking
 from petkit.engine.training_loop import TrainingDiverged
 from petkit.losses.objectives import masked_lm
@@ -38,14 +38,14 @@ class MaskedTexts:
     def __init__(
         self,
         texts: UnlabeledTexts,
-        arithmetic: Arithmetic,
+        device: Device,
         settings: AdaptSpec | PretrainPromptSpec,
         kept: IndexArray,
         held_out: IndexArray,
         scratch: Path | None,
     ) -> None:
         spec = texts.spec
-        self.texts, self.arithmetic, self.settings = texts, arithmetic, settings
+        self.texts, self.device, self.settings = texts, device, settings
         self.pattern = CompiledPattern(Pattern.plain(texts.fields), texts.tokenizer, texts.max_length, spec.truncate)
         rows = texts.source.unchanged(texts.scan)
         self.tokens = TokenStore.build(rows, texts.tokenizer, self.pattern.keys, texts.max_length, spec.truncate, scratch)
@@ -75,7 +75,7 @@ class MaskedTexts:
         random = np.random.default_rng([self.settings.seed, *_HIDDEN_ASIDE])
         model.eval()
         total, count = 0.0, 0
-        with inference(self.arithmetic):
+        with inference(self.device):
             for start in range(0, len(self.held_out), self.settings.batch_size):
                 masked = self._masked(self.held_out[start : start + self.settings.batch_size], random)
                 total += self._loss(model, masked).item() * len(masked.targets)
@@ -87,7 +87,7 @@ class MaskedTexts:
 
     def _masked(self, rows: IndexArray, random: np.random.Generator) -> MaskedBatch:
         encoded = [self.pattern.encode(tokens) for tokens in self.tokens.take(rows)]
-        return self.masking(collate(encoded, self.texts.tokenizer), random).to(self.arithmetic.device)
+        return self.masking(collate(encoded, self.texts.tokenizer), random).to(self.device.name)
 
 
 def perplexity(loss: float, section: str) -> float:

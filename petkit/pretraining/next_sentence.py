@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from petkit.config.schema import PatternSpec, PretrainPromptSpec, VerbalizerSpec
-from petkit.engine.device import Arithmetic, inference
+from petkit.engine.device import Device, inference
 from petkit.losses.objectives import cross_entropy
 from petkit.models.batch import Batch, IndexArray, collate, training_batches
 from petkit.pretraining.sentences import NEXT, OTHER_TEXT, SAME_TEXT, Numbers, SentenceIndex, sentence_examples
@@ -57,14 +57,14 @@ class SentenceQuestions:
     def __init__(
         self,
         texts: UnlabeledTexts,
-        arithmetic: Arithmetic,
+        device: Device,
         settings: PretrainPromptSpec,
         index: SentenceIndex,
         kept: IndexArray,
         held_out: IndexArray,
         scratch: Path | None,
     ) -> None:
-        self.texts, self.arithmetic, self.settings, self.index = texts, arithmetic, settings, index
+        self.texts, self.device, self.settings, self.index = texts, device, settings, index
         self.pvp, _ = question(texts, settings, three=index.asks_three)
         # Class numbers of the answers that can be right, in the order of the label words.
         self._classes = [NEXT, SAME_TEXT, OTHER_TEXT] if index.asks_three else [NEXT, OTHER_TEXT]
@@ -98,7 +98,7 @@ class SentenceQuestions:
         model.eval()
         total = right = 0.0
         first, second, answers = self._held_out
-        with inference(self.arithmetic):
+        with inference(self.device):
             for start in range(0, len(first), _AT_ONCE):
                 some = slice(start, start + _AT_ONCE)
                 pairs, targets = self.asked(first[some], second[some], answers[some])
@@ -119,6 +119,6 @@ class SentenceQuestions:
         for one, two in zip(first, second, strict=True):
             tokens = {key: self.tokens.row(int(one if name == _FIRST else two))[key] for name, key in self._key.items()}
             rows.append(self.pvp.encode(tokens))
-        device = self.arithmetic.device
+        device = self.device.name
         labels = torch.from_numpy(np.searchsorted(self._classes, answers))
         return collate(rows, self.texts.tokenizer).to(device), labels.to(device)

@@ -35,10 +35,10 @@ from torch import Tensor, nn
 
 from petkit.config.loader import Pipeline
 from petkit.config.schema import PromptTuningSpec
-from petkit.engine.device import Arithmetic, prepare_for_inference
+from petkit.engine.device import Device, prepare_for_inference
 from petkit.engine.training_loop import fit, seed_everything
 from petkit.errors import Problem
-from petkit.events import Listen, Notice, ignore
+from petkit.events import Notice, OnEvent, ignore
 from petkit.models.adapters.attach import attach
 from petkit.models.adapters.base import Adapter
 from petkit.models.batch import Batch, IndexArray
@@ -89,13 +89,15 @@ class PretrainedPrompt(Made):
         return "\n".join([*lines, f"prompt: {self.folder}", f"use it: {command}"])
 
 
-def pretrain_prompt(pipeline: Pipeline, folder: str | Path, *, resume: str = "auto", listen: Listen = ignore) -> PretrainedPrompt:
+def pretrain_prompt(
+    pipeline: Pipeline, folder: str | Path, *, resume: str = "auto", on_event: OnEvent = ignore
+) -> PretrainedPrompt:
     """Train a prompt for a pipeline's model, in a run folder of its own; goes on where a killed one stopped.
 
     Args:
         folder: the run folder; the prompt lies in ``prompt`` there.
         resume: see :func:`petkit.runs.resume.refuse_resume`.
-        listen: hears every event.
+        on_event: hears every event.
 
     Raises:
         InvalidInput: mistakes in the input; nothing was written.
@@ -105,11 +107,11 @@ def pretrain_prompt(pipeline: Pipeline, folder: str | Path, *, resume: str = "au
     texts = _Texts(pipeline)
     settings = pipeline.spec.pretrain_prompt
 
-    def inputs(arithmetic: Arithmetic) -> Inputs:
-        return {**texts.inputs(arithmetic), **flat(_SECTION, settings.in_force())}
+    def inputs(device: Device) -> Inputs:
+        return {**texts.inputs(device), **flat(_SECTION, settings.fingerprint_settings())}
 
-    step = LoneStep(PROMPT, PRETRAINED_PROMPT, inputs, lambda job, arithmetic: _Pretraining(texts, arithmetic, job).train())
-    made = make(step, pipeline, folder, texts.max_length, listen, resume)
+    step = LoneStep(PROMPT, PRETRAINED_PROMPT, inputs, lambda job, device: _Pretraining(texts, device, job).train())
+    made = make(step, pipeline, folder, texts.max_length, on_event, resume)
     return PretrainedPrompt(made.folder, made.ran, made.facts)
 
 
@@ -143,8 +145,8 @@ class _Texts(UnlabeledTexts):
                 message = f"next_sentence needs texts of two sentences or more, and {self.source.shown} has {told} of that kind"
                 problems.append(self.pipeline.problem((_SECTION, "objective"), message, "use masked_lm"))
         for wrong in question(self, self.settings, three=three)[1]:
-            cure = "use a common word that is one token of the model"
-            problems.append(self.pipeline.problem((_SECTION, "words", wrong.label), wrong.message, cure))
+            hint = "use a common word that is one token of the model"
+            problems.append(self.pipeline.problem((_SECTION, "words", wrong.label), wrong.message, hint))
         return problems
 
 
@@ -167,8 +169,8 @@ class _PromptedModel(nn.Module):
 class _Pretraining:
     """One training of a prompt: its questions, and the frozen model that learns to answer them through it."""
 
-    def __init__(self, texts: _Texts, arithmetic: Arithmetic, job: Job) -> None:
-        self.texts, self.arithmetic, self.job = texts, arithmetic, job
+    def __init__(self, texts: _Texts, device: Device, job: Job) -> None:
+        self.texts, self.device, self.job = texts, device, job
         self.settings = settings = texts.settings
         index, rows = texts.sentences, texts.scan.rows
         # Rows without a pair of sentences cannot tell whether it helped.
@@ -181,10 +183,10 @@ class _Pretraining:
         self.questions: SentenceQuestions | None = None
         if index is not None:
             where = scratch("sentences")
-            self.questions = SentenceQuestions(texts, arithmetic, settings, index, self.kept, self.held_out, where)
+            self.questions = SentenceQuestions(texts, device, settings, index, self.kept, self.held_out, where)
         self.hidden: MaskedTexts | None = None
         if settings.hides_words:
-            self.hidden = MaskedTexts(texts, arithmetic, settings, self.kept, self.held_out, scratch("tokens"))
+            self.hidden = MaskedTexts(texts, device, settings, self.kept, self.held_out, scratch("tokens"))
 
     def train(self) -> None:
         """Train the prompt into the job's folder."""
@@ -196,7 +198,7 @@ class _Pretraining:
             self._turns(),
             self._loss,
             settings,
-            self.arithmetic,
+            self.device,
             lambda step, loss: job.trained(step, settings.steps, loss),
             seed=settings.seed,
             checkpoints=job.checkpoints(),
@@ -208,18 +210,18 @@ class _Pretraining:
         if after["loss"] >= before["loss"]:
             fell = f"the loss on rows kept aside did not fall: {before['loss']:.2f} → {after['loss']:.2f}"
             message = f"{fell}; random words are as good a start (change {_SECTION}.learning_rate or steps)"
-            job.listen(Notice(job.step, message))
+            job.on_event(Notice(job.step, message))
         facts = {"objective": settings.objective, "steps": settings.steps, "tokens": settings.tokens}
         save_prompt(model.prompt, job.folder, self.texts.spec.model, facts)
 
     def _model(self) -> _PromptedModel:
-        frozen = load_masked_lm(self.texts.spec.model, self.arithmetic.training_attention)
-        prepare_for_inference(frozen, self.arithmetic)
+        frozen = load_masked_lm(self.texts.spec.model, self.device.training_attention)
+        prepare_for_inference(frozen, self.device)
         seed_everything(self.settings.seed)
         prompt = attach(frozen, PromptTuningSpec(kind="prompt_tuning", tokens=self.settings.tokens))
         reader = MaskReader(frozen)
         scorer = None if self.questions is None else WordScorer(reader, self.questions.pvp.words.token_ids)
-        return _PromptedModel(reader, prompt, scorer).to(self.arithmetic.device)
+        return _PromptedModel(reader, prompt, scorer).to(self.device.name)
 
     def _turns(self) -> Iterator[Turn]:
         """Yield what every step learns from."""

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from petkit.config.loader import Pipeline, dump_spec
-from petkit.engine.device import Arithmetic, choose_arithmetic
+from petkit.engine.device import Device, choose_device
 from petkit.errors import RunConflict
-from petkit.events import Event, Listen, Notice, Progress, RunStarted, StepSkipped
+from petkit.events import Event, Notice, OnEvent, Progress, RunStarted, StepSkipped
 from petkit.runs.checkpoint import clear_checkpoints
 from petkit.runs.fingerprint import Inputs
 from petkit.runs.provenance import now
@@ -22,7 +22,7 @@ from petkit.runs.signals import stopping_gently
 from petkit.runs.step import Job, carry_out
 from petkit.runs.store import RunStore
 
-Work: TypeAlias = Callable[[Job, Arithmetic], None]
+Work: TypeAlias = Callable[[Job, Device], None]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class LoneStep:
 
     name: str
     kind: str
-    inputs: Callable[[Arithmetic], Inputs]
+    inputs: Callable[[Device], Inputs]
     work: Work
 
 
@@ -51,7 +51,9 @@ class Made:
     facts: dict[str, Any]
 
 
-def make(step: LoneStep, pipeline: Pipeline, folder: str | Path, max_length: int, listen: Listen, resume: str = "auto") -> Made:
+def make(
+    step: LoneStep, pipeline: Pipeline, folder: str | Path, max_length: int, on_event: OnEvent, resume: str = "auto"
+) -> Made:
     """Make the step in its run folder, unless it is there already.
 
     Args:
@@ -63,16 +65,16 @@ def make(step: LoneStep, pipeline: Pipeline, folder: str | Path, max_length: int
     """
     store = RunStore(folder, step.kind)
     store.refuse_foreign()
-    arithmetic = choose_arithmetic(pipeline.spec.compute, store.manifest().get("arithmetic"))
-    refuse_resume(store, resume, arithmetic)
-    inputs = step.inputs(arithmetic)
+    device = choose_device(pipeline.spec.compute, store.manifest().get("arithmetic"))
+    refuse_resume(store, resume, device)
+    inputs = step.inputs(device)
 
     def tell(event: Event) -> None:
         if not isinstance(event, Progress):
             store.log(event)
-        listen(event)
+        on_event(event)
 
-    with store.locked(), stopping_gently(lambda message: listen(Notice(step.name, message))):
+    with store.locked(), stopping_gently(lambda message: on_event(Notice(step.name, message))):
         status = store.status(step.name, inputs)
         if status.state == "stale":
             raise RunConflict(
@@ -81,26 +83,26 @@ def make(step: LoneStep, pipeline: Pipeline, folder: str | Path, max_length: int
         if status.state == "finished":
             clear_checkpoints(store, step.name)
             if not store.is_described():
-                _describe(store, pipeline, arithmetic, max_length)
-            listen(StepSkipped(step.name))
+                _describe(store, pipeline, device, max_length)
+            on_event(StepSkipped(step.name))
         else:
-            moved = moved_from(store.manifest(), arithmetic)
-            _describe(store, pipeline, arithmetic, max_length)
+            moved = moved_from(store.manifest(), device)
+            _describe(store, pipeline, device, max_length)
             tell(RunStarted(1))
             if moved:
                 tell(Notice(step.name, MOVED.format(moved)))
             keep_every = 60 * pipeline.spec.compute.checkpoint_minutes
-            carry_out(step.name, status.why, inputs, lambda job: step.work(job, arithmetic), store, keep_every, tell)
+            carry_out(step.name, status.why, inputs, lambda job: step.work(job, device), store, keep_every, tell)
         return Made(store.path(step.name), status.state != "finished", store.facts(step.name))
 
 
-def _describe(store: RunStore, pipeline: Pipeline, arithmetic: Arithmetic, max_length: int) -> None:
+def _describe(store: RunStore, pipeline: Pipeline, device: Device, max_length: int) -> None:
     store.write_manifest(
         {
             "kind": store.kind,
             "task": pipeline.spec.task,
             "created": store.manifest().get("created", now()),
-            **environment(arithmetic, store.manifest()),
+            **environment(device, store.manifest()),
         }
     )
     store.write_text("config.resolved.yaml", dump_spec(pipeline.spec.model_copy(update={"max_length": max_length})))

@@ -9,7 +9,7 @@ import numpy as np
 
 from petkit.config.loader import Pipeline
 from petkit.data.examples import ExampleSource
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.errors import InvalidInput, ModelRefused, Problem
 from petkit.models.batch import IndexArray
 from petkit.models.loading import (
@@ -69,7 +69,7 @@ class UnlabeledTexts:
         if problems:
             raise InvalidInput(problems)
 
-    def inputs(self, arithmetic: Arithmetic) -> Inputs:
+    def inputs(self, device: Device) -> Inputs:
         """Return what anything trained on the texts depends on."""
         return {
             "step.version": 1,
@@ -77,7 +77,7 @@ class UnlabeledTexts:
             "model": model_fingerprint(self.spec.model),
             "max_length": self.max_length,
             "truncate": self.spec.truncate,
-            "precision": arithmetic.precision,
+            "precision": device.precision,
             "data.unlabeled": self.scan.sha256,
         }
 

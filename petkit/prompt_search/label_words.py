@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from petkit.config.schema import AutoVerbalizerSpec, VerbalizerSpec
-from petkit.engine.device import Arithmetic, inference, prepare_for_inference
+from petkit.engine.device import Device, inference, prepare_for_inference
 from petkit.errors import InvalidInput, Problem
 from petkit.models.batch import collate, inference_batches
 from petkit.models.loading import load_language_model
@@ -23,7 +23,7 @@ from petkit.prompt_search.candidates import Candidates, Counts, fitting, frequen
 from petkit.prompt_search.likelihood_ratio import Array, best_words, likeliest, likelihood_ratio, log_odds
 from petkit.prompts.pattern import MaskContext
 from petkit.prompts.pvp import PVP
-from petkit.task.task import Workload
+from petkit.task.task import Task
 
 # How many words a label is offered, those that the model finds most probable in its rows (PETAL, section 4.1).
 OFFERED = 1000
@@ -57,10 +57,10 @@ class Found:
 class _Pool:
     """Words that are weighed together for some patterns, and the sum of their mean log-odds in these."""
 
-    def __init__(self, work: Workload, patterns: Sequence[int], offered: Candidates) -> None:
+    def __init__(self, task: Task, patterns: Sequence[int], offered: Candidates) -> None:
         self.patterns = patterns
         self.offered = offered
-        self.summed: Array = np.zeros((len(work.labels), len(offered.words)))  # (labels, words)
+        self.summed: Array = np.zeros((len(task.labels), len(offered.words)))  # (labels, words)
 
     def add(self, pattern: int, mean_log_odds: Array) -> None:
         """Add what the model answers to a pattern, shape ``(labels, vocabulary)``, if it is one of these."""
@@ -69,8 +69,8 @@ class _Pool:
 
 
 def search_label_words(
-    work: Workload,
-    arithmetic: Arithmetic,
+    task: Task,
+    device: Device,
     progress: Told = lambda done, total: None,
     *,
     named: VerbalizerSpec | None = None,
@@ -79,89 +79,89 @@ def search_label_words(
 
     Args:
         work: with two labelled rows or more per label.
-        arithmetic: where to run; the answers are few and read in float32 whatever its precision.
+        device: where to run; the answers are few and read in float32 whatever its precision.
         named: words of the same labels whose scores are wanted too.
 
     Raises:
         InvalidInput: fewer words can be tried than are needed.
     """
-    pools = _pools(work)
-    every = range(len(work.pvps))
-    asked = [] if named is None else [_Pool(work, every, named_words(named, work.tokenizer, _slots(work, every)))]
-    counts = np.bincount(work.targets(), minlength=len(work.labels))  # (labels,)
-    for pattern, mean_log_odds in enumerate(_mean_log_odds(work, arithmetic, counts, progress)):
+    pools = _pools(task)
+    every = range(len(task.pvps))
+    asked = [] if named is None else [_Pool(task, every, named_words(named, task.tokenizer, _slots(task, every)))]
+    counts = np.bincount(task.targets(), minlength=len(task.labels))  # (labels,)
+    for pattern, mean_log_odds in enumerate(_mean_log_odds(task, device, counts, progress)):
         for pool in (*pools, *asked):
             pool.add(pattern, mean_log_odds)
     words: dict[str, dict[str, list[ScoredWord]]] = {}
     for pool in pools:
-        found = _choose(work, pool, counts)
-        words |= {work.pvps[pattern].id: found for pattern in pool.patterns}
-    return Found(words, {} if named is None else _scores_of(work, asked[0], counts, named))
+        found = _choose(task, pool, counts)
+        words |= {task.pvps[pattern].id: found for pattern in pool.patterns}
+    return Found(words, {} if named is None else _scores_of(task, asked[0], counts, named))
 
 
-def _pools(work: Workload) -> list[_Pool]:
+def _pools(task: Task) -> list[_Pool]:
     """Return the words to choose from, for each pattern or for all of them together."""
-    auto = _auto(work)
-    every = range(len(work.pvps))
-    needed = len(work.labels) * auto.per_label
-    words = frequent_words(work.tokenizer, token_counts(work.tokens("unlabeled"), work.tokenizer), needed)
+    auto = _auto(task)
+    every = range(len(task.pvps))
+    needed = len(task.labels) * auto.per_label
+    words = frequent_words(task.tokenizer, token_counts(task.tokens("unlabeled"), task.tokenizer), needed)
     pools: list[_Pool] = []
     problems: list[Problem] = []
     for patterns in [every] if auto.scope == "joint" else [range(number, number + 1) for number in every]:
-        fit = fitting(words, work.tokenizer, _slots(work, patterns))
+        fit = fitting(words, task.tokenizer, _slots(task, patterns))
         offered = Candidates(fit.words[: auto.candidates], fit.tokens[:, : auto.candidates])
         if len(offered.words) < needed:
-            where = "in every pattern" if len(patterns) > 1 else f"in pattern {work.pvps[patterns[0]].id!r}"
+            where = "in every pattern" if len(patterns) > 1 else f"in pattern {task.pvps[patterns[0]].id!r}"
             message = f"{len(offered.words)} words can be tried {where}"
-            message += f"; {len(work.labels)} labels of {auto.per_label} words need {needed}"
-            problems.append(work.pipeline.problem(("verbalizer", "auto"), message, "lower per_label"))
-        pools.append(_Pool(work, patterns, offered))
+            message += f"; {len(task.labels)} labels of {auto.per_label} words need {needed}"
+            problems.append(task.pipeline.problem(("verbalizer", "auto"), message, "lower per_label"))
+        pools.append(_Pool(task, patterns, offered))
     if problems:
         raise InvalidInput(problems)
     return pools
 
 
-def _choose(work: Workload, pool: _Pool, counts: Counts) -> dict[str, list[ScoredWord]]:
+def _choose(task: Task, pool: _Pool, counts: Counts) -> dict[str, list[ScoredWord]]:
     """Return each label's words with their scores, best first."""
-    per_label = _auto(work).per_label
+    per_label = _auto(task).per_label
     scores = likelihood_ratio(pool.summed, counts)  # (labels, words)
     # However many words other labels take, enough of these are left.
-    likely = likeliest(pool.summed, max(OFFERED, len(work.labels) * per_label))
+    likely = likeliest(pool.summed, max(OFFERED, len(task.labels) * per_label))
     chosen = best_words(np.where(likely, scores, -np.inf), per_label)
     return {
         label: [ScoredWord(pool.offered.words[word], float(scores[index, word])) for word in chosen[index]]
-        for index, label in enumerate(work.labels)
+        for index, label in enumerate(task.labels)
     }
 
 
-def _scores_of(work: Workload, pool: _Pool, counts: Counts, named: VerbalizerSpec) -> dict[str, list[ScoredWord]]:
+def _scores_of(task: Task, pool: _Pool, counts: Counts, named: VerbalizerSpec) -> dict[str, list[ScoredWord]]:
     scores = likelihood_ratio(pool.summed, counts)  # (labels, words)
     place = {word: number for number, word in enumerate(pool.offered.words)}
     return {
         label: [ScoredWord(word, float(scores[index, place[word]])) for word in named.labels[label] if word in place]
-        for index, label in enumerate(work.labels)
+        for index, label in enumerate(task.labels)
     }
 
 
-def _mean_log_odds(work: Workload, arithmetic: Arithmetic, counts: Counts, progress: Told) -> Iterator[Array]:
+def _mean_log_odds(task: Task, device: Device, counts: Counts, progress: Told) -> Iterator[Array]:
     """Yield for every pattern the mean log-odds of every token in the rows of every label, shape ``(labels, vocabulary)``."""
-    arithmetic = replace(arithmetic, precision="float32")
-    reader = MaskReader(load_language_model(work.spec.model))
-    prepare_for_inference(reader, arithmetic)
-    tokens, gold = work.tokens("train"), torch.from_numpy(work.targets())  # (rows,)
+    device = replace(device, precision="float32")
+    reader = MaskReader(load_language_model(task.spec.model))
+    prepare_for_inference(reader, device)
+    tokens, gold = task.tokens("train"), torch.from_numpy(task.targets())  # (rows,)
     most = max(1, _LOGITS_AT_ONCE // reader.model.config.get_text_config().vocab_size)
-    done, total = 0, tokens.rows * len(work.pvps)
-    for pvp in work.pvps:
+    done, total = 0, tokens.rows * len(task.pvps)
+    for pvp in task.pvps:
         rows = [pvp.encode(tokens.row(index), own=index) for index in range(tokens.rows)]
         summed = torch.zeros(0)
         _give_soft_tokens(reader, pvp)
-        with inference(arithmetic):
-            batches = inference_batches([len(row.ids) for row in rows], work.spec.compute.tokens_per_batch)
+        with inference(device):
+            batches = inference_batches([len(row.ids) for row in rows], task.spec.compute.tokens_per_batch)
             for indices in (batch[start : start + most] for batch in batches for start in range(0, len(batch), most)):
-                inputs = collate([rows[index] for index in indices], work.tokenizer).to(arithmetic.device)
+                inputs = collate([rows[index] for index in indices], task.tokenizer).to(device.name)
                 odds = log_odds(reader.vocabulary_logits(inputs)).cpu().double()  # (rows of the batch, vocabulary)
                 if not len(summed):
-                    summed = torch.zeros(len(work.labels), odds.shape[1], dtype=torch.float64)  # (labels, vocabulary)
+                    summed = torch.zeros(len(task.labels), odds.shape[1], dtype=torch.float64)  # (labels, vocabulary)
                 summed.index_add_(0, gold[indices], odds)
                 done += len(indices)
                 progress(done, total)
@@ -176,12 +176,12 @@ def _give_soft_tokens(reader: MaskReader, pvp: PVP) -> None:
             SoftTokens(reader.model, pvp.pattern.soft_tokens)
 
 
-def _slots(work: Workload, patterns: Sequence[int]) -> list[MaskContext]:
-    contexts = [work.pvps[pattern].pattern.mask_context for pattern in patterns]
+def _slots(task: Task, patterns: Sequence[int]) -> list[MaskContext]:
+    contexts = [task.pvps[pattern].pattern.mask_context for pattern in patterns]
     return [context for context in contexts if context is not None]  # no pattern is without a mask
 
 
-def _auto(work: Workload) -> AutoVerbalizerSpec:
-    auto = work.spec.verbalizer.auto
+def _auto(task: Task) -> AutoVerbalizerSpec:
+    auto = task.spec.verbalizer.auto
     assert auto is not None  # nobody searches for words that are named
     return auto

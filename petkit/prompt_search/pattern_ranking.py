@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from petkit.data.examples import targets_of
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.ensemble.calibration import batch_prior, calibrate
-from petkit.ensemble.combine import FloatArray, choices, entropy, log_softmax, questions
-from petkit.events import Listen, ignore
-from petkit.task.task import Workload
+from petkit.ensemble.combine import FloatArray, as_class_logits, choices, entropy, log_softmax
+from petkit.events import OnEvent, ignore
+from petkit.task.task import Task
 from petkit.teachers.untrained import sample_logits, train_logits, untrained
 
 FOLDS = 5
@@ -61,24 +61,24 @@ class Ranking:
     left_out: str
 
 
-def ranking(work: Workload, arithmetic: Arithmetic, listen: Listen = ignore) -> Ranking:
+def ranking(task: Task, device: Device, on_event: OnEvent = ignore) -> Ranking:
     """Rank the patterns of a pipeline by one look at the unlabelled sample and the few-shot examples.
 
     Raises:
         InvalidInput: the label words are still to be found.
     """
-    multi = work.spec.label_kind == "multi"
-    left_out = _why_left_out(work)
-    folds = [] if left_out else _folds(work)
-    gold = targets_of(work.train, len(work.labels))
+    multi = task.spec.label_kind == "multi"
+    left_out = _why_left_out(task)
+    folds = [] if left_out else _folds(task)
+    gold = targets_of(task.train, len(task.labels))
     samples: list[FloatArray] = []
     trains: list[FloatArray] = []
-    for pvp, scorer in untrained(work, arithmetic, listen):
-        sample = sample_logits(work, pvp, scorer, arithmetic)
+    for pvp, scorer in untrained(task, device, on_event):
+        sample = sample_logits(task, pvp, scorer, device)
         log_prior = batch_prior(sample, multi=multi)
         samples.append(calibrate(sample, log_prior))
         if folds:
-            trains.append(calibrate(train_logits(work, pvp, scorer, arithmetic), log_prior))
+            trains.append(calibrate(train_logits(task, pvp, scorer, device), log_prior))
     information = [mutual_information(sample, multi=multi) for sample in samples]
     agreement = agreement_with_others(np.stack(samples), multi=multi) if len(samples) > 1 else []
     cross_entropies = [cross_validated(train, gold, folds, multi=multi) for train in trains]
@@ -93,17 +93,17 @@ def ranking(work: Workload, arithmetic: Arithmetic, listen: Listen = ignore) -> 
             agreement=agreement[index] if agreement else None,
             cross_entropy=cross_entropies[index] if cross_entropies else None,
         )
-        for index, pvp in enumerate(work.pvps)
+        for index, pvp in enumerate(task.pvps)
     ]
-    keep = work.spec.keep_patterns
+    keep = task.spec.keep_patterns
     kept = len(patterns) if keep == "all" else min(keep, len(patterns))
     # Sorting is stable: equals stay in the order of the file.
     return Ranking(tuple(sorted(patterns, key=lambda pattern: pattern.rank)), kept, len(samples[0]), left_out)
 
 
-def best_patterns(work: Workload, arithmetic: Arithmetic, count: int) -> tuple[str, ...]:
+def best_patterns(task: Task, device: Device, count: int) -> tuple[str, ...]:
     """Return the ids of the ``count`` best patterns, best first; see :func:`ranking`."""
-    return tuple(pattern.id for pattern in ranking(work, arithmetic).patterns[:count])
+    return tuple(pattern.id for pattern in ranking(task, device).patterns[:count])
 
 
 def mutual_information(logits: FloatArray, *, multi: bool = False) -> float:
@@ -115,7 +115,7 @@ def mutual_information(logits: FloatArray, *, multi: bool = False) -> float:
         logits: shape ``(rows, labels)``; best calibrated, for a label that is always favoured hides all others.
         multi: every label is a question of its own; the result is their mean.
     """
-    log_probs = log_softmax(questions(logits.astype(np.float64), multi=multi))  # (rows, questions, answers)
+    log_probs = log_softmax(as_class_logits(logits.astype(np.float64), multi=multi))  # (rows, questions, answers)
     log_mean = np.logaddexp.reduce(log_probs, axis=0) - np.log(len(logits))  # (questions, answers)
     return float((entropy(log_mean) - entropy(log_probs).mean(axis=0)).mean())
 
@@ -129,7 +129,7 @@ def agreement_with_others(logits: FloatArray, *, multi: bool = False) -> list[fl
         logits: calibrated label logits, shape ``(patterns, rows, labels)``, two patterns or more.
         multi: every label is a question of its own; its yes and no count like rows.
     """
-    answers = questions(logits.astype(np.float64), multi=multi)  # (patterns, rows, questions, answers)
+    answers = as_class_logits(logits.astype(np.float64), multi=multi)  # (patterns, rows, questions, answers)
     probabilities = np.exp(log_softmax(answers))
     chosen = choices(logits, multi=multi)  # (patterns, rows, questions)
     votes = (chosen[..., None] == np.arange(answers.shape[-1])) + probabilities / len(logits)  # a vote outweighs all shares
@@ -149,7 +149,7 @@ def cross_validated(logits: FloatArray, gold: FloatArray, folds: Sequence[Fold],
         folds: row numbers to fit on and row numbers to hold out.
         multi: every label is a question of its own; the result is their mean.
     """
-    answers = questions(logits.astype(np.float64), multi=multi)  # (rows, questions, answers)
+    answers = as_class_logits(logits.astype(np.float64), multi=multi)  # (rows, questions, answers)
     targets = np.stack([1 - gold, gold], axis=-1) if multi else gold[:, None, :]
     answers = answers - answers.mean(axis=-1, keepdims=True)
     answers /= np.sqrt((answers**2).mean()) or 1.0  # one scale for all patterns; the labels play no part in it
@@ -195,21 +195,21 @@ def ranks(values: Sequence[float]) -> Array:
     return mean_ranks
 
 
-def _why_left_out(work: Workload) -> str:
-    if not work.train:
+def _why_left_out(task: Task) -> str:
+    if not task.train:
         return "there are no labelled rows"
-    counts = Counter(label for example in work.train for label in example.labels)
-    alone = [work.labels[label] for label in sorted(counts) if counts[label] == 1]
+    counts = Counter(label for example in task.train for label in example.labels)
+    alone = [task.labels[label] for label in sorted(counts) if counts[label] == 1]
     return f"label {alone[0]!r} has one row" if alone else ""
 
 
-def _folds(work: Workload) -> list[Fold]:
+def _folds(task: Task) -> list[Fold]:
     """Return the same folds for all patterns, at most five; each holds rows of every label where rows have one."""
     from sklearn.model_selection import KFold, StratifiedKFold
 
-    rows = len(work.train)
-    if work.spec.label_kind == "multi":
+    rows = len(task.train)
+    if task.spec.label_kind == "multi":
         return list(KFold(min(FOLDS, rows), shuffle=True, random_state=0).split(np.zeros(rows)))
-    labels = [example.label for example in work.train]
+    labels = [example.label for example in task.train]
     smallest = min(Counter(labels).values())
     return list(StratifiedKFold(min(FOLDS, smallest), shuffle=True, random_state=0).split(np.zeros(rows), labels))

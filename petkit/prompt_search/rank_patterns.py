@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from petkit.config.loader import Pipeline
-from petkit.engine.device import choose_arithmetic
-from petkit.events import Listen, ignore
+from petkit.engine.device import choose_device
+from petkit.events import OnEvent, ignore
 from petkit.prompt_search.pattern_ranking import Ranking, ranking
-from petkit.task.task import Workload
+from petkit.task.task import Task
 
 
-def rank_patterns(pipeline: Pipeline, listen: Listen = ignore) -> Ranking:
+def rank_patterns(pipeline: Pipeline, on_event: OnEvent = ignore) -> Ranking:
     """Rank all patterns of a pipeline; writes nothing, trains nothing and never looks at test data.
 
     Raises:
         InvalidInput: all mistakes in the input, at once.
     """
-    work = Workload(pipeline)
-    return ranking(work, choose_arithmetic(work.spec.compute), listen)
+    task = Task(pipeline)
+    return ranking(task, choose_device(task.spec.compute), on_event)

@@ -84,8 +84,8 @@ def compile_pvps(
         pvp, wrong = compile_pvp(pattern, verbalizer, tokenizer, max_length, spec.truncate)
         if tokenizer.causal and not pvp.pattern.pattern.answers_last:
             message = f"pattern {pattern.id!r}: with a causal model the slot must be last"
-            cure = "write one text that ends with {mask}"
-            problems.append(pipeline.problem(("patterns", index, "text"), message, cure, key=""))
+            hint = "write one text that ends with {mask}"
+            problems.append(pipeline.problem(("patterns", index, "text"), message, hint, key=""))
             wrong = []  # words are looked for in the slot's place, which is about to change
         if pvp.pattern.room < 1:
             masks = f", {pvp.pattern.masks} masks included" if pvp.pattern.masks > 1 else ""
@@ -98,7 +98,7 @@ def compile_pvps(
             problems.append(pipeline.problem(("demonstrations", "max_tokens"), message, "raise it"))
         for word in wrong:
             location = ("verbalizer", "labels", word.label)
-            problems.append(pipeline.problem(location, f"label {word.label!r}: {word.message}", word.cure, key=""))
+            problems.append(pipeline.problem(location, f"label {word.label!r}: {word.message}", word.hint, key=""))
         pvps.append(pvp)
     return pvps, problems
 

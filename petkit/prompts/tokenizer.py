@@ -144,7 +144,7 @@ class PieceTokenizer:
         return Template(*template, second_type_from=int(types[-1] == 1))
 
     @property
-    def tells_pairs(self) -> bool:
+    def distinguishes_pairs(self) -> bool:
         """Whether something stands between two segments; tokenizers of most causal models put them side by side."""
         return bool(self.pair.middle)
 

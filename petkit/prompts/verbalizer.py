@@ -43,7 +43,7 @@ class WordProblem:
 
     label: str
     message: str
-    cure: str = ""
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def find_label_words(
             advise = len(problems) < _ADVISED  # a search of the vocabulary each
             word = _find(written, tokenizer, context, multi_token=verbalizer.multi_token, advise=advise)
             if isinstance(word, WordProblem):
-                problems.append(WordProblem(label, word.message, word.cure))
+                problems.append(WordProblem(label, word.message, word.hint))
                 continue
             other = owner.setdefault(word.token_ids, (label, written))
             if other[0] != label:
@@ -127,9 +127,9 @@ def _find(
     if multi_token:
         return _word(written, ids, tokenizer)
     near = [f"{word!r}" for word in _suggestions(written, tokenizer)] if advise else []
-    cure = f"use one token, such as {', '.join(near)}; " if near else "use a word that is one token, "
-    cure += "or set multi_token: true"
-    return WordProblem("", f"{written!r} is {len(ids)} tokens for {tokenizer.name} ({tokenizer.describe(ids)})", cure)
+    hint = f"use one token, such as {', '.join(near)}; " if near else "use a word that is one token, "
+    hint += "or set multi_token: true"
+    return WordProblem("", f"{written!r} is {len(ids)} tokens for {tokenizer.name} ({tokenizer.describe(ids)})", hint)
 
 
 def _word(written: str, ids: list[int], tokenizer: PieceTokenizer) -> LabelWord:

@@ -25,11 +25,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from petkit.errors import IncompleteRun
-from petkit.events import Listen, Notice
+from petkit.events import Notice, OnEvent
 from petkit.runs.fingerprint import Inputs
 from petkit.runs.layout import CHECKPOINTS
 from petkit.runs.provenance import COMPUTING, package_versions
-from petkit.runs.signals import leave_if_asked, stop_asked
+from petkit.runs.signals import stop_if_requested, stop_requested
 from petkit.runs.store import RunStore
 from petkit.storage.atomic import lack_of_room
 from petkit.storage.fault_points import crash_point
@@ -44,11 +44,11 @@ class _Kept:
         store: the run folder, whose lock is held.
         step: the step that is being worked on.
         inputs: what the step is made from.
-        listen: hears what is of no use.
+        on_event: hears what is of no use.
     """
 
-    def __init__(self, store: RunStore, step: str, inputs: Inputs, listen: Listen, parent: str) -> None:
-        self._store, self._step, self._listen, self._parent = store, step, listen, parent
+    def __init__(self, store: RunStore, step: str, inputs: Inputs, on_event: OnEvent, parent: str) -> None:
+        self._store, self._step, self._listen, self._parent = store, step, on_event, parent
         self._lacked = False  # room
         versions = package_versions()
         self._inputs: Inputs = {**inputs, **{f"version of {name}": versions[name] for name in COMPUTING}}
@@ -113,17 +113,17 @@ class StepCheckpoints(_Kept):
         step: str,
         inputs: Inputs,
         seconds: float,
-        listen: Listen,
+        on_event: OnEvent,
         *,
         fold: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(store, step, inputs, listen, f"{CHECKPOINTS}/{step}" + ("" if fold is None else f"/fold-{fold}"))
+        super().__init__(store, step, inputs, on_event, f"{CHECKPOINTS}/{step}" + ("" if fold is None else f"/fold-{fold}"))
         self._seconds, self._clock, self._last = seconds, clock, clock()
 
     def due(self, *, last: bool) -> bool:
         """Say whether it is time to keep the state: enough of it has passed, or a signal asked the run to stop."""
-        return stop_asked() or (not last and self._clock() - self._last >= self._seconds)
+        return stop_requested() or (not last and self._clock() - self._last >= self._seconds)
 
     def load(self) -> Mapping[str, Tensor] | None:
         """Return the state in the newest whole checkpoint made from the same inputs."""
@@ -146,14 +146,14 @@ class StepCheckpoints(_Kept):
             if kept and other != step:
                 _remove(self._store, f"{self._parent}/{other:08d}")
         self._last = self._clock()  # writing takes time too
-        leave_if_asked()
+        stop_if_requested()
 
 
 class StepParts(_Kept):
     """The finished parts of one step, arrays of floats made one after another."""
 
-    def __init__(self, store: RunStore, step: str, inputs: Inputs, listen: Listen) -> None:
-        super().__init__(store, step, inputs, listen, f"{CHECKPOINTS}/{step}/parts")
+    def __init__(self, store: RunStore, step: str, inputs: Inputs, on_event: OnEvent) -> None:
+        super().__init__(store, step, inputs, on_event, f"{CHECKPOINTS}/{step}/parts")
 
     def load(self) -> Iterator[NDArray[np.float32]]:
         """Yield the parts from the first on, as far as they are whole and made from the same inputs."""

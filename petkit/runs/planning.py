@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from petkit.errors import IncompleteRun, InvalidInput, Problem, RunConflict
-from petkit.events import FORCE_TARGETS, STAGES, Listen, Notice, Stage
+from petkit.events import FORCE_TARGETS, STAGES, Notice, OnEvent, Stage
 from petkit.runs.checkpoint import is_begun
 from petkit.runs.step import Step
 from petkit.runs.store import RunStore
@@ -100,14 +100,14 @@ def to_do(steps: Sequence[Step], planned: Sequence[PlannedStep], stages: Sequenc
     return [step for step in steps if step.name in names]
 
 
-def tell_stale_sources(whole: Sequence[PlannedStep], stages: Sequence[Stage], listen: Listen) -> None:
+def report_stale_sources(whole: Sequence[PlannedStep], stages: Sequence[Stage], on_event: OnEvent) -> None:
     """Say which steps of stages that were not asked for are read although other settings made them."""
     last = max(STAGES.index(stage) for stage in stages)
     earlier = [entry for entry in whole if entry.stage not in stages and STAGES.index(entry.stage) < last]
     stale = [entry for entry in earlier if entry.why.startswith("stale")]
     if stale:
         more = f", and {len(stale) - 1} more like it" if len(stale) > 1 else ""
-        listen(Notice(stale[0].step, f"used as it is, though {stale[0].why}{more}"))
+        on_event(Notice(stale[0].step, f"used as it is, though {stale[0].why}{more}"))
 
 
 def _command(step: str) -> str:

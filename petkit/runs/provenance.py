@@ -66,7 +66,7 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def told_by(records: Sequence[Record]) -> dict[str, Any]:
+def reported_by(records: Sequence[Record]) -> dict[str, Any]:
     """Return what finished steps say of their run: what it holds, its precision, and where the last one was made."""
     newest = max(records, key=lambda record: str(record.data.get("finished")))
     told: dict[str, Any] = {name: newest.data[name] for name in ("kind", "versions", "machine") if name in newest.data}

@@ -51,12 +51,12 @@ def stopping_gently(tell: Callable[[str], None]) -> Iterator[None]:
         _asked = None
 
 
-def stop_asked() -> bool:
+def stop_requested() -> bool:
     """Say whether a signal asked to stop."""
     return _asked is not None
 
 
-def leave_if_asked() -> None:
+def stop_if_requested() -> None:
     """Leave, if a signal asked to: called where nothing would be lost."""
     if _asked is not None:
         _leave(_asked)

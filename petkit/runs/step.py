@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from petkit.events import Listen, Progress, Stage, StepFinished, StepStarted
+from petkit.events import OnEvent, Progress, Stage, StepFinished, StepStarted
 from petkit.runs.checkpoint import StepCheckpoints, StepParts, clear_checkpoints
 from petkit.runs.fingerprint import Inputs
-from petkit.runs.signals import leave_if_asked
+from petkit.runs.signals import stop_if_requested
 from petkit.runs.store import RunStore
 
 
@@ -26,31 +26,31 @@ class Job:
     step: str
     folder: Path
     store: RunStore
-    listen: Listen
+    on_event: OnEvent
     inputs: Inputs
     keep_every: float
     facts: dict[str, float | int | str] = field(default_factory=dict)
 
     def progress(self, done: int, total: int | None, unit: str, note: str = "") -> None:
         """Tell how far the work is; leave here, between two batches, if a signal asked to."""
-        self.listen(Progress(self.step, done, total, unit, note))
-        leave_if_asked()
+        self.on_event(Progress(self.step, done, total, unit, note))
+        stop_if_requested()
 
     def trained(self, done: int, total: int, loss: float) -> None:
         """Tell how far a training is; its checkpoints know when to leave."""
-        self.listen(Progress(self.step, done, total, "steps", f"loss {loss:.3f}"))
+        self.on_event(Progress(self.step, done, total, "steps", f"loss {loss:.3f}"))
 
     def checkpoints(self, fold: int | None = None) -> StepCheckpoints:
         """Return where a training of this step keeps its state; ``fold`` tells several apart."""
-        return StepCheckpoints(self.store, self.step, self.inputs, self.keep_every, self.listen, fold=fold)
+        return StepCheckpoints(self.store, self.step, self.inputs, self.keep_every, self.on_event, fold=fold)
 
     def parts(self) -> StepParts:
         """Return where this step keeps what it has finished of itself."""
-        return StepParts(self.store, self.step, self.inputs, self.listen)
+        return StepParts(self.store, self.step, self.inputs, self.on_event)
 
 
 def carry_out(
-    name: str, why: str, inputs: Inputs, work: Callable[[Job], None], store: RunStore, keep_every: float, listen: Listen
+    name: str, why: str, inputs: Inputs, work: Callable[[Job], None], store: RunStore, keep_every: float, on_event: OnEvent
 ) -> None:
     """Do the work of a step and publish it; what was kept of it on the way goes.
 
@@ -58,14 +58,14 @@ def carry_out(
         why: what made it necessary.
         keep_every: seconds between two checkpoints of a training.
     """
-    listen(StepStarted(name, why))
+    on_event(StepStarted(name, why))
     started = time.monotonic()
     facts: dict[str, float | int | str] = {}
     with store.publishing(name, inputs, facts) as folder:
-        work(Job(name, folder, store, listen, inputs, keep_every, facts))
+        work(Job(name, folder, store, on_event, inputs, keep_every, facts))
         facts["seconds"] = round(time.monotonic() - started, 3)
     clear_checkpoints(store, name)
-    listen(StepFinished(name, time.monotonic() - started, facts))
+    on_event(StepFinished(name, time.monotonic() - started, facts))
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from petkit.errors import DiskRefused, IncompleteRun, PetkitError, RunConflict, 
 from petkit.events import Event
 from petkit.runs.fingerprint import Inputs, changes, fingerprint
 from petkit.runs.layout import CHECKPOINTS, STEP_FOLDERS
-from petkit.runs.provenance import machine, now, package_versions, told_by
+from petkit.runs.provenance import machine, now, package_versions, reported_by
 from petkit.storage.atomic import (
     append_line,
     disk_refusal,
@@ -54,7 +54,7 @@ from petkit.storage.integrity import (
     sealed,
     sha256,
     stays_inside,
-    strangers,
+    unlisted_files,
 )
 from petkit.storage.links import refuse_links_at, refuse_links_to
 
@@ -108,7 +108,7 @@ class RunStore:
         found = self._damage(step, record, hashes=prove)
         if found:
             return Status("damaged", found)
-        self._refuse_strangers(step, record)
+        self._refuse_unlisted_files(step, record)
         before = record.inputs
         now_known = {**inputs, **{name: before[name] for name in unknown if name in before}}
         if record.fingerprint != fingerprint(now_known):
@@ -129,9 +129,9 @@ class RunStore:
             raise IncompleteRun(f"{self.shown}: {step} is not finished")
         found = RECORD if record is None else self._damage(step, record, hashes=True)
         if record is None or found:
-            cure = f"petkit run makes it anew; petkit verify {self.shown} looks for more"
-            raise IncompleteRun(f"{self.shown}: {step} is damaged: {found} ({cure})")
-        self._refuse_strangers(step, record)
+            hint = f"petkit run makes it anew; petkit verify {self.shown} looks for more"
+            raise IncompleteRun(f"{self.shown}: {step} is damaged: {found} ({hint})")
+        self._refuse_unlisted_files(step, record)
         return self.folder / step
 
     def content(self, step: str) -> str | None:
@@ -167,7 +167,7 @@ class RunStore:
         records = [] if manifest is not None else [self._record(step) for step in self.steps((*STEP_FOLDERS, CHECKPOINTS))]
         known = [record for record in records if record is not None]
         if known:
-            return {"schema": SCHEMA, **told_by(known), "recovered": "is missing" if content is None else "was damaged"}
+            return {"schema": SCHEMA, **reported_by(known), "recovered": "is missing" if content is None else "was damaged"}
         if content is None and not linked:
             return {}
         raise RunConflict(f"{self.shown}: {MANIFEST} was not written by this version of petkit (choose another --out)")
@@ -231,8 +231,8 @@ class RunStore:
             refused = None if isinstance(error, PetkitError) else disk_refusal(error, self.folder)
             if refused is None:
                 raise
-            cure = "what is finished is kept: mend that and run the same command again"
-            raise DiskRefused(f"{self.shown}: {refused} ({cure})") from error
+            hint = "what is finished is kept: mend that and run the same command again"
+            raise DiskRefused(f"{self.shown}: {refused} ({hint})") from error
         finally:
             shutil.rmtree(self.folder / WORK, ignore_errors=True)
             lock.release()
@@ -253,32 +253,32 @@ class RunStore:
             RunConflict: it would lie elsewhere.
         """
         refuse_links_to(self.folder, step)
-        work = Path(tempfile.mkdtemp(dir=self.scratch("steps")))
+        task = Path(tempfile.mkdtemp(dir=self.scratch("steps")))
         try:
             crash_point("publish: begun")
             with naming(self.folder / step):
-                yield work
+                yield task
             crash_point("publish: filled")
-            sync_tree(work)
+            sync_tree(task)
             crash_point("publish: files on disk")
             files = {
-                path.relative_to(work).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
-                for path in sorted(work.rglob("*"))
+                path.relative_to(task).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
+                for path in sorted(task.rglob("*"))
                 if path.is_file()
             }
             record = {
                 "schema": SCHEMA, "kind": self.kind, "step": step, "fingerprint": fingerprint(inputs), "files": files,
                 "inputs": dict(inputs), "facts": facts, "finished": now(), "versions": package_versions(), "machine": machine(),
             }  # fmt: skip
-            write_text(work / RECORD, sealed(record))
-            work.chmod(0o755)
+            write_text(task / RECORD, sealed(record))
+            task.chmod(0o755)
             crash_point("publish: recorded")
-            self._put(work, self.folder / step)
+            self._put(task, self.folder / step)
             crash_point("publish: done")
         finally:
-            shutil.rmtree(work, ignore_errors=True)
+            shutil.rmtree(task, ignore_errors=True)
 
-    def _put(self, work: Path, target: Path) -> None:
+    def _put(self, task: Path, target: Path) -> None:
         """Give finished work its name, for good; what had that name before comes back if it cannot be."""
         target.parent.mkdir(parents=True, exist_ok=True)
         old = None
@@ -291,7 +291,7 @@ class RunStore:
             if old is not None:
                 crash_point("publish: old step aside")
             crash_point("publish: before rename")
-            os.replace(work, target)
+            os.replace(task, target)
         except BaseException:
             if old is not None:
                 os.replace(old, target)
@@ -330,8 +330,8 @@ class RunStore:
             self._proven.add(record.seal)
         return found
 
-    def _refuse_strangers(self, step: str, record: Record) -> None:
-        for name in strangers(self.folder / step, record):
+    def _refuse_unlisted_files(self, step: str, record: Record) -> None:
+        for name in unlisted_files(self.folder / step, record):
             if is_looked_for(name):
                 why = f"{step}/{name} was not written by petkit, and might be read with the files beside it"
                 raise RunConflict(f"{self.shown}: {why} (move it out of the run folder)")

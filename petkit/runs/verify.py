@@ -27,7 +27,7 @@ from petkit.storage.integrity import (
     is_checked_line,
     is_looked_for,
     read_record,
-    strangers,
+    unlisted_files,
 )
 
 # "unknown" was not written by petkit and is not read by it; a "remark" has no part in any result.
@@ -46,7 +46,7 @@ class Verified:
     name: str
     state: State
     why: str = ""
-    cure: str = ""
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ def verify(folder: Path) -> Verification:
     if not folder.is_dir():
         raise ModelRefused(f"{shown_path(folder)}: no such folder")
     if os.path.lexists(folder / RECORD):
-        cure = "take the folder from its run again"
-        return Verification(str(folder), (_step(folder, "", cure) or Verified(folder.name, "whole"),))
+        hint = "take the folder from its run again"
+        return Verification(str(folder), (_step(folder, "", hint) or Verified(folder.name, "whole"),))
     store = RunStore(folder)
     steps = store.steps()
     if not steps and not (folder / CONFIG).exists() and not (folder / MANIFEST).exists():
@@ -124,20 +124,20 @@ class _Run:
             yield begun if found.state == "whole" else found
         yield from self._left_overs()
 
-    def _top(self, name: str, is_whole: Any, cure: str) -> Verified:
-        path, cure = self.folder / name, cure.format(again=self.again)
+    def _top(self, name: str, is_whole: Any, hint: str) -> Verified:
+        path, hint = self.folder / name, hint.format(again=self.again)
         if path.is_symlink():
-            return Verified(name, "damaged", "is a link", f"remove the link; {cure}")
+            return Verified(name, "damaged", "is a link", f"remove the link; {hint}")
         try:
             content = content_of(path)
         except Unreadable as error:
             return Verified(name, "unreadable", str(error))
         if content is None:
-            return Verified(name, "damaged", "is missing", cure)
-        return Verified(name, "whole") if is_whole(content) else Verified(name, "damaged", "has changed", cure)
+            return Verified(name, "damaged", "is missing", hint)
+        return Verified(name, "whole") if is_whole(content) else Verified(name, "damaged", "has changed", hint)
 
     def _log(self) -> Verified:
-        path, cure = self.folder / EVENTS, "nothing reads it"
+        path, hint = self.folder / EVENTS, "nothing reads it"
         if path.is_symlink():
             return Verified(EVENTS, "damaged", "is a link", "remove the link; nothing else reads it")
         try:
@@ -145,16 +145,16 @@ class _Run:
         except Unreadable as error:
             return Verified(EVENTS, "unreadable", str(error))
         if not content:
-            return Verified(EVENTS, "remark", "is missing" if content is None else "is empty", cure)
+            return Verified(EVENTS, "remark", "is missing" if content is None else "is empty", hint)
         bad = [number for number, line in enumerate(content.splitlines(), 1) if not is_checked_line(line)]
         if bad:
             more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
-            return Verified(EVENTS, "remark", f"line {bad[0]} is cut or has changed{more}", cure)
+            return Verified(EVENTS, "remark", f"line {bad[0]} is cut or has changed{more}", hint)
         ends = content.endswith(b"\n")
-        return Verified(EVENTS, "whole") if ends else Verified(EVENTS, "remark", "the last line is cut", cure)
+        return Verified(EVENTS, "whole") if ends else Verified(EVENTS, "remark", "the last line is cut", hint)
 
-    def _step(self, name: str, cure: str) -> Verified:
-        return _step(self.folder / name, name, cure) or Verified(name, "whole")
+    def _step(self, name: str, hint: str) -> Verified:
+        return _step(self.folder / name, name, hint) or Verified(name, "whole")
 
     def _without_record(self) -> Iterator[Verified]:
         """Give what lies where a step or checkpoint would and has no record, and what lies beside them."""
@@ -211,7 +211,7 @@ class _Run:
                 yield Verified(name, "unknown", "was not written by petkit", "petkit does not read it")
 
 
-def _step(folder: Path, name: str, cure: str) -> Verified | None:
+def _step(folder: Path, name: str, hint: str) -> Verified | None:
     """Return what is wrong with a step's folder; None if nothing is.
 
     Args:
@@ -222,13 +222,13 @@ def _step(folder: Path, name: str, cure: str) -> Verified | None:
         record = read_record(folder)
         if record is None or (name and record.step != name):
             why = f"{RECORD} is damaged" if record is None else f"{RECORD} is that of {record.step}"
-            return Verified(shown, "damaged", why, cure if record is None or not name else f"{cure}; {_ELSE}")
+            return Verified(shown, "damaged", why, hint if record is None or not name else f"{hint}; {_ELSE}")
         found = damage(folder, record)
     except Unreadable as error:
         return Verified(shown, "unreadable", str(error), "")
     if found:
-        return Verified(shown, "damaged", found, cure)
-    added = strangers(folder, record)
+        return Verified(shown, "damaged", found, hint)
+    added = unlisted_files(folder, record)
     for file in added:
         if is_looked_for(file):
             return Verified(shown, "damaged", f"{file} was put in by others and might be read", "move it out of the folder")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.engine.inference import label_logits
 from petkit.ensemble.calibration import CONTENT_FREE
 from petkit.models.label_scorers import LabelScorer
@@ -19,7 +19,7 @@ from petkit.runs.layout import CONTENT_FREE_FILE, TEACHER_FILE, teacher_folds, t
 from petkit.runs.step import Job, Step
 from petkit.storage.atomic import write_json
 from petkit.storage.parquet_shards import SHARD_ROWS, write_shard
-from petkit.task.task import Workload
+from petkit.task.task import Task
 from petkit.task.teacher_list import Teacher, others
 from petkit.teachers.ipet import choose_labellers
 from petkit.teachers.models import TeacherModels, teacher_scorer
@@ -27,72 +27,70 @@ from petkit.teachers.scoring import shard_logits
 from petkit.teachers.training import TeacherTraining, describe, teacher_random
 
 
-def steps(work: Workload, arithmetic: Arithmetic, models: TeacherModels) -> list[Step]:
+def steps(task: Task, device: Device, models: TeacherModels) -> list[Step]:
     """Return the steps of every teacher, generation after generation."""
     found: list[Step] = []
     before: Sequence[Teacher] = ()
-    for generation in work.generations:
+    for generation in task.generations:
         for teacher in generation:
-            labellers = _labellers(work, teacher, before)
-            found += _steps_of(work, arithmetic, models, teacher, labellers)
+            labellers = _labellers(task, teacher, before)
+            found += _steps_of(task, device, models, teacher, labellers)
         before = generation
     return found
 
 
-def _labellers(work: Workload, teacher: Teacher, before: Sequence[Teacher]) -> list[Teacher]:
+def _labellers(task: Task, teacher: Teacher, before: Sequence[Teacher]) -> list[Teacher]:
     if teacher.generation == 0:
         return []
     asked = others(teacher, before)
-    chosen = choose_labellers(len(asked), work.spec.generations.teacher_share, teacher_random(teacher))
+    chosen = choose_labellers(len(asked), task.spec.generations.teacher_share, teacher_random(teacher))
     return [asked[index] for index in chosen]
 
 
-def _steps_of(
-    work: Workload, arithmetic: Arithmetic, models: TeacherModels, teacher: Teacher, labellers: Sequence[Teacher]
-) -> list[Step]:
-    asked = _asked(work, arithmetic, teacher)
-    scoring = _Scoring(work, arithmetic, models, teacher)
-    scored: Inputs = {"step.version": 2, **work.unlabeled_inputs(), "precision": arithmetic.precision}
+def _steps_of(task: Task, device: Device, models: TeacherModels, teacher: Teacher, labellers: Sequence[Teacher]) -> list[Step]:
+    asked = _asked(task, device, teacher)
+    scoring = _Scoring(task, device, models, teacher)
+    scored: Inputs = {"step.version": 2, **task.unlabeled_inputs(), "precision": device.precision}
     if not teacher.trained:
         return [Step(teacher_logits(teacher.name), "a", {**asked, **scored}, scoring.score)]
     inputs: Inputs = {
         **asked,
-        **_second_pattern(work, teacher),
-        "data.train": work.scans["train"].sha256 if work.train else None,
+        **_second_pattern(task, teacher),
+        "data.train": task.scans["train"].sha256 if task.train else None,
         "teachers.seed": teacher.seed,
-        **flat("teachers", work.spec.teachers.in_force()),
-        **work.start_inputs["teachers"],
+        **flat("teachers", task.spec.teachers.fingerprint_settings()),
+        **task.start_inputs["teachers"],
     }
     if labellers:
         inputs = {
             **inputs,
-            **flat("generations", work.spec.generations.model_dump(exclude={"count"})),
+            **flat("generations", task.spec.generations.model_dump(exclude={"count"})),
             "generation": teacher.generation,
         }
-    if labellers or work.spec.teachers.auxiliary_mlm_weight:
-        inputs = {**inputs, "data.unlabeled": work.scans["unlabeled"].sha256}
+    if labellers or task.spec.teachers.auxiliary_mlm_weight:
+        inputs = {**inputs, "data.unlabeled": task.scans["unlabeled"].sha256}
     needs = tuple(teacher_logits(other.name) for other in labellers)
-    training = TeacherTraining(work, arithmetic, models, teacher, labellers)
+    training = TeacherTraining(task, device, models, teacher, labellers)
     name = teacher.name
     found = [
         Step(teacher_model(name), "a", inputs, training.train, needs),
         Step(teacher_logits(name), "a", scored, scoring.score, (teacher_model(name),)),
     ]
-    soft = work.spec.soft_labels
-    if teacher in work.teachers and "out_of_fold" in (soft.weighting, soft.teacher_temperature):
+    soft = task.spec.soft_labels
+    if teacher in task.teachers and "out_of_fold" in (soft.weighting, soft.teacher_temperature):
         found.append(Step(teacher_folds(name), "a", {**inputs, "soft_labels.folds": soft.folds}, training.score_folds, needs))
     return found
 
 
-def _asked(work: Workload, arithmetic: Arithmetic, teacher: Teacher) -> Inputs:
+def _asked(task: Task, device: Device, teacher: Teacher) -> Inputs:
     """Return what a teacher is asked and with which model: the inputs of trained and untrained ones alike."""
-    spec, pvp = work.spec, work.pvps[teacher.pattern]
+    spec, pvp = task.spec, task.pvps[teacher.pattern]
     shown = spec.demonstrations
     return {
         "step.version": 2,
-        **work.common_inputs(arithmetic),
-        "model": work.model_hash,
-        "max_length": work.max_length,
+        **task.common_inputs(device),
+        "model": task.model_hash,
+        "max_length": task.max_length,
         "pattern": list(spec.patterns[teacher.pattern].segments),
         "verbalizer": {label: list(words) for label, words in pvp.verbalizer.labels.items()},
         **{f"verbalizer.{key}": getattr(pvp.verbalizer, key) for key in ("multi_token", "decoding", "kind")},
@@ -102,14 +100,14 @@ def _asked(work: Workload, arithmetic: Arithmetic, teacher: Teacher) -> Inputs:
     }
 
 
-def _second_pattern(work: Workload, teacher: Teacher) -> Inputs:
+def _second_pattern(task: Task, teacher: Teacher) -> Inputs:
     """Return the pattern that consistency compares with, and its label words."""
-    if work.spec.teachers.consistency.kind != "second_pattern":
+    if task.spec.teachers.consistency.kind != "second_pattern":
         return {}
-    second = work.second_pattern(teacher.pattern)
-    words = work.pvps[second].verbalizer.labels
+    second = task.second_pattern(teacher.pattern)
+    words = task.pvps[second].verbalizer.labels
     return {
-        "second pattern": list(work.spec.patterns[second].segments),
+        "second pattern": list(task.spec.patterns[second].segments),
         "second pattern's verbalizer": {label: list(own) for label, own in words.items()},
     }
 
@@ -117,28 +115,28 @@ def _second_pattern(work: Workload, teacher: Teacher) -> Inputs:
 class _Scoring:
     """Writes a teacher's label logits on the unlabelled set, shard by shard, and on content-free text."""
 
-    def __init__(self, work: Workload, arithmetic: Arithmetic, models: TeacherModels, teacher: Teacher) -> None:
-        self.work, self.arithmetic, self.models, self.teacher = work, arithmetic, models, teacher
+    def __init__(self, task: Task, device: Device, models: TeacherModels, teacher: Teacher) -> None:
+        self.task, self.device, self.models, self.teacher = task, device, models, teacher
 
     def score(self, job: Job) -> None:
-        with teacher_scorer(job.store, self.work, self.models, self.teacher) as scorer:
+        with teacher_scorer(job.store, self.task, self.models, self.teacher) as scorer:
             self._write(job, scorer)
         if not self.teacher.trained:
-            write_json(job.folder / TEACHER_FILE, describe(self.work, self.teacher))
+            write_json(job.folder / TEACHER_FILE, describe(self.task, self.teacher))
 
     def _write(self, job: Job, scorer: LabelScorer) -> None:
-        work, pvp = self.work, self.work.pvps[self.teacher.pattern]
-        total = work.scans["unlabeled"].rows
+        task, pvp = self.task, self.task.pvps[self.teacher.pattern]
+        total = task.scans["unlabeled"].rows
         parts, kept = job.parts(), 0
         for kept, logits in enumerate(parts.load(), 1):
             write_shard(job.folder, kept - 1, {"logits": logits})
         shards = shard_logits(
-            scorer, pvp, work, "unlabeled", self.arithmetic, lambda done: job.progress(done, total, "rows"), first=kept
+            scorer, pvp, task, "unlabeled", self.device, lambda done: job.progress(done, total, "rows"), first=kept
         )
         for index, logits in enumerate(shards, kept):
             write_shard(job.folder, index, {"logits": logits})
             if (index + 1) * SHARD_ROWS < total:  # the last is soon published with all of them
                 parts.save(index, logits)
-        empty = pvp.encode_texts([dict.fromkeys(work.fields, text) for text in CONTENT_FREE], work.tokenizer)
-        content_free = label_logits(scorer, empty, work.tokenizer, self.arithmetic, work.spec.compute.tokens_per_batch)
+        empty = pvp.encode_texts([dict.fromkeys(task.fields, text) for text in CONTENT_FREE], task.tokenizer)
+        content_free = label_logits(scorer, empty, task.tokenizer, self.device, task.spec.compute.tokens_per_batch)
         write_json(job.folder / CONTENT_FREE_FILE, {"texts": list(CONTENT_FREE), "logits": content_free.tolist()})

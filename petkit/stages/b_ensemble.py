@@ -27,7 +27,7 @@ from petkit.runs.layout import CONTENT_FREE_FILE, TEACHER_FILE, teacher_folds, t
 from petkit.runs.step import Job
 from petkit.runs.store import RunStore
 from petkit.storage.parquet_shards import read_matrix, read_shards
-from petkit.task.task import Workload
+from petkit.task.task import Task
 
 
 def reads_train(settings: SoftLabelsSpec) -> bool:
@@ -35,18 +35,18 @@ def reads_train(settings: SoftLabelsSpec) -> bool:
     return settings.out_of_fold or settings.prior == "train"
 
 
-def form_ensemble(job: Job, work: Workload, teachers: Sequence[str]) -> dict[str, Any]:
+def form_ensemble(job: Job, task: Task, teachers: Sequence[str]) -> dict[str, Any]:
     """Return the ensemble of a run's teachers, as ``combine_teachers`` takes it, with the settings that made it.
 
     Raises:
         IncompleteRun: a teacher's files belong to other rows or labels, or lack what the settings ask for.
     """
-    settings, store, labels = work.spec.soft_labels, job.store, list(work.labels)
+    settings, store, labels = task.spec.soft_labels, job.store, list(task.labels)
     # Weights are accuracies on the few-shot examples: before training (the paper), or of rows held out of training.
     accuracies, temperatures = [1.0] * len(teachers), [1.0] * len(teachers)
     if settings.out_of_fold:
-        refuse_other_rows(store, work, [teacher_folds(teacher) for teacher in teachers], "train")
-        gold, multi = _gold(work), work.spec.label_kind == "multi"
+        refuse_other_rows(store, task, [teacher_folds(teacher) for teacher in teachers], "train")
+        gold, multi = _gold(task), task.spec.label_kind == "multi"
         held_out = [read_matrix(store.path(teacher_folds(teacher)), "logits") for teacher in teachers]  # each (rows, labels)
         if settings.weighting == "out_of_fold":
             accuracies = [float((choices(logits, multi=multi) == gold).mean()) for logits in held_out]
@@ -58,7 +58,7 @@ def form_ensemble(job: Job, work: Workload, teachers: Sequence[str]) -> dict[str
     nothing = dict.fromkeys(labels, 0.0)
     ensemble: dict[str, Any] = {
         "labels": labels,
-        "label_kind": work.spec.label_kind,
+        "label_kind": task.spec.label_kind,
         **settings.model_dump(exclude={"folds"}),
         "teachers": {
             teacher: {"weight": weight, "temperature": temperature, "log_prior": nothing, "dropped": False}
@@ -72,7 +72,7 @@ def form_ensemble(job: Job, work: Workload, teachers: Sequence[str]) -> dict[str
     if settings.drop_collapsed:
         ensemble = _without_collapsed(job, ensemble)
     if settings.prior != "none":
-        ensemble["label_bias"] = _label_bias(job, work, ensemble)
+        ensemble["label_bias"] = _label_bias(job, task, ensemble)
     return ensemble
 
 
@@ -88,7 +88,7 @@ def combined_shards(store: RunStore, ensemble: dict[str, Any]) -> Iterator[Float
     return (combine_teachers(logits, ensemble) for logits in teacher_shards(store, list(ensemble["teachers"])))
 
 
-def refuse_other_rows(store: RunStore, work: Workload, made: Sequence[str], part: str) -> None:
+def refuse_other_rows(store: RunStore, task: Task, made: Sequence[str], part: str) -> None:
     """Refuse logits of other rows or labels: beside this data they would stand for the wrong texts.
 
     Args:
@@ -98,7 +98,7 @@ def refuse_other_rows(store: RunStore, work: Workload, made: Sequence[str], part
     Raises:
         IncompleteRun: with what changed.
     """
-    expected: Inputs = {"labels": list(work.labels), f"data.{part}": work.scans[part].sha256}
+    expected: Inputs = {"labels": list(task.labels), f"data.{part}": task.scans[part].sha256}
     for step in made:
         made_for = {name: store.inputs(step).get(name) for name in expected}
         if made_for != dict(expected):
@@ -116,9 +116,9 @@ def untrained_accuracies(store: RunStore, teachers: Sequence[str]) -> list[float
     return [float(json.loads(path.read_text(encoding="utf-8"))["untrained_accuracy"]) for path in paths]
 
 
-def _gold(work: Workload) -> NDArray[np.int64]:
+def _gold(task: Task) -> NDArray[np.int64]:
     """Return the right answers for the few-shot examples, shape ``(rows, questions)``."""
-    targets = np.asarray(work.targets(), np.int64)  # (rows,), or (rows, labels) of 0 and 1
+    targets = np.asarray(task.targets(), np.int64)  # (rows,), or (rows, labels) of 0 and 1
     return targets if targets.ndim == 2 else targets[:, None]
 
 
@@ -159,21 +159,21 @@ def _without_collapsed(job: Job, ensemble: dict[str, Any]) -> dict[str, Any]:
     collapsed = consensus.collapsed()
     rest = leave_out(ensemble, collapsed)
     if rest is None:
-        job.listen(Notice(job.step, "every teacher gives (nearly) all rows one label of its own; none is left out"))
+        job.on_event(Notice(job.step, "every teacher gives (nearly) all rows one label of its own; none is left out"))
         return ensemble
     for teacher, share in collapsed.items():
-        job.listen(Notice(job.step, f"teacher {teacher} is left out: it gives {share:.0%} of the rows the same label"))
+        job.on_event(Notice(job.step, f"teacher {teacher} is left out: it gives {share:.0%} of the rows the same label"))
     return rest
 
 
-def _label_bias(job: Job, work: Workload, ensemble: dict[str, Any]) -> dict[str, float]:
+def _label_bias(job: Job, task: Task, ensemble: dict[str, Any]) -> dict[str, float]:
     """Return the bias of each label under which the mean soft label is the prior."""
-    prior = work.spec.soft_labels.prior
+    prior = task.spec.soft_labels.prior
     assert prior != "none"
-    shares = prior_shares(prior, work.labels, [example.label for example in work.train if example.label is not None])
+    shares = prior_shares(prior, task.labels, [example.label for example in task.train if example.label is not None])
     bias, distance = match_prior(lambda: combined_shards(job.store, ensemble), shares)
     if distance > TOLERANCE:
-        job.listen(Notice(job.step, f"the soft labels meet their prior only to within {distance:.4f}"))
+        job.on_event(Notice(job.step, f"the soft labels meet their prior only to within {distance:.4f}"))
     return _by_label(ensemble["labels"], bias)
 
 

@@ -19,7 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from petkit.ensemble.agreement import Consensus
-from petkit.ensemble.combine import FloatArray, adjust, agreement, choices, combine_teachers, entropy, log_softmax, questions
+from petkit.ensemble.combine import (
+    FloatArray,
+    adjust,
+    agreement,
+    as_class_logits,
+    choices,
+    combine_teachers,
+    entropy,
+    log_softmax,
+)
 from petkit.ensemble.row_selection import best_probability, choose_rows, confidence_weights, is_rare
 from petkit.errors import InvalidInput
 from petkit.events import Notice
@@ -29,20 +38,20 @@ from petkit.runs.step import Job, Step
 from petkit.stages.b_ensemble import combined_shards, form_ensemble, reads_train, refuse_other_rows, teacher_shards
 from petkit.storage.atomic import write_json
 from petkit.storage.parquet_shards import write_shard
-from petkit.task.task import Workload
+from petkit.task.task import Task
 
 SHOWN_LABELS = 10
 
 
-def steps(work: Workload) -> list[Step]:
+def steps(task: Task) -> list[Step]:
     """Return the one step of this stage; it needs every teacher, and a missing one is an error."""
-    settings = work.spec.soft_labels
-    teachers = [teacher.name for teacher in work.teachers]
+    settings = task.spec.soft_labels
+    teachers = [teacher.name for teacher in task.teachers]
     inputs: Inputs = {
         "step.version": 2,
-        **work.unlabeled_inputs(),
-        "label_kind": work.spec.label_kind,
-        **({"data.train": work.scans["train"].sha256} if reads_train(settings) else {}),
+        **task.unlabeled_inputs(),
+        "label_kind": task.spec.label_kind,
+        **({"data.train": task.scans["train"].sha256} if reads_train(settings) else {}),
         # Folds that are read bring the hash of their content.
         **{f"soft_labels.{name}": value for name, value in settings.model_dump(exclude={"folds"}).items()},
     }
@@ -51,15 +60,15 @@ def steps(work: Workload) -> list[Step]:
         needs += [teacher_model(teacher) for teacher in teachers]
     if settings.out_of_fold:
         needs += [teacher_folds(teacher) for teacher in teachers]
-    return [Step(SOFT_LABELS, "b", inputs, lambda job: _label(job, work, teachers), tuple(needs))]
+    return [Step(SOFT_LABELS, "b", inputs, lambda job: _label(job, task, teachers), tuple(needs))]
 
 
-def _label(job: Job, work: Workload, teachers: list[str]) -> None:
-    refuse_other_rows(job.store, work, [teacher_logits(teacher) for teacher in teachers], "unlabeled")
-    ensemble = form_ensemble(job, work, teachers)
-    keep = _choose(job, work, ensemble)  # (rows,)
+def _label(job: Job, task: Task, teachers: list[str]) -> None:
+    refuse_other_rows(job.store, task, [teacher_logits(teacher) for teacher in teachers], "unlabeled")
+    ensemble = form_ensemble(job, task, teachers)
+    keep = _choose(job, task, ensemble)  # (rows,)
     consensus, tally = Consensus(ensemble), _Tally(ensemble)
-    ids = (example.id for example in work.rows("unlabeled"))
+    ids = (example.id for example in task.rows("unlabeled"))
     for index, logits in enumerate(teacher_shards(job.store, teachers)):  # (teachers, rows, labels)
         combined = combine_teachers(logits, ensemble)  # (rows, labels)
         consensus.add(logits, combined)
@@ -71,13 +80,13 @@ def _label(job: Job, work: Workload, teachers: list[str]) -> None:
         pass
     if tally.weight == 0:
         place, why = ("soft_labels", "confidence_weights"), "the teachers are sure of no row at all, so that none counts"
-        raise InvalidInput([work.pipeline.problem(place, why, "set it to false")])
+        raise InvalidInput([task.pipeline.problem(place, why, "set it to false")])
     effects = consensus.effects()
     members = {name: {**member, **effects[name]} for name, member in ensemble["teachers"].items()}
     written = {
         "labels": ensemble["labels"],
         "rows": tally.rows,
-        "data.unlabeled": work.scans["unlabeled"].sha256,
+        "data.unlabeled": task.scans["unlabeled"].sha256,
         **ensemble,
         "weights": {name: member["weight"] for name, member in members.items()},
         "teachers": members,
@@ -86,7 +95,7 @@ def _label(job: Job, work: Workload, teachers: list[str]) -> None:
     write_json(job.folder / ENSEMBLE_FILE, written)
     pairs = {"agreement": _named(teachers, consensus.agreement), "kappa": _named(teachers, consensus.kappa)}
     write_json(job.folder / AGREEMENT_FILE, pairs)
-    _tell(job, consensus, written)
+    _report(job, consensus, written)
     job.facts.update(rows=tally.rows, mean_entropy=written["mean_entropy"], mean_agreement=written["mean_agreement"])
 
 
@@ -113,7 +122,7 @@ class _Tally:
             kept: which rows stage C may learn from, shape ``(rows,)``.
         """
         ensemble, multi = self.ensemble, self.multi
-        soft = log_softmax(questions(combined, multi=multi), ensemble["temperature"])  # (rows, questions, answers)
+        soft = log_softmax(as_class_logits(combined, multi=multi), ensemble["temperature"])  # (rows, questions, answers)
         row_entropy = entropy(soft).mean(axis=-1)
         row_agreement = agreement(adjust(logits, ensemble)[self.voting], combined, multi=multi)
         sure = confidence_weights(combined, multi=multi) if ensemble["confidence_weights"] else np.ones(len(kept), np.float32)
@@ -148,13 +157,13 @@ class _Tally:
         }
 
 
-def _choose(job: Job, work: Workload, ensemble: dict[str, Any]) -> NDArray[np.bool_]:
+def _choose(job: Job, task: Task, ensemble: dict[str, Any]) -> NDArray[np.bool_]:
     """Say which rows to keep, shape ``(rows,)``: a byte per row, and where some may go 12 more and what the choice takes.
 
     Raises:
         InvalidInput: no row would be left.
     """
-    settings, rows = work.spec.soft_labels, work.scans["unlabeled"].rows
+    settings, rows = task.spec.soft_labels, task.scans["unlabeled"].rows
     if settings.min_probability == 0 and settings.top_share == 1:
         return np.ones(rows, np.bool_)
     winners, probability, known = np.empty(rows, np.uint32), np.empty(rows, np.float64), 0
@@ -165,15 +174,15 @@ def _choose(job: Job, work: Workload, ensemble: dict[str, Any]) -> NDArray[np.bo
     keep = choose_rows(winners, probability, min_probability=settings.min_probability, top_share=settings.top_share)
     if not keep.any():
         why = f"no unlabelled row is left; the surest has {probability.max():.4f}"
-        raise InvalidInput([work.pipeline.problem(("soft_labels", "min_probability"), why, "lower it")])
+        raise InvalidInput([task.pipeline.problem(("soft_labels", "min_probability"), why, "lower it")])
     return keep
 
 
-def _tell(job: Job, consensus: Consensus, written: dict[str, Any]) -> None:
+def _report(job: Job, consensus: Consensus, written: dict[str, Any]) -> None:
     """Tell what was left out, and what looks wrong."""
 
     def notice(message: str) -> None:
-        job.listen(Notice(job.step, message))
+        job.on_event(Notice(job.step, message))
 
     if not written["drop_collapsed"]:
         for teacher, share in consensus.collapsed().items():

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from petkit.baselines.base import METHODS, student_settings
 from petkit.baselines.setfit import is_installed
 from petkit.data.examples import targets_of
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.errors import InvalidInput
 from petkit.metrics.comparison import compare, verdict
 from petkit.metrics.decision import Decision
@@ -28,31 +28,31 @@ from petkit.runs.step import Job, Step
 from petkit.runs.store import RunStore
 from petkit.storage.atomic import write_json
 from petkit.storage.parquet_shards import read_shards, write_shard
-from petkit.task.task import Workload
+from petkit.task.task import Task
 
 
-def refuse_impossible(work: Workload) -> None:
+def refuse_impossible(task: Task) -> None:
     """Refuse a baseline that would fail only after the teachers are trained.
 
     Raises:
         InvalidInput: its package is missing.
     """
-    if "setfit" in _asked(work) and not is_installed():
-        why, cure = "setfit is not installed", "pip install 'petkit[setfit]'"
-        raise InvalidInput([work.pipeline.problem(("baselines",), why, cure)])
+    if "setfit" in _asked(task) and not is_installed():
+        why, hint = "setfit is not installed", "pip install 'petkit[setfit]'"
+        raise InvalidInput([task.pipeline.problem(("baselines",), why, hint)])
 
 
-def steps(work: Workload, arithmetic: Arithmetic) -> list[Step]:
+def steps(task: Task, device: Device) -> list[Step]:
     """Return a step for every baseline that was asked for; none where there is no test set."""
     return [
-        Step(baseline(name), "evaluation", _inputs(name, work, arithmetic), partial(_run, name, work, arithmetic))
-        for name in _asked(work)
+        Step(baseline(name), "evaluation", _inputs(name, task, device), partial(_run, name, task, device))
+        for name in _asked(task)
     ]
 
 
-def read_results(store: RunStore, work: Workload) -> dict[str, Any]:
+def read_results(store: RunStore, task: Task) -> dict[str, Any]:
     """Return what the baselines add to the metrics of a finished evaluation: their own, and the verdict on the student."""
-    names = _asked(work)
+    names = _asked(task)
     if not names:
         return {}
     student = _right(store.path(EVALUATION), "student")
@@ -69,62 +69,62 @@ def read_results(store: RunStore, work: Workload) -> dict[str, Any]:
     return {"baselines": results, "verdict": verdict(comparisons)}
 
 
-def _asked(work: Workload) -> list[str]:
-    return [] if work.spec.data.test is None else list(dict.fromkeys(work.spec.baselines))
+def _asked(task: Task) -> list[str]:
+    return [] if task.spec.data.test is None else list(dict.fromkeys(task.spec.baselines))
 
 
-def _inputs(name: str, work: Workload, arithmetic: Arithmetic) -> Inputs:
+def _inputs(name: str, task: Task, device: Device) -> Inputs:
     """Return what the result of a baseline depends on."""
-    spec = work.spec
+    spec = task.spec
     inputs: dict[str, Any] = {
         "step.version": 2,
-        "labels": list(work.labels),
+        "labels": list(task.labels),
         "label_kind": spec.label_kind,
-        "fields": list(work.fields),
-        "data.test": work.scans["test"].sha256,
+        "fields": list(task.fields),
+        "data.test": task.scans["test"].sha256,
     }
     if name != "zero_shot":
-        inputs["data.train"] = work.scans["train"].sha256
+        inputs["data.train"] = task.scans["train"].sha256
     if name == "supervised":
         inputs |= {
-            **work.common_inputs(arithmetic),
-            "model": work.student_model_hash,
-            "max_length": work.student_max_length,
-            **flat("student", student_settings(work)),
-            **work.start_inputs["student"],
+            **task.common_inputs(device),
+            "model": task.student_model_hash,
+            "max_length": task.student_max_length,
+            **flat("student", student_settings(task)),
+            **task.start_inputs["student"],
         }
     elif name == "setfit":
-        inputs |= {"model": work.model_hash, "max_length": work.max_length, "student.seed": spec.student.seed}
+        inputs |= {"model": task.model_hash, "max_length": task.max_length, "student.seed": spec.student.seed}
     elif name == "zero_shot":
-        inputs |= {**work.common_inputs(arithmetic), **work.unlabeled_inputs(), **_asked_untrained(work)}
+        inputs |= {**task.common_inputs(device), **task.unlabeled_inputs(), **_asked_untrained(task)}
     return inputs
 
 
-def _asked_untrained(work: Workload) -> dict[str, Any]:
+def _asked_untrained(task: Task) -> dict[str, Any]:
     """Return what the untrained model is asked, pattern by pattern."""
-    spec, shown = work.spec, work.spec.demonstrations
-    inputs: dict[str, Any] = {"model": work.model_hash, "max_length": work.max_length, "combine": spec.soft_labels.combine}
-    for pattern, pvp in zip(spec.patterns, work.pvps, strict=True):
+    spec, shown = task.spec, task.spec.demonstrations
+    inputs: dict[str, Any] = {"model": task.model_hash, "max_length": task.max_length, "combine": spec.soft_labels.combine}
+    for pattern, pvp in zip(spec.patterns, task.pvps, strict=True):
         inputs[f"pattern.{pvp.id}"] = list(pattern.segments)
         inputs[f"verbalizer.{pvp.id}"] = {label: list(words) for label, words in pvp.verbalizer.labels.items()}
     inputs |= {f"verbalizer.{key}": getattr(spec.verbalizer, key) for key in ("multi_token", "decoding", "kind")}
     if shown.per_label:
-        inputs |= {"demonstrations": [shown.per_label, shown.max_tokens], "data.train": work.scans["train"].sha256}
+        inputs |= {"demonstrations": [shown.per_label, shown.max_tokens], "data.train": task.scans["train"].sha256}
     return inputs
 
 
-def _run(name: str, work: Workload, arithmetic: Arithmetic, job: Job) -> None:
+def _run(name: str, task: Task, device: Device, job: Job) -> None:
     """Answer the test rows and write the answers with their figures."""
-    logits, settings = METHODS[name](work, arithmetic, job)
-    examples = list(work.rows("test"))
-    targets = targets_of(examples, len(work.labels))  # (rows, labels)
-    decision = Decision(work.spec.label_kind)
-    metrics = evaluate(logits, targets, work.labels, decision)
+    logits, settings = METHODS[name](task, device, job)
+    examples = list(task.rows("test"))
+    targets = targets_of(examples, len(task.labels))  # (rows, labels)
+    decision = Decision(task.spec.label_kind)
+    metrics = evaluate(logits, targets, task.labels, decision)
     write_json(job.folder / BASELINE_FILE, {"settings": settings, "metrics": metrics.to_dict()})
     columns = {
         "id": [example.id for example in examples],
-        "gold": decision.named(targets > 0, work.labels),
-        "label": decision.named(decision.chosen(logits), work.labels),
+        "gold": decision.named(targets > 0, task.labels),
+        "label": decision.named(decision.chosen(logits), task.labels),
         "logits": logits,
     }
     write_shard(job.folder / "predictions", 0, columns)

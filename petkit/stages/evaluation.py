@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from petkit.data.examples import targets_of
-from petkit.engine.device import Arithmetic, prepare_for_inference
+from petkit.engine.device import Device, prepare_for_inference
 from petkit.ensemble.calibration import calibrate
 from petkit.ensemble.combine import FloatArray, combine, combine_teachers, is_multi
 from petkit.events import Notice
@@ -25,48 +25,48 @@ from petkit.runs.store import RunStore
 from petkit.storage.atomic import write_json
 from petkit.storage.parquet_shards import write_shard
 from petkit.student.model import load_student
-from petkit.task.task import Workload
+from petkit.task.task import Task
 from petkit.task.teacher_list import Teacher
 from petkit.teachers.models import TeacherModels, teacher_scorer
 from petkit.teachers.scoring import shard_logits, student_logits
 from petkit.teachers.untrained import log_priors, untrained
 
 
-def steps(work: Workload, arithmetic: Arithmetic, models: TeacherModels) -> list[Step]:
+def steps(task: Task, device: Device, models: TeacherModels) -> list[Step]:
     """Return the evaluation step, or nothing where there is no test set."""
-    if work.spec.data.test is None:
+    if task.spec.data.test is None:
         return []
     inputs: Inputs = {
         "step.version": 3,
-        **work.unlabeled_inputs(),
-        "label_kind": work.spec.label_kind,
-        **flat("student", {"thresholds": work.spec.student.thresholds}),
-        "data.test": work.scans["test"].sha256,
-        "model": work.model_hash,
-        "precision": arithmetic.precision,
+        **task.unlabeled_inputs(),
+        "label_kind": task.spec.label_kind,
+        **flat("student", {"thresholds": task.spec.student.thresholds}),
+        "data.test": task.scans["test"].sha256,
+        "model": task.model_hash,
+        "precision": device.precision,
     }
-    trained = [teacher_model(teacher.name) for teacher in work.teachers if teacher.trained]
+    trained = [teacher_model(teacher.name) for teacher in task.teachers if teacher.trained]
     return [
         Step(
             EVALUATION,
             "evaluation",
             inputs,
-            lambda job: _evaluate(job, work, arithmetic, models),
+            lambda job: _evaluate(job, task, device, models),
             (*trained, SOFT_LABELS, STUDENT),
         )
     ]
 
 
-def _evaluate(job: Job, work: Workload, arithmetic: Arithmetic, models: TeacherModels) -> None:
-    examples = list(work.rows("test"))
-    targets = targets_of(examples, len(work.labels))  # (rows, labels)
-    decision = Decision(work.spec.label_kind)
-    student_decision = Decision(work.spec.label_kind, work.spec.thresholds)
+def _evaluate(job: Job, task: Task, device: Device, models: TeacherModels) -> None:
+    examples = list(task.rows("test"))
+    targets = targets_of(examples, len(task.labels))  # (rows, labels)
+    decision = Decision(task.spec.label_kind)
+    student_decision = Decision(task.spec.label_kind, task.spec.thresholds)
     ensemble = json.loads((job.store.path(SOFT_LABELS) / ENSEMBLE_FILE).read_text(encoding="utf-8"))
-    test = _TestSet(job, work, arithmetic, models)
+    test = _TestSet(job, task, device, models)
     before = test.untrained()
     teachers = {
-        teacher.name: test.teacher(teacher) if teacher.trained else before[teacher.pattern]["raw"] for teacher in work.teachers
+        teacher.name: test.teacher(teacher) if teacher.trained else before[teacher.pattern]["raw"] for teacher in task.teachers
     }
     combined = combine_teachers(np.stack([teachers[name] for name in ensemble["teachers"]]), ensemble)
     student = test.student()
@@ -78,35 +78,35 @@ def _evaluate(job: Job, work: Workload, arithmetic: Arithmetic, models: TeacherM
     together = accuracies(_untrained_ensemble(before, ensemble))
     metrics: dict[str, Any] = {
         "rows": len(examples),
-        "label_kind": work.spec.label_kind,
+        "label_kind": task.spec.label_kind,
         "zero_shot": {
-            "patterns": {pvp.id: figures for pvp, figures in zip(work.pvps, patterns, strict=True)},
+            "patterns": {pvp.id: figures for pvp, figures in zip(task.pvps, patterns, strict=True)},
             "ensemble": together,
         },
         "teachers": {
             teacher.name: {
-                "pattern": work.pvps[teacher.pattern].id,
+                "pattern": task.pvps[teacher.pattern].id,
                 "untrained_accuracy": patterns[teacher.pattern]["raw"],
                 "calibrated_accuracy": patterns[teacher.pattern]["batch"],
                 "accuracy": decision.accuracy(teachers[teacher.name], targets),
                 "trained": teacher.trained,
             }
-            for teacher in work.teachers
+            for teacher in task.teachers
         },
         "untrained_ensemble": {"accuracy": together["raw"]},
-        "ensemble": evaluate(combined, targets, work.labels, decision).to_dict(),
-        "student": evaluate(student, targets, work.labels, student_decision).to_dict(),
+        "ensemble": evaluate(combined, targets, task.labels, decision).to_dict(),
+        "student": evaluate(student, targets, task.labels, student_decision).to_dict(),
     }
-    rate = "teachers.learning_rate" if work.spec.teachers.adapted is None else "teachers.adapter.learning_rate"
-    metrics["warnings"] = _lost_by_training(metrics, rate) if any(teacher.trained for teacher in work.teachers) else []
+    rate = "teachers.learning_rate" if task.spec.teachers.adapted is None else "teachers.adapter.learning_rate"
+    metrics["warnings"] = _lost_by_training(metrics, rate) if any(teacher.trained for teacher in task.teachers) else []
     for warning in metrics["warnings"]:
-        job.listen(Notice(job.step, warning))
+        job.on_event(Notice(job.step, warning))
     write_json(job.folder / METRICS_FILE, metrics)
     columns = {
         "id": [example.id for example in examples],
-        "gold": decision.named(targets > 0, work.labels),
-        "student": decision.named(student_decision.chosen(student), work.labels),
-        "ensemble": decision.named(decision.chosen(combined), work.labels),
+        "gold": decision.named(targets > 0, task.labels),
+        "student": decision.named(student_decision.chosen(student), task.labels),
+        "ensemble": decision.named(decision.chosen(combined), task.labels),
         "probabilities": decision.probabilities(student),
     }
     write_shard(job.folder / "predictions", 0, columns)
@@ -116,27 +116,27 @@ def _evaluate(job: Job, work: Workload, arithmetic: Arithmetic, models: TeacherM
 class _TestSet:
     """Asks one model after another about the test rows; every answer is label logits of shape ``(rows, labels)``."""
 
-    def __init__(self, job: Job, work: Workload, arithmetic: Arithmetic, models: TeacherModels) -> None:
-        self.job, self.work, self.arithmetic, self.models = job, work, arithmetic, models
-        self.to_ask = len(work.pvps) + sum(teacher.trained for teacher in work.teachers) + 1
+    def __init__(self, job: Job, task: Task, device: Device, models: TeacherModels) -> None:
+        self.job, self.task, self.device, self.models = job, task, device, models
+        self.to_ask = len(task.pvps) + sum(teacher.trained for teacher in task.teachers) + 1
         self.asked = 0
 
     def untrained(self) -> list[dict[str, FloatArray]]:
         """Return what every pattern answers untrained: ``raw``, and calibrated in each way there is."""
         answers = []
-        for pvp, scorer in untrained(self.work, self.arithmetic, models=self.models):
+        for pvp, scorer in untrained(self.task, self.device, models=self.models):
             on_rows = self._progress(f"{pvp.id}, untrained")
-            raw = np.concatenate(list(shard_logits(scorer, pvp, self.work, "test", self.arithmetic, on_rows)))
-            priors = log_priors(self.work, pvp, scorer, self.arithmetic)
+            raw = np.concatenate(list(shard_logits(scorer, pvp, self.task, "test", self.device, on_rows)))
+            priors = log_priors(self.task, pvp, scorer, self.device)
             calibrated: dict[str, FloatArray] = {way: calibrate(raw, prior) for way, prior in priors.items()}
             answers.append({"raw": raw, **calibrated})
         return answers
 
     def teacher(self, teacher: Teacher) -> FloatArray:
         """Return what a trained teacher answers."""
-        pvp = self.work.pvps[teacher.pattern]
-        with teacher_scorer(self.job.store, self.work, self.models, teacher) as scorer:
-            shards = shard_logits(scorer, pvp, self.work, "test", self.arithmetic, self._progress(teacher.name))
+        pvp = self.task.pvps[teacher.pattern]
+        with teacher_scorer(self.job.store, self.task, self.models, teacher) as scorer:
+            shards = shard_logits(scorer, pvp, self.task, "test", self.device, self._progress(teacher.name))
             return np.concatenate(list(shards))
 
     def student(self) -> FloatArray:
@@ -144,12 +144,12 @@ class _TestSet:
         self.models.forget()
         folder = self.job.store.path(STUDENT)
         student = load_student(str(folder), json.loads((folder / STUDENT_FILE).read_text(encoding="utf-8")))
-        prepare_for_inference(student, self.arithmetic)
-        return np.concatenate(list(student_logits(student, self.work, "test", self.arithmetic, self._progress("student"))))
+        prepare_for_inference(student, self.device)
+        return np.concatenate(list(student_logits(student, self.task, "test", self.device, self._progress("student"))))
 
     def _progress(self, note: str) -> Callable[[int], None]:
         """Begin with the next model; the result takes the number of its finished rows."""
-        rows = self.work.scans["test"].rows
+        rows = self.task.scans["test"].rows
         done_before = self.asked * rows
         self.asked += 1
         return lambda done: self.job.progress(done_before + done, self.to_ask * rows, "rows", note)

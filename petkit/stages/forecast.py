@@ -45,4 +45,4 @@ def forecast(
     ahead = look_ahead(pipeline, folder, stages=stages, force=force, resume=resume)
     if not ahead.steps:
         return Forecast(ahead.planned, None, "no estimate before the steps have their names")
-    return Forecast(ahead.planned, estimate(ahead.work, ahead.store, ahead.arithmetic, ahead.steps, ahead.todo))
+    return Forecast(ahead.planned, estimate(ahead.task, ahead.store, ahead.device, ahead.steps, ahead.todo))

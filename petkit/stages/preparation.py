@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.errors import IncompleteRun
 from petkit.events import Event, StepFinished
 from petkit.prompt_search.label_words import search_label_words
@@ -20,25 +20,25 @@ from petkit.runs.layout import LABEL_WORDS, LABEL_WORDS_FILE, RANKING, RANKING_F
 from petkit.runs.step import Job, Step
 from petkit.runs.store import RunStore
 from petkit.storage.atomic import write_json
-from petkit.task.task import Workload
+from petkit.task.task import Task
 
 
-def steps(work: Workload, arithmetic: Arithmetic) -> list[Step]:
+def steps(task: Task, device: Device) -> list[Step]:
     """Return the steps before stage A; most pipelines have none."""
-    spec = work.spec
+    spec = task.spec
     shared: Inputs = {
         "step.version": 1,
-        **work.common_inputs(arithmetic),
-        **work.unlabeled_inputs(),
-        "model": work.model_hash,
-        "max_length": work.max_length,
+        **task.common_inputs(device),
+        **task.unlabeled_inputs(),
+        "model": task.model_hash,
+        "max_length": task.max_length,
         "patterns": {pattern.id: list(pattern.segments) for pattern in spec.patterns},
-        "data.train": work.scans["train"].sha256 if work.train else None,
+        "data.train": task.scans["train"].sha256 if task.train else None,
     }
     found: list[Step] = []
     if spec.verbalizer.auto is not None:
         inputs = {**shared, **{f"verbalizer.auto.{key}": value for key, value in spec.verbalizer.auto.model_dump().items()}}
-        found.append(Step(LABEL_WORDS, "a", inputs, lambda job: _find_words(job, work, arithmetic)))
+        found.append(Step(LABEL_WORDS, "a", inputs, lambda job: _find_words(job, task, device)))
     if spec.keep_patterns != "all":
         words, shown = spec.verbalizer, spec.demonstrations
         needs = tuple(step.name for step in found)
@@ -48,39 +48,39 @@ def steps(work: Workload, arithmetic: Arithmetic) -> list[Step]:
             **{f"verbalizer.{key}": getattr(words, key) for key in ("multi_token", "decoding", "kind")},
             "demonstrations": [shown.per_label, shown.max_tokens] if shown.per_label else None,
         }
-        found.append(Step(RANKING, "a", inputs, lambda job: _rank(job, work, arithmetic), needs))
+        found.append(Step(RANKING, "a", inputs, lambda job: _rank(job, task, device), needs))
     return found
 
 
-def prepared(work: Workload, store: RunStore) -> Workload:
+def prepared(task: Task, store: RunStore) -> Task:
     """Return the workload with found label words and kept patterns, as the finished steps say.
 
     Raises:
         IncompleteRun: they are not finished, or were made for other patterns.
     """
-    for step in (LABEL_WORDS,) * (work.spec.verbalizer.auto is not None) + (RANKING,) * (work.spec.keep_patterns != "all"):
+    for step in (LABEL_WORDS,) * (task.spec.verbalizer.auto is not None) + (RANKING,) * (task.spec.keep_patterns != "all"):
         if store.content(step) is None:
             raise IncompleteRun(f"{store.shown}: {step} is not finished (run petkit stage-a first)")
-    if work.spec.verbalizer.auto is not None:
-        work = _with_words(work, store)
-    if work.spec.keep_patterns == "all":
-        return work
+    if task.spec.verbalizer.auto is not None:
+        task = _with_words(task, store)
+    if task.spec.keep_patterns == "all":
+        return task
     ranked = [entry["id"] for entry in _read(store, RANKING, RANKING_FILE)["patterns"]]
-    _refuse_other_patterns(work, store, RANKING, ranked)
-    kept = ranked[: work.spec.keep_patterns]
-    return work.narrowed(kept, {pvp.id: pvp.verbalizer for pvp in work.pvps if pvp.id in kept})
+    _refuse_other_patterns(task, store, RANKING, ranked)
+    kept = ranked[: task.spec.keep_patterns]
+    return task.narrowed(kept, {pvp.id: pvp.verbalizer for pvp in task.pvps if pvp.id in kept})
 
 
-def _with_words(work: Workload, store: RunStore) -> Workload:
+def _with_words(task: Task, store: RunStore) -> Task:
     found = _read(store, LABEL_WORDS, LABEL_WORDS_FILE)
-    _refuse_other_patterns(work, store, LABEL_WORDS, found)
+    _refuse_other_patterns(task, store, LABEL_WORDS, found)
     verbalizers = {
-        pattern: work.spec.verbalizer.model_copy(
+        pattern: task.spec.verbalizer.model_copy(
             update={"auto": None, "labels": {label: tuple(entry["word"] for entry in words) for label, words in labels.items()}}
         )
         for pattern, labels in found.items()
     }
-    return work.narrowed(list(verbalizers), verbalizers)
+    return task.narrowed(list(verbalizers), verbalizers)
 
 
 def _read(store: RunStore, step: str, name: str) -> dict[str, Any]:
@@ -88,13 +88,13 @@ def _read(store: RunStore, step: str, name: str) -> dict[str, Any]:
     return content
 
 
-def _refuse_other_patterns(work: Workload, store: RunStore, step: str, patterns: Iterable[str]) -> None:
-    if set(patterns) != {pattern.id for pattern in work.spec.patterns}:
+def _refuse_other_patterns(task: Task, store: RunStore, step: str, patterns: Iterable[str]) -> None:
+    if set(patterns) != {pattern.id for pattern in task.spec.patterns}:
         raise IncompleteRun(f"{store.shown}: {step} was made for other patterns (run petkit stage-a --force)")
 
 
-def _find_words(job: Job, work: Workload, arithmetic: Arithmetic) -> None:
-    found = search_label_words(work, arithmetic, lambda done, total: job.progress(done, total, "rows"))
+def _find_words(job: Job, task: Task, device: Device) -> None:
+    found = search_label_words(task, device, lambda done, total: job.progress(done, total, "rows"))
     words: dict[str, Any] = {
         pattern: {label: [{"word": word, "score": score} for word, score in scored] for label, scored in labels.items()}
         for pattern, labels in found.words.items()
@@ -102,17 +102,17 @@ def _find_words(job: Job, work: Workload, arithmetic: Arithmetic) -> None:
     write_json(job.folder / LABEL_WORDS_FILE, words)
 
 
-def _rank(job: Job, work: Workload, arithmetic: Arithmetic) -> None:
-    if work.spec.verbalizer.auto is not None:
-        work = _with_words(work, job.store)
+def _rank(job: Job, task: Task, device: Device) -> None:
+    if task.spec.verbalizer.auto is not None:
+        task = _with_words(task, job.store)
     done = 0
 
     def tell(event: Event) -> None:
         nonlocal done
         if isinstance(event, StepFinished):  # of a pattern: the ranking has steps of its own
             done += 1
-            job.progress(done, len(work.pvps), "patterns")
+            job.progress(done, len(task.pvps), "patterns")
 
-    ranked = ranking(work, arithmetic, tell)
+    ranked = ranking(task, device, tell)
     write_json(job.folder / RANKING_FILE, {name: value for name, value in asdict(ranked).items() if name != "kept"})
     job.facts["best"] = ranked.patterns[0].id

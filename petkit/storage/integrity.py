@@ -174,7 +174,7 @@ def damage(folder: Path, record: Record, *, hashes: bool = True) -> str:
     return ""
 
 
-def strangers(folder: Path, record: Record) -> list[str]:
+def unlisted_files(folder: Path, record: Record) -> list[str]:
     """Return the files in a folder that its record does not name."""
     found = []
     for place, folders, names in os.walk(folder):
@@ -229,8 +229,8 @@ def refuse_damaged(folder: Path) -> None:
     """
     wrong = mistake(folder)
     if wrong:
-        cure = f"take the folder from its run again, or, if you changed it yourself, delete its {RECORD}"
-        raise ModelRefused(f"{shown_path(folder)}: {wrong} ({cure})")
+        hint = f"take the folder from its run again, or, if you changed it yourself, delete its {RECORD}"
+        raise ModelRefused(f"{shown_path(folder)}: {wrong} ({hint})")
 
 
 @lru_cache(maxsize=64)
@@ -238,7 +238,7 @@ def _mistake(folder: Path, seen: tuple[tuple[int, int, int], ...]) -> str:
     record = read_record(folder)
     if record is None:
         return f"{RECORD} is damaged"
-    added = [name for name in strangers(folder, record) if is_looked_for(name)]
+    added = [name for name in unlisted_files(folder, record) if is_looked_for(name)]
     return damage(folder, record) or (f"{added[0]} was put in by others" if added else "")
 
 
@@ -285,5 +285,5 @@ def _parts(name: str) -> list[str]:
 
 
 def _refused(path: Path, error: OSError) -> Unreadable:
-    cure = "nothing was changed: mend the disk or the permissions and try again"
-    return Unreadable(f"{shown_path(path)}: cannot be read: {error.strerror} ({cure})")
+    hint = "nothing was changed: mend the disk or the permissions and try again"
+    return Unreadable(f"{shown_path(path)}: cannot be read: {error.strerror} ({hint})")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from petkit.config.schema import StudentSpec
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.engine.inference import ClassifierLogits
 from petkit.engine.token_masking import TokenMasking
 from petkit.losses import objectives as losses
@@ -31,7 +31,7 @@ _DIVERGENCES = {
 
 
 @dataclass(frozen=True)
-class Lesson:
+class StudentTargets:
     """What the student learns from.
 
     Attributes:
@@ -107,22 +107,22 @@ class StudentObjective:
     def __init__(
         self,
         settings: StudentSpec,
-        lesson: Lesson,
+        lesson: StudentTargets,
         labels: int,
         batch_of: Callable[[IndexArray, IndexArray | None], Batch],
-        arithmetic: Arithmetic,
+        device: Device,
         masking: TokenMasking | None = None,
         viewing: TokenMasking | None = None,
         teacher_features: Callable[[IndexArray], Tensor] | None = None,
     ) -> None:
         self.settings, self.lesson, self.batch_of = settings, lesson, batch_of
-        self.arithmetic, self.masking, self.viewing, self.teacher_features = arithmetic, masking, viewing, teacher_features
+        self.device, self.masking, self.viewing, self.teacher_features = device, masking, viewing, teacher_features
         self.class_weights = balanced(lesson.gold, labels) if settings.class_weights == "balanced" else None
 
     def __call__(self, student: Any, turn: Turn) -> Tensor:
         """Return the loss of one step, shape ``()``."""
         settings, lesson, count = self.settings, self.lesson, len(turn.rows)
-        device = self.arithmetic.device
+        device = self.device.name
         # Soft and gold rows go through the model together: one forward pass per step.
         batch = self.batch_of(turn.rows, turn.gold)
         on_device = batch.to(device)
@@ -150,7 +150,7 @@ class StudentObjective:
         if contrastive.partners == "same_label":
             return losses.supervised_contrastive(features, self._likely_labels(turn).to(features.device), contrastive.temperature)
         assert self.viewing is not None
-        view = student(self.viewing(batch, turn.random).batch.to(self.arithmetic.device))[1]
+        view = student(self.viewing(batch, turn.random).batch.to(self.device.name))[1]
         return losses.info_nce(features, view, contrastive.temperature)
 
     def _main(self, logits: Tensor, turn: Turn) -> Tensor:

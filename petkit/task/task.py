@@ -19,23 +19,23 @@ from petkit.config.loader import Pipeline
 from petkit.config.rules import in_prior
 from petkit.config.schema import VerbalizerSpec
 from petkit.data.examples import Example, ExampleSource, Scan, targets_of
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.errors import InvalidInput, Problem, did_you_mean, listed
 from petkit.models.loading import model_fingerprint
 from petkit.prompts.pattern import CompiledPattern, FieldKey, Pattern
 from petkit.prompts.pvp import PVP, compile_pvps, task_fields, with_demonstrations
 from petkit.prompts.token_store import TokenStore
 from petkit.runs.fingerprint import Inputs
-from petkit.runs.signals import leave_if_asked
+from petkit.runs.signals import stop_if_requested
 from petkit.storage.row_array import HELD_ROWS
 from petkit.task.causal_rules import refused_of
 from petkit.task.label_discovery import labels_in
 from petkit.task.model_checks import backbone_of, without_four_bits
 from petkit.task.start_prompt import with_starts
-from petkit.task.teacher_list import Teacher, generation_count, lineup, others
+from petkit.task.teacher_list import Teacher, generation_count, list_teachers, others
 
 
-class Workload:
+class Task:
     """Everything the stages share. Building it checks the whole input and writes nothing.
 
     Raises:
@@ -85,7 +85,7 @@ class Workload:
         problems += [] if problems else self._too_few_teachers()
         if problems:
             raise InvalidInput(problems)
-        self.generations = lineup(spec.patterns, spec.teachers.seeds, spec.generations, len(self.train), len(self.labels))
+        self.generations = list_teachers(spec.patterns, spec.teachers.seeds, spec.generations, len(self.train), len(self.labels))
         self._tokens: dict[tuple[str, bool], TokenStore] = {}
         self.scratch: Path | None = None
         self._demonstrate()
@@ -106,7 +106,7 @@ class Workload:
     @cached_property
     def student_pattern(self) -> CompiledPattern:
         """The maskless pattern a student reads."""
-        plain = Pattern.plain(self.fields, pairs=self.student_tokenizer.tells_pairs)
+        plain = Pattern.plain(self.fields, pairs=self.student_tokenizer.distinguishes_pairs)
         return CompiledPattern(plain, self.student_tokenizer, self.student_max_length, self.spec.truncate)
 
     def start_hash(self, section: str) -> str | None:
@@ -149,7 +149,7 @@ class Workload:
     def rows(self, part: str) -> Iterator[Example]:
         """Yield the rows of a part of the data; they must be those that were checked and hashed at the start."""
         for example in self.source(part).unchanged(self.scans[part]):
-            leave_if_asked()  # millions of rows take minutes to read and tokenise
+            stop_if_requested()  # millions of rows take minutes to read and tokenise
             yield example
 
     def tokens(self, part: str, *, student: bool = False) -> TokenStore:
@@ -168,7 +168,7 @@ class Workload:
         """Return a folder for what there is of each row of a part of the data; None where the rows are few enough to hold it."""
         return self.scratch / name if self.scratch is not None and self.scans[part].rows > HELD_ROWS else None
 
-    def common_inputs(self, arithmetic: Arithmetic) -> Inputs:
+    def common_inputs(self, device: Device) -> Inputs:
         """Return the inputs that every trained step depends on.
 
         Left out because they cannot change a result beyond rounding: compute.device, compute.threads,
@@ -178,14 +178,14 @@ class Workload:
             "labels": list(self.labels),
             "label_kind": self.spec.label_kind,
             "truncate": self.spec.truncate,
-            "precision": arithmetic.precision,
+            "precision": device.precision,
         }
 
     def unlabeled_inputs(self) -> Inputs:
         """Return what logits on the unlabelled set belong to: its rows, and the labels in class order."""
         return {"labels": list(self.labels), "data.unlabeled": self.scans["unlabeled"].sha256}
 
-    def narrowed(self, patterns: Sequence[str], verbalizers: Mapping[str, VerbalizerSpec] | None) -> Workload:
+    def narrowed(self, patterns: Sequence[str], verbalizers: Mapping[str, VerbalizerSpec] | None) -> Task:
         """Return the workload of some patterns only, with the label words that were found for them."""
         spec = self.spec.model_copy(update={"patterns": tuple(entry for entry in self.spec.patterns if entry.id in patterns)})
         narrow = copy(self)
@@ -194,7 +194,9 @@ class Workload:
         narrow.pvps, problems = compile_pvps(narrow.pipeline, self.tokenizer, self.max_length, verbalizers)
         if problems:
             raise InvalidInput(problems)
-        narrow.generations = lineup(spec.patterns, spec.teachers.seeds, spec.generations, len(self.train), len(self.labels))
+        narrow.generations = list_teachers(
+            spec.patterns, spec.teachers.seeds, spec.generations, len(self.train), len(self.labels)
+        )
         narrow._demonstrate()
         return narrow
 
@@ -235,15 +237,15 @@ class Workload:
         told = too_many_teachers(len(kept), len(spec.teachers.seeds), trained)
         if told:
             return [self.pipeline.problem(("generations", "count"), told)]
-        generations = lineup(kept, spec.teachers.seeds, spec.generations, rows, len(self.labels))
+        generations = list_teachers(kept, spec.teachers.seeds, spec.generations, rows, len(self.labels))
         if len(generations) > 1 and not rows and self.scans["unlabeled"].rows < len(self.labels):
             message = f"{self.scans['unlabeled'].rows} rows cannot teach {len(self.labels)} labels"
             return [self.pipeline.problem(("data", "unlabeled"), message, "add unlabelled rows")]
         for before, generation in pairwise(generations):
             if any(not others(teacher, before) for teacher in generation):
                 message = "each teacher learns from others, and there is no other"
-                cure = "add a pattern or a seed" if rows else "add a pattern: without labelled rows seeds do not differ"
-                return [self.pipeline.problem(("generations", "count"), message, cure)]
+                hint = "add a pattern or a seed" if rows else "add a pattern: without labelled rows seeds do not differ"
+                return [self.pipeline.problem(("generations", "count"), message, hint)]
         return []
 
     def _demonstrate(self) -> None:
@@ -275,15 +277,15 @@ class Workload:
                 fault = (
                     f"{{{field}}} gives the label away" if gives_away else f"unknown field {{{field}}}; the data has: {usable}"
                 )
-                cure = "leave it out" if gives_away else f"or map it: data.columns: {{{field}: its column}}"
+                hint = "leave it out" if gives_away else f"or map it: data.columns: {{{field}: its column}}"
                 if field == "soft":
-                    cure = "trained tokens are written with their number: {soft:3}"
-                problems.append(self.pipeline.problem(("patterns", index, "text"), f"pattern {spec.id!r}: {fault}", cure, key=""))
+                    hint = "trained tokens are written with their number: {soft:3}"
+                problems.append(self.pipeline.problem(("patterns", index, "text"), f"pattern {spec.id!r}: {fault}", hint, key=""))
         known = {*self.fields, "label", "id"}
         for field in data.columns:
             if field not in known:
-                cure = did_you_mean(field, sorted(known))
-                problems.append(self.pipeline.problem(("data", "columns", field), "no pattern uses this field", cure))
+                hint = did_you_mean(field, sorted(known))
+                problems.append(self.pipeline.problem(("data", "columns", field), "no pattern uses this field", hint))
         return sound
 
     def _read_data(self, problems: list[Problem]) -> None:

@@ -23,7 +23,7 @@ class Teacher:
     trained: bool = True
 
 
-def lineup(
+def list_teachers(
     patterns: Sequence[PatternSpec], seeds: Sequence[int], settings: GenerationsSpec, train_rows: int, labels: int
 ) -> list[list[Teacher]]:
     """Return the teachers of every generation; the last generation labels the unlabelled set.

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from petkit.config.schema import AnyAdapter, PatternSpec, VerbalizerSpec
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.engine.inference import FloatArray, label_logits
 from petkit.errors import IncompleteRun
 from petkit.models.label_scorers import LabelScorer
@@ -37,34 +37,34 @@ class LoadedTeacher:
     lend: Callable[[], AbstractContextManager[LabelScorer]]
     fields: tuple[str, ...]
 
-    def logits(self, rows: Sequence[Mapping[str, str]], arithmetic: Arithmetic, tokens_per_batch: int) -> FloatArray:
+    def logits(self, rows: Sequence[Mapping[str, str]], device: Device, tokens_per_batch: int) -> FloatArray:
         """Return label logits of new rows, shape ``(rows, labels)``."""
         encoded = self.pvp.encode_texts(rows, self.tokenizer)
         with self.lend() as scorer:
-            return label_logits(scorer, encoded, self.tokenizer, arithmetic, tokens_per_batch)
+            return label_logits(scorer, encoded, self.tokenizer, device, tokens_per_batch)
 
 
 class _Shared:
     """What teachers of one run have in common, looked up once."""
 
-    def __init__(self, arithmetic: Arithmetic) -> None:
-        self.arithmetic = arithmetic
+    def __init__(self, device: Device) -> None:
+        self.device = device
         self.tokenizer, self.model_hash = cache(load_tokenizer), cache(model_fingerprint)
         self._models: dict[str, TeacherModels] = {}
 
     def models(self, name: str, adapter: Mapping[str, Any]) -> TeacherModels:
         """Return what lends models that start from a backbone."""
         spec = None if adapter["kind"] == "none" else TypeAdapter(AnyAdapter).validate_json(json.dumps(adapter))
-        return self._models.setdefault(json.dumps([name, adapter]), TeacherModels(name, spec, self.arithmetic))
+        return self._models.setdefault(json.dumps([name, adapter]), TeacherModels(name, spec, self.device))
 
 
-def load_teachers(store: RunStore, teachers: Iterable[str], arithmetic: Arithmetic) -> list[LoadedTeacher]:
+def load_teachers(store: RunStore, teachers: Iterable[str], device: Device) -> list[LoadedTeacher]:
     """Load several teachers, as :func:`load_teacher` does; those that begin with one backbone share it."""
-    shared = _Shared(arithmetic)
-    return [load_teacher(store, teacher, arithmetic, shared) for teacher in teachers]
+    shared = _Shared(device)
+    return [load_teacher(store, teacher, device, shared) for teacher in teachers]
 
 
-def load_teacher(store: RunStore, teacher: str, arithmetic: Arithmetic, shared: _Shared | None = None) -> LoadedTeacher:
+def load_teacher(store: RunStore, teacher: str, device: Device, shared: _Shared | None = None) -> LoadedTeacher:
     """Load a teacher of a finished run; without labelled rows it is the backbone itself.
 
     Args:
@@ -75,7 +75,7 @@ def load_teacher(store: RunStore, teacher: str, arithmetic: Arithmetic, shared: 
             untrained has changed.
         ModelRefused: its model is not to be had any more.
     """
-    shared = shared or _Shared(arithmetic)
+    shared = shared or _Shared(device)
     model, logits = teacher_model(teacher), teacher_logits(teacher)
     scored_from = store.inputs(logits)
     trained = not scored_from or model in scored_from
@@ -106,7 +106,7 @@ def _lender(
     shared: _Shared, name: str, adapter: Mapping[str, Any], folder: Path, pvp: PVP, *, trained: bool
 ) -> Callable[[], AbstractContextManager[LabelScorer]]:
     if trained and adapter["kind"] == "none":
-        scorer = load_scorer(name, pvp, shared.arithmetic)  # a model of its own
+        scorer = load_scorer(name, pvp, shared.device)  # a model of its own
         return lambda: nullcontext(scorer)
     models = shared.models(name, adapter)
     return (lambda: models.trained(folder, pvp)) if trained else (lambda: models.untrained(pvp))

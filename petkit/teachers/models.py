@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from petkit.config.schema import AnyAdapter, PromptEncoderSpec
-from petkit.engine.device import Arithmetic, prepare_for_inference, release_memory
+from petkit.engine.device import Device, prepare_for_inference, release_memory
 from petkit.models.adapters.attach import attach, start_from_folder
 from petkit.models.adapters.base import Adapter, read_adapter
 from petkit.models.label_scorers import LabelScorer
@@ -24,7 +24,7 @@ from petkit.prompts.pvp import PVP
 from petkit.runs.layout import teacher_model
 from petkit.runs.store import RunStore
 from petkit.storage.fault_points import crash_point
-from petkit.task.task import Workload
+from petkit.task.task import Task
 from petkit.task.teacher_list import Teacher
 from petkit.teachers.scoring import load_own_state, load_scorer, save_own_state, scorer_of
 
@@ -38,10 +38,8 @@ class TeacherModels:
         start_sha256: hash of the prompt it starts from, as it was checked.
     """
 
-    def __init__(
-        self, backbone: str, adapter: AnyAdapter | None, arithmetic: Arithmetic, start_sha256: str | None = None
-    ) -> None:
-        self.backbone, self.spec, self.arithmetic = backbone, adapter, arithmetic
+    def __init__(self, backbone: str, adapter: AnyAdapter | None, device: Device, start_sha256: str | None = None) -> None:
+        self.backbone, self.spec, self.device = backbone, adapter, device
         self._start_sha256 = start_sha256
         self._reader: MaskReader | None = None
         self._adapter: Adapter | None = None
@@ -54,19 +52,19 @@ class TeacherModels:
         Args:
             normalised: give log-probabilities under the whole vocabulary where plain logits would do.
         """
-        attention = self.arithmetic.training_attention
+        attention = self.device.training_attention
         if self.spec is None:
             self.forget()
             scorer = scorer_of(load_language_model(self.backbone, attention), pvp, normalised=normalised)
-            yield scorer.to(self.arithmetic.device)
+            yield scorer.to(self.device.name)
             _free(scorer)
             return
         reader = self._bare(attention)
-        self._adapter = attach(reader.model, self.spec, _stands_for(self.spec, pvp)).to(self.arithmetic.device)
+        self._adapter = attach(reader.model, self.spec, _stands_for(self.spec, pvp)).to(self.device.name)
         start_from_folder(self._adapter, self.spec, self._start_sha256)
         with self._with_adapter(reader, pvp, normalised) as scorer:
             yield scorer
-        self._take_off()
+        self._detach()
 
     @contextmanager
     def trained(self, folder: Path, pvp: PVP) -> Iterator[LabelScorer]:
@@ -77,7 +75,7 @@ class TeacherModels:
         """
         if self.spec is None:
             self.forget()
-            scorer = load_scorer(str(folder), pvp, self.arithmetic)
+            scorer = load_scorer(str(folder), pvp, self.device)
             yield scorer
             _free(scorer)
             return
@@ -88,14 +86,14 @@ class TeacherModels:
         if self._adapter is None or stands_for:
             reader = self._bare(None)
             with torch.random.fork_rng(devices=[]):
-                self._adapter = attach(reader.model, self.spec, stands_for).to(self.arithmetic.device)
+                self._adapter = attach(reader.model, self.spec, stands_for).to(self.device.name)
         assert self._reader is not None
         self._adapter.put(state, str(folder))
         with torch.random.fork_rng(devices=[]), self._with_adapter(self._reader, pvp, normalised=False) as scorer:
             load_own_state(scorer, folder)
             yield scorer.eval()
         if stands_for:
-            self._take_off()
+            self._detach()
 
     @contextmanager
     def untrained(self, pvp: PVP) -> Iterator[LabelScorer]:
@@ -103,9 +101,9 @@ class TeacherModels:
         reader = self._bare(None)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            scorer = scorer_of(reader, pvp).to(self.arithmetic.device)
+            scorer = scorer_of(reader, pvp).to(self.device.name)
         yield scorer.eval()
-        scorer.let_go()
+        scorer.release()
 
     def save(self, scorer: LabelScorer, folder: Path) -> None:
         """Write a teacher that was just trained: its adapter, or its model."""
@@ -126,13 +124,13 @@ class TeacherModels:
 
     def _bare(self, attention: str | None) -> MaskReader:
         """Return what reads the shared backbone without an adapter."""
-        self._take_off()
+        self._detach()
         if self._reader is None:
             with torch.random.fork_rng(devices=[]):
-                model = load_language_model(self.backbone, four_bit=self.arithmetic.four_bit(self.spec))
+                model = load_language_model(self.backbone, four_bit=self.device.four_bit(self.spec))
             self._own_attention = model.config._attn_implementation
             # Frozen weights may be held in the format they are multiplied in: autocast would cast them in every step.
-            prepare_for_inference(model, self.arithmetic)
+            prepare_for_inference(model, self.device)
             self._reader = MaskReader(model)
         self._reader.model.set_attn_implementation(attention or self._own_attention)
         return self._reader
@@ -143,20 +141,18 @@ class TeacherModels:
         own_soft = 0 if _stands_for(self.spec, pvp) else pvp.pattern.soft_tokens
         scorer = scorer_of(reader, pvp, normalised=normalised, soft_tokens=own_soft)
         scorer.adapter = self._adapter
-        yield scorer.to(self.arithmetic.device)
-        scorer.let_go()
+        yield scorer.to(self.device.name)
+        scorer.release()
 
-    def _take_off(self) -> None:
+    def _detach(self) -> None:
         if self._adapter is not None:
             self._adapter.detach()
             self._adapter = None
 
 
-def teacher_scorer(
-    store: RunStore, work: Workload, models: TeacherModels, teacher: Teacher
-) -> AbstractContextManager[LabelScorer]:
+def teacher_scorer(store: RunStore, task: Task, models: TeacherModels, teacher: Teacher) -> AbstractContextManager[LabelScorer]:
     """Lend a teacher of the run, ready to score; without labelled rows it is its pattern untrained."""
-    pvp = work.pvps[teacher.pattern]
+    pvp = task.pvps[teacher.pattern]
     return models.trained(store.path(teacher_model(teacher.name)), pvp) if teacher.trained else models.untrained(pvp)
 
 

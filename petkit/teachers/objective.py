@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from petkit.config.schema import TeachersSpec
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.engine.token_masking import TokenMasking
 from petkit.losses import objectives as losses
 from petkit.losses.class_weights import balanced
@@ -78,16 +78,16 @@ class TeacherObjective:
         data: TrainingRows,
         labels: int,
         tokenizer: PieceTokenizer,
-        arithmetic: Arithmetic,
+        device: Device,
         second: LabelScorer | None = None,
     ) -> None:
-        self.settings, self.pvp, self.data, self.tokenizer, self.arithmetic = settings, pvp, data, tokenizer, arithmetic
+        self.settings, self.pvp, self.data, self.tokenizer, self.device = settings, pvp, data, tokenizer, device
         self.second = second
         self.class_weights = balanced(data.targets, labels) if settings.class_weights == "balanced" else None
 
     def __call__(self, scorer: Any, draw: Draw) -> Tensor:
         """Return the loss of one step, shape ``()``."""
-        settings, device = self.settings, self.arithmetic.device
+        settings, device = self.settings, self.device.name
         if settings.loss == "next_token":
             return self._next_token(scorer, draw)
         batch = collate([self.data.encoded[row] for row in draw.rows], self.tokenizer)
@@ -154,12 +154,12 @@ class TeacherObjective:
         words = [own[int(draw.random.integers(len(own)))] for own in choices]
         longest = max(map(len, words))
         batch = collate([self.data.encoded[row] for row in draw.rows], self.tokenizer)
-        batch = appended(batch, words, longest).to(self.arithmetic.device)
+        batch = appended(batch, words, longest).to(self.device.name)
         # From the row's last token to the word's last: what is said there of the token after is dropped with the shift.
         labels = [[-100, *word, *[-100] * (longest - len(word))] for word in words]
         places = batch.mask_positions[:, None] + torch.arange(longest + 1, device=batch.input_ids.device)
         rows = torch.arange(len(words), device=places.device).repeat_interleave(longest + 1)
-        with self.arithmetic.autocast:
+        with self.device.autocast:
             logits = scorer.reader.read(batch, rows, places.flatten()).view(len(words), longest + 1, -1)
         return losses.next_token_cross_entropy(logits, torch.tensor(labels, device=places.device))
 
@@ -168,7 +168,7 @@ class TeacherObjective:
         contrastive = self.settings.contrastive
         if contrastive.partners == "same_label":
             return losses.supervised_contrastive(features, targets, contrastive.temperature)
-        scorer(self.viewing(batch, draw.random).batch.to(self.arithmetic.device))
+        scorer(self.viewing(batch, draw.random).batch.to(self.device.name))
         return losses.info_nce(features, scorer.features, contrastive.temperature)
 
     def _perturbed(self, scorer: Any, batch: Batch, draw: Draw) -> Tensor:
@@ -176,18 +176,18 @@ class TeacherObjective:
         if self.settings.consistency.kind == "second_pattern":
             assert self.second is not None
             other = collate([self.data.second[row] for row in draw.rows], self.tokenizer)
-            with self.arithmetic.autocast:
-                answers: Tensor = self.second(other.to(self.arithmetic.device))
+            with self.device.autocast:
+                answers: Tensor = self.second(other.to(self.device.name))
             return answers
-        logits: Tensor = scorer(self.hiding(batch, draw.random).batch.to(self.arithmetic.device))
+        logits: Tensor = scorer(self.hiding(batch, draw.random).batch.to(self.device.name))
         return logits
 
     def _masked_lm(self, scorer: Any, draw: Draw) -> Tensor:
         """Return the masked-LM loss on unlabelled rows in the teacher's own pattern (PET, section 3.2)."""
         assert draw.unlabeled is not None and self.data.unlabeled is not None
         batch = collate(self.data.unlabeled(draw.unlabeled), self.tokenizer)
-        hidden = self.guessing(batch, draw.random).to(self.arithmetic.device)
-        with self.arithmetic.autocast:
+        hidden = self.guessing(batch, draw.random).to(self.device.name)
+        with self.device.autocast:
             logits = scorer.reader.read(hidden.batch, hidden.rows, hidden.columns)  # (hidden tokens, vocabulary)
         return losses.masked_lm(logits, hidden.targets)
 
@@ -209,8 +209,8 @@ class TeacherObjective:
         batch, (starts, stops) = collate(filled, self.tokenizer), np.array(slots).T[..., None]  # (batch, 1) each
         places = np.arange(batch.input_ids.shape[1])
         # The text is to be guessed from the label, not the label from the text.
-        hidden = self.conditioning(batch, draw.random, spared=(places >= starts) & (places < stops)).to(self.arithmetic.device)
-        with self.arithmetic.autocast:
+        hidden = self.conditioning(batch, draw.random, spared=(places >= starts) & (places < stops)).to(self.device.name)
+        with self.device.autocast:
             logits = scorer.reader.read(hidden.batch, hidden.rows, hidden.columns)  # (hidden tokens, vocabulary)
         log_probs = logits.float().log_softmax(-1).gather(1, hidden.targets[:, None])[:, 0]  # (hidden tokens,)
         return losses.label_conditioning(log_probs, torch.tensor(correct, device=log_probs.device)[hidden.rows])

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from petkit.engine.device import Arithmetic, prepare_for_inference
+from petkit.engine.device import Device, prepare_for_inference
 from petkit.engine.inference import ClassifierLogits, FloatArray, label_logits
 from petkit.models.label_scorers import LabelScorer, MultiTokenScorer, VectorScorer, WordScorer
 from petkit.models.loading import load_language_model
@@ -20,10 +20,10 @@ from petkit.prompts.token_store import TokenStore
 from petkit.prompts.tokenizer import IntArray, PieceTokenizer
 from petkit.runs.layout import OWN_STATE
 from petkit.storage.parquet_shards import SHARD_ROWS
-from petkit.task.task import Workload
+from petkit.task.task import Task
 
 
-def load_scorer(model: str, pvp: PVP, arithmetic: Arithmetic) -> LabelScorer:
+def load_scorer(model: str, pvp: PVP, device: Device) -> LabelScorer:
     """Load a language model (a teacher's folder, or a backbone's name for an untrained one) ready to score.
 
     Soft tokens that nobody trained are the same at every look.
@@ -33,7 +33,7 @@ def load_scorer(model: str, pvp: PVP, arithmetic: Arithmetic) -> LabelScorer:
         torch.manual_seed(0)
         scorer = scorer_of(backbone, pvp)
     load_own_state(scorer, Path(model))
-    prepare_for_inference(scorer, arithmetic)
+    prepare_for_inference(scorer, device)
     return scorer
 
 
@@ -73,9 +73,9 @@ def save_own_state(scorer: LabelScorer, folder: Path) -> None:
 def shard_logits(
     scorer: LabelScorer,
     pvp: PVP,
-    work: Workload,
+    task: Task,
     part: str,
-    arithmetic: Arithmetic,
+    device: Device,
     on_rows: Callable[[int], None],
     first: int = 0,
 ) -> Iterator[FloatArray]:
@@ -85,15 +85,15 @@ def shard_logits(
         on_rows: called with the number of rows scored so far, after every batch.
         first: the shard to begin with.
     """
-    return _in_shards(scorer, pvp.encode, work.tokens(part), work.tokenizer, work, arithmetic, on_rows, first)
+    return _in_shards(scorer, pvp.encode, task.tokens(part), task.tokenizer, task, device, on_rows, first)
 
 
 def student_logits(
-    student: ClassifierLogits, work: Workload, part: str, arithmetic: Arithmetic, on_rows: Callable[[int], None]
+    student: ClassifierLogits, task: Task, part: str, device: Device, on_rows: Callable[[int], None]
 ) -> Iterator[FloatArray]:
     """Yield a classifier's label logits of a part of the data, as :func:`shard_logits` does a teacher's."""
-    store = work.tokens(part, student=True)
-    return _in_shards(student, work.student_pattern.encode, store, work.student_tokenizer, work, arithmetic, on_rows)
+    store = task.tokens(part, student=True)
+    return _in_shards(student, task.student_pattern.encode, store, task.student_tokenizer, task, device, on_rows)
 
 
 def _in_shards(
@@ -101,8 +101,8 @@ def _in_shards(
     encode: Callable[[Mapping[FieldKey, IntArray]], Encoded],
     store: TokenStore,
     tokenizer: PieceTokenizer,
-    work: Workload,
-    arithmetic: Arithmetic,
+    task: Task,
+    device: Device,
     on_rows: Callable[[int], None],
     first: int = 0,
 ) -> Iterator[FloatArray]:
@@ -115,4 +115,4 @@ def _in_shards(
 
     for start in range(done, store.rows, SHARD_ROWS):
         rows = [encode(tokens) for tokens in store.take(range(start, min(start + SHARD_ROWS, store.rows)))]
-        yield label_logits(scorer, rows, tokenizer, arithmetic, work.spec.compute.tokens_per_batch, count)
+        yield label_logits(scorer, rows, tokenizer, device, task.spec.compute.tokens_per_batch, count)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.engine.inference import label_logits
 from petkit.engine.training_loop import fit, seed_everything
 from petkit.ensemble.combine import FloatArray
@@ -26,7 +26,7 @@ from petkit.runs.layout import TEACHER_FILE, teacher_logits
 from petkit.runs.step import Job
 from petkit.storage.atomic import write_json
 from petkit.storage.parquet_shards import read_matrix, write_shard
-from petkit.task.task import Workload
+from petkit.task.task import Task
 from petkit.task.teacher_list import Teacher
 from petkit.teachers.ipet import draw_rows, mean_probabilities, wanted_counts
 from petkit.teachers.models import TeacherModels
@@ -58,21 +58,21 @@ class TeacherTraining:
 
     def __init__(
         self,
-        work: Workload,
-        arithmetic: Arithmetic,
+        task: Task,
+        device: Device,
         models: TeacherModels,
         teacher: Teacher,
         labellers: Sequence[Teacher] = (),
     ) -> None:
-        self.work, self.arithmetic, self.models = work, arithmetic, models
+        self.task, self.device, self.models = task, device, models
         self.teacher, self.labellers = teacher, labellers
-        self.settings = work.spec.teachers
+        self.settings = task.spec.teachers
         self._drawn: IndexArray = np.zeros(0, np.int64)  # unlabelled rows that other teachers labelled
 
     @property
     def pvp(self) -> PVP:
         """The teacher's pattern with its label words."""
-        return self.work.pvps[self.teacher.pattern]
+        return self.task.pvps[self.teacher.pattern]
 
     def train(self, job: Job) -> None:
         """Train on all rows and write the model."""
@@ -94,10 +94,10 @@ class TeacherTraining:
             job.facts.update(rows=len(targets), first_loss=losses[0], last_loss=losses[-1])
             self.models.save(scorer, job.folder)
         if self.settings.adapted is None:
-            self.work.tokenizer.hf.save_pretrained(job.folder)
+            self.task.tokenizer.hf.save_pretrained(job.folder)
         write_json(
             job.folder / TEACHER_FILE,
-            {**describe(self.work, self.teacher), "untrained_accuracy": untrained, "trained_accuracy": trained},
+            {**describe(self.task, self.teacher), "untrained_accuracy": untrained, "trained_accuracy": trained},
         )
 
     def score_folds(self, job: Job) -> None:
@@ -112,7 +112,7 @@ class TeacherTraining:
                 self._fit(scorer, [rows[index] for index in kept], targets[kept], job, _Fold(number, len(held_out), kept))
                 answers.append(self._logits(scorer, [rows[index] for index in fold]))
             parts.save(number, answers[-1])
-        logits = np.zeros((len(self.work.train), len(self.work.labels)), np.float32)
+        logits = np.zeros((len(self.task.train), len(self.task.labels)), np.float32)
         for fold, answer in zip(held_out, answers, strict=True):
             logits[fold] = answer
         write_shard(job.folder, 0, {"logits": logits})
@@ -121,39 +121,39 @@ class TeacherTraining:
 
     def _rows(self, job: Job) -> tuple[list[Encoded], NDArray[Any]]:
         """Return the labelled rows, then those that other teachers labelled, and the targets of all."""
-        gold, targets = self._encoded_gold(self.teacher.pattern), self.work.targets()
+        gold, targets = self._encoded_gold(self.teacher.pattern), self.task.targets()
         if not self.labellers:
             return gold, targets
-        self._drawn, labels = self._draw(job, np.bincount(targets, minlength=len(self.work.labels)).tolist())
+        self._drawn, labels = self._draw(job, np.bincount(targets, minlength=len(self.task.labels)).tolist())
         return gold + self._encoded_unlabeled(self._drawn, self.teacher.pattern), np.concatenate([targets, labels])
 
     def _draw(self, job: Job, gold: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        settings = self.work.spec.generations
+        settings = self.task.spec.generations
         answers = (read_matrix(job.store.path(teacher_logits(other.name)), "logits") for other in self.labellers)
         believed = mean_probabilities(answers)  # (rows, labels)
         wanted = wanted_counts(gold, settings.scale, self.teacher.generation, settings.per_label_from_zero, len(believed))
         from_zero = not any(gold) and self.teacher.generation == 1
-        drawn = draw_rows(believed, wanted, self.work.labels, teacher_random(self.teacher), most_likely=from_zero)
+        drawn = draw_rows(believed, wanted, self.task.labels, teacher_random(self.teacher), most_likely=from_zero)
         if drawn.remarks:
-            job.listen(Notice(job.step, f"fewer unlabelled rows than wanted: {', '.join(drawn.remarks)}"))
+            job.on_event(Notice(job.step, f"fewer unlabelled rows than wanted: {', '.join(drawn.remarks)}"))
         return drawn.rows, drawn.labels
 
     def _encoded_gold(self, pattern: int) -> list[Encoded]:
-        pvp = self.work.pvps[pattern]
+        pvp = self.task.pvps[pattern]
         return (
-            [pvp.encode(tokens, own=number) for number, tokens in enumerate(self.work.tokens("train"))] if self.work.train else []
+            [pvp.encode(tokens, own=number) for number, tokens in enumerate(self.task.tokens("train"))] if self.task.train else []
         )
 
     def _encoded_unlabeled(self, numbers: IndexArray, pattern: int) -> list[Encoded]:
-        store, pvp = self.work.tokens("unlabeled"), self.work.pvps[pattern]
+        store, pvp = self.task.tokens("unlabeled"), self.task.pvps[pattern]
         return [pvp.encode(tokens) for tokens in store.take(numbers)]
 
     def _folds(self) -> list[IndexArray]:
         """Return the few-shot rows of each fold, labels spread evenly where each row has one."""
         from sklearn.model_selection import KFold, StratifiedKFold
 
-        targets = self.work.targets()
-        folds = min(self.work.spec.soft_labels.folds, len(targets))
+        targets = self.task.targets()
+        folds = min(self.task.spec.soft_labels.folds, len(targets))
         if targets.ndim == 2 or np.bincount(targets).min() < 2:
             split: Any = KFold(folds, shuffle=True, random_state=self.teacher.seed)
         else:
@@ -181,15 +181,13 @@ class TeacherTraining:
             second_rows,
             (lambda numbers: self._encoded_unlabeled(numbers, self.teacher.pattern)) if needs_text else None,
         )
-        objective = TeacherObjective(
-            settings, self.pvp, data, len(self.work.labels), self.work.tokenizer, self.arithmetic, second
-        )
+        objective = TeacherObjective(settings, self.pvp, data, len(self.task.labels), self.task.tokenizer, self.device, second)
         return fit(
             scorer,
             self._draws(rows, needs_text),
             objective,
             settings.in_training,
-            self.arithmetic,
+            self.device,
             lambda step, loss: job.trained(done + step, total, loss),
             seed=self.teacher.seed,
             checkpoints=job.checkpoints(None if fold is None else fold.number),
@@ -201,15 +199,15 @@ class TeacherTraining:
         """Return what reads the next pattern with the same model, and the training rows under that pattern."""
         if self.settings.consistency.kind != "second_pattern":
             return None, []
-        index = self.work.second_pattern(self.teacher.pattern)
+        index = self.task.second_pattern(self.teacher.pattern)
         rows = self._encoded_gold(index) + self._encoded_unlabeled(self._drawn, index)
         if kept is not None:
             rows = [rows[number] for number in kept]
-        pvp = self.work.pvps[index]
+        pvp = self.task.pvps[index]
         if pvp.verbalizer.kind != "words":
             return scorer, rows  # label vectors answer every pattern
         second = scorer_of(scorer.reader, pvp, normalised=self.settings.loss == "decoupled_label")
-        return second.to(self.arithmetic.device).train(), rows
+        return second.to(self.device.name).train(), rows
 
     def _draws(self, rows: Sequence[Encoded], needs_text: bool) -> Iterator[Draw]:
         """Yield every step's rows. Randomness belongs to the step, so that a training can go on from the middle."""
@@ -217,7 +215,7 @@ class TeacherTraining:
         labelled = training_batches([len(row.ids) for row in rows], settings.batch_size, settings.steps, seed)
         texts: Iterator[IndexArray | None] = iter([None] * settings.steps)
         if needs_text:
-            store, keys = self.work.tokens("unlabeled"), self.pvp.pattern.keys
+            store, keys = self.task.tokens("unlabeled"), self.pvp.pattern.keys
             texts = drawn_batches(
                 store.rows, partial(store.row_lengths, keys), settings.unlabeled_batch_size, settings.steps, seed + 1
             )
@@ -226,20 +224,20 @@ class TeacherTraining:
 
     def _logits(self, scorer: LabelScorer, rows: list[Encoded]) -> FloatArray:
         scorer.eval()
-        return label_logits(scorer, rows, self.work.tokenizer, self.arithmetic, self.work.spec.compute.tokens_per_batch)
+        return label_logits(scorer, rows, self.task.tokenizer, self.device, self.task.spec.compute.tokens_per_batch)
 
     def _accuracy(self, scorer: LabelScorer, rows: list[Encoded]) -> float:
         """Return the accuracy on the few-shot examples (multi: of all yes-or-no decisions); 0 without any."""
         if not rows:
             return 0.0
-        logits, targets = self._logits(scorer, rows), self.work.targets()
+        logits, targets = self._logits(scorer, rows), self.task.targets()
         right = (logits > 0) == (targets > 0) if targets.ndim == 2 else logits.argmax(axis=1) == targets
         return float(right.mean())
 
 
-def describe(work: Workload, teacher: Teacher) -> dict[str, Any]:
+def describe(task: Task, teacher: Teacher) -> dict[str, Any]:
     """Return what a predictor needs to know to ask a teacher as it was trained."""
-    spec, pvp = work.spec, work.pvps[teacher.pattern]
+    spec, pvp = task.spec, task.pvps[teacher.pattern]
     shown = pvp.demonstrations
     return {
         # A teacher's folder holds a model only where it has one of its own.
@@ -250,8 +248,8 @@ def describe(work: Workload, teacher: Teacher) -> dict[str, Any]:
         "demonstrations": None
         if shown is None
         else {"per_label": shown.per_label, "filled": [[ids.tolist() for ids in examples] for examples in shown.filled]},
-        "fields": work.fields,
-        "max_length": work.max_length,
+        "fields": task.fields,
+        "max_length": task.max_length,
         "truncate": spec.truncate,
         "seed": teacher.seed,
         "generation": teacher.generation,

@@ -8,15 +8,15 @@ from itertools import islice
 from typing import Literal, TypeAlias
 
 from petkit.data.examples import Example
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.engine.inference import FloatArray, label_logits
 from petkit.ensemble.calibration import CONTENT_FREE, batch_prior, contextual_prior
 from petkit.errors import InvalidInput
-from petkit.events import Listen, RunStarted, StepFinished, StepStarted, ignore
+from petkit.events import OnEvent, RunStarted, StepFinished, StepStarted, ignore
 from petkit.models.label_scorers import LabelScorer
 from petkit.prompts.pvp import PVP
 from petkit.prompts.token_store import TokenStore
-from petkit.task.task import Workload
+from petkit.task.task import Task
 from petkit.teachers.models import TeacherModels
 
 # Enough to know what a pattern favours: the prior of a label is then known to about one hundredth.
@@ -26,7 +26,7 @@ LogPriors: TypeAlias = dict[Literal["contextual", "batch"], FloatArray]
 
 
 def untrained(
-    work: Workload, arithmetic: Arithmetic, listen: Listen = ignore, models: TeacherModels | None = None
+    task: Task, device: Device, on_event: OnEvent = ignore, models: TeacherModels | None = None
 ) -> Iterator[tuple[PVP, LabelScorer]]:
     """Yield every pattern with the untrained model that answers it, until the next is asked for.
 
@@ -36,59 +36,59 @@ def untrained(
     Raises:
         InvalidInput: the label words are still to be found.
     """
-    if any(sum(map(bool, pvp.words.words)) < len(work.labels) for pvp in work.pvps):
+    if any(sum(map(bool, pvp.words.words)) < len(task.labels) for pvp in task.pvps):
         message = "untrained patterns have no words to read before they are found"
-        cure = "petkit search-verbalizer writes them into a file to name here"
-        raise InvalidInput([work.pipeline.problem(("verbalizer", "auto"), message, cure)])
-    lent = TeacherModels(work.spec.model, None, arithmetic) if models is None else models
-    listen(RunStarted(len(work.pvps)))
-    for pvp in work.pvps:
+        hint = "petkit search-verbalizer writes them into a file to name here"
+        raise InvalidInput([task.pipeline.problem(("verbalizer", "auto"), message, hint)])
+    lent = TeacherModels(task.spec.model, None, device) if models is None else models
+    on_event(RunStarted(len(task.pvps)))
+    for pvp in task.pvps:
         started = time.monotonic()
-        listen(StepStarted(pvp.id, "untrained"))
+        on_event(StepStarted(pvp.id, "untrained"))
         with lent.untrained(pvp) as scorer:
             yield pvp, scorer
-        listen(StepFinished(pvp.id, time.monotonic() - started, {}))
+        on_event(StepFinished(pvp.id, time.monotonic() - started, {}))
     if models is None:
         lent.forget()
 
 
-def sample_logits(work: Workload, pvp: PVP, scorer: LabelScorer, arithmetic: Arithmetic) -> FloatArray:
+def sample_logits(task: Task, pvp: PVP, scorer: LabelScorer, device: Device) -> FloatArray:
     """Return label logits of the first 2,000 unlabelled rows, shape ``(rows, labels)``."""
-    return _logits(islice(work.source("unlabeled"), SAMPLE), work, pvp, scorer, arithmetic)
+    return _logits(islice(task.source("unlabeled"), SAMPLE), task, pvp, scorer, device)
 
 
-def content_free_logits(work: Workload, pvp: PVP, scorer: LabelScorer, arithmetic: Arithmetic) -> FloatArray:
+def content_free_logits(task: Task, pvp: PVP, scorer: LabelScorer, device: Device) -> FloatArray:
     """Return label logits with ``N/A``, nothing and ``[MASK]`` in every field, shape ``(3, labels)``."""
-    rows = pvp.encode_texts([dict.fromkeys(work.fields, text) for text in CONTENT_FREE], work.tokenizer)
-    return label_logits(scorer, rows, work.tokenizer, arithmetic, work.spec.compute.tokens_per_batch)
+    rows = pvp.encode_texts([dict.fromkeys(task.fields, text) for text in CONTENT_FREE], task.tokenizer)
+    return label_logits(scorer, rows, task.tokenizer, device, task.spec.compute.tokens_per_batch)
 
 
-def train_logits(work: Workload, pvp: PVP, scorer: LabelScorer, arithmetic: Arithmetic) -> FloatArray:
+def train_logits(task: Task, pvp: PVP, scorer: LabelScorer, device: Device) -> FloatArray:
     """Return label logits of the few-shot examples, shape ``(rows, labels)``; none is its own demonstration."""
-    return _logits(work.train, work, pvp, scorer, arithmetic, few_shot=True)
+    return _logits(task.train, task, pvp, scorer, device, few_shot=True)
 
 
-def log_priors(work: Workload, pvp: PVP, scorer: LabelScorer, arithmetic: Arithmetic) -> LogPriors:
+def log_priors(task: Task, pvp: PVP, scorer: LabelScorer, device: Device) -> LogPriors:
     """Return what a scorer answers to its pattern whatever the text: log-priors ``(labels,)``, measured in two ways."""
-    content_free = content_free_logits(work, pvp, scorer, arithmetic)
-    return priors_of(work, content_free, sample_logits(work, pvp, scorer, arithmetic))
+    content_free = content_free_logits(task, pvp, scorer, device)
+    return priors_of(task, content_free, sample_logits(task, pvp, scorer, device))
 
 
-def priors_of(work: Workload, content_free: FloatArray, sample: FloatArray) -> LogPriors:
+def priors_of(task: Task, content_free: FloatArray, sample: FloatArray) -> LogPriors:
     """Return the log-priors ``(labels,)`` that logits on content-free texts and on unlabelled rows tell."""
-    multi = work.spec.label_kind == "multi"
+    multi = task.spec.label_kind == "multi"
     return {"contextual": contextual_prior(content_free, multi=multi), "batch": batch_prior(sample, multi=multi)}
 
 
 def _logits(
     examples: Iterable[Example],
-    work: Workload,
+    task: Task,
     pvp: PVP,
     scorer: LabelScorer,
-    arithmetic: Arithmetic,
+    device: Device,
     *,
     few_shot: bool = False,
 ) -> FloatArray:
-    store = TokenStore.build(examples, work.tokenizer, pvp.pattern.keys, work.max_length, work.spec.truncate)
+    store = TokenStore.build(examples, task.tokenizer, pvp.pattern.keys, task.max_length, task.spec.truncate)
     rows = [pvp.encode(store.row(index), index if few_shot else None) for index in range(store.rows)]
-    return label_logits(scorer, rows, work.tokenizer, arithmetic, work.spec.compute.tokens_per_batch)
+    return label_logits(scorer, rows, task.tokenizer, device, task.spec.compute.tokens_per_batch)

@@ -17,7 +17,7 @@ from petkit.ensemble.agreement import Consensus
 from petkit.errors import IncompleteRun, ModelRefused
 from petkit.stages import pipeline as spine
 from petkit.storage.parquet_shards import read_matrix
-from petkit.task.task import Workload
+from petkit.task.task import Task
 from tests.cli import project
 
 TEXTS = ("the world is bad", "a great game")
@@ -94,7 +94,7 @@ def test_the_ensemble_answers_new_rows_as_it_did_the_unlabelled_set(
     shutil.rmtree(run / "stage_a" / "colon-1")
 
     predictor = Predictor.load(run, teachers=True, compute=FLOAT32)
-    rows = [example.fields for example in Workload(load_pipeline(made / "pipeline.yaml")).rows("unlabeled")]
+    rows = [example.fields for example in Task(load_pipeline(made / "pipeline.yaml")).rows("unlabeled")]
     expected = read_matrix(run / "stage_b" / "soft_labels", "logits")
     np.testing.assert_allclose(predictor.logits(rows), expected, atol=1e-5)
     assert mean_shares(predictor, rows) == pytest.approx((0.25, 0.75), abs=2e-4)

@@ -58,7 +58,7 @@ def test_a_word_can_stand_in_the_slot_or_there_is_a_reason(
     sound = [entry.token_ids for answers in found.words for entry in answers]
     assert len(set(sound)) == len(sound) or problems
     for problem in problems:
-        line = str(Problem("verbalizer.yaml", 2, "", f"label {problem.label!r}: {problem.message}", problem.cure))
+        line = str(Problem("verbalizer.yaml", 2, "", f"label {problem.label!r}: {problem.message}", problem.hint))
         assert len(line.splitlines()) == 1
         assert InvalidInput([Problem("v", 1, "", problem.message)]).exit_code == 2
 

@@ -100,7 +100,7 @@ def test_damaged_model(name: str, content: bytes | None, told: str, damaged: Cal
 
 @pytest.mark.usefixtures("quick")
 def test_a_model_that_answers_nonsense(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_fill_in", lambda arithmetic: "bread")
+    monkeypatch.setattr(doctor, "_fill_in", lambda device: "bread")
 
     finding = by_name(examine())["forward pass"]
 

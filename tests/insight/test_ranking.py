@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.ensemble.calibration import batch_prior
 from petkit.prompt_search import pattern_ranking as ranking
 from petkit.prompt_search.pattern_ranking import Ranking, best_patterns, mutual_information
 from petkit.prompt_search.rank_patterns import rank_patterns
-from petkit.task.task import Workload
+from petkit.task.task import Task
 from petkit.teachers.scoring import load_scorer, shard_logits
 from tests.cli.project import snapshot
 from tests.stages.tiny_task import load, rows, write_rows, write_task
 
-ARITHMETIC = Arithmetic("cpu", "float32", 1)
+DEVICE = Device("cpu", "float32", 1)
 PATTERNS = {
     "colon": "{mask} news: {text}",
     "brackets": "( {mask} ) {text}",
@@ -63,10 +63,10 @@ def test_the_rank_is_the_mean_of_three(found: Ranking) -> None:
 
 
 def test_information_is_that_of_the_calibrated_answers(task: Path, found: Ranking) -> None:
-    work = Workload(load(task))
-    for pvp in work.pvps:
-        scorer = load_scorer(work.spec.model, pvp, ARITHMETIC)
-        logits = np.concatenate(list(shard_logits(scorer, pvp, work, "unlabeled", ARITHMETIC, lambda done: None)))
+    task = Task(load(task))
+    for pvp in task.pvps:
+        scorer = load_scorer(task.spec.model, pvp, DEVICE)
+        logits = np.concatenate(list(shard_logits(scorer, pvp, task, "unlabeled", DEVICE, lambda done: None)))
         (ranked,) = (pattern for pattern in found.patterns if pattern.id == pvp.id)
 
         assert ranked.information == pytest.approx(mutual_information(logits - batch_prior(logits)), rel=1e-3)
@@ -83,10 +83,10 @@ def test_equals_stay_in_the_order_of_the_file(task: Path, monkeypatch: pytest.Mo
 
 
 def test_best_patterns_are_the_first(task: Path, found: Ranking) -> None:
-    work = Workload(load(task))
+    task = Task(load(task))
 
-    assert best_patterns(work, ARITHMETIC, 2) == tuple(pattern.id for pattern in found.patterns[:2])
-    assert len(best_patterns(work, ARITHMETIC, 9)) == 4
+    assert best_patterns(task, DEVICE, 2) == tuple(pattern.id for pattern in found.patterns[:2])
+    assert len(best_patterns(task, DEVICE, 9)) == 4
 
 
 def test_test_data_has_no_part_in_it(task: Path, found: Ranking, tmp_path: Path) -> None:

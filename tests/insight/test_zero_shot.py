@@ -12,18 +12,18 @@ import pytest
 
 from petkit.commands import zero_shot as command
 from petkit.commands.zero_shot import ZeroShot, zero_shot
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.engine.inference import FloatArray
 from petkit.ensemble.calibration import batch_prior, contextual_prior
 from petkit.ensemble.combine import log_softmax
 from petkit.errors import InvalidInput
-from petkit.task.task import Workload
+from petkit.task.task import Task
 from petkit.teachers import untrained
 from petkit.teachers.scoring import load_scorer, shard_logits
 from tests.cli.project import snapshot
 from tests.stages.tiny_task import load, write_rows, write_task
 
-ARITHMETIC = Arithmetic("cpu", "float32", 1)
+DEVICE = Device("cpu", "float32", 1)
 WAYS = ["raw", "contextual", "batch"]
 
 
@@ -40,16 +40,15 @@ def found(task: Path) -> Iterator[ZeroShot]:
     gc.unfreeze()
 
 
-def calibrated(work: Workload, part: str) -> dict[str, list[FloatArray]]:
+def calibrated(task: Task, part: str) -> dict[str, list[FloatArray]]:
     """Return calibration → label logits of every pattern, without the function under test."""
     by_way: dict[str, list[FloatArray]] = {way: [] for way in WAYS}
-    for pvp in work.pvps:
-        scorer = load_scorer(work.spec.model, pvp, ARITHMETIC)
+    for pvp in task.pvps:
+        scorer = load_scorer(task.spec.model, pvp, DEVICE)
         logits, unlabeled = (
-            np.concatenate(list(shard_logits(scorer, pvp, work, name, ARITHMETIC, lambda done: None)))
-            for name in (part, "unlabeled")
+            np.concatenate(list(shard_logits(scorer, pvp, task, name, DEVICE, lambda done: None))) for name in (part, "unlabeled")
         )
-        content_free = untrained.content_free_logits(work, pvp, scorer, ARITHMETIC)
+        content_free = untrained.content_free_logits(task, pvp, scorer, DEVICE)
         by_way["raw"].append(logits)
         by_way["contextual"].append(logits - contextual_prior(content_free))
         by_way["batch"].append(logits - batch_prior(unlabeled))
@@ -58,9 +57,9 @@ def calibrated(work: Workload, part: str) -> dict[str, list[FloatArray]]:
 
 @pytest.mark.parametrize("part", ["train", "test"])
 def test_accuracies(part: str, task: Path, found: ZeroShot) -> None:
-    work = Workload(load(task))
-    gold = np.array([example.label for example in work.rows(part)])
-    expected = calibrated(work, part)
+    task = Task(load(task))
+    gold = np.array([example.label for example in task.rows(part)])
+    expected = calibrated(task, part)
 
     for index, answers in enumerate(found.patterns.values()):
         assert answers.accuracy[part] == {
@@ -80,7 +79,7 @@ def test_what_is_told(found: ZeroShot) -> None:
 
 
 def test_label_shares(task: Path, found: ZeroShot) -> None:
-    expected = calibrated(Workload(load(task)), "unlabeled")
+    expected = calibrated(Task(load(task)), "unlabeled")
 
     for way in WAYS:
         counts = np.bincount(expected[way][0].argmax(1), minlength=3) / 30
@@ -88,9 +87,9 @@ def test_label_shares(task: Path, found: ZeroShot) -> None:
 
 
 def test_the_ensemble_combines_as_the_pipeline_says(task: Path) -> None:
-    work = Workload(load(task))
-    gold = np.array([example.label for example in work.rows("test")])
-    votes = [np.exp(log_softmax(logits)) for logits in calibrated(work, "test")["batch"]]
+    task = Task(load(task))
+    gold = np.array([example.label for example in task.rows("test")])
+    votes = [np.exp(log_softmax(logits)) for logits in calibrated(task, "test")["batch"]]
 
     found = zero_shot(load(task, "soft_labels.combine=probs"))
 
@@ -131,10 +130,10 @@ def test_rows_of_several_labels(task: Path, tmp_path: Path) -> None:
     rows = [{"text": "the game", "label": ["Sports", "World"]}, {"text": "a question", "label": ["Science"]}]
     write_rows(tmp_path / "several.jsonl", rows)  # type: ignore[arg-type]
     several = load(task, "label_kind=multi", *(f"data.{part}={tmp_path / 'several.jsonl'}" for part in ("train", "test")))
-    work = Workload(several)
-    scorer = load_scorer(work.spec.model, work.pvps[0], ARITHMETIC)
+    task = Task(several)
+    scorer = load_scorer(task.spec.model, task.pvps[0], DEVICE)
     logits, unlabeled = (
-        np.concatenate(list(shard_logits(scorer, work.pvps[0], work, part, ARITHMETIC, lambda done: None)))
+        np.concatenate(list(shard_logits(scorer, task.pvps[0], task, part, DEVICE, lambda done: None)))
         for part in ("test", "unlabeled")
     )
     gold = np.array([[1, 0, 1], [0, 1, 0]], bool)

@@ -29,21 +29,21 @@ from tests.limits import hostile
 LINEAR = 4 * 2.0
 
 
-def seconds(work: Callable[[], object]) -> float:
+def seconds(task: Callable[[], object]) -> float:
     """Return the processor's time, the best of three."""
     taken = []
     for _ in range(3):
         started = time.process_time()
-        work()
+        task()
         taken.append(time.process_time() - started)
     return min(taken)
 
 
-def peak(work: Callable[[], object]) -> float:
+def peak(task: Callable[[], object]) -> float:
     """Return how much more memory Python held while at work, in MiB."""
     tracemalloc.start()
     try:
-        work()
+        task()
         return tracemalloc.get_traced_memory()[1] / 2**20
     finally:
         tracemalloc.stop()

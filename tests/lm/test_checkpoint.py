@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.engine.token_masking import TokenMasking
 from petkit.engine.training_loop import fit
 from petkit.engine.training_state import capture, restore, seed_step
@@ -83,8 +83,8 @@ def train(
         return iter(enumerate(training_batches([len(row.ids) for row in rows], 4, steps, 3), 1))
 
     settings = Settings(steps=steps, learning_rate=3e-3, warmup=0.3, dropout=dropout)
-    arithmetic = Arithmetic("cpu", precision, 1)  # type: ignore[arg-type]
-    losses = fit(model, batches(), loss_of, settings, arithmetic, on_step, seed=3, checkpoints=kept)
+    device = Device("cpu", precision, 1)  # type: ignore[arg-type]
+    losses = fit(model, batches(), loss_of, settings, device, on_step, seed=3, checkpoints=kept)
     return {name: value.detach().clone() for name, value in model.named_parameters()}, losses
 
 
@@ -223,7 +223,7 @@ def test_the_rate_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
             [torch.tensor(1.0)] * 4,
             steepness,
             Settings(steps=4),
-            Arithmetic("cpu", "float32", 1),
+            Device("cpu", "float32", 1),
             on_step,
             checkpoints=kept,
         )

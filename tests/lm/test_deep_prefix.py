@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
 from petkit.config.schema import DeepPrefixSpec
-from petkit.engine.device import Arithmetic, inference, prepare_for_inference
+from petkit.engine.device import Device, inference, prepare_for_inference
 from petkit.errors import ModelRefused
 from petkit.models.adapters.base import read_adapter
 from petkit.models.adapters.p_tuning_v2 import DeepPrefix
@@ -210,9 +210,9 @@ def test_words_at_the_mask(arch: str, attention: str | None, masked_lm: Folder) 
     scorer.adapter = adapter
     with torch.no_grad():
         torch.testing.assert_close(scorer(batch), expected, rtol=1e-5, atol=1e-5)
-    arithmetic = Arithmetic("cpu", "bfloat16", 1)
-    prepare_for_inference(scorer, arithmetic)
-    with inference(arithmetic):
+    device = Device("cpu", "bfloat16", 1)
+    prepare_for_inference(scorer, device)
+    with inference(device):
         found = scorer(batch)
     spread = (expected.max() - expected.min()).item()
     assert 0 < (found - expected).abs().max().item() < 0.02 * spread

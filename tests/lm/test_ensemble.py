@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from petkit.ensemble.combine import (
     How,
     agreement,
+    as_class_logits,
     choices,
     combine,
     combine_teachers,
@@ -22,7 +23,6 @@ from petkit.ensemble.combine import (
     leave_out,
     log_softmax,
     normalised,
-    questions,
 )
 
 HOWS: tuple[How, ...] = ("logits", "log_probs", "probs")
@@ -158,8 +158,8 @@ def test_weights_are_shares_and_equal_where_all_are_0(accuracies: list[float], e
 
 def test_a_yes_no_question_per_label() -> None:
     logits = np.array([[1.5, -2.0]], np.float32)
-    assert questions(logits, multi=True).tolist() == [[[0, 1.5], [0, -2.0]]]
-    assert questions(logits, multi=False).tolist() == [[[1.5, -2.0]]]
+    assert as_class_logits(logits, multi=True).tolist() == [[[0, 1.5], [0, -2.0]]]
+    assert as_class_logits(logits, multi=False).tolist() == [[[1.5, -2.0]]]
     assert choices(np.array([[1.5, -2.0, 0.0]], np.float32), multi=True).tolist() == [[1, 0, 0]]
     assert choices(np.array([[1.5, -2.0, 3.0]], np.float32), multi=False).tolist() == [[2]]
 

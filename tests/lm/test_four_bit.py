@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from petkit.config.schema import LoraSpec
-from petkit.engine.device import Arithmetic, inference, prepare_for_inference
+from petkit.engine.device import Device, inference, prepare_for_inference
 from petkit.errors import ModelRefused
 from petkit.losses.objectives import cross_entropy
 from petkit.models.adapters import four_bit
@@ -26,7 +26,7 @@ from tests.lm.masked_rows import EVERY, rows, single_words
 from tests.tiny import ARCHITECTURES
 
 Folder = Callable[[str], Path]
-FULL = Arithmetic("cpu", "float32", 1)
+FULL = Device("cpu", "float32", 1)
 QLORA = LoraSpec(kind="qlora")
 GOLD = torch.tensor([0, 2, 1])
 # The levels of NF4 are at most this far apart (QLoRA, appendix E: -1 and -0.6961928…).
@@ -47,8 +47,8 @@ def plain_layers(model: Any) -> dict[str, nn.Linear]:
     return {name: module for name, module in model.named_modules() if type(module) is nn.Linear}
 
 
-def in_four_bits(folder: Path, arithmetic: Arithmetic = FULL) -> Any:
-    return load_masked_lm(str(folder), "eager", arithmetic.four_bit(QLORA))
+def in_four_bits(folder: Path, device: Device = FULL) -> Any:
+    return load_masked_lm(str(folder), "eager", device.four_bit(QLORA))
 
 
 # -- which layers, and what they hold ------------------------------------------------------------------
@@ -120,7 +120,7 @@ def test_a_held_layer_takes_an_eighth_and_is_near_the_original(real: Any) -> Non
 
 @pytest.mark.usefixtures("real")
 def test_inference_in_bfloat16_leaves_them_alone(model_folder: Folder) -> None:
-    half = Arithmetic("cpu", "bfloat16", 1)
+    half = Device("cpu", "bfloat16", 1)
     model = in_four_bits(model_folder("bert"), half)
     before = {name: (layer.weight.clone(), layer.bias.dtype) for name, layer in held_layers(model).items()}
     prepare_for_inference(model, half)
@@ -139,9 +139,9 @@ def batch_of(folder: Path) -> tuple[Batch, Any]:
     return collate(rows(tokenizer), tokenizer), tokenizer
 
 
-def gradients(scorer: WordScorer, batch: Batch, arithmetic: Arithmetic) -> Iterator[Tensor]:
+def gradients(scorer: WordScorer, batch: Batch, device: Device) -> Iterator[Tensor]:
     scorer.zero_grad()
-    with arithmetic.autocast:
+    with device.autocast:
         logits = scorer.train()(batch)
     cross_entropy(logits, GOLD).backward()
     for name, value in scorer.named_parameters():
@@ -155,8 +155,8 @@ def gradients(scorer: WordScorer, batch: Batch, arithmetic: Arithmetic) -> Itera
 @pytest.mark.parametrize("arch", EVERY)
 def test_training_after_an_answer_is_training_before_it(arch: str, precision: Any, masked_lm: Folder) -> None:
     """On processors with bfloat16 units this fails, or gives no gradients, where bitsandbytes is left to repack weights."""
-    arithmetic = Arithmetic("cpu", precision, 1)
-    model = in_four_bits(masked_lm(arch), arithmetic)
+    device = Device("cpu", precision, 1)
+    model = in_four_bits(masked_lm(arch), device)
     batch, tokenizer = batch_of(masked_lm(arch))
     scorer = WordScorer(model, single_words(tokenizer))
     with torch.random.fork_rng():
@@ -171,12 +171,12 @@ def test_training_after_an_answer_is_training_before_it(arch: str, precision: An
             module.p = 0.0
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        before = list(gradients(scorer, batch, arithmetic))
-        with inference(arithmetic):
+        before = list(gradients(scorer, batch, device))
+        with inference(device):
             first = scorer.eval()(batch)
         torch.manual_seed(1)
-        after = list(gradients(scorer, batch, arithmetic))
-        with inference(arithmetic):
+        after = list(gradients(scorer, batch, device))
+        with inference(device):
             second = scorer.eval()(batch)
 
     assert before and all(bool(value.abs().max() > 0) for value in before)
@@ -222,7 +222,7 @@ def test_nothing_in_the_way() -> None:
 
 
 def test_only_qlora_asks_for_it() -> None:
-    half = Arithmetic("cuda:1", "bfloat16", 1)
+    half = Device("cuda:1", "bfloat16", 1)
 
     assert half.four_bit(QLORA) == FourBit("cuda:1", torch.bfloat16) and FULL.four_bit(QLORA) == FourBit("cpu", torch.float32)
     assert half.four_bit(LoraSpec(kind="lora")) is None and half.four_bit(None) is None

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from petkit.config.schema import AnyAdapter, DeepPrefixSpec, LoraSpec, PromptTuningSpec
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.engine.inference import ClassifierLogits, NotFinite, label_logits
 from petkit.models.adapters.attach import attach
 from petkit.models.batch import Batch
@@ -19,7 +19,7 @@ from petkit.models.loading import new_classifier
 from petkit.prompts.pattern import Encoded
 from tests.tiny import pieces
 
-ARITHMETIC = Arithmetic("cpu", "float32", 1)
+DEVICE = Device("cpu", "float32", 1)
 ROWS = [Encoded(np.arange(4, 4 + length, dtype=np.int32), length, -1, 1) for length in (3, 20, 9)]
 
 
@@ -30,7 +30,7 @@ def lengths_of(batch: Batch) -> Tensor:
 def test_answers_come_in_the_order_of_the_rows() -> None:
     done: list[int] = []
 
-    logits = label_logits(lengths_of, ROWS, pieces("wordpiece"), ARITHMETIC, 32, done.append)
+    logits = label_logits(lengths_of, ROWS, pieces("wordpiece"), DEVICE, 32, done.append)
 
     assert logits.tolist() == [[3.0], [20.0], [9.0]]
     assert done == [1, 2]
@@ -48,16 +48,16 @@ def test_virtual_tokens_are_in_the_budget(spec: AnyAdapter, rows: int, model_fol
     model, head = new_classifier(str(model_folder("bert")), ("no", "yes"))
     classifier = ClassifierLogits(model, attach(model, spec, head=head)).eval()
     short, done = [ROWS[0]] * 20, list[int]()
-    logits = label_logits(classifier, short, pieces("wordpiece"), ARITHMETIC, 128, done.append)
+    logits = label_logits(classifier, short, pieces("wordpiece"), DEVICE, 128, done.append)
 
     assert max(done) == rows and sum(done) == 20
-    at_once = label_logits(classifier, short, pieces("wordpiece"), ARITHMETIC, 4096)
+    at_once = label_logits(classifier, short, pieces("wordpiece"), DEVICE, 4096)
     np.testing.assert_allclose(logits, at_once, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("spoilt", [torch.nan, torch.inf, -torch.inf])
 def test_answers_that_are_no_numbers_are_refused(spoilt: float) -> None:
     with pytest.raises(NotFinite, match=r"^the model's answers are no finite numbers: .+ \(lower learning_rate\)$") as raised:
-        label_logits(lambda batch: lengths_of(batch) + spoilt, ROWS, pieces("wordpiece"), ARITHMETIC, 4096)
+        label_logits(lambda batch: lengths_of(batch) + spoilt, ROWS, pieces("wordpiece"), DEVICE, 4096)
 
     assert raised.value.exit_code == 1

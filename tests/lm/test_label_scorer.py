@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from petkit.engine.device import Arithmetic, inference, prepare_for_inference
+from petkit.engine.device import Device, inference, prepare_for_inference
 from petkit.errors import ModelRefused
 from petkit.losses.objectives import cross_entropy
 from petkit.models.batch import collate
@@ -124,10 +124,10 @@ def test_bfloat16_inference_is_close_to_float32(arch: str, masked_lm: Folder) ->
     words = single_words(tokenizer)
     with torch.no_grad():
         expected = mean_of_words(model, batch, words)
-    arithmetic = Arithmetic("cpu", "bfloat16", 1)
+    device = Device("cpu", "bfloat16", 1)
     scorer = WordScorer(model, words)
-    prepare_for_inference(scorer, arithmetic)
-    with inference(arithmetic):
+    prepare_for_inference(scorer, device)
+    with inference(device):
         found = scorer(batch)
     assert found.dtype == torch.float32 and not torch.equal(found, expected)
     if arch != NO_PROJECTION:
@@ -141,7 +141,7 @@ def test_bfloat16_inference_is_close_to_float32(arch: str, masked_lm: Folder) ->
 def test_preparing_for_bfloat16_spares_norms_embeddings_and_vectors(arch: str, kind: str, masked_lm: Folder) -> None:
     model, tokenizer, _ = load(masked_lm(arch))
     scorer = SCORERS[kind](model, single_words(tokenizer))
-    prepare_for_inference(scorer, Arithmetic("cpu", "bfloat16", 1))
+    prepare_for_inference(scorer, Device("cpu", "bfloat16", 1))
     kept = {id(value) for module in model.modules() if isinstance(module, nn.Embedding) for value in module.parameters()}
     for module in scorer.modules():
         for value in module.parameters(recurse=False):

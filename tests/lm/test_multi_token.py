@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from petkit.engine.device import Arithmetic, inference, prepare_for_inference
+from petkit.engine.device import Device, inference, prepare_for_inference
 from petkit.engine.inference import label_logits
 from petkit.engine.training_loop import set_dropout
 from petkit.losses.objectives import cross_entropy
@@ -254,12 +254,12 @@ def test_detach_gives_the_plain_model_back(arch: str, decoding: Any, masked_lm: 
 def test_bfloat16_inference_is_close_to_float32(arch: str, decoding: Any, masked_lm: Folder) -> None:
     """Log-probabilities of about -5 in 8 bits, before the mean and the sum, which are float32."""
     model, tokenizer, batch = load(masked_lm(arch), masks=3)
-    words, arithmetic = long_words(tokenizer), Arithmetic("cpu", "bfloat16", 1)
+    words, device = long_words(tokenizer), Device("cpu", "bfloat16", 1)
     scorer = MultiTokenScorer(model, words, decoding)
     with torch.no_grad():
         expected = scorer(batch)
-    prepare_for_inference(scorer, arithmetic)
-    with inference(arithmetic):
+    prepare_for_inference(scorer, device)
+    with inference(device):
         found = scorer(batch)
     assert found.dtype == torch.float32 and not torch.equal(found, expected)
     close(found, expected, 0.0, 0.05)
@@ -288,6 +288,6 @@ def test_copies_count_in_the_budget_of_a_batch(decoding: Any, budget: int, maske
         expected = scorer(batch)
     seen.clear()
     many = rows(tokenizer, 3) * 5
-    found = label_logits(scorer, many, tokenizer, Arithmetic("cpu", "float32", 1), budget)
+    found = label_logits(scorer, many, tokenizer, Device("cpu", "float32", 1), budget)
     close(torch.from_numpy(found), expected.repeat(5, 1), 1e-4)
     assert max(seen) <= max(budget, 3 * 24)

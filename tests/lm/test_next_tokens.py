@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from petkit.engine.device import Arithmetic, inference, prepare_for_inference
+from petkit.engine.device import Device, inference, prepare_for_inference
 from petkit.engine.inference import label_logits
 from petkit.engine.training_loop import set_dropout
 from petkit.errors import ModelRefused
@@ -159,11 +159,11 @@ def test_soft_and_prototype_vectors_answer_at_the_rows_end(arch: str, model_fold
 def test_bfloat16_is_close_to_float32(arch: str, model_folder: Folder) -> None:
     model, tokenizer, batch = loaded(model_folder(arch))
     scorer = NextTokenScorer(model, words_of(tokenizer)[1])
-    arithmetic = Arithmetic("cpu", "bfloat16", 1)
+    device = Device("cpu", "bfloat16", 1)
     with torch.no_grad():
         expected = scorer(batch)
-    prepare_for_inference(scorer, arithmetic)
-    with inference(arithmetic):
+    prepare_for_inference(scorer, device)
+    with inference(device):
         found = scorer(batch)
     assert found.dtype == torch.float32
     close(found, expected, 0.0, 0.25)
@@ -175,7 +175,7 @@ def test_many_rows_in_small_batches(model_folder: Folder) -> None:
     with torch.no_grad():
         expected = scorer(batch)
     for budget in (1, 200, 10_000):
-        found = label_logits(scorer, rows(tokenizer) * 4, tokenizer, Arithmetic("cpu", "float32", 1), budget)
+        found = label_logits(scorer, rows(tokenizer) * 4, tokenizer, Device("cpu", "float32", 1), budget)
         close(torch.from_numpy(found), expected.repeat(4, 1))
 
 

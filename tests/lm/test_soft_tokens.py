@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from petkit.engine.device import Arithmetic, inference, prepare_for_inference
+from petkit.engine.device import Device, inference, prepare_for_inference
 from petkit.errors import ModelRefused
 from petkit.losses.objectives import cross_entropy
 from petkit.models.batch import Batch
@@ -157,11 +157,11 @@ def test_bfloat16_inference_is_close_to_float32(arch: str, masked_lm: Folder) ->
     model, tokenizer, batch = load(masked_lm(arch))
     scorer = WordScorer(model, single_words(tokenizer), soft_tokens=2)
     assert scorer.soft is not None
-    arithmetic = Arithmetic("cpu", "bfloat16", 1)
+    device = Device("cpu", "bfloat16", 1)
     with torch.no_grad():
         expected = scorer(with_soft(batch))
-    prepare_for_inference(scorer, arithmetic)
-    with inference(arithmetic):
+    prepare_for_inference(scorer, device)
+    with inference(device):
         found = scorer(with_soft(batch))
     assert scorer.soft.vectors.dtype == torch.float32 and not scorer.soft.vectors.requires_grad
     assert found.dtype == torch.float32

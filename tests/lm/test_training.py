@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from petkit.config.schema import ComputeSpec
-from petkit.engine.device import Arithmetic, choose_arithmetic
+from petkit.engine.device import Device, choose_device
 from petkit.engine.inference import ClassifierLogits, label_logits
 from petkit.engine.training_loop import TrainingDiverged, fit, linear_decay, parameter_groups, seed_everything, set_dropout
 from petkit.errors import InvalidInput
@@ -23,7 +23,7 @@ from petkit.models.loading import load_masked_lm, load_tokenizer, new_classifier
 from petkit.prompts.pattern import Encoded
 from tests.tiny import ARCHITECTURES
 
-FLOAT32 = Arithmetic("cpu", "float32", 1)
+FLOAT32 = Device("cpu", "float32", 1)
 every_architecture = pytest.mark.parametrize("arch", ARCHITECTURES)
 
 
@@ -200,24 +200,24 @@ def test_fit_sets_dropout_and_ends_in_evaluation_mode() -> None:
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:3"])
 def test_a_device_that_is_not_there(device: str) -> None:
     with pytest.raises(InvalidInput, match=rf"compute\.device: {device} is not available on this machine \(use auto or cpu\)"):
-        choose_arithmetic(ComputeSpec(device=device, threads=1))
+        choose_device(ComputeSpec(device=device, threads=1))
 
 
 def test_a_numbered_device_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[int] = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", used.append)
-    assert choose_arithmetic(ComputeSpec(device="cuda:1", precision="float32", threads=1)).device == "cuda:1"
+    assert choose_device(ComputeSpec(device="cuda:1", precision="float32", threads=1)).device == "cuda:1"
     assert used == [1]
     with pytest.raises(InvalidInput, match="cuda:2"):
-        choose_arithmetic(ComputeSpec(device="cuda:2", precision="float32", threads=1))
+        choose_device(ComputeSpec(device="cuda:2", precision="float32", threads=1))
 
 
 @every_architecture
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
 def test_every_architecture_has_the_attention_to_train_with(arch: str, device: str, model_folder: Callable[[str], Path]) -> None:
     """DeBERTa-v2 has no fused attention; asking for it would refuse the model."""
-    attention = Arithmetic(device, "float32", 1).training_attention
+    attention = Device(device, "float32", 1).training_attention
     assert load_masked_lm(str(model_folder(arch)), attention) is not None
     assert new_classifier(str(model_folder(arch)), ["a", "b"], attention)[0] is not None
 
@@ -226,13 +226,13 @@ def test_every_architecture_has_the_attention_to_train_with(arch: str, device: s
 
 
 def train(folder: Path, seed: int, precision: str = "float32", dropout: float = 0.0) -> tuple[WordScorer, list[float]]:
-    arithmetic = Arithmetic("cpu", precision, 1)  # type: ignore[arg-type]
+    device = Device("cpu", precision, 1)  # type: ignore[arg-type]
     tokenizer = load_tokenizer(str(folder))
     rows, labels = tiny_batch(folder, 12)
     (good,), (bad,) = tokenizer.encode(["great", "terrible"])
     seed_everything(seed)
     scorer = WordScorer(load_masked_lm(str(folder), "eager"), [[[good]], [[bad]]])
-    label_logits(scorer.eval(), rows, tokenizer, arithmetic, 4096)  # as stage A does before it trains
+    label_logits(scorer.eval(), rows, tokenizer, device, 4096)  # as stage A does before it trains
 
     def loss_of(model: nn.Module, batch: np.ndarray) -> Tensor:
         return cross_entropy(model(collate([rows[index] for index in batch], tokenizer)), labels[batch])
@@ -240,7 +240,7 @@ def train(folder: Path, seed: int, precision: str = "float32", dropout: float = 
     def batches() -> Iterator[np.ndarray]:
         return training_batches([len(row.ids) for row in rows], 6, 60, seed)
 
-    return scorer, fit(scorer, batches(), loss_of, Settings(steps=60, learning_rate=3e-3, dropout=dropout), arithmetic)
+    return scorer, fit(scorer, batches(), loss_of, Settings(steps=60, learning_rate=3e-3, dropout=dropout), device)
 
 
 @every_architecture

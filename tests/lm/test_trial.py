@@ -131,6 +131,6 @@ def test_models_that_do_not(arch: str, why: str) -> None:
     model = other(arch)
     with pytest.raises(ModelRefused) as refused:
         check_reading(model, "tiny")
-    cure = "use another model, such as BERT or RoBERTa"
-    assert str(refused.value) == f"tiny: a '{arch}' model cannot be read at the mask alone: {why} ({cure})"
+    hint = "use another model, such as BERT or RoBERTa"
+    assert str(refused.value) == f"tiny: a '{arch}' model cannot be read at the mask alone: {why} ({hint})"
     assert not hooked(model)

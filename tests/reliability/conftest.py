@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from tests.reliability.forked import SHORT
-from tests.stages.conftest import FirstRun, copy, finished, first_run, task
+from tests.stages.conftest import FirstRun, copy, finished, first_run, pipeline_file
 from tests.stages.tiny_task import run_task
 
-__all__ = ["FirstRun", "copy", "finished", "first_run", "task"]
+__all__ = ["FirstRun", "copy", "finished", "first_run", "pipeline_file"]
 
 
 @pytest.fixture(scope="session")
-def undisturbed(task: Path, first_run: FirstRun) -> Path:
+def undisturbed(pipeline_file: Path, first_run: FirstRun) -> Path:
     """A finished short run that nothing happened to; nobody changes it."""
-    return run_task(task, task.parent / "undisturbed", *SHORT).folder
+    return run_task(pipeline_file, pipeline_file.parent / "undisturbed", *SHORT).folder

@@ -40,11 +40,11 @@ def wait_to_be_killed(said: Connection) -> None:
 
 @contextmanager
 def running(
-    target: Callable[..., None], task: Path, folder: Path, where: Any, **options: Any
+    target: Callable[..., None], pipeline_file: Path, folder: Path, where: Any, **options: Any
 ) -> Iterator[tuple[BaseProcess, Connection]]:
     context = multiprocessing.get_context("forkserver")
     hears, says = context.Pipe(duplex=False)
-    process = context.Process(target=target, args=(str(task), str(folder), says, where, options), daemon=True)
+    process = context.Process(target=target, args=(str(pipeline_file), str(folder), says, where, options), daemon=True)
     process.start()
     says.close()
     try:

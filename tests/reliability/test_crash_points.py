@@ -20,9 +20,9 @@ from petkit.errors import InvalidInput
 from petkit.predict.predictor import Predictor
 from petkit.predict.row_io import argument_rows, output_file, predict_rows
 from petkit.runs.verify import verify
-from petkit.storage import fault_points as crash_points
+from petkit.storage import fault_points
 from petkit.storage.fault_points import ANY, POINTS, VARIABLE
-from petkit.task import task as workload
+from petkit.task import task as task_module
 from tests.reliability.forked import PATIENCE, SHORT, fork_server, running
 from tests.reliability.matrix import seals
 from tests.stages import test_adaptation
@@ -40,28 +40,28 @@ OF_A_RUN = tuple(point for point in POINTS if point not in (*REPLACING, *ROWS, *
 OF_AN_OUTPUT = ("file: before write", "file: written", "file: before rename", "file: renamed")
 
 
-def do(task: str, folder: str, said: Connection, where: str, options: dict[str, Any]) -> None:
+def do(pipeline_file: str, folder: str, said: Connection, where: str, options: dict[str, Any]) -> None:
     """Work in this process, which dies at ``where``."""
     gc.freeze()
     os.environ[VARIABLE] = where
     {"run": run, "large": large_run, "adapt": adapt, "predict": predict, "init": init}[options.pop("command", "run")](
-        Path(task), Path(folder), **options
+        Path(pipeline_file), Path(folder), **options
     )
     said.send("finished")
 
 
-def run(task: Path, folder: Path, **options: Any) -> None:
-    run_task(task, folder, *SHORT, **options)
+def run(pipeline_file: Path, folder: Path, **options: Any) -> None:
+    run_task(pipeline_file, folder, *SHORT, **options)
 
 
-def large_run(task: Path, folder: Path) -> None:
+def large_run(pipeline_file: Path, folder: Path) -> None:
     """Run as for a large unlabelled set: token ids and soft labels lie in files."""
-    workload.HELD_ROWS = 0  # type: ignore[attr-defined]
-    run_task(task, folder, *SHORT)
+    task_module.HELD_ROWS = 0  # type: ignore[attr-defined]
+    run_task(pipeline_file, folder, *SHORT)
 
 
-def adapt(task: Path, folder: Path) -> None:
-    test_adaptation.run(task, folder)
+def adapt(pipeline_file: Path, folder: Path) -> None:
+    test_adaptation.run(pipeline_file, folder)
 
 
 def predict(run: Path, output: Path) -> None:
@@ -75,42 +75,42 @@ def init(home: Path, project: Path) -> None:
     create_project(project, ["sports", "world"], None)
 
 
-def dies(task: Path, folder: Path, where: str, **options: Any) -> bool:
+def dies(pipeline_file: Path, folder: Path, where: str, **options: Any) -> bool:
     """Say whether the process died at ``where``; else it finished."""
-    with running(do, task, folder, where, **options) as (process, _):
+    with running(do, pipeline_file, folder, where, **options) as (process, _):
         process.join(PATIENCE)
         assert process.exitcode in (0, -signal.SIGKILL), (where, process.exitcode)
         return process.exitcode != 0
 
 
 def test_every_point_is_declared_and_has_its_test() -> None:
-    source = "".join(path.read_text(encoding="utf-8") for path in Path(crash_points.__file__).parent.rglob("*.py"))
+    source = "".join(path.read_text(encoding="utf-8") for path in Path(fault_points.__file__).parents[1].rglob("*.py"))
     assert set(re.findall(r'crash_point\("([^"]+)"\)', source)) == set(POINTS)
     assert {*OF_A_RUN, *REPLACING, *ROWS, *CHECKPOINT, *PROJECT} == set(POINTS)
 
 
 @pytest.mark.timeout(900)
-def test_killed_at_every_point_of_a_run_in_turn(task: Path, undisturbed: Path, here: Path) -> None:
+def test_killed_at_every_point_of_a_run_in_turn(pipeline_file: Path, undisturbed: Path, here: Path) -> None:
     """Each run dies at its own point and begins where the last one ended."""
     folder = here / "run"
     before: dict[str, str] = {}
     for point in OF_A_RUN:
-        assert dies(task, folder, point), f"{point} is never reached"
+        assert dies(pipeline_file, folder, point), f"{point} is never reached"
         now = seals(folder)
         assert before.items() <= now.items(), f"{point}: a finished step was lost or made anew"
         before = now
-    result = run_task(task, folder, *SHORT)
+    result = run_task(pipeline_file, folder, *SHORT)
     assert before.items() <= seals(folder).items() and not set(before) & set(result.ran)
     assert products(folder) == products(undisturbed) and verify(folder).whole
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_killed_at_every_passing_of_every_point(task: Path, undisturbed: Path, here: Path) -> None:
+def test_killed_at_every_passing_of_every_point(pipeline_file: Path, undisturbed: Path, here: Path) -> None:
     """The first process dies at its first point, the second at its second, until one comes to the end."""
     folder, number = here / "run", 1
     before: dict[str, str] = {}
-    while dies(task, folder, f"{ANY}#{number}"):
+    while dies(pipeline_file, folder, f"{ANY}#{number}"):
         assert before.items() <= seals(folder).items(), number
         before, number = seals(folder), number + 1
     assert number > len(OF_A_RUN)
@@ -118,33 +118,35 @@ def test_killed_at_every_passing_of_every_point(task: Path, undisturbed: Path, h
 
 
 @pytest.mark.parametrize("point", REPLACING)
-def test_killed_while_a_step_is_replaced(point: str, task: Path, undisturbed: Path, here: Path) -> None:
+def test_killed_while_a_step_is_replaced(point: str, pipeline_file: Path, undisturbed: Path, here: Path) -> None:
     folder = Path(shutil.copytree(undisturbed, here / "run"))
     before = seals(folder)
-    assert dies(task, folder, point, force="b")
+    assert dies(pipeline_file, folder, point, force="b")
     others = {step: seal for step, seal in before.items() if step != "stage_b"}
     assert others.items() <= seals(folder).items()
-    run_task(task, folder, *SHORT)
+    run_task(pipeline_file, folder, *SHORT)
     assert others.items() <= seals(folder).items()
     assert products(folder) == products(undisturbed) and verify(folder).whole
 
 
 @pytest.mark.parametrize("where", [*ROWS, f"{ROWS[0]}#8", f"{ROWS[1]}#9"])
-def test_killed_while_the_rows_of_a_large_set_are_put_on_disk(where: str, task: Path, undisturbed: Path, here: Path) -> None:
+def test_killed_while_the_rows_of_a_large_set_are_put_on_disk(
+    where: str, pipeline_file: Path, undisturbed: Path, here: Path
+) -> None:
     folder = here / "run"
-    assert dies(task, folder, where, command="large"), f"{where} is never reached"
+    assert dies(pipeline_file, folder, where, command="large"), f"{where} is never reached"
     before = seals(folder)
-    assert not dies(task, folder, "nowhere", command="large")
+    assert not dies(pipeline_file, folder, "nowhere", command="large")
     assert before.items() <= seals(folder).items() and not (folder / ".work").exists()
     assert products(folder) == products(undisturbed) and verify(folder).whole
 
 
 def test_killed_at_every_point_of_a_checkpoint(here: Path, model_folder: Folder) -> None:
-    task = test_adaptation.write(here / "task", model_folder("bert"))
-    test_adaptation.run(task, here / "clean")
+    pipeline_file = test_adaptation.write(here / "task", model_folder("bert"))
+    test_adaptation.run(pipeline_file, here / "clean")
     for point in CHECKPOINT:
-        assert dies(task, here / "run", point, command="adapt"), f"{point} is never reached"
-    test_adaptation.run(task, here / "run")
+        assert dies(pipeline_file, here / "run", point, command="adapt"), f"{point} is never reached"
+    test_adaptation.run(pipeline_file, here / "run")
     assert test_adaptation.made(here / "run") == test_adaptation.made(here / "clean") and verify(here / "run").whole
 
 

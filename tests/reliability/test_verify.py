@@ -25,7 +25,7 @@ Folder = Callable[[str], Path]
 
 def entry(folder: Path, name: str) -> tuple[str, str, str]:
     (found,) = [entry for entry in verify(folder).entries if entry.name == name]
-    return found.state, found.why, found.cure
+    return found.state, found.why, found.hint
 
 
 # -- the command -------------------------------------------------------------------------------------------
@@ -47,9 +47,9 @@ def test_a_damaged_run_and_the_command_that_mends_it(copy: Path, finished: Path,
     answer = petkit_command("verify", copy)
     assert (answer.code, answer.err) == (1, "") and answer.out.endswith("\nDamaged: see above.\n")
     again = f"petkit run {copy}/config.resolved.yaml --out {copy}"
-    state, why, cure = entry(copy, "stage_b")
-    assert (state, why, cure) == ("damaged", "ensemble.json has changed", f"{again} makes it anew, and nothing else")
-    assert why in answer.out and cure in answer.out
+    state, why, hint = entry(copy, "stage_b")
+    assert (state, why, hint) == ("damaged", "ensemble.json has changed", f"{again} makes it anew, and nothing else")
+    assert why in answer.out and hint in answer.out
     assert json.loads(petkit_command("verify", copy, "--json").out)["whole"] is False
 
     assert petkit_command(*again.split()[1:], "--quiet").code == 0
@@ -63,8 +63,8 @@ def test_what_petkit_did_not_write(copy: Path) -> None:
     (copy / "stage_a" / "notes.md").write_text("mine")
     assert entry(copy, "thesis.txt")[0] == entry(copy, "stage_a/notes.md")[0] == "unknown"
     assert entry(copy, "stage_c/model")[:2] == ("unknown", "README.md was put in by others")
-    state, why, cure = entry(copy, "stage_b")
-    assert (state, cure) == ("damaged", "move it out of the folder") and why.startswith(
+    state, why, hint = entry(copy, "stage_b")
+    assert (state, hint) == ("damaged", "move it out of the folder") and why.startswith(
         "soft_labels/part-00009.parquet was put in"
     )
 
@@ -89,8 +89,8 @@ def test_steps_without_a_record_and_in_the_place_of_others(copy: Path) -> None:
 
 def test_a_step_that_others_were_made_from_is_missed(copy: Path, finished: Path, petkit_command: Command) -> None:
     shutil.rmtree(copy / "stage_a" / "colon-2")
-    state, why, cure = entry(copy, "stage_a/colon-2/logits")
-    assert (state, why) == ("damaged", "is missing, and stage_b was made from it") and cure.endswith(
+    state, why, hint = entry(copy, "stage_a/colon-2/logits")
+    assert (state, why) == ("damaged", "is missing, and stage_b was made from it") and hint.endswith(
         "makes it anew, and nothing else"
     )
     assert petkit_command("run", copy / "config.resolved.yaml", "--out", copy, "--quiet").code == 0
@@ -104,8 +104,8 @@ def test_what_is_still_to_come_is_said(gone: tuple[str, ...], told: str, copy: P
     for name in gone:
         shutil.rmtree(copy / name)
     (copy / told).mkdir()  # as a kill just before the rename leaves it
-    state, why, cure = entry(copy, told)
-    assert (state, why) == ("unfinished", "not done yet, or deleted") and cure.endswith(f"--out {copy} goes on")
+    state, why, hint = entry(copy, told)
+    assert (state, why) == ("unfinished", "not done yet, or deleted") and hint.endswith(f"--out {copy} goes on")
     answer = petkit_command("verify", copy)
     assert answer.code == 0 and answer.out.endswith("\nNothing is damaged; not all of it is finished.\n")
 
@@ -115,9 +115,9 @@ def test_what_somebody_put_beside_the_steps_may_be_no_step(copy: Path) -> None:
     (copy / "stage_c" / "mine").mkdir()
     (copy / "stage_c" / "mine" / "a.json").write_text("{}")
     for name, told in (("backup", "step.json is that of stage_c/model"), ("mine", "step.json is missing")):
-        state, why, cure = entry(copy, f"stage_c/{name}")
+        state, why, hint = entry(copy, f"stage_c/{name}")
         assert (state, why) == ("damaged", told)
-        assert cure.endswith("makes it anew, and nothing else; if it is no step of this pipeline, move it away")
+        assert hint.endswith("makes it anew, and nothing else; if it is no step of this pipeline, move it away")
 
 
 def test_a_copy_of_a_classifier_can_be_proven_too(copy: Path, here: Path, petkit_command: Command) -> None:
@@ -127,8 +127,8 @@ def test_a_copy_of_a_classifier_can_be_proven_too(copy: Path, here: Path, petkit
     answer = petkit_command("verify", model)
     assert answer.code == 1 and "tokenizer_config.json has changed" in answer.out
     refused = petkit_command("predict", model, "a game")
-    cure = "take the folder from its run again, or, if you changed it yourself, delete its step.json"
-    assert (refused.code, refused.err) == (2, f"classifier: tokenizer_config.json has changed ({cure})\n")
+    hint = "take the folder from its run again, or, if you changed it yourself, delete its step.json"
+    assert (refused.code, refused.err) == (2, f"classifier: tokenizer_config.json has changed ({hint})\n")
     (model / RECORD).unlink()
     assert petkit_command("predict", model, "a game").code == 0  # its owner has spoken
 
@@ -156,48 +156,48 @@ READERS = [
 
 @pytest.mark.parametrize(("name", "stages", "options", "overrides"), READERS, ids=[f"{row[1][0]}: {row[0]}" for row in READERS])
 def test_a_stage_alone_refuses_what_it_cannot_prove(
-    name: str, stages: tuple[str, ...], options: dict[str, str], overrides: tuple[str, ...], task: Path, copy: Path
+    name: str, stages: tuple[str, ...], options: dict[str, str], overrides: tuple[str, ...], pipeline_file: Path, copy: Path
 ) -> None:
     flip(copy / name, copy)
     before = seals(copy)
     with pytest.raises(
         IncompleteRun, match=r"^run: stage_.* is damaged: \S+ has changed \(petkit run makes it anew; petkit verify"
     ):
-        run_task(task, copy, *overrides, stages=stages, **options)
+        run_task(pipeline_file, copy, *overrides, stages=stages, **options)
     assert seals(copy) == before
 
 
-def test_a_flipped_bit_is_told_by_the_next_run(task: Path, copy: Path, finished: Path) -> None:
+def test_a_flipped_bit_is_told_by_the_next_run(pipeline_file: Path, copy: Path, finished: Path) -> None:
     """It is found although nothing would have to be done, and nothing else is done again."""
     flip(copy / "stage_a" / "colon-1" / "model" / "model.safetensors", copy)
-    assert run_task(task, copy).ran == ("stage_a/colon-1/model",)
+    assert run_task(pipeline_file, copy).ran == ("stage_a/colon-1/model",)
     assert products(copy) == products(finished)
 
 
-def test_a_table_put_in_by_hand_is_not_read(task: Path, copy: Path) -> None:
+def test_a_table_put_in_by_hand_is_not_read(pipeline_file: Path, copy: Path) -> None:
     logits = copy / "stage_a" / "colon-1" / "logits"
     shutil.copy(logits / "part-00000.parquet", logits / "part-00001.parquet")
     with pytest.raises(RunConflict, match=r"part-00001\.parquet was not written by petkit"):
-        run_task(task, copy, force="b")
+        run_task(pipeline_file, copy, force="b")
     assert (logits / "part-00001.parquet").is_file()
 
 
-def test_a_run_goes_on_without_its_manifest(task: Path, copy: Path, petkit_command: Command) -> None:
+def test_a_run_goes_on_without_its_manifest(pipeline_file: Path, copy: Path, petkit_command: Command) -> None:
     (copy / "manifest.json").write_text("{")
     refused = petkit_command("predict", copy, "a game")
-    cure = "run the same petkit run again: it writes a new one, and finished steps stay"
-    assert (refused.code, refused.err) == (2, f"{copy.name}: manifest.json was damaged ({cure})\n")
+    hint = "run the same petkit run again: it writes a new one, and finished steps stay"
+    assert (refused.code, refused.err) == (2, f"{copy.name}: manifest.json was damaged ({hint})\n")
     heard: list[object] = []
-    assert run_task(task, copy, listen=heard.append).ran == ()
+    assert run_task(pipeline_file, copy, on_event=heard.append).ran == ()
     assert "manifest.json was damaged and is written anew; finished steps stay" in str(heard)
     assert petkit_command("predict", copy, "a game").code == 0 and verify(copy).whole
 
 
 @pytest.mark.parametrize("record", ["kept", "lost"])
-def test_a_damaged_model_is_no_model_to_start_from(record: str, task: Path, copy: Path) -> None:
+def test_a_damaged_model_is_no_model_to_start_from(record: str, pipeline_file: Path, copy: Path) -> None:
     """A pipeline that names a step's folder as its model reads it only while it is as it was made."""
     model = copy / "stage_a" / "colon-1" / "model"
-    load_it = lambda: run_task(task, copy.parent / "next", f"model={model}", "teachers.steps=1", stages=("a",))  # noqa: E731
+    load_it = lambda: run_task(pipeline_file, copy.parent / "next", f"model={model}", "teachers.steps=1", stages=("a",))  # noqa: E731
     if record == "lost":
         (model / RECORD).unlink()
     else:
@@ -206,7 +206,7 @@ def test_a_damaged_model_is_no_model_to_start_from(record: str, task: Path, copy
         InvalidInput, match=f"model: run/.*: {'step.json is missing' if record == 'lost' else 'model.safetensors has'}"
     ):
         load_it()
-    assert load(task) and not (copy.parent / "next").exists()
+    assert load(pipeline_file) and not (copy.parent / "next").exists()
 
 
 # -- the matrix ------------------------------------------------------------------------------------------

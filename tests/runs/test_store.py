@@ -107,8 +107,8 @@ def test_damaged_step_is_never_read(store: RunStore, case: str) -> None:
     damage, why = DAMAGE[case]
     damage(store.folder / STEP / "model.bin")
     fresh = RunStore(store.folder)
-    cure = r"\(petkit run makes it anew; petkit verify run looks for more\)"
-    with pytest.raises(IncompleteRun, match=rf"^run: {STEP} is damaged: {why} {cure}$"):
+    hint = r"\(petkit run makes it anew; petkit verify run looks for more\)"
+    with pytest.raises(IncompleteRun, match=rf"^run: {STEP} is damaged: {why} {hint}$"):
         fresh.path(STEP)
     assert fresh.status(STEP, INPUTS) == Status("damaged", why)
     unread = RunStore(store.folder).status(STEP, INPUTS, prove=False)

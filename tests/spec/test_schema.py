@@ -220,26 +220,26 @@ def test_rules_pass_over_values_of_a_wrong_type(data: dict[str, Any]) -> None:
     ("word", "cure"),
     [("temprature", "did you mean 'temperature'?"), ("zzz", "known: temperature, steps"), ("", "known: temperature, steps")],
 )
-def test_cure_of_a_misspelt_word(word: str, cure: str) -> None:
-    assert did_you_mean(word, ["temperature", "steps"]) == cure
+def test_cure_of_a_misspelt_word(word: str, hint: str) -> None:
+    assert did_you_mean(word, ["temperature", "steps"]) == hint
     assert did_you_mean(word, []) == ""
 
 
 def test_settings_of_what_is_switched_off_are_not_in_force() -> None:
-    plain = TeachersSpec().in_force()
+    plain = TeachersSpec().fingerprint_settings()
     asked = TeachersSpec.model_validate(
         {"auxiliary_mlm_weight": 0.1, "consistency": {"kind": "word_masking"}, "contrastive": {"weight": 1.0}}
-    ).in_force()
+    ).fingerprint_settings()
 
     assert {"seeds", "mlm_share", "unlabeled_batch_size"}.isdisjoint(plain)
     assert (plain["consistency"], plain["contrastive"]) == ({"kind": "none"}, {"weight": 0.0})
     assert {"mlm_share", "unlabeled_batch_size"} < set(asked)
     assert set(asked["consistency"]) == {"kind", "weight", "masked_share"} and "temperature" in asked["contrastive"]
-    assert "mlm_share" in TeachersSpec(label_conditioning_weight=1.0).in_force()
+    assert "mlm_share" in TeachersSpec(label_conditioning_weight=1.0).fingerprint_settings()
 
 
 def test_settings_of_the_student_in_force() -> None:
-    off = StudentSpec(hard_weight=0.0).in_force()
+    off = StudentSpec(hard_weight=0.0).fingerprint_settings()
 
     assert {"model", "temperature", "masked_share", "gold_batch_size"}.isdisjoint(off)
-    assert {"masked_share", "gold_batch_size"} < set(StudentSpec(consistency_weight=1.0).in_force())
+    assert {"masked_share", "gold_batch_size"} < set(StudentSpec(consistency_weight=1.0).fingerprint_settings())

@@ -38,16 +38,16 @@ def every_third_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def task(tmp_path_factory: pytest.TempPathFactory, model_folder: Callable[[str], Path]) -> Path:
+def pipeline_file(tmp_path_factory: pytest.TempPathFactory, model_folder: Callable[[str], Path]) -> Path:
     """The pipeline file; nobody changes it or its data."""
     return write_task(tmp_path_factory.mktemp("task"), model_folder("bert"))
 
 
 @pytest.fixture(scope="session")
-def first_run(task: Path) -> Iterator[FirstRun]:
+def first_run(pipeline_file: Path) -> Iterator[FirstRun]:
     """The first run of the task."""
     heard: list[Event] = []
-    result = run_task(task, task.parent / "finished", listen=heard.append)
+    result = run_task(pipeline_file, pipeline_file.parent / "finished", on_event=heard.append)
     gc.freeze()  # a run collects garbage after every step; the libraries' million objects need no second look
     yield FirstRun(result, heard)
     gc.unfreeze()

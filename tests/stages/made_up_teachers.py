@@ -15,7 +15,7 @@ from petkit.runs.layout import CONTENT_FREE_FILE, teacher_folds, teacher_logits
 from petkit.runs.store import RunStore
 from petkit.storage.atomic import write_json
 from petkit.storage.parquet_shards import read_shards, write_shard
-from petkit.task.task import Workload
+from petkit.task.task import Task
 from tests.stages.tiny_task import load, run_task
 
 NAMES = ("colon-1", "colon-2", "brackets-1", "brackets-2")
@@ -43,10 +43,10 @@ def publish(run: Path, logits: np.ndarray, *, cuts: Sequence[int] = (), empty: n
     return logits
 
 
-def publish_folds(run: Path, task: Path, logits: np.ndarray, **other: Any) -> np.ndarray:
+def publish_folds(run: Path, pipeline_file: Path, logits: np.ndarray, **other: Any) -> np.ndarray:
     """Write what the teachers say of the labelled rows they were not trained on."""
-    store, work = RunStore(run), Workload(load(task))
-    inputs = {"labels": list(work.labels), "data.train": work.scans["train"].sha256, **other}
+    store, task = RunStore(run), Task(load(pipeline_file))
+    inputs = {"labels": list(task.labels), "data.train": task.scans["train"].sha256, **other}
     with store.locked():
         for name, own in zip(NAMES, logits, strict=True):
             with store.publishing(teacher_folds(name), inputs, {}) as folder:
@@ -54,10 +54,10 @@ def publish_folds(run: Path, task: Path, logits: np.ndarray, **other: Any) -> np
     return logits
 
 
-def label(task: Path, run: Path, *overrides: str) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+def label(pipeline_file: Path, run: Path, *overrides: str) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
     """Run stage B; return ``ensemble.json``, the columns of all rows and what was told."""
     heard: list[Event] = []
-    run_task(task, run, *overrides, stages=("b",), force="b", listen=heard.append)
+    run_task(pipeline_file, run, *overrides, stages=("b",), force="b", on_event=heard.append)
     ensemble = json.loads((run / "stage_b" / "ensemble.json").read_text())
     names = ["id", "logits", "label", "entropy", "agreement", "weight"]
     shards = list(read_shards(run / "stage_b" / "soft_labels", names))

@@ -76,14 +76,14 @@ def write(folder: Path, model: Path, sentences: tuple[int, int] = (1, 4), count:
     return folder / "pipeline.yaml"
 
 
-def make(task: Path, folder: Path, *overrides: str, killed_at: int = 0) -> tuple[PretrainedPrompt, list[Event]]:
+def make(pipeline_file: Path, folder: Path, *overrides: str, killed_at: int = 0) -> tuple[PretrainedPrompt, list[Event]]:
     """Pre-train; ``overrides`` are of the section ``pretrain_prompt`` unless they name another."""
     heard: list[Event] = []
 
-    def listen(event: Event) -> None:
+    def on_event(event: Event) -> None:
         heard.append(event)
         if isinstance(event, Progress) and event.done == killed_at:
             raise Killed
 
     spelt = [text if "." in text.partition("=")[0] or text.startswith(TOP) else f"pretrain_prompt.{text}" for text in overrides]
-    return pretrain_prompt(load(task, *spelt), folder, listen=listen), heard
+    return pretrain_prompt(load(pipeline_file, *spelt), folder, on_event=on_event), heard

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from petkit.config.schema import PatternSpec, TeachersSpec, VerbalizerSpec
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.engine.training_loop import set_dropout
 from petkit.models.batch import collate
 from petkit.models.label_scorers import LabelScorer
@@ -22,7 +22,7 @@ from petkit.teachers.objective import Draw, TeacherObjective, TrainingRows
 from petkit.teachers.scoring import scorer_of
 from tests.tiny import pieces
 
-ARITHMETIC = Arithmetic("cpu", "float32", 1)
+DEVICE = Device("cpu", "float32", 1)
 TOKENIZER = pieces("wordpiece")
 WORDS = {"Sports": ["sports", "football"], "Science": ["science"], "World": ["world"]}
 TEXTS = ["the game was very good", "it is a question", "market news", "not the answer", "this team is bad", "all of the world"]
@@ -86,7 +86,7 @@ def make_bench(folder: Path, pvp: PVP | None, targets: Tensor, second: PVP | Non
     other = None if second is None else scorer_of(scorer.reader, second).train()
     rows, second_rows = encoded(pvp), [] if second is None else encoded(second)
     data = TrainingRows(rows, targets, second_rows, lambda numbers: [rows[number] for number in numbers])
-    return Bench(pvp, scorer, TeacherObjective(spec, pvp, data, 3, TOKENIZER, ARITHMETIC, other), plain, seen)
+    return Bench(pvp, scorer, TeacherObjective(spec, pvp, data, 3, TOKENIZER, DEVICE, other), plain, seen)
 
 
 def lively_model(folder: Path) -> Any:

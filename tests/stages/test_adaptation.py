@@ -53,25 +53,25 @@ def write(folder: Path, model: Path, fields: tuple[str, ...] = ("text",), count:
 
 
 @pytest.fixture
-def task(here: Path, model_folder: Folder) -> Path:
+def pipeline_file(here: Path, model_folder: Folder) -> Path:
     """A pipeline whose files a test may change."""
     return write(here / "task", model_folder("bert"))
 
 
-def run(task: Path, folder: Path, *overrides: str, killed_at: int = 0) -> tuple[Adapted, list[Event]]:
+def run(pipeline_file: Path, folder: Path, *overrides: str, killed_at: int = 0) -> tuple[Adapted, list[Event]]:
     heard: list[Event] = []
 
-    def listen(event: Event) -> None:
+    def on_event(event: Event) -> None:
         heard.append(event)
         if isinstance(event, Progress) and event.done == killed_at:
             raise Killed
 
-    return adapt(load(task, *SHORT, *overrides), folder, listen=listen), heard
+    return adapt(load(pipeline_file, *SHORT, *overrides), folder, on_event=on_event), heard
 
 
-def kill(task: Path, folder: Path, step: int, *overrides: str) -> None:
+def kill(pipeline_file: Path, folder: Path, step: int, *overrides: str) -> None:
     with pytest.raises(Killed):
-        run(task, folder, *overrides, killed_at=step)
+        run(pipeline_file, folder, *overrides, killed_at=step)
 
 
 def made(folder: Path) -> Mapping[str, bytes]:
@@ -94,8 +94,8 @@ def kept(folder: Path) -> list[str]:
 # -- what it makes -------------------------------------------------------------------------------------
 
 
-def test_a_model_that_guesses_held_out_words_better(task: Path, here: Path, model_folder: Folder) -> None:
-    adapted, heard = run(task, here / "out", "adapt.steps=40", "adapt.dropout=0.0", "adapt.learning_rate=0.01")
+def test_a_model_that_guesses_held_out_words_better(pipeline_file: Path, here: Path, model_folder: Folder) -> None:
+    adapted, heard = run(pipeline_file, here / "out", "adapt.steps=40", "adapt.dropout=0.0", "adapt.learning_rate=0.01")
     facts = adapted.facts
     assert adapted.folder == here / "out" / "model" and adapted.ran
     assert (facts["rows"], facts["held_out_rows"]) == (57, 3)
@@ -111,8 +111,8 @@ def test_a_model_that_guesses_held_out_words_better(task: Path, here: Path, mode
     ]  # fmt: skip
 
 
-def test_a_model_that_learns_nothing_is_told(task: Path, here: Path) -> None:
-    _, heard = run(task, here / "out", "adapt.learning_rate=1e-30", "adapt.weight_decay=0.0")
+def test_a_model_that_learns_nothing_is_told(pipeline_file: Path, here: Path) -> None:
+    _, heard = run(pipeline_file, here / "out", "adapt.learning_rate=1e-30", "adapt.weight_decay=0.0")
     assert notices(heard) == [
         "the model guesses the hidden words of held-out texts no better than before (lower adapt.learning_rate)"
     ]
@@ -128,8 +128,8 @@ def test_a_model_that_learns_nothing_is_told(task: Path, here: Path) -> None:
     ],
 )
 def test_any_model_and_any_fields(arch: str, fields: tuple[str, ...], here: Path, model_folder: Folder) -> None:
-    task = write(here / "task", model_folder(arch), fields, count=24)
-    adapted, _ = run(task, here / "out", "adapt.steps=3", "compute.precision=bfloat16")
+    pipeline_file = write(here / "task", model_folder(arch), fields, count=24)
+    adapted, _ = run(pipeline_file, here / "out", "adapt.steps=3", "compute.precision=bfloat16")
     assert math.isfinite(adapted.facts["loss_after"]) and load_masked_lm(str(adapted.folder)) is not None
 
 
@@ -144,26 +144,28 @@ def test_many_rows_lie_on_disk_while_they_are_read(here: Path, model_folder: Fol
     assert adapted.facts["held_out_rows"] == 501 and not (here / "out" / ".work").exists()
 
 
-def test_the_pipeline_takes_the_adapted_model(task: Path, here: Path) -> None:
-    run(task, here / "first", "adapt.steps=2")
-    again, _ = run(task, here / "second", "adapt.steps=2", "model=first/model")
+def test_the_pipeline_takes_the_adapted_model(pipeline_file: Path, here: Path) -> None:
+    run(pipeline_file, here / "first", "adapt.steps=2")
+    again, _ = run(pipeline_file, here / "second", "adapt.steps=2", "model=first/model")
     inputs = json.loads((again.folder / "step.json").read_text())["inputs"]
     assert inputs["model"] == model_fingerprint(str(here / "first" / "model"))
 
 
-def test_neither_labels_nor_label_words_are_needed(task: Path, here: Path) -> None:
+def test_neither_labels_nor_label_words_are_needed(pipeline_file: Path, here: Path) -> None:
     """The pipeline names no train file; these words are no single tokens of the model."""
-    adapted, _ = run(task, here / "out", "verbalizer.labels={one: [unheard], two: [unknowable]}", "adapt.steps=2")
+    adapted, _ = run(pipeline_file, here / "out", "verbalizer.labels={one: [unheard], two: [unknowable]}", "adapt.steps=2")
     assert adapted.ran
 
 
 # -- again ---------------------------------------------------------------------------------------------
 
 
-def test_what_is_finished_is_not_done_again(task: Path, here: Path) -> None:
-    first, _ = run(task, here / "out")
+def test_what_is_finished_is_not_done_again(pipeline_file: Path, here: Path) -> None:
+    first, _ = run(pipeline_file, here / "out")
     before = {path: path.stat().st_mtime_ns for path in (here / "out" / "model").iterdir()}
-    second, heard = run(task, here / "out", "compute.checkpoint_minutes=5", "compute.tokens_per_batch=100", "teachers.steps=3")
+    second, heard = run(
+        pipeline_file, here / "out", "compute.checkpoint_minutes=5", "compute.tokens_per_batch=100", "teachers.steps=3"
+    )
     assert (first.ran, second.ran) == (True, False) and second.facts == first.facts
     assert heard == [StepSkipped("model")]
     assert {path: path.stat().st_mtime_ns for path in (here / "out" / "model").iterdir()} == before
@@ -178,37 +180,37 @@ def test_what_is_finished_is_not_done_again(task: Path, here: Path) -> None:
         ("data.unlabeled=other.jsonl", "data.unlabeled changed"),
     ],
 )
-def test_a_model_made_by_other_settings_is_not_replaced(override: str, why: str, task: Path, here: Path) -> None:
+def test_a_model_made_by_other_settings_is_not_replaced(override: str, why: str, pipeline_file: Path, here: Path) -> None:
     write_rows(here / "other.jsonl", rows(30, 4))
-    run(task, here / "out")
+    run(pipeline_file, here / "out")
     before = made(here / "out")
     with pytest.raises(RunConflict) as refused:
-        run(task, here / "out", override)
+        run(pipeline_file, here / "out", override)
     assert str(refused.value) == (
         f"out: made by other settings: {why} (choose another --out, or delete the folder to replace it)"
     )
     assert made(here / "out") == before
 
 
-def test_a_damaged_model_is_made_again(task: Path, here: Path) -> None:
-    run(task, here / "out")
+def test_a_damaged_model_is_made_again(pipeline_file: Path, here: Path) -> None:
+    run(pipeline_file, here / "out")
     before = made(here / "out")
     (here / "out" / "model" / "model.safetensors").unlink()
-    again, _ = run(task, here / "out")
+    again, _ = run(pipeline_file, here / "out")
     assert again.ran and made(here / "out") == before
 
 
-def test_a_run_folder_is_left_alone(task: Path, here: Path) -> None:
+def test_a_run_folder_is_left_alone(pipeline_file: Path, here: Path) -> None:
     (here / "run").mkdir()
     RunStore(here / "run").write_manifest({"task": "topics", "labels": ["a", "b"]})
     with pytest.raises(RunConflict, match=r"^run: holds a run, not an adapted model \(choose another --out\)$"):
-        run(task, here / "run")
+        run(pipeline_file, here / "run")
     assert [path.name for path in (here / "run").iterdir()] == ["manifest.json"]
 
 
-def test_it_goes_on_in_the_precision_it_began_with(task: Path, here: Path) -> None:
-    kill(task, here / "out", 4, "compute.precision=bfloat16")
-    adapted, heard = run(task, here / "out", "compute.precision=auto")
+def test_it_goes_on_in_the_precision_it_began_with(pipeline_file: Path, here: Path) -> None:
+    kill(pipeline_file, here / "out", 4, "compute.precision=bfloat16")
+    adapted, heard = run(pipeline_file, here / "out", "compute.precision=auto")
     assert notices(heard)[0] == "goes on after 3 steps"
     assert json.loads((adapted.folder / "step.json").read_text())["inputs"]["precision"] == "bfloat16"
 
@@ -217,40 +219,42 @@ def test_it_goes_on_in_the_precision_it_began_with(task: Path, here: Path) -> No
 
 
 @pytest.fixture
-def undisturbed(task: Path, here: Path) -> Mapping[str, bytes]:
+def undisturbed(pipeline_file: Path, here: Path) -> Mapping[str, bytes]:
     """What an adaptation makes that nobody disturbs."""
-    run(task, here / "undisturbed")
+    run(pipeline_file, here / "undisturbed")
     return made(here / "undisturbed")
 
 
-def test_interrupted_and_resumed_is_undisturbed(task: Path, here: Path, undisturbed: Mapping[str, bytes]) -> None:
+def test_interrupted_and_resumed_is_undisturbed(pipeline_file: Path, here: Path, undisturbed: Mapping[str, bytes]) -> None:
     folder = here / "out"
-    kill(task, folder, 2)
+    kill(pipeline_file, folder, 2)
     assert not (folder / "checkpoints").exists() and not (folder / "model").exists()
-    kill(task, folder, 8)
+    kill(pipeline_file, folder, 8)
     assert kept(folder) == ["00000006"] and not (folder / ".work").exists()
-    adapted, heard = run(task, folder)
+    adapted, heard = run(pipeline_file, folder)
     assert steps_done(heard) == [7, 8, 9, 10]
     assert notices(heard)[0] == "goes on after 6 steps"
     assert made(folder) == undisturbed
     assert not (folder / "checkpoints").exists()
-    whole, _ = run(task, here / "undisturbed")
+    whole, _ = run(pipeline_file, here / "undisturbed")
     assert {**adapted.facts, "seconds": 0} == {**whole.facts, "seconds": 0}
 
 
-def test_how_often_the_state_is_kept_changes_nothing(task: Path, here: Path, undisturbed: Mapping[str, bytes]) -> None:
-    run(task, here / "out", "compute.checkpoint_minutes=1000")
+def test_how_often_the_state_is_kept_changes_nothing(pipeline_file: Path, here: Path, undisturbed: Mapping[str, bytes]) -> None:
+    run(pipeline_file, here / "out", "compute.checkpoint_minutes=1000")
     assert made(here / "out") == undisturbed
 
 
 @pytest.mark.parametrize("bytes_left", [0, 5_000])
-def test_a_truncated_checkpoint_is_ignored(bytes_left: int, task: Path, here: Path, undisturbed: Mapping[str, bytes]) -> None:
+def test_a_truncated_checkpoint_is_ignored(
+    bytes_left: int, pipeline_file: Path, here: Path, undisturbed: Mapping[str, bytes]
+) -> None:
     folder = here / "out"
-    kill(task, folder, 8)
+    kill(pipeline_file, folder, 8)
     state = folder / "checkpoints" / "model" / "00000006" / "state.safetensors"
     size = state.stat().st_size
     state.write_bytes(state.read_bytes()[:bytes_left])
-    _, heard = run(task, folder)
+    _, heard = run(pipeline_file, folder)
     told = f"the checkpoint of 6 steps is not used: state.safetensors has {bytes_left} bytes instead of {size}"
     assert notices(heard)[0] == told
     assert steps_done(heard) == list(range(1, 11))
@@ -258,43 +262,45 @@ def test_a_truncated_checkpoint_is_ignored(bytes_left: int, task: Path, here: Pa
 
 
 @pytest.mark.parametrize(("override", "why"), [("adapt.seed=2", "adapt.seed 1 → 2"), ("adapt.steps=12", "adapt.steps 10 → 12")])
-def test_changed_settings_do_not_go_on_from_old_ones(override: str, why: str, task: Path, here: Path) -> None:
+def test_changed_settings_do_not_go_on_from_old_ones(override: str, why: str, pipeline_file: Path, here: Path) -> None:
     folder = here / "out"
-    kill(task, folder, 5)
-    _, heard = run(task, folder, override)
+    kill(pipeline_file, folder, 5)
+    _, heard = run(pipeline_file, folder, override)
     assert notices(heard)[0] == f"the checkpoint of 3 steps is not used: made by other settings: {why}"
     assert steps_done(heard)[0] == 1 and not (folder / "checkpoints").exists()
-    run(task, here / "fresh", override)
+    run(pipeline_file, here / "fresh", override)
     assert made(folder) == made(here / "fresh")
 
 
-def run_until(task: str, folder: str, says: Connection, step: int) -> None:
+def run_until(pipeline_file: str, folder: str, says: Connection, step: int) -> None:
     """Adapt in this process; stop after a step and wait to be killed."""
 
-    def listen(event: Event) -> None:
+    def on_event(event: Event) -> None:
         if isinstance(event, Progress) and event.done == step:
             says.send("here")
             time.sleep(2 * PATIENCE)
 
-    adapt(load(Path(task), *SHORT), folder, listen=listen)
+    adapt(load(Path(pipeline_file), *SHORT), folder, on_event=on_event)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-def test_killed_by_the_system(task: Path, here: Path, undisturbed: Mapping[str, bytes]) -> None:
+def test_killed_by_the_system(pipeline_file: Path, here: Path, undisturbed: Mapping[str, bytes]) -> None:
     folder = here / "out"
     hears, says = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("spawn").Process(target=run_until, args=(str(task), str(folder), says, 5), daemon=True)
+    process = multiprocessing.get_context("spawn").Process(
+        target=run_until, args=(str(pipeline_file), str(folder), says, 5), daemon=True
+    )
     process.start()
     try:
         assert hears.poll(PATIENCE), "it did not come that far"
         with pytest.raises(RunConflict, match="in use by another process"):
-            run(task, folder)
+            run(pipeline_file, folder)
     finally:
         process.kill()
         process.join()
     assert process.exitcode == -signal.SIGKILL
     assert kept(folder) == ["00000005"] and (folder / ".work").exists()
-    _, heard = run(task, folder)
+    _, heard = run(pipeline_file, folder)
     assert steps_done(heard)[0] == 6
     assert made(folder) == undisturbed and not (folder / ".work").exists()
 
@@ -302,18 +308,18 @@ def test_killed_by_the_system(task: Path, here: Path, undisturbed: Mapping[str, 
 # -- bad input -----------------------------------------------------------------------------------------
 
 
-def refused(task: Path, here: Path, *overrides: str) -> list[str]:
+def refused(pipeline_file: Path, here: Path, *overrides: str) -> list[str]:
     with pytest.raises(InvalidInput) as error:
-        run(task, here / "out", *overrides)
+        run(pipeline_file, here / "out", *overrides)
     assert not (here / "out").exists()
     return str(error.value).splitlines()
 
 
-def test_mistakes_are_told_together(task: Path, here: Path, model_folder: Folder) -> None:
-    (task.parent / "unlabeled.jsonl").write_text("")
+def test_mistakes_are_told_together(pipeline_file: Path, here: Path, model_folder: Folder) -> None:
+    (pipeline_file.parent / "unlabeled.jsonl").write_text("")
     broken = Path(shutil.copytree(model_folder("bert"), here / "broken"))
     (broken / "model.safetensors").write_bytes(b"")
-    model, data = refused(task, here, "model=broken")
+    model, data = refused(pipeline_file, here, "model=broken")
     assert "model: broken: the weights are damaged" in model
     assert data == "task/unlabeled.jsonl: the file holds no rows"
 
@@ -326,21 +332,21 @@ def test_mistakes_are_told_together(task: Path, here: Path, model_folder: Folder
         (("data.columns={text: body}",), "task/unlabeled.jsonl: body: missing, in all 60 rows (known: text"),
     ],
 )
-def test_a_mistake(overrides: tuple[str, ...], told: str, task: Path, here: Path) -> None:
-    assert refused(task, here, *overrides)[0].startswith(told)
+def test_a_mistake(overrides: tuple[str, ...], told: str, pipeline_file: Path, here: Path) -> None:
+    assert refused(pipeline_file, here, *overrides)[0].startswith(told)
 
 
-def test_one_row_is_not_enough_to_learn_and_check(task: Path, here: Path) -> None:
-    write_rows(task.parent / "unlabeled.jsonl", rows(1, 1))
-    assert refused(task, here) == ["task/unlabeled.jsonl: holds one row; adapting needs one more to check itself on"]
-    write_rows(task.parent / "unlabeled.jsonl", rows(2, 1))
-    adapted, _ = run(task, here / "out")
+def test_one_row_is_not_enough_to_learn_and_check(pipeline_file: Path, here: Path) -> None:
+    write_rows(pipeline_file.parent / "unlabeled.jsonl", rows(1, 1))
+    assert refused(pipeline_file, here) == ["task/unlabeled.jsonl: holds one row; adapting needs one more to check itself on"]
+    write_rows(pipeline_file.parent / "unlabeled.jsonl", rows(2, 1))
+    adapted, _ = run(pipeline_file, here / "out")
     assert (adapted.facts["rows"], adapted.facts["held_out_rows"]) == (1, 1)
 
 
-def test_a_model_without_a_mask(task: Path, here: Path, model_folder: Folder) -> None:
+def test_a_model_without_a_mask(pipeline_file: Path, here: Path, model_folder: Folder) -> None:
     folder = Path(shutil.copytree(model_folder("bert"), here / "maskless"))
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "gpt2"}))
-    (told,) = refused(task, here, "model=maskless")
+    (told,) = refused(pipeline_file, here, "model=maskless")
     assert "model: maskless: a 'gpt2' model has no masked-LM form (use a BERT-like encoder)" in told

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from petkit.config.schema import LoraSpec
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.errors import InvalidInput, ModelRefused
 from petkit.events import Event, Notice
 from petkit.models.adapters.attach import attach
@@ -23,20 +23,20 @@ QUICK = ("teachers.seeds=[1]", "teachers.steps=2", "student.steps=2")
 DEEP = "adapter={kind: p_tuning_v2, tokens: 3}"
 
 
-def test_options_that_change_nothing_make_nothing_stale(task: Path, here: Path) -> None:
+def test_options_that_change_nothing_make_nothing_stale(pipeline_file: Path, here: Path) -> None:
     settings = (*QUICK, f"teachers.{DEEP}", f"student.{DEEP}")
-    run_task(task, here / "run", *settings)
+    run_task(pipeline_file, here / "run", *settings)
     wider = (f"{section}.adapter.projection_size=5" for section in ("teachers", "student"))
-    same = planned(task, here / "run", *settings, *wider, "student.learning_rate=0.5")
+    same = planned(pipeline_file, here / "run", *settings, *wider, "student.learning_rate=0.5")
     assert {entry.action for entry in same.values()} == {"skip"}
-    drawn = planned(task, here / "run", *settings, "teachers.adapter.projection=true")
+    drawn = planned(pipeline_file, here / "run", *settings, "teachers.adapter.projection=true")
     assert "projection false → true" in drawn["stage_a/colon-1/model"].why
 
 
-def test_a_rate_that_does_not_count_is_told(task: Path, here: Path) -> None:
+def test_a_rate_that_does_not_count_is_told(pipeline_file: Path, here: Path) -> None:
     heard: list[Event] = []
     settings = (*QUICK, "teachers.adapter=lora", "student.adapter=ia3", "student.learning_rate=0.5")
-    run(load(task, *settings), here / "run", listen=heard.append)
+    run(load(pipeline_file, *settings), here / "run", on_event=heard.append)
     told = [event.message for event in heard if isinstance(event, Notice) and event.step == "settings"]
     assert told == [
         "teachers.learning_rate does not count beside an adapter; teachers.adapter.learning_rate (0.0005) does",  # the task's
@@ -57,22 +57,22 @@ ADAPTER_ALREADY = "only lora, qlora and ia3 are merged; with p_tuning_v2 the fol
         ((f"student.{DEEP}",), ADAPTER_ALREADY),
     ],
 )
-def test_there_must_be_an_adapter_to_keep(adapter: tuple[str, ...], said: str, task: Path) -> None:
+def test_there_must_be_an_adapter_to_keep(adapter: tuple[str, ...], said: str, pipeline_file: Path) -> None:
     with pytest.raises(InvalidInput) as refused:
-        load(task, *adapter, "student.keep_adapter=true")
+        load(pipeline_file, *adapter, "student.keep_adapter=true")
     (problem,) = refused.value.problems
     assert (problem.key, problem.message) == ("student.keep_adapter", said)
 
 
-def test_teachers_have_none_to_keep(task: Path) -> None:
+def test_teachers_have_none_to_keep(pipeline_file: Path) -> None:
     with pytest.raises(InvalidInput) as refused:
-        load(task, "teachers.keep_adapter=true")
+        load(pipeline_file, "teachers.keep_adapter=true")
     (problem,) = refused.value.problems
     assert problem.message == "unknown key"
 
 
-def test_an_adapter_written_short_takes_options(task: Path) -> None:
-    spec = load(task, "student.adapter=lora", "student.adapter.rank=4").spec
+def test_an_adapter_written_short_takes_options(pipeline_file: Path) -> None:
+    spec = load(pipeline_file, "student.adapter=lora", "student.adapter.rank=4").spec
     assert spec.student.adapter == LoraSpec(kind="lora", rank=4)
 
 
@@ -82,10 +82,10 @@ def test_gpt2_has_nothing_to_hold_in_four_bits(tmp_path: Path) -> None:
         attach(model, LoraSpec(kind="qlora"))
 
 
-def test_what_teachers_have_in_common_is_looked_up_once(task: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_task(task, here / "run", *QUICK, "teachers.adapter=lora", stages=("a", "b"))
+def test_what_teachers_have_in_common_is_looked_up_once(pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_task(pipeline_file, here / "run", *QUICK, "teachers.adapter=lora", stages=("a", "b"))
     hashed: list[str] = []
     real = teacher_loading.model_fingerprint
     monkeypatch.setattr(teacher_loading, "model_fingerprint", lambda name: hashed.append(name) or real(name))
-    assert len(load_teachers(RunStore(here / "run"), ["colon-1", "brackets-1"], Arithmetic("cpu", "float32", 1))) == 2
+    assert len(load_teachers(RunStore(here / "run"), ["colon-1", "brackets-1"], Device("cpu", "float32", 1))) == 2
     assert len(hashed) == 1

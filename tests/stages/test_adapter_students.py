@@ -22,10 +22,10 @@ Change = Callable[[dict[str, Any]], Any]
 
 
 @pytest.fixture(scope="module")
-def made(task: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+def made(pipeline_file: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     """A run whose student cannot be merged; nobody changes it."""
     folder = tmp_path_factory.mktemp("made") / "run"
-    return run_task(task, folder, *QUICK, "student.adapter={kind: prompt_tuning, tokens: 3}")
+    return run_task(pipeline_file, folder, *QUICK, "student.adapter={kind: prompt_tuning, tokens: 3}")
 
 
 @pytest.mark.parametrize(
@@ -63,14 +63,14 @@ def test_weights_that_are_gone(made: RunResult, here: Path) -> None:
         Predictor.load(folder)
 
 
-def test_what_it_needs_is_said(made: RunResult, task: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = load(task).spec.model
+def test_what_it_needs_is_said(made: RunResult, pipeline_file: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = load(pipeline_file).spec.model
     assert made.student_base == model
     show_result(made)
     told = capsys.readouterr().out.splitlines()[-2:]
     assert told == [f"classifier: {made.student}", f"this one is an adapter: it needs petkit and {model} to answer"]
 
-    merged = run_task(task, here / "run", *QUICK, "student.adapter=lora")
+    merged = run_task(pipeline_file, here / "run", *QUICK, "student.adapter=lora")
     assert merged.student_base is None
     show_result(merged)
     assert capsys.readouterr().out.splitlines()[-1] == f"classifier: {merged.student}"

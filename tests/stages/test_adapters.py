@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.engine.inference import label_logits
 from petkit.errors import InvalidInput, ModelRefused
 from petkit.predict.predictor import Predictor
@@ -20,14 +20,14 @@ from petkit.pretraining.pretrain_prompt import pretrain_prompt
 from petkit.runs.store import RunStore
 from petkit.storage.parquet_shards import read_matrix
 from petkit.task import model_checks as backbones
-from petkit.task.task import Workload
+from petkit.task.task import Task
 from petkit.teachers import models as teacher_models
 from petkit.teachers.loading import load_teachers
 from petkit.teachers.models import TeacherModels
 from tests.stages.tiny_task import load, planned, products, rows, run_task, write_rows, write_task
 from tests.tiny import tiny_tokenizer
 
-ARITHMETIC = Arithmetic("cpu", "float32", 1)
+DEVICE = Device("cpu", "float32", 1)
 TEXTS = [{"text": row["text"]} for row in rows(30, 30)]  # the unlabelled set
 QUICK = ("teachers.seeds=[1, 2]", "teachers.steps=20", "student.steps=6")
 KINDS = {
@@ -48,58 +48,58 @@ def with_adapters(kind: str) -> tuple[str, ...]:
 
 
 @every_kind
-def test_a_whole_run(kind: str, task: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_whole_run(kind: str, pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[str] = []
     real = teacher_models.load_language_model
     monkeypatch.setattr(
         teacher_models, "load_language_model", lambda *args, **options: loaded.append(args[0]) or real(*args, **options)
     )
-    result = run_task(task, here / "run", *with_adapters(kind))
+    result = run_task(pipeline_file, here / "run", *with_adapters(kind))
     assert len(loaded) == 2  # once for stage A, once for the evaluation: the student needs the memory in between
     files = {path.name for path in (here / "run" / "stage_a" / "colon-1" / "model").iterdir()}
     assert files == {"adapter_config.json", "adapter_model.safetensors", "teacher.json", "step.json"}
 
-    found = load_teachers(RunStore(here / "run"), NAMES, ARITHMETIC)
+    found = load_teachers(RunStore(here / "run"), NAMES, DEVICE)
     for name, teacher in [*zip(NAMES, found, strict=True), (NAMES[0], found[0])]:  # in turn on one backbone
         logits = read_matrix(here / "run" / "stage_a" / name / "logits", "logits")
-        np.testing.assert_allclose(teacher.logits(TEXTS, ARITHMETIC, 4096), logits, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(teacher.logits(TEXTS, DEVICE, 4096), logits, rtol=0, atol=1e-5)
     assert not np.allclose(
         read_matrix(here / "run" / "stage_a" / NAMES[0] / "logits", "logits"),
         read_matrix(here / "run" / "stage_a" / NAMES[1] / "logits", "logits"),
     )
     predicted = Predictor.load(result.folder)(["the game was good", "market news"])
     assert predicted[0].label in ("Sports", "Science", "World")
-    again = run_task(task, here / "run", *with_adapters(kind))
+    again = run_task(pipeline_file, here / "run", *with_adapters(kind))
     assert again.ran == ()
 
 
 @every_kind
-def test_a_whole_run_in_bfloat16(kind: str, task: Path, here: Path) -> None:
-    result = run_task(task, here / "run", *with_adapters(kind), "compute.precision=bfloat16")
+def test_a_whole_run_in_bfloat16(kind: str, pipeline_file: Path, here: Path) -> None:
+    result = run_task(pipeline_file, here / "run", *with_adapters(kind), "compute.precision=bfloat16")
     assert result.metrics is not None
     logits = read_matrix(here / "run" / "stage_a" / "colon-1" / "logits", "logits")
-    again = load_teachers(RunStore(here / "run"), ["colon-1"], Arithmetic("cpu", "bfloat16", 1))[0]
-    np.testing.assert_allclose(again.logits(TEXTS, Arithmetic("cpu", "bfloat16", 1), 4096), logits, rtol=0, atol=1e-3)
+    again = load_teachers(RunStore(here / "run"), ["colon-1"], Device("cpu", "bfloat16", 1))[0]
+    np.testing.assert_allclose(again.logits(TEXTS, Device("cpu", "bfloat16", 1), 4096), logits, rtol=0, atol=1e-3)
     assert Predictor.load(result.folder, teachers=True)(["the game was good"])[0].label
 
 
 @every_kind
-def test_order_and_company_change_no_teacher(kind: str, task: Path, here: Path) -> None:
-    run_task(task, here / "four", *with_adapters(kind), stages=("a",))
+def test_order_and_company_change_no_teacher(kind: str, pipeline_file: Path, here: Path) -> None:
+    run_task(pipeline_file, here / "four", *with_adapters(kind), stages=("a",))
     alone = (*with_adapters(kind), "teachers.seeds=[2]", "patterns=[{id: brackets, text: '( {mask} ) {text}'}]")
-    run_task(task, here / "one", *alone, stages=("a",))
+    run_task(pipeline_file, here / "one", *alone, stages=("a",))
     ours, theirs = products(here / "one", "stage_a"), products(here / "four", "stage_a")
     assert ours and all(theirs[name] == content for name, content in ours.items())
 
 
-def test_without_an_adapter_every_teacher_has_a_model(task: Path, finished: Path) -> None:
+def test_without_an_adapter_every_teacher_has_a_model(pipeline_file: Path, finished: Path) -> None:
     files = {path.name for path in (finished / "stage_a" / "colon-1" / "model").iterdir()}
     assert "model.safetensors" in files and "adapter_config.json" not in files
 
 
 @pytest.mark.parametrize("kind", ["lora", "ia3"])
-def test_a_merged_student_is_plain(kind: str, task: Path, here: Path) -> None:
-    result = run_task(task, here / "run", *with_adapters(kind), "student.keep_adapter=true")
+def test_a_merged_student_is_plain(kind: str, pipeline_file: Path, here: Path) -> None:
+    result = run_task(pipeline_file, here / "run", *with_adapters(kind), "student.keep_adapter=true")
     assert not (result.student / "adapter_config.json").exists()
     assert (result.student / "adapter" / "adapter_model.safetensors").is_file()
     model = AutoModelForSequenceClassification.from_pretrained(result.student)
@@ -111,15 +111,15 @@ def test_a_merged_student_is_plain(kind: str, task: Path, here: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["p_tuning_v2", "prompt_tuning", "p_tuning_v1"])
-def test_another_student_is_its_adapter(kind: str, task: Path, here: Path, model_folder: Callable[[str], Path]) -> None:
-    result = run_task(task, here / "run", *with_adapters(kind))
+def test_another_student_is_its_adapter(kind: str, pipeline_file: Path, here: Path, model_folder: Callable[[str], Path]) -> None:
+    result = run_task(pipeline_file, here / "run", *with_adapters(kind))
     assert not list(result.student.glob("model*.safetensors"))
     test_rows = [{"text": row["text"]} for row in rows(15, 15)]
     stored = read_matrix(result.folder / "evaluation" / "predictions", "probabilities")
     predicted = [list(answer.probabilities.values()) for answer in Predictor.load(result.folder)(test_rows)]
     np.testing.assert_allclose(predicted, stored, atol=1e-5)
     with pytest.raises(InvalidInput, match="holds an adapter, and no model of its own"):
-        Workload(load(task, f"student.model={result.student}"))
+        Task(load(pipeline_file, f"student.model={result.student}"))
     about = json.loads((result.student / "petkit.json").read_text())
     about["base_sha256"] = "0" * 64
     alone = Path(shutil.copytree(result.student, here / "alone"))
@@ -129,51 +129,51 @@ def test_another_student_is_its_adapter(kind: str, task: Path, here: Path, model
         Predictor.load(alone)
 
 
-def test_soft_tokens_from_a_network(task: Path, here: Path) -> None:
-    run_task(task, here / "run", SOFT, *with_adapters("p_tuning_v1"))
+def test_soft_tokens_from_a_network(pipeline_file: Path, here: Path) -> None:
+    run_task(pipeline_file, here / "run", SOFT, *with_adapters("p_tuning_v1"))
     widths = {
         name: json.loads((here / "run" / "stage_a" / name / "model" / "adapter_config.json").read_text())["num_virtual_tokens"]
         for name in NAMES
     }
     assert widths == {"colon-1": 3, "colon-2": 3, "brackets-1": 3, "brackets-2": 3}
-    for name, teacher in zip(NAMES, load_teachers(RunStore(here / "run"), NAMES, ARITHMETIC), strict=True):
+    for name, teacher in zip(NAMES, load_teachers(RunStore(here / "run"), NAMES, DEVICE), strict=True):
         logits = read_matrix(here / "run" / "stage_a" / name / "logits", "logits")
-        np.testing.assert_allclose(teacher.logits(TEXTS, ARITHMETIC, 4096), logits, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(teacher.logits(TEXTS, DEVICE, 4096), logits, rtol=0, atol=1e-5)
 
 
-def test_all_positions_can_be_used(task: Path, here: Path) -> None:
+def test_all_positions_can_be_used(pipeline_file: Path, here: Path) -> None:
     kinds = ("teachers.adapter={kind: p_tuning_v2, tokens: 44}", "student.adapter={kind: prompt_tuning, tokens: 44}")
     long = here / "long.jsonl"
     write_rows(long, [{"text": " ".join(["game"] * length), "label": "Sports"} for length in (1, 40)])
-    result = run_task(task, here / "run", *QUICK, *kinds, "max_length=20", f"data.unlabeled={long}")
+    result = run_task(pipeline_file, here / "run", *QUICK, *kinds, "max_length=20", f"data.unlabeled={long}")
     assert Predictor.load(result.folder)(["game " * 40])[0].label
 
 
-def test_tokens_without_room_are_never_made(task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokens_without_room_are_never_made(pipeline_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr(backbones, "attach", lambda model, spec, head: asked.append(spec.kind))
     with pytest.raises(InvalidInput, match=r"teachers\.adapter\.tokens: 10000 virtual tokens leave 0 of") as caught:
-        Workload(load(task, "teachers.adapter={kind: p_tuning_v2, tokens: 10000}", "student.adapter=lora"))
+        Task(load(pipeline_file, "teachers.adapter={kind: p_tuning_v2, tokens: 10000}", "student.adapter=lora"))
     assert len(caught.value.problems) == 1 and asked == ["lora"]
 
 
-def test_soft_tokens_of_a_pattern_take_no_other_room(task: Path) -> None:
+def test_soft_tokens_of_a_pattern_take_no_other_room(pipeline_file: Path) -> None:
     """P-Tuning v1 makes them, and puts nothing before the row."""
     adapter = "teachers.adapter={kind: p_tuning_v1, tokens: 16}"
     with pytest.raises(InvalidInput, match=r"max_length: 64 tokens are more than .* beside 16 virtual ones \(48\)"):
-        Workload(load(task, SOFT, adapter, "max_length=64"))
+        Task(load(pipeline_file, SOFT, adapter, "max_length=64"))
     with pytest.raises(InvalidInput, match=r"beside 16 virtual ones \(48\)"):  # the student reads plain rows
-        Workload(load(task, ALL_SOFT, adapter.replace("teachers", "student"), "max_length=64"))
+        Task(load(pipeline_file, ALL_SOFT, adapter.replace("teachers", "student"), "max_length=64"))
 
-    work = Workload(load(task, ALL_SOFT, adapter, "max_length=64"))
-    pvp = work.pvps[0]
-    row = pvp.encode_texts([{"text": "game " * 100}], work.tokenizer)
-    with TeacherModels(work.spec.model, work.spec.teachers.adapted, ARITHMETIC).new(pvp) as scorer:
-        logits = label_logits(scorer.eval(), row, work.tokenizer, ARITHMETIC, 4096)
+    task = Task(load(pipeline_file, ALL_SOFT, adapter, "max_length=64"))
+    pvp = task.pvps[0]
+    row = pvp.encode_texts([{"text": "game " * 100}], task.tokenizer)
+    with TeacherModels(task.spec.model, task.spec.teachers.adapted, DEVICE).new(pvp) as scorer:
+        logits = label_logits(scorer.eval(), row, task.tokenizer, DEVICE, 4096)
     assert len(row[0].ids) == 64 and logits.shape == (1, 3)
 
 
-def test_everything_together(task: Path, here: Path) -> None:
+def test_everything_together(pipeline_file: Path, here: Path) -> None:
     overrides = (
         SOFT,
         *with_adapters("p_tuning_v2"),
@@ -186,16 +186,16 @@ def test_everything_together(task: Path, here: Path) -> None:
         "student.feature_weight=0.1",
         "verbalizer.kind=soft",
     )
-    result = run_task(task, here / "run", *overrides)
+    result = run_task(pipeline_file, here / "run", *overrides)
     assert result.metrics is not None
     assert Predictor.load(result.folder, teachers=True)(["the game"])[0].label
 
 
-def test_what_is_in_force(task: Path, here: Path) -> None:
-    run_task(task, here / "run", *with_adapters("lora"), stages=("a",))
-    same = planned(task, here / "run", *with_adapters("lora"), "teachers.learning_rate=0.5")
+def test_what_is_in_force(pipeline_file: Path, here: Path) -> None:
+    run_task(pipeline_file, here / "run", *with_adapters("lora"), stages=("a",))
+    same = planned(pipeline_file, here / "run", *with_adapters("lora"), "teachers.learning_rate=0.5")
     assert same["stage_a/colon-1/model"].action == "skip"  # the model's own weights are frozen
-    other = planned(task, here / "run", *with_adapters("lora"), "teachers.adapter={kind: lora, rank: 3}")
+    other = planned(pipeline_file, here / "run", *with_adapters("lora"), "teachers.adapter={kind: lora, rank: 3}")
     assert other["stage_a/colon-1/model"].action == "stale"
 
 
@@ -203,11 +203,11 @@ def test_the_backbone_has_changed(here: Path, model_folder: Callable[[str], Path
     import shutil
 
     model = Path(shutil.copytree(model_folder("bert"), here / "model"))
-    task = write_task(here / "task", model)
-    run_task(task, here / "run", *with_adapters("lora"))
+    pipeline_file = write_task(here / "task", model)
+    run_task(pipeline_file, here / "run", *with_adapters("lora"))
     shutil.copy(model_folder("electra") / "model.safetensors", model)
     with pytest.raises(Exception, match="has changed since it answered as teacher"):
-        load_teachers(RunStore(here / "run"), NAMES, ARITHMETIC)
+        load_teachers(RunStore(here / "run"), NAMES, DEVICE)
 
 
 @pytest.mark.parametrize(
@@ -245,9 +245,9 @@ def test_the_backbone_has_changed(here: Path, model_folder: Callable[[str], Path
         ),
     ],
 )
-def test_refused(overrides: tuple[str, ...], said: str, task: Path) -> None:
+def test_refused(overrides: tuple[str, ...], said: str, pipeline_file: Path) -> None:
     with pytest.raises(InvalidInput, match=said) as caught:
-        Workload(load(task, *overrides))
+        Task(load(pipeline_file, *overrides))
     assert len(caught.value.problems) == 1, caught.value.problems
 
 
@@ -261,24 +261,24 @@ def other_model(arch: str, folder: Path, **sizes: int) -> str:
     return str(folder)
 
 
-def test_a_model_that_cannot_be_read_at_the_mask(task: Path, here: Path) -> None:
+def test_a_model_that_cannot_be_read_at_the_mask(pipeline_file: Path, here: Path) -> None:
     mobile = other_model("mobilebert", here / "mobile", embedding_size=16, intra_bottleneck_size=16, true_hidden_size=16)
     said = "model: .*mobile: a 'mobilebert' model cannot be read at the mask alone: .* .use another model, such as BERT"
     with pytest.raises(InvalidInput, match=said) as caught:
-        Workload(load(task, f"model={mobile}", "student.model=embedded"))
+        Task(load(pipeline_file, f"model={mobile}", "student.model=embedded"))
     assert len(caught.value.problems) == 1
-    Workload(load(task, f"student.model={mobile}"))  # a classifier is read otherwise
+    Task(load(pipeline_file, f"student.model={mobile}"))  # a classifier is read otherwise
     with pytest.raises(InvalidInput, match=said):
-        pretrain_prompt(load(task, f"model={mobile}", "pretrain_prompt.objective=masked_lm"), here / "prompt")
+        pretrain_prompt(load(pipeline_file, f"model={mobile}", "pretrain_prompt.objective=masked_lm"), here / "prompt")
     assert not (here / "prompt").exists()
 
 
-def test_a_model_that_reads_no_virtual_tokens(task: Path, here: Path) -> None:
+def test_a_model_that_reads_no_virtual_tokens(pipeline_file: Path, here: Path) -> None:
     ibert = other_model("ibert", here / "ibert")
     said = "a 'ibert' model cannot carry prompt_tuning: its answers do not depend on every virtual token, .* .use lora"
     tuned = "{kind: prompt_tuning, tokens: 3}"
     with pytest.raises(InvalidInput, match=said) as caught:
-        Workload(load(task, f"model={ibert}", f"teachers.adapter={tuned}", f"student.adapter={tuned}"))
+        Task(load(pipeline_file, f"model={ibert}", f"teachers.adapter={tuned}", f"student.adapter={tuned}"))
     assert [problem.key for problem in caught.value.problems] == ["teachers.adapter", "student.adapter"]
     with pytest.raises(InvalidInput, match=said):
-        pretrain_prompt(load(task, f"model={ibert}", "pretrain_prompt.objective=masked_lm"), here / "prompt")
+        pretrain_prompt(load(pipeline_file, f"model={ibert}", "pretrain_prompt.objective=masked_lm"), here / "prompt")

@@ -16,19 +16,19 @@ from petkit.events import Event, Notice
 from petkit.runs.planning import plan
 from petkit.runs.store import RunStore
 from petkit.stages import baselines
-from petkit.stages.pipeline import RunResult, arithmetic_of
+from petkit.stages.pipeline import RunResult, device_of
 from petkit.storage.parquet_shards import write_shard
-from petkit.task.task import Workload
+from petkit.task.task import Task
 from tests.stages.tiny_task import TOPICS, products, rows, run_task, write_rows
 
 CHEAP = "baselines=[majority, tfidf]"
 GOLD = [list(TOPICS)[index % 3] for index in range(60)]
 
 
-def planned(task: Path, folder: Path, *overrides: str) -> dict[str, tuple[str, str]]:
+def planned(pipeline_file: Path, folder: Path, *overrides: str) -> dict[str, tuple[str, str]]:
     """Return action and reason of every baseline."""
-    work, store = Workload(load_pipeline(task, overrides)), RunStore(folder)
-    steps = baselines.steps(work, arithmetic_of(work, store))
+    task, store = Task(load_pipeline(pipeline_file, overrides)), RunStore(folder)
+    steps = baselines.steps(task, device_of(task, store))
     return {entry.step: (entry.action, entry.why) for entry in plan(steps, store)}
 
 
@@ -53,10 +53,10 @@ def right_on(wanted: range) -> list[str]:
 # -- a run -------------------------------------------------------------------------------------------
 
 
-def test_run_holds_the_baselines_and_the_verdict_beside_its_metrics(task: Path, copy: Path) -> None:
+def test_run_holds_the_baselines_and_the_verdict_beside_its_metrics(pipeline_file: Path, copy: Path) -> None:
     """Asked for after a run is finished, they are all that is done."""
     three = "baselines=[majority, tfidf, zero_shot]"
-    result = run_task(task, copy, three)
+    result = run_task(pipeline_file, copy, three)
     metrics = result.metrics
 
     assert metrics is not None and result.ran == ("baselines/majority", "baselines/tfidf", "baselines/zero_shot")
@@ -67,15 +67,15 @@ def test_run_holds_the_baselines_and_the_verdict_beside_its_metrics(task: Path, 
     assert metrics["verdict"]["student"] == pytest.approx(student)
     assert metrics["baselines"]["zero_shot"]["metrics"]["accuracy"] == metrics["zero_shot"]["ensemble"]["batch"]
     before = products(copy, "baselines")
-    assert run_task(task, copy, three).ran == ()
-    assert run_task(task, copy, three, force="evaluation").ran == ("evaluation", *result.ran)
+    assert run_task(pipeline_file, copy, three).ran == ()
+    assert run_task(pipeline_file, copy, three, force="evaluation").ran == ("evaluation", *result.ran)
     assert products(copy, "baselines") == before  # to the byte
-    assert set(run_task(task, copy).metrics or {}) == set(metrics) - {"baselines", "verdict"}
+    assert set(run_task(pipeline_file, copy).metrics or {}) == set(metrics) - {"baselines", "verdict"}
 
 
-def test_without_a_test_set_baselines_are_not_run_and_it_is_said(task: Path, here: Path) -> None:
+def test_without_a_test_set_baselines_are_not_run_and_it_is_said(pipeline_file: Path, here: Path) -> None:
     heard: list[Event] = []
-    result = run_task(task, here / "run", CHEAP, "data.test=null", stages=("evaluation",), listen=heard.append)
+    result = run_task(pipeline_file, here / "run", CHEAP, "data.test=null", stages=("evaluation",), on_event=heard.append)
 
     assert result.ran == () and result.metrics is None
     (notice,) = [event for event in heard if isinstance(event, Notice)]
@@ -83,9 +83,9 @@ def test_without_a_test_set_baselines_are_not_run_and_it_is_said(task: Path, her
 
 
 @pytest.mark.parametrize("name", ["majority", "tfidf"])
-def test_a_baseline_that_needs_labelled_rows_is_refused_without_them(name: str, task: Path, here: Path) -> None:
+def test_a_baseline_that_needs_labelled_rows_is_refused_without_them(name: str, pipeline_file: Path, here: Path) -> None:
     with pytest.raises(InvalidInput, match=rf"{name} needs labelled rows, and data\.train names none"):
-        run_task(task, here / "run", f"baselines=[zero_shot, {name}]", "data.train=null")
+        run_task(pipeline_file, here / "run", f"baselines=[zero_shot, {name}]", "data.train=null")
     assert not (here / "run").exists()
 
 
@@ -103,12 +103,12 @@ STALE = [
 
 
 @pytest.fixture(scope="module")
-def compared(task: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def compared(pipeline_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with every baseline that needs no other package, and no more."""
     folder = tmp_path_factory.mktemp("compared") / "run"
-    work, store = Workload(load_pipeline(task, (f"baselines={ALL}",))), RunStore(folder)
+    task, store = Task(load_pipeline(pipeline_file, (f"baselines={ALL}",))), RunStore(folder)
     with store.locked():
-        for step in baselines.steps(work, arithmetic_of(work, store)):
+        for step in baselines.steps(task, device_of(task, store)):
             with store.publishing(step.name, step.all_inputs(store), {}):
                 pass
         store.write_manifest({})
@@ -120,9 +120,9 @@ ALL = "[majority, tfidf, zero_shot, supervised]"
 
 @pytest.mark.parametrize(("override", "stale", "why"), STALE, ids=[case[0] for case in STALE])
 def test_a_baseline_is_stale_when_what_it_reads_has_changed(
-    override: str, stale: str, why: str, task: Path, compared: Path
+    override: str, stale: str, why: str, pipeline_file: Path, compared: Path
 ) -> None:
-    found = planned(task, compared, f"baselines={ALL}", override)
+    found = planned(pipeline_file, compared, f"baselines={ALL}", override)
 
     assert {step: reason for step, reason in found.items() if reason != ("skip", "finished")} == {
         f"baselines/{name}": ("stale", why) for name in stale.split()
@@ -138,10 +138,10 @@ def test_a_baseline_is_stale_when_what_it_reads_has_changed(
     ],
 )
 def test_a_baseline_is_stale_when_its_rows_have_changed(
-    part: str, stale: list[str], task: Path, compared: Path, here: Path
+    part: str, stale: list[str], pipeline_file: Path, compared: Path, here: Path
 ) -> None:
     write_rows(here / "other.jsonl", rows(12, 3))
-    found = planned(task, compared, f"baselines={ALL}", f"data.{part}={here / 'other.jsonl'}")
+    found = planned(pipeline_file, compared, f"baselines={ALL}", f"data.{part}={here / 'other.jsonl'}")
 
     assert found == {
         f"baselines/{name}": ("stale", f"stale: data.{part} changed") if name in stale else ("skip", "finished")
@@ -149,8 +149,8 @@ def test_a_baseline_is_stale_when_its_rows_have_changed(
     }
 
 
-def test_another_baseline_leaves_the_finished_ones_alone(task: Path, compared: Path) -> None:
-    assert planned(task, compared, "baselines=[tfidf, majority, tfidf]") == {
+def test_another_baseline_leaves_the_finished_ones_alone(pipeline_file: Path, compared: Path) -> None:
+    assert planned(pipeline_file, compared, "baselines=[tfidf, majority, tfidf]") == {
         "baselines/tfidf": ("skip", "finished"),
         "baselines/majority": ("skip", "finished"),
     }
@@ -172,10 +172,10 @@ CASES = [
 
 @pytest.mark.parametrize(("student", "tfidf", "text"), CASES, ids=[case[2].partition(":")[0] for case in CASES])
 def test_verdict_of_hand_made_predictions(
-    student: range, tfidf: range, text: str, task: Path, here: Path, capsys: pytest.CaptureFixture[str]
+    student: range, tfidf: range, text: str, pipeline_file: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     answers = {"student": right_on(student), "majority": ["Sports"] * 60, "tfidf": right_on(tfidf)}
-    found = baselines.read_results(publish(here / "run", answers), Workload(load_pipeline(task, (CHEAP,))))
+    found = baselines.read_results(publish(here / "run", answers), Task(load_pipeline(pipeline_file, (CHEAP,))))
 
     assert found["verdict"]["text"] == text
     assert found["baselines"]["majority"]["difference"] == pytest.approx((len(student) - 20) / 60)

@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 
 from petkit.baselines import base as rivals
 from petkit.config.loader import load_pipeline
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.errors import InvalidInput
 from petkit.events import Event, Progress, ignore
 from petkit.models.batch import training_batches
@@ -28,28 +28,30 @@ from petkit.runs.step import Job
 from petkit.runs.store import RunStore
 from petkit.stages import baselines
 from petkit.storage.parquet_shards import read_shards
-from petkit.task.task import Workload
+from petkit.task.task import Task
 from tests.stages.tiny_task import ONE_FIELD, TOPICS, rows, run_task, write_rows, write_task
 
-ARITHMETIC = Arithmetic("cpu", "float32", 1)
+DEVICE = Device("cpu", "float32", 1)
 LABELS = tuple(TOPICS)
 TRAIN, TEST = rows(9, 9), rows(15, 15)
 GOLD = [LABELS.index(row["label"]) for row in TEST]
 
 
-def workload(task: Path, *overrides: str) -> Workload:
-    return Workload(load_pipeline(task, overrides))
+def task_of(pipeline_file: Path, *overrides: str) -> Task:
+    return Task(load_pipeline(pipeline_file, overrides))
 
 
-def do(task: Path, folder: Path, name: str, *overrides: str, told: list[Event] | None = None) -> tuple[dict[str, Any], Any]:
+def do(
+    pipeline_file: Path, folder: Path, name: str, *overrides: str, told: list[Event] | None = None
+) -> tuple[dict[str, Any], Any]:
     """Run one baseline into a run folder; return its record and its predictions, the logits as an array."""
     store = RunStore(folder)
-    (step,) = baselines.steps(workload(task, f"baselines=[{name}]", *overrides), ARITHMETIC)
+    (step,) = baselines.steps(task_of(pipeline_file, f"baselines=[{name}]", *overrides), DEVICE)
     with store.locked():
         facts: dict[str, Any] = {"seconds": 0.5}
         with store.publishing(step.name, step.all_inputs(store), facts) as made:
-            listen = ignore if told is None else told.append
-            step.work(Job(step.name, made, store, listen, step.inputs, math.inf, facts))
+            on_event = ignore if told is None else told.append
+            step.work(Job(step.name, made, store, on_event, step.inputs, math.inf, facts))
         store.write_manifest({})
     (predictions,) = read_shards(folder / "baselines" / name / "predictions", ["id", "gold", "label", "logits"])
     return json.loads((folder / "baselines" / name / "baseline.json").read_text()), predictions
@@ -62,10 +64,10 @@ def accuracy(logits: np.ndarray) -> float:
 # -- the numbers -------------------------------------------------------------------------------------
 
 
-def test_majority_gives_every_row_the_most_frequent_label(task: Path, here: Path) -> None:
+def test_majority_gives_every_row_the_most_frequent_label(pipeline_file: Path, here: Path) -> None:
     few = here / "few.jsonl"
     write_rows(few, [*TRAIN, {"text": "market news", "label": "World"}])
-    record, predictions = do(task, here / "run", "majority", f"data.train={few}")
+    record, predictions = do(pipeline_file, here / "run", "majority", f"data.train={few}")
 
     assert predictions["id"] == [row["id"] for row in TEST] and predictions["gold"] == [row["label"] for row in TEST]
     assert set(predictions["label"]) == {"World"}
@@ -73,14 +75,14 @@ def test_majority_gives_every_row_the_most_frequent_label(task: Path, here: Path
     assert record["metrics"]["accuracy"] == pytest.approx(5 / 15) and record["metrics"]["rows"] == 15
 
 
-def test_majority_of_equally_many_rows_is_the_first_label(task: Path, here: Path) -> None:
-    assert set(do(task, here / "run", "majority")[1]["label"]) == {LABELS[0]}
+def test_majority_of_equally_many_rows_is_the_first_label(pipeline_file: Path, here: Path) -> None:
+    assert set(do(pipeline_file, here / "run", "majority")[1]["label"]) == {LABELS[0]}
 
 
 def test_tfidf_counts_the_words_of_all_fields(model_folder: Callable[[str], Path], here: Path) -> None:
     fields = ("head", "text")
-    task = write_task(here / "two", model_folder("bert"), fields, {"both": "{mask}: {head} {text}"})
-    record, predictions = do(task, here / "run", "tfidf")
+    pipeline_file = write_task(here / "two", model_folder("bert"), fields, {"both": "{mask}: {head} {text}"})
+    record, predictions = do(pipeline_file, here / "run", "tfidf")
     few, unseen = ([f"{row['head']} {row['text']}" for row in rows(count, count, fields)] for count in (9, 15))
     settings = ({"token_pattern": r"\w+|[^\w\s]", "ngram_range": (1, 2)}, {"analyzer": "char_wb", "ngram_range": (1, 5)})
     counted = [TfidfVectorizer(sublinear_tf=True, **entry).fit(few) for entry in settings]
@@ -91,13 +93,13 @@ def test_tfidf_counts_the_words_of_all_fields(model_folder: Callable[[str], Path
     assert record["metrics"]["accuracy"] == accuracy(model.decision_function(new)) > 0.8
 
 
-def test_zero_shot_is_the_calibrated_mean_of_the_patterns(task: Path, here: Path) -> None:
+def test_zero_shot_is_the_calibrated_mean_of_the_patterns(pipeline_file: Path, here: Path) -> None:
     """Read with transformers, one row at a time; the prior makes the mean prediction on unlabelled rows uniform."""
     from scipy.optimize import root
     from scipy.special import softmax
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-    source = workload(task).spec.model
+    source = task_of(pipeline_file).spec.model
     model, tokenizer = AutoModelForMaskedLM.from_pretrained(source).eval(), AutoTokenizer.from_pretrained(source)
     words = [["sports", "football"], ["science"], ["world"]]
 
@@ -113,27 +115,27 @@ def test_zero_shot_is_the_calibrated_mean_of_the_patterns(task: Path, here: Path
         prior = root(lambda bias, seen=unlabeled: softmax(seen - bias, axis=1).mean(axis=0) - 1 / 3, np.zeros(3)).x
         answers.append(test - prior)
     expected = log_softmax(np.mean(answers, axis=0), axis=1)
-    record, predictions = do(task, here / "run", "zero_shot")
+    record, predictions = do(pipeline_file, here / "run", "zero_shot")
 
     np.testing.assert_allclose(log_softmax(predictions["logits"], axis=1), expected, atol=1e-3)
     assert record["metrics"]["accuracy"] == accuracy(expected)
     assert record["settings"] == {"calibration": "batch", "combine": "logits", "patterns": list(ONE_FIELD)}
 
 
-def test_zero_shot_needs_no_labelled_rows(task: Path, here: Path) -> None:
-    without = do(task, here / "without", "zero_shot", "data.train=null")
+def test_zero_shot_needs_no_labelled_rows(pipeline_file: Path, here: Path) -> None:
+    without = do(pipeline_file, here / "without", "zero_shot", "data.train=null")
 
-    assert without[0] == do(task, here / "with", "zero_shot")[0]
+    assert without[0] == do(pipeline_file, here / "with", "zero_shot")[0]
 
 
-def test_supervised_is_plain_fine_tuning_on_the_few_rows(task: Path, here: Path) -> None:
+def test_supervised_is_plain_fine_tuning_on_the_few_rows(pipeline_file: Path, here: Path) -> None:
     """A training loop written out: AdamW, a linear schedule, cross-entropy, and no other rows."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
     from transformers import get_linear_schedule_with_warmup as schedule_of
 
     told: list[Event] = []
-    record, predictions = do(task, here / "run", "supervised", "student.steps=12", told=told)
-    source = workload(task).spec.model
+    record, predictions = do(pipeline_file, here / "run", "supervised", "student.steps=12", told=told)
+    source = task_of(pipeline_file).spec.model
     tokenizer = AutoTokenizer.from_pretrained(source)
     torch.manual_seed(1)
     model = AutoModelForSequenceClassification.from_pretrained(source, num_labels=3, attn_implementation="eager")
@@ -164,7 +166,7 @@ def test_supervised_is_plain_fine_tuning_on_the_few_rows(task: Path, here: Path)
     assert record["settings"]["steps"] == 12 and "hard_weight" not in record["settings"]
 
 
-def test_supervised_trains_what_the_student_trains(task: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_supervised_trains_what_the_student_trains(pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[set[str], float]] = []
     real = rivals.fit
 
@@ -175,13 +177,13 @@ def test_supervised_trains_what_the_student_trains(task: Path, here: Path, monke
 
     monkeypatch.setattr(rivals, "fit", watch)
     adapter = "student.adapter={kind: prompt_tuning, tokens: 3, learning_rate: 0.03}"
-    record, _ = do(task, here / "run", "supervised", "student.steps=2", adapter)
+    record, _ = do(pipeline_file, here / "run", "supervised", "student.steps=2", adapter)
     assert seen == [({"vectors", "weight", "bias"}, 0.03)]  # of the virtual tokens and of the new head
     assert record["settings"]["adapter"] == {"kind": "prompt_tuning", "tokens": 3, "learning_rate": 0.03}
     assert "learning_rate" not in record["settings"]
 
     def inputs(*overrides: str) -> dict[str, Any]:
-        return dict(baselines.steps(workload(task, "baselines=[supervised]", *overrides), ARITHMETIC)[0].inputs)
+        return dict(baselines.steps(task_of(pipeline_file, "baselines=[supervised]", *overrides), DEVICE)[0].inputs)
 
     assert not [name for name in inputs() if "adapter" in name]
     assert inputs(adapter)["student.adapter.tokens"] == 3
@@ -194,7 +196,7 @@ def test_supervised_trains_what_the_student_trains(task: Path, here: Path, monke
 @pytest.fixture
 def several(model_folder: Callable[[str], Path], here: Path) -> Path:
     """A task whose rows have none, one or several labels: those whose words they hold."""
-    task = write_task(here / "several", model_folder("bert"))
+    pipeline_file = write_task(here / "several", model_folder("bert"))
     texts = [
         "game team",
         "game question",
@@ -213,9 +215,9 @@ def several(model_folder: Callable[[str], Path], here: Path) -> Path:
         for filler in ("it", "is", "this")
         for text in texts
     ]
-    write_rows(task.parent / "train.jsonl", both[:16])
-    write_rows(task.parent / "test.jsonl", both[8:])
-    return task
+    write_rows(pipeline_file.parent / "train.jsonl", both[:16])
+    write_rows(pipeline_file.parent / "test.jsonl", both[8:])
+    return pipeline_file
 
 
 MULTI = ("label_kind=multi", "student.steps=60")
@@ -292,13 +294,13 @@ def setfit(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
     return FakeBody.made
 
 
-def test_setfit_learns_from_the_few_rows(setfit: list[Any], task: Path, here: Path) -> None:
-    record, predictions = do(task, here / "run", "setfit")
+def test_setfit_learns_from_the_few_rows(setfit: list[Any], pipeline_file: Path, here: Path) -> None:
+    record, predictions = do(pipeline_file, here / "run", "setfit")
     ((model, options),) = setfit
     head = LogisticRegression().fit(FakeBody.encode(FakeBody, [row["text"] for row in TRAIN]), [index % 3 for index in range(9)])
     expected = head.predict_log_proba(FakeBody.encode(FakeBody, [row["text"] for row in TEST]))
 
-    assert model == workload(task).spec.model
+    assert model == task_of(pipeline_file).spec.model
     assert options == {"device": "cpu", "trust_remote_code": False, "model_kwargs": {"use_safetensors": True}}
     np.testing.assert_allclose(predictions["logits"], expected, atol=1e-5)
     assert record["settings"] == {"batch_size": 16, "num_iterations": 20, "max_length": 32, "seed": 1}
@@ -311,11 +313,11 @@ def test_setfit_gives_several_labels(setfit: list[Any], several: Path, here: Pat
 
 
 def test_setfit_that_is_not_installed_is_refused_before_anything_is_done(
-    task: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+    pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "setfit", None)
     with pytest.raises(InvalidInput) as refused:
-        run_task(task, here / "run", "baselines=[tfidf, setfit]")
+        run_task(pipeline_file, here / "run", "baselines=[tfidf, setfit]")
 
     assert str(refused.value).endswith(": baselines: setfit is not installed (pip install 'petkit[setfit]')")
     assert len(refused.value.problems) == 1 and not (here / "run").exists()

@@ -15,14 +15,14 @@ import yaml
 from petkit import Predictor
 from petkit.commands.validate import check_pipeline
 from petkit.commands.zero_shot import zero_shot
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.engine.inference import label_logits
 from petkit.engine.training_loop import set_dropout
 from petkit.errors import InvalidInput
 from petkit.models.loading import load_language_model
 from petkit.stages.pipeline import RunResult
 from petkit.storage.parquet_shards import read_matrix
-from petkit.task.task import Workload
+from petkit.task.task import Task
 from petkit.teachers.objective import Draw, TeacherObjective, TrainingRows
 from petkit.teachers.scoring import scorer_of
 from tests.stages.tiny_task import load, rows, run_task, write_task
@@ -159,10 +159,10 @@ def test_what_else_can_be_asked_for(asked: tuple[str, ...], causal_task: Folder,
 
 def test_words_of_several_tokens_after_the_longest_rows(causal_task: Folder) -> None:
     """The row and its answer fill the model's 64 positions; padding takes none."""
-    work = Workload(load(causal_task("gpt2"), LONG, "max_length=64"))
-    (row,) = work.pvps[0].encode_texts([{"text": "game " * 100}], work.tokenizer)
-    scorer = scorer_of(load_language_model(work.spec.model), work.pvps[0]).eval()
-    logits = label_logits(scorer, [row], work.tokenizer, Arithmetic("cpu", "float32", 1), 4096)
+    task = Task(load(causal_task("gpt2"), LONG, "max_length=64"))
+    (row,) = task.pvps[0].encode_texts([{"text": "game " * 100}], task.tokenizer)
+    scorer = scorer_of(load_language_model(task.spec.model), task.pvps[0]).eval()
+    logits = label_logits(scorer, [row], task.tokenizer, Device("cpu", "float32", 1), 4096)
     assert len(row.ids) == 61 and logits.shape == (1, 3)
 
 
@@ -202,21 +202,21 @@ def test_untrained_patterns_and_the_check(causal_task: Folder) -> None:
 @every_architecture
 @pytest.mark.parametrize("several", [False, True])
 def test_next_token_is_the_loss_of_transformers(arch: str, several: bool, causal_task: Folder) -> None:
-    work = Workload(
+    task = Task(
         load(causal_task(arch), "teachers.loss=next_token", *((LONG,) if several else ("verbalizer.labels.Sports=[sports]",)))
     )
-    pvp, device = work.pvps[0], Arithmetic("cpu", "float32", 1)
-    encoded = [pvp.encode(tokens) for tokens in work.tokens("train")]
-    targets = torch.from_numpy(work.targets())
+    pvp, device = task.pvps[0], Device("cpu", "float32", 1)
+    encoded = [pvp.encode(tokens) for tokens in task.tokens("train")]
+    targets = torch.from_numpy(task.targets())
     data = TrainingRows(encoded, targets)
-    objective = TeacherObjective(work.spec.teachers, pvp, data, len(work.labels), work.tokenizer, device)
-    model = load_language_model(work.spec.model)
+    objective = TeacherObjective(task.spec.teachers, pvp, data, len(task.labels), task.tokenizer, device)
+    model = load_language_model(task.spec.model)
     numbers = np.array([0, 4, 7, 2])
     scorer = scorer_of(model, pvp)
     set_dropout(model, 0.0)
     found = objective(scorer.train(), Draw(numbers, None, np.random.default_rng([1, 1])))
 
-    plain, random = load_language_model(work.spec.model), np.random.default_rng([1, 1])
+    plain, random = load_language_model(task.spec.model), np.random.default_rng([1, 1])
     total, count = 0.0, 0
     for number in numbers:
         words = pvp.words.token_ids[int(targets[number])]
@@ -249,7 +249,7 @@ def test_next_token_is_the_loss_of_transformers(arch: str, several: bool, causal
 )
 def test_what_needs_a_mask_is_refused(asked: str, told: str, causal_task: Folder) -> None:
     with pytest.raises(InvalidInput) as raised:
-        Workload(load(causal_task("gpt2"), asked))
+        Task(load(causal_task("gpt2"), asked))
     (line,) = str(raised.value).splitlines()
     assert told in line
 
@@ -262,14 +262,14 @@ def test_the_slot_must_be_last(text: str | list[str], causal_task: Folder, tmp_p
     data["patterns"][0]["text"] = text
     path.write_text(yaml.safe_dump(data, sort_keys=False))
     with pytest.raises(InvalidInput) as raised:
-        Workload(load(path))
+        Task(load(path))
     (line,) = str(raised.value).splitlines()
     assert line.endswith("pattern 'category': with a causal model the slot must be last (write one text that ends with {mask})")
 
 
 def test_next_token_needs_a_causal_model(tmp_path: Path, model_folder: Folder) -> None:
     with pytest.raises(InvalidInput, match=r"teachers.loss: next_token is for causal models, and .+ is a masked one"):
-        Workload(load(write_task(tmp_path / "task", model_folder("bert")), "teachers.loss=next_token"))
+        Task(load(write_task(tmp_path / "task", model_folder("bert")), "teachers.loss=next_token"))
 
 
 @pytest.mark.parametrize(
@@ -284,4 +284,4 @@ def test_next_token_needs_a_causal_model(tmp_path: Path, model_folder: Folder) -
 )
 def test_what_next_token_does_not_go_with(asked: str, told: str, causal_task: Folder) -> None:
     with pytest.raises(InvalidInput, match=told):
-        Workload(load(causal_task("gpt2"), "teachers.loss=next_token", asked))
+        Task(load(causal_task("gpt2"), "teachers.loss=next_token", asked))

@@ -22,8 +22,8 @@ from petkit.models.size import model_size
 from petkit.runs.layout import SOFT_LABELS, STUDENT
 from petkit.runs.store import RunStore
 from petkit.stages.forecast import Forecast, forecast
-from petkit.stages.pipeline import arithmetic_of
-from petkit.task.task import Workload
+from petkit.stages.pipeline import device_of
+from petkit.task.task import Task
 from tests.stages.conftest import FirstRun
 from tests.stages.tiny_task import load, run_task
 
@@ -43,13 +43,13 @@ def bytes_in(folder: Path, *parts: str) -> int:
     return sum(path.stat().st_size for path in paths)
 
 
-def looked(task: Path, folder: Path, *overrides: str, **options: Any) -> Forecast:
-    return forecast(load(task, *overrides), folder, **options)
+def looked(pipeline_file: Path, folder: Path, *overrides: str, **options: Any) -> Forecast:
+    return forecast(load(pipeline_file, *overrides), folder, **options)
 
 
-def footprint(task: Path, *overrides: str) -> Footprint:
-    work = Workload(load(task, *overrides))
-    return Footprint(work, arithmetic_of(work, RunStore("nowhere")), Sample.of(work))
+def footprint(pipeline_file: Path, *overrides: str) -> Footprint:
+    task = Task(load(pipeline_file, *overrides))
+    return Footprint(task, device_of(task, RunStore("nowhere")), Sample.of(task))
 
 
 @pytest.fixture
@@ -63,8 +63,8 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Any]]:
 # -- time --------------------------------------------------------------------------------------------
 
 
-def test_time_by_measurement(task: Path, here: Path, timed: list[Any]) -> None:
-    found = looked(task, here / "new").estimate
+def test_time_by_measurement(pipeline_file: Path, here: Path, timed: list[Any]) -> None:
+    found = looked(pipeline_file, here / "new").estimate
     assert found is not None and found.timed == "a short measurement" and len(timed) == 1
     reading = 30 * SPEED.reading
     training, scoring, writing = 4 * (10 + 40 * 2 + 2 * 9 * 0.5), 4 * (10 + 30 * 0.5), 1 / 200e6
@@ -78,47 +78,47 @@ def test_time_by_measurement(task: Path, here: Path, timed: list[Any]) -> None:
     assert not (here / "new").exists()
 
 
-def test_time_of_finished_steps(task: Path, copy: Path, timed: list[Any]) -> None:
+def test_time_of_finished_steps(pipeline_file: Path, copy: Path, timed: list[Any]) -> None:
     facts = {step: RunStore(copy).facts(step)["seconds"] for step in (SOFT_LABELS, STUDENT)}
-    found = looked(task, copy, force="c").estimate
+    found = looked(pipeline_file, copy, force="c").estimate
     assert found is not None and found.timed == "finished steps" and not timed
     assert set(found.stages) == {"c", "evaluation"} and found.stages["c"].seconds == facts[STUDENT]
 
     shutil.rmtree(copy / "stage_a" / "colon-1")  # its likes say how long it takes
     others = [RunStore(copy).facts(f"stage_a/{name}/model")["seconds"] for name in ("colon-2", "brackets-1", "brackets-2")]
     scored = [RunStore(copy).facts(f"stage_a/{name}/logits")["seconds"] for name in ("colon-2", "brackets-1", "brackets-2")]
-    found = looked(task, copy).estimate
+    found = looked(pipeline_file, copy).estimate
     assert found is not None and not timed
     assert found.stages["a"].seconds == pytest.approx((sum(others) + sum(scored)) / 3)
 
 
-def test_steps_made_by_other_settings_tell_nothing(task: Path, copy: Path, timed: list[Any]) -> None:
-    found = looked(task, copy, "student.steps=7", force="stale").estimate
+def test_steps_made_by_other_settings_tell_nothing(pipeline_file: Path, copy: Path, timed: list[Any]) -> None:
+    found = looked(pipeline_file, copy, "student.steps=7", force="stale").estimate
     assert found is not None and len(timed) == 1 and found.timed == "finished steps and a short measurement"
     assert found.stages["c"].seconds == pytest.approx(10 + 7 * 3 + 30 * SPEED.reading, abs=0.01)
 
 
-def test_nothing_to_do_takes_nothing(task: Path, finished: Path, timed: list[Any]) -> None:
-    assert looked(task, finished).estimate is None and not timed
+def test_nothing_to_do_takes_nothing(pipeline_file: Path, finished: Path, timed: list[Any]) -> None:
+    assert looked(pipeline_file, finished).estimate is None and not timed
 
 
-def test_before_patterns_are_chosen_there_is_no_estimate(task: Path, here: Path, timed: list[Any]) -> None:
-    found = looked(task, here / "new", "keep_patterns=1")
+def test_before_patterns_are_chosen_there_is_no_estimate(pipeline_file: Path, here: Path, timed: list[Any]) -> None:
+    found = looked(pipeline_file, here / "new", "keep_patterns=1")
     assert found.estimate is None and found.unknown and not timed
 
 
-def test_baselines_are_not_counted(task: Path, here: Path, timed: list[Any]) -> None:
-    found = looked(task, here / "new", "baselines=[tfidf]").estimate
+def test_baselines_are_not_counted(pipeline_file: Path, here: Path, timed: list[Any]) -> None:
+    found = looked(pipeline_file, here / "new", "baselines=[tfidf]").estimate
     assert found is not None and found.left_out == ("baselines/tfidf",)
     assert found.summary()[-1] == "Not counted: baselines/tfidf."
 
 
 @pytest.mark.parametrize("overrides", [(), ("teachers.adapter=lora", "student.adapter=lora"), ("data.train=null",)])
-def test_a_real_measurement(overrides: tuple[str, ...], task: Path, here: Path) -> None:
+def test_a_real_measurement(overrides: tuple[str, ...], pipeline_file: Path, here: Path) -> None:
     """Steps of the tiny model take milliseconds; a busy machine may make ten of one."""
-    found = looked(task, here / "new", *overrides).estimate
+    found = looked(pipeline_file, here / "new", *overrides).estimate
     assert found is not None and found.timed == "a short measurement"
-    run_task(task, here / "run", *overrides)
+    run_task(pipeline_file, here / "run", *overrides)
     store = RunStore(here / "run")
     steps = [path.parent.relative_to(here / "run").as_posix() for path in (here / "run").rglob("step.json")]
     took = sum(store.facts(step)["seconds"] for step in steps)
@@ -146,8 +146,8 @@ def test_passes_of_a_student() -> None:
 # -- disk --------------------------------------------------------------------------------------------
 
 
-def test_disk_is_near_what_is_written(task: Path, first_run: FirstRun, here: Path, timed: list[Any]) -> None:
-    found, run = looked(task, here / "new").estimate, first_run.result.folder
+def test_disk_is_near_what_is_written(pipeline_file: Path, first_run: FirstRun, here: Path, timed: list[Any]) -> None:
+    found, run = looked(pipeline_file, here / "new").estimate, first_run.result.folder
     assert found is not None
     real = {"a": bytes_in(run, "stage_a"), "c": bytes_in(run, "stage_c")}
     for stage, written in real.items():
@@ -155,8 +155,8 @@ def test_disk_is_near_what_is_written(task: Path, first_run: FirstRun, here: Pat
     assert found.disk.written == sum(cost.disk for cost in found.stages.values())
 
 
-def test_disk_of_many_rows_by_hand(task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = footprint(task)
+def test_disk_of_many_rows_by_hand(pipeline_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = footprint(pipeline_file)
     made.rows = 1_000_000
     assert made.written("stage_a/colon-1/logits") == 12_000_000 + 123 * 2_000
     assert made.written(SOFT_LABELS) == 1_000_000 * (12 + 30) + 123 * 2_000
@@ -168,11 +168,11 @@ def test_disk_of_many_rows_by_hand(task: Path, monkeypatch: pytest.MonkeyPatch) 
     assert made.checkpoints([STUDENT]) == 2 * 12 * made.student.parameters and made.checkpoints([SOFT_LABELS]) == 0
 
 
-def test_adapters_take_little_disk(task: Path) -> None:
-    full, small = footprint(task), footprint(task, "teachers.adapter=lora", "student.adapter=p_tuning_v2")
+def test_adapters_take_little_disk(pipeline_file: Path) -> None:
+    full, small = footprint(pipeline_file), footprint(pipeline_file, "teachers.adapter=lora", "student.adapter=p_tuning_v2")
     assert small.written("stage_a/colon-1/model") < full.written("stage_a/colon-1/model") / 20
     assert small.written(STUDENT) < full.written(STUDENT)
-    assert footprint(task, "student.adapter=lora").written(STUDENT) == full.written(STUDENT)  # merged
+    assert footprint(pipeline_file, "student.adapter=lora").written(STUDENT) == full.written(STUDENT)  # merged
 
 
 def test_the_run_says_what_it_needs(first_run: FirstRun) -> None:
@@ -181,31 +181,33 @@ def test_the_run_says_what_it_needs(first_run: FirstRun) -> None:
     assert started.free > 0
 
 
-def test_a_full_disk_is_refused_before_anything_is_written(task: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_refused_before_anything_is_written(
+    pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[Path] = []
     monkeypatch.setattr(shutil, "disk_usage", lambda path: asked.append(path) or Usage(10**9, 10**9 - 50_000, 50_000))
     with pytest.raises(InvalidInput) as refused:
-        run_task(task, here / "deep" / "run")
+        run_task(pipeline_file, here / "deep" / "run")
     assert refused.value.exit_code == 2 and not (here / "deep").exists() and asked[0] == here
     (problem,) = refused.value.problems
-    assert problem.file == str(Path("deep/run")) and "50 kB are free" in problem.message and "--out" in problem.cure
+    assert problem.file == str(Path("deep/run")) and "50 kB are free" in problem.message and "--out" in problem.hint
     assert problem.message.startswith("too little disk: the run writes about ")
 
 
-def test_what_a_killed_run_left_counts_as_free(task: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_killed_run_left_counts_as_free(pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is swept before anything is written; refused for it, the run could never go on."""
     (here / "run" / ".work").mkdir(parents=True)
     half = here / "run" / ".work" / "half"
     half.write_bytes(bytes(10_000_000))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, 50_000 if half.exists() else 10_050_000))
-    assert run_task(task, here / "run", "teachers.steps=1", "student.steps=1").has_student
+    assert run_task(pipeline_file, here / "run", "teachers.steps=1", "student.steps=1").has_student
 
 
-def test_checkpoints_that_may_never_come_refuse_nothing(task: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    free = 10 * footprint(task).written(STUDENT)
+def test_checkpoints_that_may_never_come_refuse_nothing(pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = 10 * footprint(pipeline_file).written(STUDENT)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, free))
     monkeypatch.setattr(Footprint, "checkpoints", lambda *_: 10**9)
-    assert run_task(task, here / "run", "teachers.steps=1", "student.steps=1").has_student
+    assert run_task(pipeline_file, here / "run", "teachers.steps=1", "student.steps=1").has_student
 
 
 MB = 10**6
@@ -224,17 +226,19 @@ def test_a_dry_run_says_whether_the_disk_is_enough(free: int) -> None:
     assert told.endswith(f"B {DISKS[free]}")
 
 
-def test_what_must_be_there_for_a_while_counts(task: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    free = 10 * footprint(task).written(STUDENT)
+def test_what_must_be_there_for_a_while_counts(pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = 10 * footprint(pipeline_file).written(STUDENT)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, free))
     monkeypatch.setattr(Footprint, "passing", lambda *_: 10**9)
     with pytest.raises(InvalidInput, match=r"and about 1\.0 GB more while it works"):
-        run_task(task, here / "run", "teachers.steps=1", "student.steps=1")
+        run_task(pipeline_file, here / "run", "teachers.steps=1", "student.steps=1")
 
 
-def test_a_full_disk_is_no_matter_where_nothing_is_to_be_done(task: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_no_matter_where_nothing_is_to_be_done(
+    pipeline_file: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 10**9, 0))
-    assert run_task(task, copy).ran == ()
+    assert run_task(pipeline_file, copy).ran == ()
 
 
 def test_free_bytes_of_a_folder_to_come(here: Path) -> None:
@@ -244,14 +248,14 @@ def test_free_bytes_of_a_folder_to_come(here: Path) -> None:
 # -- memory ------------------------------------------------------------------------------------------
 
 
-def test_memory_of_training_by_hand(task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_of_training_by_hand(pipeline_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(footprints, "process_bytes", lambda: 1_000_000)
-    made, length = footprint(task), 0
+    made, length = footprint(pipeline_file), 0
     length = max(len(row.ids) for row in made.sample.teacher_rows)
-    parameters = model_size(str(made.work.spec.model)).parameters
+    parameters = model_size(str(made.task.spec.model)).parameters
     kept = 2 * 4 * length * (66 * 32 + 9 * 2 * length)
     assert made.memory("stage_a/colon-1/model") == 1_000_000 + 16 * parameters + kept
-    adapted = footprint(task, "teachers.adapter=lora").memory("stage_a/colon-1/model")
+    adapted = footprint(pipeline_file, "teachers.adapter=lora").memory("stage_a/colon-1/model")
     assert adapted == 1_000_000 + 4 * parameters + 12 * int(0.02 * parameters) + kept
     assert made.memory(SOFT_LABELS) == 1_000_000 + 10 * 8192 * 3 * 4 * 4 + 30
 
@@ -260,8 +264,8 @@ def test_memory_of_this_process() -> None:
     assert 10**8 < process_bytes() < 10**11
 
 
-def test_as_plain_data(task: Path, here: Path, timed: list[Any]) -> None:
-    found = looked(task, here / "new")
+def test_as_plain_data(pipeline_file: Path, here: Path, timed: list[Any]) -> None:
+    found = looked(pipeline_file, here / "new")
     assert found.estimate is not None
     told = json.loads(json.dumps(found.to_dict()))
     assert told["estimate"]["total"]["seconds"] == found.estimate.total.seconds

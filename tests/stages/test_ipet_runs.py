@@ -19,9 +19,9 @@ from petkit.ensemble.combine import combine_teachers, log_softmax
 from petkit.events import Event, Notice, StepFinished
 from petkit.runs.store import RunStore
 from petkit.stages.a_teachers import steps as teacher_steps
-from petkit.stages.pipeline import arithmetic_of
+from petkit.stages.pipeline import device_of
 from petkit.storage.parquet_shards import read_matrix
-from petkit.task.task import Workload
+from petkit.task.task import Task
 from petkit.teachers import training as teacher_training
 from petkit.teachers.models import TeacherModels
 from petkit.teachers.objective import TeacherObjective, TrainingRows
@@ -46,13 +46,13 @@ class IpetRun:
 
 
 @pytest.fixture(scope="module")
-def ipet(task: Path, tmp_path_factory: pytest.TempPathFactory) -> IpetRun:
+def ipet(pipeline_file: Path, tmp_path_factory: pytest.TempPathFactory) -> IpetRun:
     heard: list[Event] = []
     data: list[TrainingRows] = []
     folder = tmp_path_factory.mktemp("ipet") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(teacher_training, "TeacherObjective", _spy(data))
-        run_task(task, folder, *IPET, listen=heard.append)
+        run_task(pipeline_file, folder, *IPET, on_event=heard.append)
     done = [event.step.split("/") for event in heard if isinstance(event, StepFinished)]
     trained = [step[1] for step in done if step[0] == "stage_a" and step[2] == "model"]
     return IpetRun(folder, heard, dict(zip(trained, data, strict=True)))
@@ -84,11 +84,11 @@ def test_every_generation_is_made_of_steps_of_its_own(ipet: IpetRun) -> None:
     assert list(metrics["teachers"]) == [f"{name}-g2" for name in FIRST]
 
 
-def test_a_teacher_learns_from_others_and_never_from_its_predecessor(ipet: IpetRun, task: Path) -> None:
-    work = Workload(load(task, *IPET))
-    arithmetic = arithmetic_of(work, RunStore(ipet.folder))
-    models = TeacherModels(work.spec.model, work.spec.teachers.adapted, arithmetic)
-    found = {step.name: step.needs for step in teacher_steps(work, arithmetic, models)}
+def test_a_teacher_learns_from_others_and_never_from_its_predecessor(ipet: IpetRun, pipeline_file: Path) -> None:
+    task = Task(load(pipeline_file, *IPET))
+    device = device_of(task, RunStore(ipet.folder))
+    models = TeacherModels(task.spec.model, task.spec.teachers.adapted, device)
+    found = {step.name: step.needs for step in teacher_steps(task, device, models)}
     for before, after in (("", "-g1"), ("-g1", "-g2")):
         for name in FIRST:
             needs = found[f"stage_a/{name}{after}/model"]
@@ -97,13 +97,13 @@ def test_a_teacher_learns_from_others_and_never_from_its_predecessor(ipet: IpetR
 
 
 @pytest.mark.parametrize("name", [f"{name}-g{number}" for name in FIRST for number in (1, 2)])
-def test_rows_are_learned_as_the_labellers_see_them(name: str, ipet: IpetRun, task: Path) -> None:
-    data, work = ipet.learned[name], Workload(load(task, *IPET))
-    assert data.targets[:9].tolist() == work.targets().tolist()  # the labelled rows stay
+def test_rows_are_learned_as_the_labellers_see_them(name: str, ipet: IpetRun, pipeline_file: Path) -> None:
+    data, task = ipet.learned[name], Task(load(pipeline_file, *IPET))
+    assert data.targets[:9].tolist() == task.targets().tolist()  # the labelled rows stay
     inputs = step_file(ipet.folder, name)["inputs"]
     labellers = [step for step in inputs if step.endswith("/logits")]
     believed = np.mean([np.exp(log_softmax(read_matrix(ipet.folder / step, "logits"))) for step in labellers], axis=0)
-    pvp, store = work.pvps[0 if name.startswith("colon") else 1], work.tokens("unlabeled")
+    pvp, store = task.pvps[0 if name.startswith("colon") else 1], task.tokens("unlabeled")
     texts = {pvp.encode(store.row(row)).ids.tobytes(): row for row in range(30)}
     numbers = [texts[encoded.ids.tobytes()] for encoded in data.encoded[9:]]
     assert len(set(numbers)) == len(numbers) and numbers
@@ -123,10 +123,12 @@ def test_fewer_rows_than_wanted_are_told(ipet: IpetRun) -> None:
     assert all("fewer unlabelled rows than wanted: '" in message for message in told.values())
 
 
-def test_where_unlabelled_rows_are_few_all_labels_shrink_alike(task: Path, here: Path) -> None:
+def test_where_unlabelled_rows_are_few_all_labels_shrink_alike(pipeline_file: Path, here: Path) -> None:
     # 9 labelled rows grow to 45, of which 36 should be drawn; there are 30 unlabelled rows.
     heard: list[Event] = []
-    run_task(task, here / "run", *QUICK, "teachers.seeds=[1]", "generations.count=1", stages=("a",), listen=heard.append)
+    run_task(
+        pipeline_file, here / "run", *QUICK, "teachers.seeds=[1]", "generations.count=1", stages=("a",), on_event=heard.append
+    )
     told = [event.message for event in heard if isinstance(event, Notice)]
     assert told and all("of 10 rows" in message and "of 12 rows" not in message for message in told)
     assert all(step_file(here / "run", f"{name}-1-g1")["facts"]["rows"] <= 9 + 30 for name in ("colon", "brackets"))
@@ -139,14 +141,14 @@ def test_seeds_reach_the_last_generation(ipet: IpetRun) -> None:
     assert [row.ids.tolist() for row in one.encoded] != [row.ids.tolist() for row in two.encoded]
 
 
-def test_the_same_run_twice_and_after_an_interruption(ipet: IpetRun, task: Path, here: Path) -> None:
+def test_the_same_run_twice_and_after_an_interruption(ipet: IpetRun, pipeline_file: Path, here: Path) -> None:
     def interrupt(event: Event) -> None:
         if isinstance(event, StepFinished) and event.step == "stage_a/brackets-1-g1/model":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_task(task, here / "run", *IPET, listen=interrupt)
-    resumed = run_task(task, here / "run", *IPET)
+        run_task(pipeline_file, here / "run", *IPET, on_event=interrupt)
+    resumed = run_task(pipeline_file, here / "run", *IPET)
     assert resumed.ran[0] == "stage_a/brackets-1-g1/logits" and len(resumed.ran) == 27 - 13
     assert products(here / "run") == products(ipet.folder)
 
@@ -154,45 +156,47 @@ def test_the_same_run_twice_and_after_an_interruption(ipet: IpetRun, task: Path,
 # -- what makes a generation stale -------------------------------------------------------------------
 
 
-def actions(task: Path, folder: Path, *overrides: str) -> dict[str, set[str]]:
+def actions(pipeline_file: Path, folder: Path, *overrides: str) -> dict[str, set[str]]:
     """Return what would be done with each generation's steps, and with the rest."""
     found: dict[str, set[str]] = {}
-    for step, entry in planned(task, folder, *overrides).items():
+    for step, entry in planned(pipeline_file, folder, *overrides).items():
         kind = step.split("/")[1].partition("-g")[2] or "0" if step.startswith("stage_a") else "rest"
         found.setdefault(kind, set()).add(entry.action)
     return found
 
 
 @pytest.mark.parametrize("override", ["generations.scale=3", "generations.teacher_share=0.6"])
-def test_how_rows_are_drawn_concerns_later_generations_only(override: str, ipet: IpetRun, task: Path) -> None:
-    found = actions(task, ipet.folder, *IPET, override)
+def test_how_rows_are_drawn_concerns_later_generations_only(override: str, ipet: IpetRun, pipeline_file: Path) -> None:
+    found = actions(pipeline_file, ipet.folder, *IPET, override)
     assert found["0"] == {"skip"} and found["1"] == found["2"] == {"stale", "run"}
-    plan = planned(task, ipet.folder, *IPET, "generations.scale=3")
+    plan = planned(pipeline_file, ipet.folder, *IPET, "generations.scale=3")
     assert plan["stage_a/colon-1-g1/model"].why == "stale: generations.scale 2.0 → 3.0"
 
 
-def test_one_more_generation_keeps_those_before(ipet: IpetRun, task: Path) -> None:
-    found = actions(task, ipet.folder, *IPET, "generations.count=3")
+def test_one_more_generation_keeps_those_before(ipet: IpetRun, pipeline_file: Path) -> None:
+    found = actions(pipeline_file, ipet.folder, *IPET, "generations.count=3")
     assert found == {"0": {"skip"}, "1": {"skip"}, "2": {"skip"}, "3": {"run"}, "rest": {"stale", "run"}}
-    assert actions(task, ipet.folder, *IPET, "generations.count=1")["1"] == {"skip"}
+    assert actions(pipeline_file, ipet.folder, *IPET, "generations.count=1")["1"] == {"skip"}
 
 
-def test_new_unlabelled_text_concerns_who_learns_from_it(ipet: IpetRun, task: Path, here: Path) -> None:
+def test_new_unlabelled_text_concerns_who_learns_from_it(ipet: IpetRun, pipeline_file: Path, here: Path) -> None:
     write_rows(here / "more.jsonl", rows(40, 40))
-    plan = planned(task, ipet.folder, *IPET, "data.unlabeled=more.jsonl")
+    plan = planned(pipeline_file, ipet.folder, *IPET, "data.unlabeled=more.jsonl")
     assert all(plan[f"stage_a/{name}/model"].action == "skip" for name in FIRST)
     later = [plan[f"stage_a/{name}-g{number}/model"] for name in FIRST for number in (1, 2)]
     assert {(entry.action, entry.why) for entry in later} == {("stale", "stale: data.unlabeled changed")}
 
 
-def test_adding_a_seed_changes_no_first_teacher_and_tells_later_ones_apart(ipet: IpetRun, task: Path, here: Path) -> None:
+def test_adding_a_seed_changes_no_first_teacher_and_tells_later_ones_apart(
+    ipet: IpetRun, pipeline_file: Path, here: Path
+) -> None:
     """Later generations have more others to choose labellers from, so they are made again, and only when that is asked for."""
     run = Path(shutil.copytree(ipet.folder, here / "run"))
     more = (*IPET, "generations.count=1", "teachers.seeds=[1, 2, 3]")
-    plan = planned(task, run, *more)
+    plan = planned(pipeline_file, run, *more)
     assert all(plan[f"stage_a/{name}/{part}"].action == "skip" for name in FIRST for part in ("model", "logits"))
     assert plan["stage_a/colon-3-g1/model"].action == "run"
-    run_task(task, run, *more, stages=("a",), force="stale")
+    run_task(pipeline_file, run, *more, stages=("a",), force="stale")
     before, after = products(ipet.folder, "stage_a"), products(run, "stage_a")
     kept = [name for name in before if name.split("/")[1] in FIRST]
     assert kept and all(before[name] == after[name] for name in kept)
@@ -203,16 +207,16 @@ def test_adding_a_seed_changes_no_first_teacher_and_tells_later_ones_apart(ipet:
 
 
 @pytest.fixture(scope="module")
-def zero(task: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def zero(pipeline_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("zero") / "run"
-    run_task(task, folder, *QUICK, *NO_ROWS)
+    run_task(pipeline_file, folder, *QUICK, *NO_ROWS)
     return folder
 
 
 @pytest.fixture(scope="module")
-def zero_ipet(task: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def zero_ipet(pipeline_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("zero") / "run"
-    run_task(task, folder, *QUICK, *NO_ROWS, "generations.count=2", "generations.scale=2")
+    run_task(pipeline_file, folder, *QUICK, *NO_ROWS, "generations.count=2", "generations.scale=2")
     return folder
 
 
@@ -240,8 +244,8 @@ def test_from_zero_the_first_generation_learns_the_likeliest_rows_of_every_label
 
 
 @pytest.mark.parametrize("kind", ["zero", "zero_ipet"])
-def test_without_labelled_rows_no_gold_row_is_asked_for(kind: str, task: Path, request: pytest.FixtureRequest) -> None:
-    assert Workload(load(task, *NO_ROWS)).hard_weight == 0 and Workload(load(task)).hard_weight == 0.2
+def test_without_labelled_rows_no_gold_row_is_asked_for(kind: str, pipeline_file: Path, request: pytest.FixtureRequest) -> None:
+    assert Task(load(pipeline_file, *NO_ROWS)).hard_weight == 0 and Task(load(pipeline_file)).hard_weight == 0.2
     folder: Path = request.getfixturevalue(kind)
     assert (folder / "stage_c" / "model" / "model.safetensors").is_file()
     inputs = json.loads((folder / "stage_c" / "model" / "step.json").read_text())["inputs"]
@@ -260,19 +264,19 @@ def test_teachers_of_every_kind_answer_new_rows_as_the_run_did(kind: str, reques
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_a_check_without_labelled_rows(count: int, task: Path) -> None:
-    check = check_pipeline(load(task, *NO_ROWS, f"generations.count={count}"))
+def test_a_check_without_labelled_rows(count: int, pipeline_file: Path) -> None:
+    check = check_pipeline(load(pipeline_file, *NO_ROWS, f"generations.count={count}"))
     assert check.rows == {"unlabeled": 30, "test": 15} and check.label_counts == {"Sports": 0, "Science": 0, "World": 0}
     assert check.teachers == 2 + 4 * count
 
 
-def test_labelled_rows_are_taken_away_on_the_command_line(task: Path, here: Path) -> None:
+def test_labelled_rows_are_taken_away_on_the_command_line(pipeline_file: Path, here: Path) -> None:
     from typer.testing import CliRunner
 
     from petkit.cli import app
 
     settings = [part for setting in (*QUICK, *NO_ROWS) for part in ("--set", setting)]
-    told = CliRunner().invoke(app, ["run", str(task), "--out", str(here / "run"), "--quiet", *settings])
+    told = CliRunner().invoke(app, ["run", str(pipeline_file), "--out", str(here / "run"), "--quiet", *settings])
     assert told.exit_code == 0, told.output
     told = CliRunner().invoke(app, ["predict", str(here / "run"), "--with", "teachers", "a good game"])
     assert told.exit_code == 0 and any(label in told.output for label in ("Sports", "Science", "World"))

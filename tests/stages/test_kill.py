@@ -40,28 +40,28 @@ MOMENTS = [
 
 
 @pytest.fixture(scope="module")
-def undisturbed(task: Path, first_run: FirstRun) -> Path:
+def undisturbed(pipeline_file: Path, first_run: FirstRun) -> Path:
     """The same run without a kill."""
-    return run_task(task, task.parent / "undisturbed", *SHORT).folder
+    return run_task(pipeline_file, pipeline_file.parent / "undisturbed", *SHORT).folder
 
 
-def run_until(task: str, folder: str, said: Connection, moment: tuple[str, int] | None, options: dict[str, Any]) -> None:
+def run_until(pipeline_file: str, folder: str, said: Connection, moment: tuple[str, int] | None, options: dict[str, Any]) -> None:
     """Run the task in this process; stop at ``moment``."""
     gc.freeze()
     heard = 0
 
-    def listen(event: Event) -> None:
+    def on_event(event: Event) -> None:
         nonlocal heard
         if moment is not None and isinstance(event, Progress) and event.step == moment[0]:
             heard += 1
             if heard == moment[1]:
                 wait_to_be_killed(said)
 
-    run_task(Path(task), Path(folder), *SHORT, listen=listen, **options)
+    run_task(Path(pipeline_file), Path(folder), *SHORT, on_event=on_event, **options)
     said.send("finished")
 
 
-def run_until_rename(task: str, folder: str, said: Connection, target: str, options: dict[str, Any]) -> None:
+def run_until_rename(pipeline_file: str, folder: str, said: Connection, target: str, options: dict[str, Any]) -> None:
     """Run the task; stop before anything is renamed to ``target``, a path in the run folder."""
     rename = os.replace
 
@@ -71,31 +71,31 @@ def run_until_rename(task: str, folder: str, said: Connection, target: str, opti
         rename(source, destination)
 
     os.replace = replace
-    run_until(task, folder, said, None, options)
+    run_until(pipeline_file, folder, said, None, options)
 
 
-def kill_at(target: Any, task: Path, folder: Path, where: Any, **options: Any) -> None:
+def kill_at(target: Any, pipeline_file: Path, folder: Path, where: Any, **options: Any) -> None:
     """Run the task in a process of its own and kill that at the given point."""
-    with running(target, task, folder, where, **options) as (process, hears):
+    with running(target, pipeline_file, folder, where, **options) as (process, hears):
         assert hears.poll(PATIENCE), "the run did not come that far"
         assert hears.recv() == "here"
         with pytest.raises(RunConflict, match="in use by another process"):
-            run_task(task, folder, *SHORT)
+            run_task(pipeline_file, folder, *SHORT)
         process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(("step", "count"), MOMENTS, ids=[f"{step}-{count}" for step, count in MOMENTS])
-def test_killed_at_work(step: str, count: int, task: Path, undisturbed: Path, here: Path) -> None:
+def test_killed_at_work(step: str, count: int, pipeline_file: Path, undisturbed: Path, here: Path) -> None:
     folder = here / "run"
-    kill_at(run_until, task, folder, (step, count))
+    kill_at(run_until, pipeline_file, folder, (step, count))
     done = STEPS[: STEPS.index(step)]
     assert [entry["step"] for entry in told(folder) if entry["event"] == "StepStarted"] == [*done, step]
     assert [name for name in STEPS if RunStore(folder).content(name) is not None] == list(done)
     before = products(folder)
     assert (folder / ".work").exists()  # half a step lies there
-    result = run_task(task, folder, *SHORT)
+    result = run_task(pipeline_file, folder, *SHORT)
     assert result.ran == STEPS[len(done) :]
     assert before.items() <= products(folder).items()
     assert products(folder) == products(undisturbed) and student_weights(folder) == student_weights(undisturbed)
@@ -105,35 +105,35 @@ def test_killed_at_work(step: str, count: int, task: Path, undisturbed: Path, he
 @pytest.mark.parametrize(
     "target", ["manifest.json", "config.resolved.yaml", "stage_a/brackets-2/model", "stage_b", "stage_c/model"]
 )
-def test_killed_while_publishing(target: str, task: Path, undisturbed: Path, here: Path) -> None:
+def test_killed_while_publishing(target: str, pipeline_file: Path, undisturbed: Path, here: Path) -> None:
     """Everything is written, its name is not."""
-    kill_at(run_until_rename, task, here / "run", target)
+    kill_at(run_until_rename, pipeline_file, here / "run", target)
     assert not (here / "run" / target).exists()
-    assert run_task(task, here / "run", *SHORT).ran == STEPS[STEPS.index(target) if target in STEPS else 0 :]
+    assert run_task(pipeline_file, here / "run", *SHORT).ran == STEPS[STEPS.index(target) if target in STEPS else 0 :]
     assert products(here / "run") == products(undisturbed)
 
 
-def test_killed_between_the_old_step_and_the_new(task: Path, undisturbed: Path, here: Path) -> None:
+def test_killed_between_the_old_step_and_the_new(pipeline_file: Path, undisturbed: Path, here: Path) -> None:
     """The old soft labels have stepped aside, the new ones are not in their place: the step is missing, never half."""
     folder = Path(shutil.copytree(undisturbed, here / "run"))
-    kill_at(run_until_rename, task, folder, "stage_b", force="b")
+    kill_at(run_until_rename, pipeline_file, folder, "stage_b", force="b")
     assert RunStore(folder).content("stage_b") is None
-    assert run_task(task, folder, *SHORT).ran == ("stage_b",)
+    assert run_task(pipeline_file, folder, *SHORT).ran == ("stage_b",)
     assert products(folder) == products(undisturbed)
 
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("PETKIT_KILL_SEEDS", "1"))))
-def test_killed_again_and_again_at_any_moment(seed: int, task: Path, undisturbed: Path, here: Path) -> None:
+def test_killed_again_and_again_at_any_moment(seed: int, pipeline_file: Path, undisturbed: Path, here: Path) -> None:
     """Wherever the clock strikes: each run begins where the last one ended, and the end is the same."""
     folder, random = here / "run", np.random.default_rng(seed)
     for delay in (0.05, 0.2, 0.4) if seed == 0 else random.exponential(0.25, random.integers(2, 9)).tolist():
         before = told(folder)
-        with running(run_until, task, folder, None) as (process, hears):
+        with running(run_until, pipeline_file, folder, None) as (process, hears):
             wait_for_more(folder, before, hears)
             time.sleep(delay)
             process.kill()
             process.join()
-    run_task(task, folder, *SHORT)
+    run_task(pipeline_file, folder, *SHORT)
     assert products(folder) == products(undisturbed) and verify(folder).whole
     ends = [entry["step"] for entry in told(folder) if entry["event"] == "StepFinished"]
     assert len(ends) == len(set(ends))  # nothing that was told finished was done again

@@ -118,8 +118,8 @@ def test_a_plain_folder_of_several_labels(several: RunResult, here: Path) -> Non
     assert (decision.kind, decision.thresholds) == ("multi", (0.5,))
 
 
-def test_a_scale(task: Path, here: Path) -> None:
-    result = run_task(task, here / "run", "label_kind=ordinal", "teachers.seeds=[1]")
+def test_a_scale(pipeline_file: Path, here: Path) -> None:
+    result = run_task(pipeline_file, here / "run", "label_kind=ordinal", "teachers.seeds=[1]")
     metrics = result.metrics
     assert metrics is not None
 
@@ -152,14 +152,14 @@ def test_untrained_patterns_are_told_raw_and_calibrated(finished: Path) -> None:
 
 
 def test_it_is_told_when_training_loses_what_the_model_knew(
-    task: Path, finished: Path, here: Path, capsys: pytest.CaptureFixture[str]
+    pipeline_file: Path, finished: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A model that knows the task (a teacher of another run) is ruined by a learning rate that is far too high."""
     heard: list[Event] = []
     few = ("teachers.seeds=[1]", "teachers.steps=3", "student.steps=2", "teachers.learning_rate=0.5")
     knows = finished / "stage_a" / "colon-1" / "model"
 
-    result = run_task(task, here / "run", f"model={knows}", *few, listen=heard.append)
+    result = run_task(pipeline_file, here / "run", f"model={knows}", *few, on_event=heard.append)
 
     assert result.metrics is not None
     before, after = result.metrics["zero_shot"]["ensemble"]["batch"], result.metrics["ensemble"]["accuracy"]
@@ -189,9 +189,9 @@ def test_nothing_is_told_where_nothing_was_lost(finished: Path, first_run: First
 
 
 def test_without_labelled_rows_the_untrained_patterns_are_the_teachers(
-    task: Path, here: Path, capsys: pytest.CaptureFixture[str]
+    pipeline_file: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = run_task(task, here / "run", "data.train=null", "student.steps=2")
+    result = run_task(pipeline_file, here / "run", "data.train=null", "student.steps=2")
     metrics = result.metrics
     assert metrics is not None
 

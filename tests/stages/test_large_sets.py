@@ -14,7 +14,7 @@ from petkit.runs.store import RunStore
 from petkit.storage.parquet_shards import read_column, read_matrix
 from petkit.storage.row_array import RowArray
 from petkit.student.soft_labels import read_soft_rows
-from petkit.task import task as workload
+from petkit.task import task as task_module
 from tests.stages import prompt_task
 from tests.stages.tiny_task import load, products, run_task
 
@@ -22,8 +22,8 @@ SHORT = ("teachers.steps=3", "student.steps=12", "student.feature_weight=1", "te
 ROWS = "soft_labels.top_share=0.7"
 
 
-def test_rows_on_disk_give_the_same_bytes(task: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_task(task, here / "held", *SHORT, ROWS)
+def test_rows_on_disk_give_the_same_bytes(pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_task(pipeline_file, here / "held", *SHORT, ROWS)
     files: set[str] = set()
     append = RowArray.append
 
@@ -32,8 +32,8 @@ def test_rows_on_disk_give_the_same_bytes(task: Path, here: Path, monkeypatch: p
         files.add("" if self.path is None else f"{self.path.parent.name}/{self.path.name}")
 
     monkeypatch.setattr(RowArray, "append", watched)
-    monkeypatch.setattr(workload, "HELD_ROWS", 10)
-    run_task(task, here / "on disk", *SHORT, ROWS)
+    monkeypatch.setattr(task_module, "HELD_ROWS", 10)
+    run_task(pipeline_file, here / "on disk", *SHORT, ROWS)
 
     assert {"soft_labels/labels.float32", "soft_labels/weights.float32", "soft_labels/kept.int64"} < files
     assert {"unlabeled-teachers/field-0.int32", "unlabeled-teachers/field-0.offsets"} < files
@@ -54,38 +54,40 @@ def test_soft_rows_are_what_stage_b_wrote(finished: Path, here: Path, multi: boo
     assert found.kept[:].tolist() == np.flatnonzero(weights > 0).tolist()
 
 
-def test_the_choice_of_rows_is_the_same_in_any_number_of_shards(task: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_choice_of_rows_is_the_same_in_any_number_of_shards(
+    pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each shard is chosen from where it stands among all rows."""
     overrides = ("teachers.steps=3", "student.steps=1", "soft_labels={top_share: 0.5, min_probability: 0.34}")
-    run_task(task, here / "one", *overrides, stages=("a", "b"))
+    run_task(pipeline_file, here / "one", *overrides, stages=("a", "b"))
     monkeypatch.setattr("petkit.teachers.scoring.SHARD_ROWS", 7)
-    run_task(task, here / "five", *overrides, stages=("a", "b"))
+    run_task(pipeline_file, here / "five", *overrides, stages=("a", "b"))
 
     one, five = (read_column(here / name / "stage_b" / "soft_labels", "weight") for name in ("one", "five"))
     assert len(list((here / "five" / "stage_b" / "soft_labels").iterdir())) == 5
     assert ((one > 0) == (five > 0)).all() and 0 < (one > 0).sum() < 30
 
 
-def test_scratch_is_for_large_parts_only(task: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workload, "HELD_ROWS", 20)
-    work = workload.Workload(load(task))
-    assert work.scratch_of("unlabeled", "name") is None  # nothing was given to work in
-    work.scratch = RunStore(here / "run").scratch("tokens")
-    assert work.scratch_of("unlabeled", "name") == work.scratch / "name"
-    assert work.scratch_of("train", "name") is None
+def test_scratch_is_for_large_parts_only(pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task_module, "HELD_ROWS", 20)
+    task = task_module.Task(load(pipeline_file))
+    assert task.scratch_of("unlabeled", "name") is None  # nothing was given to work in
+    task.scratch = RunStore(here / "run").scratch("tokens")
+    assert task.scratch_of("unlabeled", "name") == task.scratch / "name"
+    assert task.scratch_of("train", "name") is None
 
 
 def test_single_steps_keep_rows_on_disk_from_the_same_number_on(
-    task: Path, here: Path, model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    pipeline_file: Path, here: Path, model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
     scratch = RunStore.scratch
     monkeypatch.setattr(RunStore, "scratch", lambda self, name: asked.append(name) or scratch(self, name))
-    questions = prompt_task.write(here / "task", model_folder("bert"))
+    as_class_logits = prompt_task.write(here / "task", model_folder("bert"))
 
     for held, expected in ((1_000, set[str]()), (2, {"tokens", "sentences"})):
         for module in (adaptation, prompt_pretraining):
             monkeypatch.setattr(module, "HELD_ROWS", held)
-        adaptation.adapt(load(task, "adapt.steps=1"), here / f"adapted {held}")
-        prompt_task.make(questions, here / f"prompt {held}", "steps=1", "objective=both")
+        adaptation.adapt(load(pipeline_file, "adapt.steps=1"), here / f"adapted {held}")
+        prompt_task.make(as_class_logits, here / f"prompt {held}", "steps=1", "objective=both")
         assert set(asked) & {"tokens", "sentences"} == expected

@@ -10,8 +10,8 @@ import pytest
 
 from petkit.config.schema import GenerationsSpec, PatternSpec
 from petkit.errors import InvalidInput
-from petkit.task.task import Workload
-from petkit.task.teacher_list import Teacher, generation_count, lineup, others
+from petkit.task.task import Task
+from petkit.task.teacher_list import Teacher, generation_count, list_teachers, others
 from tests.stages.tiny_task import load
 
 ONE_PATTERN = "patterns=[{id: colon, text: '{mask} news: {text}'}]"
@@ -22,7 +22,7 @@ def patterns(*names: str) -> list[PatternSpec]:
 
 
 def teachers(count: int | str, names: Sequence[str], seeds: Sequence[int], rows: int, labels: int = 4) -> list[list[Teacher]]:
-    return lineup(patterns(*names), seeds, GenerationsSpec(count=count), rows, labels)
+    return list_teachers(patterns(*names), seeds, GenerationsSpec(count=count), rows, labels)
 
 
 def test_one_generation_has_a_teacher_per_pattern_and_seed() -> None:
@@ -92,14 +92,14 @@ def test_nobody_learns_from_its_own_predecessor(rows: int, names: Sequence[str],
             assert len(asked) == len(before) - 1  # and from everybody else it may
 
 
-def check(task: Path, *overrides: str) -> Workload:
-    return Workload(load(task, *overrides))
+def check(pipeline_file: Path, *overrides: str) -> Task:
+    return Task(load(pipeline_file, *overrides))
 
 
 @pytest.mark.parametrize("overrides", [("teachers.seeds=[1]",), ("teachers.seeds=[1, 2]", ONE_PATTERN)])
-def test_two_teachers_are_enough(overrides: tuple[str, ...], task: Path) -> None:
-    work = check(task, "generations.count=1", *overrides)
-    assert [len(generation) for generation in work.generations] == [2, 2] and work.teachers == work.generations[1]
+def test_two_teachers_are_enough(overrides: tuple[str, ...], pipeline_file: Path) -> None:
+    task = check(pipeline_file, "generations.count=1", *overrides)
+    assert [len(generation) for generation in task.generations] == [2, 2] and task.teachers == task.generations[1]
 
 
 ALONE = "generations.count: each teacher learns from others, and there is no other"
@@ -111,17 +111,19 @@ TOO_FEW = [
 
 
 @pytest.mark.parametrize(("overrides", "expected"), TOO_FEW)
-def test_one_teacher_alone_is_refused(overrides: tuple[str, ...], expected: str, task: Path) -> None:
+def test_one_teacher_alone_is_refused(overrides: tuple[str, ...], expected: str, pipeline_file: Path) -> None:
     with pytest.raises(InvalidInput) as refused:
-        check(task, "generations.count=1", *overrides)
+        check(pipeline_file, "generations.count=1", *overrides)
     assert str(refused.value) == f"--set generations.count=1: {expected}"
-    assert check(task, "generations.count=0", *overrides).teachers  # without further generations there is nothing to learn
+    assert check(
+        pipeline_file, "generations.count=0", *overrides
+    ).teachers  # without further generations there is nothing to learn
 
 
-def test_fewer_unlabelled_rows_than_labels_cannot_start_from_zero(task: Path, here: Path) -> None:
+def test_fewer_unlabelled_rows_than_labels_cannot_start_from_zero(pipeline_file: Path, here: Path) -> None:
     (here / "two.jsonl").write_text('{"text": "good"}\n{"text": "bad"}\n')
     with pytest.raises(InvalidInput) as refused:
-        check(task, "generations.count=1", "data.train=null", "data.unlabeled=two.jsonl")
+        check(pipeline_file, "generations.count=1", "data.train=null", "data.unlabeled=two.jsonl")
     assert (
         str(refused.value) == "--set data.unlabeled=two.jsonl: data.unlabeled: 2 rows cannot teach 3 labels (add unlabelled rows)"
     )

@@ -141,7 +141,7 @@ OF_SOFT_LABELS = (
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, task: Path, model_folder: Callable[[str], Path]) -> Iterator[Path]:
+def folder(tmp_path_factory: pytest.TempPathFactory, pipeline_file: Path, model_folder: Callable[[str], Path]) -> Iterator[Path]:
     """The current folder of all runs: rows of uneven labels, rows of several labels, another backbone."""
     here = tmp_path_factory.mktemp("options")
     write_rows(here / "uneven.jsonl", rows(12, 1)[:10:3] + rows(12, 1)[1::2])
@@ -169,13 +169,13 @@ def place(folder: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="module")
-def made(folder: Path, task: Path) -> Callable[..., RunResult]:
+def made(folder: Path, pipeline_file: Path) -> Callable[..., RunResult]:
     """``made(*overrides)`` is a whole run with them; each is done once."""
     done: dict[tuple[str, ...], RunResult] = {}
 
     def run(*overrides: str) -> RunResult:
         if overrides not in done:
-            done[overrides] = run_task(task, folder / f"run-{len(done)}", *QUICK, "data.train=uneven.jsonl", *overrides)
+            done[overrides] = run_task(pipeline_file, folder / f"run-{len(done)}", *QUICK, "data.train=uneven.jsonl", *overrides)
         return done[overrides]
 
     return run
@@ -186,26 +186,26 @@ def facts(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_a_whole_run(name: str, task: Path, folder: Path, made: Callable[..., RunResult]) -> None:
+def test_a_whole_run(name: str, pipeline_file: Path, folder: Path, made: Callable[..., RunResult]) -> None:
     plain, result = made(), made(*WHOLE[name])
     assert result.metrics is not None
     assert 0 <= result.metrics["student"]["accuracy"] <= 1 and 0 <= result.metrics["ensemble"]["accuracy"] <= 1
     assert all(math.isfinite(told[loss]) for told in facts(result.folder) for loss in ("first_loss", "last_loss"))
     overrides = (*QUICK, "data.train=uneven.jsonl", *WHOLE[name])
-    assert run_task(task, result.folder, *overrides).ran == ()
-    assert check_pipeline(load(task, *overrides)).task == "topics"
+    assert run_task(pipeline_file, result.folder, *overrides).ran == ()
+    assert check_pipeline(load(pipeline_file, *overrides)).task == "topics"
     if name not in ("baselines", "ordinal"):
         one, other = (products(run.folder, "stage_a", "stage_b", "stage_c") for run in (plain, result))
         assert one != other
 
 
 @pytest.mark.parametrize("option", OF_TEACHERS)
-def test_a_teachers_option_changes_the_teacher(option: str, task: Path, place: Callable[..., Path]) -> None:
+def test_a_teachers_option_changes_the_teacher(option: str, pipeline_file: Path, place: Callable[..., Path]) -> None:
     def weights(*overrides: str) -> bytes:
         run = place("teacher", overrides)
         only = ("patterns=[{id: colon, text: '{mask} news: {text}'}]", "data.train=uneven.jsonl")
         if not run.exists():
-            run_task(task, run, *QUICK, *only, *overrides, stages=("a",))
+            run_task(pipeline_file, run, *QUICK, *only, *overrides, stages=("a",))
         (model,) = run.glob("stage_a/*/model")
         return b"".join(path.read_bytes() for path in sorted(model.glob("*.safetensors")))
 
@@ -215,7 +215,7 @@ def test_a_teachers_option_changes_the_teacher(option: str, task: Path, place: C
 
 @pytest.mark.parametrize("option", OF_STUDENT)
 def test_a_students_option_changes_the_student_and_nobody_else(
-    option: str, task: Path, place: Callable[..., Path], made: Callable[..., RunResult]
+    option: str, pipeline_file: Path, place: Callable[..., Path], made: Callable[..., RunResult]
 ) -> None:
     plain = ("data.train=uneven.jsonl", *QUICK)
 
@@ -223,7 +223,7 @@ def test_a_students_option_changes_the_student_and_nobody_else(
         run = place("student", overrides)
         if not run.exists():
             shutil.copytree(made().folder, run)
-            ran = run_task(task, run, *plain, *overrides, stages=("a", "b", "c"), force="stale").ran
+            ran = run_task(pipeline_file, run, *plain, *overrides, stages=("a", "b", "c"), force="stale").ran
             assert ran == (("stage_c/model",) if overrides else ())
         return (run / "stage_c" / "model" / "model.safetensors").read_bytes()
 
@@ -233,10 +233,10 @@ def test_a_students_option_changes_the_student_and_nobody_else(
 
 @pytest.mark.parametrize("option", OF_SOFT_LABELS)
 def test_an_option_of_the_soft_labels_changes_them_and_the_student(
-    option: str, task: Path, folder: Path, made: Callable[..., RunResult]
+    option: str, pipeline_file: Path, folder: Path, made: Callable[..., RunResult]
 ) -> None:
     run = Path(shutil.copytree(made().folder, folder / f"soft-{option}"))
-    ran = run_task(task, run, "data.train=uneven.jsonl", *QUICK, f"soft_labels.{option}", force="stale").ran
+    ran = run_task(pipeline_file, run, "data.train=uneven.jsonl", *QUICK, f"soft_labels.{option}", force="stale").ran
     assert ran == ("stage_b", "stage_c/model", "evaluation")
     for part in ("stage_b/soft_labels", "stage_c"):
         if (option, part) != ("combine=probs", "stage_c"):

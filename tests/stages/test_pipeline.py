@@ -62,7 +62,7 @@ def test_the_task_is_learnt(first_run: FirstRun) -> None:
     assert metrics["ensemble"]["accuracy"] > 0.7 and metrics["student"]["accuracy"] > 0.7
 
 
-def test_run_folder_is_complete(task: Path, finished: Path) -> None:
+def test_run_folder_is_complete(pipeline_file: Path, finished: Path) -> None:
     assert not (finished / ".work").exists()
     for step in STEPS:
         assert read_json(finished / step / "step.json")["step"] == step
@@ -71,7 +71,7 @@ def test_run_folder_is_complete(task: Path, finished: Path) -> None:
     assert manifest["arithmetic"] == {"device": "cpu", "precision": "float32", "threads": 1, "matmul_speedup": 0.0}
     resolved = yaml.safe_load((finished / "config.resolved.yaml").read_text())
     assert resolved["teachers"]["weight_decay"] == 0.01 and resolved["student"]["steps"] == 40
-    assert load(finished / "config.resolved.yaml").spec == load(task).spec
+    assert load(finished / "config.resolved.yaml").spec == load(pipeline_file).spec
 
 
 def test_teachers_of_a_pattern_differ_by_seed_alone(finished: Path) -> None:
@@ -97,23 +97,23 @@ def test_evaluation_counts_every_row_of_every_model(finished: Path) -> None:
     assert all(sum(row) == pytest.approx(1, abs=1e-5) for row in table["probabilities"])
 
 
-def test_stage_by_stage_equals_all_at_once(task: Path, finished: Path, here: Path) -> None:
+def test_stage_by_stage_equals_all_at_once(pipeline_file: Path, finished: Path, here: Path) -> None:
     for stage, ran in (("a", TEACHERS), ("b", ("stage_b",)), ("c", ("stage_c/model",)), ("evaluation", ("evaluation",))):
-        assert run_task(task, here / "run", stages=(stage,)).ran == ran
+        assert run_task(pipeline_file, here / "run", stages=(stage,)).ran == ran
     assert products(here / "run") == products(finished)
 
 
-def test_without_a_test_set_there_is_no_evaluation(task: Path, here: Path) -> None:
-    result = run_task(task, here / "run", "data.test=null", *ONE_TEACHER)
+def test_without_a_test_set_there_is_no_evaluation(pipeline_file: Path, here: Path) -> None:
+    result = run_task(pipeline_file, here / "run", "data.test=null", *ONE_TEACHER)
     assert result.metrics is None and result.ran[-1] == "stage_c/model" and result.student.is_dir()
 
 
 @pytest.mark.parametrize("shard_rows", [7, 8192])
 def test_how_the_work_is_cut_up_changes_rounding_only(
-    shard_rows: int, task: Path, finished: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+    shard_rows: int, pipeline_file: Path, finished: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scoring, "SHARD_ROWS", shard_rows)
-    run_task(task, here / "run", "compute.tokens_per_batch=40", *ONE_TEACHER, stages=("a", "b"))
+    run_task(pipeline_file, here / "run", "compute.tokens_per_batch=40", *ONE_TEACHER, stages=("a", "b"))
     assert len(list((here / "run" / "stage_b" / "soft_labels").iterdir())) == (5 if shard_rows == 7 else 1)
     cut, whole = (read_matrix(folder / "stage_a" / "colon-1" / "logits", "logits") for folder in (here / "run", finished))
     np.testing.assert_allclose(cut, whole, atol=1e-5)
@@ -124,21 +124,21 @@ def test_how_the_work_is_cut_up_changes_rounding_only(
 # -- a second run ------------------------------------------------------------------------------------
 
 
-def test_second_run_does_no_work(task: Path, copy: Path) -> None:
+def test_second_run_does_no_work(pipeline_file: Path, copy: Path) -> None:
     before = {path: path.stat().st_mtime_ns for top in ("stage_a", "stage_b", "stage_c") for path in (copy / top).rglob("*")}
     heard: list[Event] = []
-    result = run_task(task, copy, listen=heard.append)
+    result = run_task(pipeline_file, copy, on_event=heard.append)
     assert result.ran == () and result.metrics == read_json(copy / "evaluation" / "metrics.json")
     assert [event.step for event in heard if isinstance(event, StepSkipped)] == list(STEPS)
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_plan_of_an_empty_and_of_a_finished_run(task: Path, finished: Path, here: Path) -> None:
-    empty = planned(task, here / "none")
+def test_plan_of_an_empty_and_of_a_finished_run(pipeline_file: Path, finished: Path, here: Path) -> None:
+    empty = planned(pipeline_file, here / "none")
     assert tuple(empty) == STEPS and not (here / "none").exists()
     assert {entry.action for entry in empty.values()} == {"run"}
     assert {entry.why for entry in empty.values()} == {"not done yet"}
-    assert {(entry.action, entry.why) for entry in planned(task, finished).values()} == {("skip", "finished")}
+    assert {(entry.action, entry.why) for entry in planned(pipeline_file, finished).values()} == {("skip", "finished")}
 
 
 STALE = [
@@ -161,9 +161,9 @@ STALE = [
 
 @pytest.mark.parametrize(("override", "stale", "why"), STALE, ids=[case[0] for case in STALE])
 def test_plan_says_what_a_setting_makes_stale(
-    override: str, stale: tuple[str, ...], why: str | tuple[str, ...], task: Path, finished: Path
+    override: str, stale: tuple[str, ...], why: str | tuple[str, ...], pipeline_file: Path, finished: Path
 ) -> None:
-    plan = planned(task, finished, override)
+    plan = planned(pipeline_file, finished, override)
     assert [step for step, entry in plan.items() if entry.action == "stale"] == list(stale)
     for step in stale:
         assert any(part in plan[step].why for part in ((why,) if isinstance(why, str) else why)), plan[step].why
@@ -183,26 +183,26 @@ def test_plan_says_what_a_setting_makes_stale(
         "soft_labels.folds=3",  # nothing is asked out of fold
     ],
 )
-def test_settings_that_change_no_result_make_nothing_stale(override: str, task: Path, finished: Path) -> None:
+def test_settings_that_change_no_result_make_nothing_stale(override: str, pipeline_file: Path, finished: Path) -> None:
     import torch
 
     try:
-        assert {entry.action for entry in planned(task, finished, override).values()} == {"skip"}
+        assert {entry.action for entry in planned(pipeline_file, finished, override).values()} == {"skip"}
     finally:
         torch.set_num_threads(1)
 
 
 def test_names_of_files_and_columns_do_not_count_but_their_content_does(finished: Path, model_folder: Folder, here: Path) -> None:
-    task = write_task(here / "elsewhere", model_folder("bert"))
-    folder = task.parent
+    pipeline_file = write_task(here / "elsewhere", model_folder("bert"))
+    folder = pipeline_file.parent
     (folder / "train.jsonl").rename(folder / "few.jsonl")
     write_rows(folder / "unlabeled.jsonl", [{"body": row["text"], "id": row["id"]} for row in rows(30, 30)])
     write_rows(folder / "few.jsonl", [{"body": row["text"], "label": row["label"]} for row in rows(9, 9)])
     write_rows(folder / "test.jsonl", [{"body": row["text"], "label": row["label"]} for row in rows(15, 15)])
     overrides = (f"data.train={folder / 'few.jsonl'}", "data.columns={text: body}")
-    assert {entry.action for entry in planned(task, finished, *overrides).values()} == {"skip"}
+    assert {entry.action for entry in planned(pipeline_file, finished, *overrides).values()} == {"skip"}
     write_rows(folder / "unlabeled.jsonl", [{"body": row["text"]} for row in rows(31, 30)])
-    plan = planned(task, finished, *overrides)
+    plan = planned(pipeline_file, finished, *overrides)
     stale = [step for step, entry in plan.items() if entry.action == "stale"]
     assert stale == [*TEACHERS[1::2], "stage_b", "stage_c/model", "evaluation"]
     assert plan["stage_b"].why == "stale: data.unlabeled changed"
@@ -211,10 +211,10 @@ def test_names_of_files_and_columns_do_not_count_but_their_content_does(finished
 # -- changed settings --------------------------------------------------------------------------------
 
 
-def test_changed_setting_is_refused_and_nothing_is_touched(task: Path, copy: Path) -> None:
+def test_changed_setting_is_refused_and_nothing_is_touched(pipeline_file: Path, copy: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in copy.rglob("*")}
     with pytest.raises(RunConflict) as refused:
-        run_task(task, copy, "student.steps=41")
+        run_task(pipeline_file, copy, "student.steps=41")
     assert str(refused.value).splitlines() == [
         "run: made by other settings:",
         "  stage_c/model: stale: student.steps 40 → 41",
@@ -223,31 +223,31 @@ def test_changed_setting_is_refused_and_nothing_is_touched(task: Path, copy: Pat
     assert {path: path.stat().st_mtime_ns for path in copy.rglob("*")} == before
 
 
-def test_force_stale_redoes_what_depends_on_the_setting_and_no_more(task: Path, copy: Path) -> None:
+def test_force_stale_redoes_what_depends_on_the_setting_and_no_more(pipeline_file: Path, copy: Path) -> None:
     before = products(copy, "stage_a")
-    result = run_task(task, copy, "soft_labels.combine=probs", force="stale")
+    result = run_task(pipeline_file, copy, "soft_labels.combine=probs", force="stale")
     assert result.ran == AFTER_TEACHERS and products(copy, "stage_a") == before
-    assert run_task(task, copy, "soft_labels.combine=probs").ran == ()
-    assert run_task(task, copy, force="stale").ran == AFTER_TEACHERS  # and back
+    assert run_task(pipeline_file, copy, "soft_labels.combine=probs").ran == ()
+    assert run_task(pipeline_file, copy, force="stale").ran == AFTER_TEACHERS  # and back
 
 
 @pytest.mark.parametrize(
     ("force", "ran"),
     [("a", TEACHERS), ("b", ("stage_b",)), ("c", ("stage_c/model",)), ("evaluation", ("evaluation",)), ("all", STEPS)],
 )
-def test_forced_steps_are_redone_and_come_out_the_same(force: str, ran: tuple[str, ...], task: Path, copy: Path) -> None:
+def test_forced_steps_are_redone_and_come_out_the_same(force: str, ran: tuple[str, ...], pipeline_file: Path, copy: Path) -> None:
     """What follows is left alone, because its inputs did not change."""
     before = products(copy)
-    assert run_task(task, copy, force=force).ran == ran
+    assert run_task(pipeline_file, copy, force=force).ran == ran
     assert products(copy) == before
 
 
-def test_adding_a_seed_leaves_the_other_teachers_alone(task: Path, copy: Path) -> None:
+def test_adding_a_seed_leaves_the_other_teachers_alone(pipeline_file: Path, copy: Path) -> None:
     before = products(copy, "stage_a")
     times = {name: (copy / name).stat().st_mtime_ns for name in before}
     with pytest.raises(RunConflict, match="stage_b: stale: stage_a/colon-3/logits added"):
-        run_task(task, copy, "teachers.seeds=[1, 2, 3]")
-    result = run_task(task, copy, "teachers.seeds=[1, 2, 3]", force="stale")
+        run_task(pipeline_file, copy, "teachers.seeds=[1, 2, 3]")
+    result = run_task(pipeline_file, copy, "teachers.seeds=[1, 2, 3]", force="stale")
     new = [f"stage_a/{name}-3/{part}" for name in ("colon", "brackets") for part in ("model", "logits")]
     assert result.ran == (*new, *AFTER_TEACHERS)
     assert {name: content for name, content in products(copy, "stage_a").items() if name in before} == before
@@ -255,19 +255,19 @@ def test_adding_a_seed_leaves_the_other_teachers_alone(task: Path, copy: Path) -
     assert len(read_json(copy / "stage_b" / "ensemble.json")["weights"]) == 6
 
 
-def test_a_teacher_does_not_depend_on_the_others(task: Path, here: Path) -> None:
+def test_a_teacher_does_not_depend_on_the_others(pipeline_file: Path, here: Path) -> None:
     """Not even through the random numbers of dropout."""
     common = ("teachers.dropout=0.2", "teachers.steps=3")
-    run_task(task, here / "all", *common, stages=("a",))
+    run_task(pipeline_file, here / "all", *common, stages=("a",))
     alone = ("teachers.seeds=[2]", "patterns=[{id: brackets, text: '( {mask} ) {text}'}]")
-    run_task(task, here / "one", *common, *alone, stages=("a",))
+    run_task(pipeline_file, here / "one", *common, *alone, stages=("a",))
     name = "stage_a/brackets-2"
     assert products(here / "one", name) == products(here / "all", name)
 
 
-def test_a_stage_says_that_what_it_reads_was_made_by_other_settings(task: Path, copy: Path) -> None:
+def test_a_stage_says_that_what_it_reads_was_made_by_other_settings(pipeline_file: Path, copy: Path) -> None:
     heard: list[Event] = []
-    result = run_task(task, copy, "teachers.steps=41", stages=("b", "c"), listen=heard.append)
+    result = run_task(pipeline_file, copy, "teachers.steps=41", stages=("b", "c"), on_event=heard.append)
     told = [f"{event.step}: {event.message}" for event in heard if isinstance(event, Notice)]
     assert result.ran == ()
     assert told == ["stage_a/colon-1/model: used as it is, though stale: teachers.steps 40 → 41, and 3 more like it"]
@@ -277,56 +277,56 @@ def test_a_stage_says_that_what_it_reads_was_made_by_other_settings(task: Path, 
 
 
 @pytest.mark.parametrize("missing", ["stage_a/colon-2/logits", "stage_a/brackets-1/model"])
-def test_missing_teacher_is_an_error_never_a_smaller_ensemble(missing: str, task: Path, copy: Path) -> None:
+def test_missing_teacher_is_an_error_never_a_smaller_ensemble(missing: str, pipeline_file: Path, copy: Path) -> None:
     shutil.rmtree(copy / missing)
     overrides = ("soft_labels.weighting=train_accuracy",)
     with pytest.raises(IncompleteRun, match=rf"run: stage_b needs {missing}, which is not finished \(run petkit stage-a first\)"):
-        run_task(task, copy, *overrides, stages=("b",), force="b")
+        run_task(pipeline_file, copy, *overrides, stages=("b",), force="b")
 
 
 @pytest.mark.parametrize(
     ("stage", "need"), [("b", "stage_a/colon-1/logits"), ("c", "stage_b"), ("evaluation", "stage_a/colon-1/model")]
 )
-def test_a_stage_before_its_time(stage: Any, need: str, task: Path, here: Path) -> None:
+def test_a_stage_before_its_time(stage: Any, need: str, pipeline_file: Path, here: Path) -> None:
     with pytest.raises(IncompleteRun, match=f"needs {need}, which is not finished"):
-        run_task(task, here / "run", stages=(stage,))
+        run_task(pipeline_file, here / "run", stages=(stage,))
 
 
 @pytest.mark.parametrize("step", ["stage_a/colon-1/logits", "stage_b", "stage_c/model", "evaluation"])
-def test_truncated_step_is_made_again_and_nothing_else(step: str, task: Path, finished: Path, copy: Path) -> None:
+def test_truncated_step_is_made_again_and_nothing_else(step: str, pipeline_file: Path, finished: Path, copy: Path) -> None:
     files = [path for path in (copy / step).rglob("*") if path.is_file() and path.name != "step.json"]
     largest = max(files, key=lambda path: path.stat().st_size)
     largest.write_bytes(largest.read_bytes()[:-1])
-    assert planned(task, copy)[step].why.startswith(f"{largest.relative_to(copy / step)} has ")
-    assert run_task(task, copy).ran == (step,)
+    assert planned(pipeline_file, copy)[step].why.startswith(f"{largest.relative_to(copy / step)} has ")
+    assert run_task(pipeline_file, copy).ran == (step,)
     assert products(copy) == products(finished)
 
 
-def test_flipped_byte_in_a_teacher_is_never_read(task: Path, copy: Path) -> None:
+def test_flipped_byte_in_a_teacher_is_never_read(pipeline_file: Path, copy: Path) -> None:
     path = copy / "stage_a" / "colon-1" / "logits" / "part-00000.parquet"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(IncompleteRun, match=r"stage_a/colon-1/logits is damaged: part-00000\.parquet has changed"):
-        run_task(task, copy, stages=("b",), force="b")
+        run_task(pipeline_file, copy, stages=("b",), force="b")
 
 
-def test_moved_run_needs_no_work(task: Path, copy: Path) -> None:
+def test_moved_run_needs_no_work(pipeline_file: Path, copy: Path) -> None:
     moved = copy.rename(copy.parent / "moved")
-    assert run_task(task, moved).ran == ()
+    assert run_task(pipeline_file, moved).ran == ()
 
 
-def test_student_of_somebody_elses_soft_labels(task: Path, finished: Path, here: Path) -> None:
+def test_student_of_somebody_elses_soft_labels(pipeline_file: Path, finished: Path, here: Path) -> None:
     """Stage C reads nothing of the teachers."""
     (here / "run").mkdir()
     shutil.copy(finished / "manifest.json", here / "run")
     shutil.copytree(finished / "stage_b", here / "run" / "stage_b")
-    assert run_task(task, here / "run", stages=("c",)).ran == ("stage_c/model",)
+    assert run_task(pipeline_file, here / "run", stages=("c",)).ran == ("stage_c/model",)
     assert student_weights(here / "run") == student_weights(finished)
 
 
-def test_what_is_missing_is_told_before_what_it_makes_stale(task: Path, copy: Path) -> None:
+def test_what_is_missing_is_told_before_what_it_makes_stale(pipeline_file: Path, copy: Path) -> None:
     shutil.rmtree(copy / "stage_b")
 
     with pytest.raises(IncompleteRun, match=r"stage_c/model needs stage_b, which is not finished \(run petkit stage-b first\)"):
-        run_task(task, copy, stages=("c",))
+        run_task(pipeline_file, copy, stages=("c",))

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("every_third_step")
 
 
 @pytest.fixture
-def task(here: Path, model_folder: Folder) -> Path:
+def pipeline_file(here: Path, model_folder: Folder) -> Path:
     """A pipeline whose files a test may change."""
     return write(here / "task", model_folder("bert"))
 
@@ -46,9 +46,9 @@ def awake(here: Path, model_folder: Folder) -> Path:
     return write(here / "task", wide_awake(model_folder("bert"), here / "awake"))
 
 
-def kill(task: Path, folder: Path, step: int, *overrides: str) -> None:
+def kill(pipeline_file: Path, folder: Path, step: int, *overrides: str) -> None:
     with pytest.raises(Killed):
-        make(task, folder, *overrides, killed_at=step)
+        make(pipeline_file, folder, *overrides, killed_at=step)
 
 
 def files(folder: Path) -> Mapping[str, bytes]:
@@ -90,8 +90,8 @@ def test_the_loss_falls(objective: str, falls_by: float, awake: Path, here: Path
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing")  # PEFT asks for it
-def test_a_folder_as_peft_writes_it(task: Path, here: Path, model_folder: Folder) -> None:
-    made, _ = make(task, here / "out")
+def test_a_folder_as_peft_writes_it(pipeline_file: Path, here: Path, model_folder: Folder) -> None:
+    made, _ = make(pipeline_file, here / "out")
     about = json.loads((made.folder / "petkit.json").read_text())
     base = str(model_folder("bert"))
 
@@ -108,13 +108,13 @@ def test_a_folder_as_peft_writes_it(task: Path, here: Path, model_folder: Folder
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_only_the_prompt_is_trained(objective: str, task: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_prompt_is_trained(objective: str, pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     load = prompt_pretraining.load_masked_lm
     monkeypatch.setattr(prompt_pretraining, "load_masked_lm", lambda *wanted: seen.append(load(*wanted)) or seen[-1])
-    kill(task, here / "out", 4, f"objective={objective}")
+    kill(pipeline_file, here / "out", 4, f"objective={objective}")
     kept = load_file(here / "out" / "checkpoints" / "prompt" / "00000003" / "state.safetensors")
-    make(task, here / "out", f"objective={objective}")
+    make(pipeline_file, here / "out", f"objective={objective}")
 
     assert [name for name in kept if name.startswith("model.")] == ["model.prompt.soft.vectors"]
     name = json.loads((here / "out" / "prompt" / "petkit.json").read_text())["base"]
@@ -129,8 +129,8 @@ def test_only_the_prompt_is_trained(objective: str, task: Path, here: Path, monk
 
 @pytest.mark.parametrize("arch", ["roberta", "modernbert", "deberta-v2", "albert", "distilbert"])
 def test_any_model(arch: str, here: Path, model_folder: Folder) -> None:
-    task = write(here / "task", model_folder(arch), count=24)
-    made, _ = make(task, here / "out", "steps=3", "objective=both", "compute.precision=bfloat16")
+    pipeline_file = write(here / "task", model_folder(arch), count=24)
+    made, _ = make(pipeline_file, here / "out", "steps=3", "objective=both", "compute.precision=bfloat16")
 
     assert math.isfinite(made.facts["loss_after"]) and len(vectors(here / "out")) == TOKENS
 
@@ -140,25 +140,25 @@ def test_texts_of_two_sentences_have_two_answers(here: Path, model_folder: Folde
     asked: list[SentenceQuestions] = []
     before = SentenceQuestions.batches
     monkeypatch.setattr(SentenceQuestions, "batches", lambda self: asked.append(self) or before(self))
-    task = write(here / "task", model_folder("bert"), sentences=(1, 2), words={})
-    make(task, here / "out")
+    pipeline_file = write(here / "task", model_folder("bert"), sentences=(1, 2), words={})
+    make(pipeline_file, here / "out")
 
     assert list(asked[0].pvp.verbalizer.labels) == ["next", "other_text"]
     batch, answers = asked[0].asked(*asked[0].index.draw(asked[0].anchors, asked[0].pool, np.random.default_rng(1)))
     assert set(answers.tolist()) == {0, 1} and (batch.mask_positions > 0).all()
 
 
-def test_held_out_sentences_never_come_up(task: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_held_out_sentences_never_come_up(pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[SentenceQuestions] = []
     before = SentenceQuestions.batches
     monkeypatch.setattr(SentenceQuestions, "batches", lambda self: asked.append(self) or before(self))
-    made, _ = make(task, here / "out")
-    (questions,) = asked
-    index = questions.index
+    made, _ = make(pipeline_file, here / "out")
+    (as_class_logits,) = asked
+    index = as_class_logits.index
 
-    rows_asked = {*index.rows[questions.anchors], *index.rows[_texts_of(questions.pool, index.starts)]}
+    rows_asked = {*index.rows[as_class_logits.anchors], *index.rows[_texts_of(as_class_logits.pool, index.starts)]}
     assert len(rows_asked) == made.facts["rows"] == 57
-    first, _, answers = questions._held_out
+    first, _, answers = as_class_logits._held_out
     assert not rows_asked & {*index.rows[_texts_of(first, index.starts)]} and set(answers) == {0, 1, 2}
 
 
@@ -167,11 +167,11 @@ def _texts_of(sentences: Any, starts: Any) -> Any:
 
 
 def test_several_fields_are_texts_of_their_own(here: Path, model_folder: Folder) -> None:
-    task = write(here / "task", model_folder("bert"), count=24)
+    pipeline_file = write(here / "task", model_folder("bert"), count=24)
     rows = [{"text": row["text"], "title": "a game"} for row in texts(24, 3)]
     write_rows(here / "task" / "unlabeled.jsonl", rows)
     two = 'patterns=[{id: all, text: "{mask}: {title} {text}"}]'
-    made, _ = make(task, here / "out", "objective=both", "steps=2", two)
+    made, _ = make(pipeline_file, here / "out", "objective=both", "steps=2", two)
 
     assert made.ran
 
@@ -180,16 +180,16 @@ def test_many_rows_lie_on_disk_while_they_are_read(here: Path, model_folder: Fol
     folders: list[Path | None] = []
     build = TokenStore.build.__func__  # type: ignore[attr-defined]
     monkeypatch.setattr(TokenStore, "build", classmethod(lambda cls, *rest: folders.append(rest[-1]) or build(cls, *rest)))
-    task = write(here / "task", model_folder("bert"))
+    pipeline_file = write(here / "task", model_folder("bert"))
     write_rows(here / "task" / "unlabeled.jsonl", [{"text": "a game. the team."}] * 10_001)
-    make(task, here / "out", "steps=2", "objective=both", "batch_size=128")
+    make(pipeline_file, here / "out", "steps=2", "objective=both", "batch_size=128")
 
     assert folders == [here / "out" / ".work" / "sentences", here / "out" / ".work" / "tokens"]
     assert not (here / "out" / ".work").exists()
 
 
-def test_a_prompt_that_learns_nothing_is_told(task: Path, here: Path) -> None:
-    _, heard = make(task, here / "out", "learning_rate=1e-30", "weight_decay=0.0")
+def test_a_prompt_that_learns_nothing_is_told(pipeline_file: Path, here: Path) -> None:
+    _, heard = make(pipeline_file, here / "out", "learning_rate=1e-30", "weight_decay=0.0")
 
     (told,) = notices(heard)
     same = r"the loss on rows kept aside did not fall: (\d\.\d\d) → \1; random words are as good a start"
@@ -197,18 +197,20 @@ def test_a_prompt_that_learns_nothing_is_told(task: Path, here: Path) -> None:
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_a_last_step_that_spoils_the_prompt(objective: str, task: Path, here: Path) -> None:
+def test_a_last_step_that_spoils_the_prompt(objective: str, pipeline_file: Path, here: Path) -> None:
     with pytest.raises(TrainingDiverged, match=r"training diverged: .* \(lower (pretrain_prompt\.)?learning_rate\)$"):
-        make(task, here / "out", f"objective={objective}", "steps=1", "learning_rate=1e38", "max_grad_norm=1e30")
+        make(pipeline_file, here / "out", f"objective={objective}", "steps=1", "learning_rate=1e38", "max_grad_norm=1e30")
     assert not (here / "out" / "prompt").exists()
 
 
 # -- again, and killed -----------------------------------------------------------------------------------
 
 
-def test_what_is_finished_is_not_done_again(task: Path, here: Path) -> None:
-    first, _ = make(task, here / "out")
-    second, heard = make(task, here / "out", "compute.checkpoint_minutes=5", "mlm_share=0.5", "teachers.steps=3", "adapt.steps=3")
+def test_what_is_finished_is_not_done_again(pipeline_file: Path, here: Path) -> None:
+    first, _ = make(pipeline_file, here / "out")
+    second, heard = make(
+        pipeline_file, here / "out", "compute.checkpoint_minutes=5", "mlm_share=0.5", "teachers.steps=3", "adapt.steps=3"
+    )
 
     assert (first.ran, second.ran) == (True, False) and second.facts == first.facts
     assert heard == [StepSkipped("prompt")]
@@ -224,34 +226,34 @@ def test_what_is_finished_is_not_done_again(task: Path, here: Path) -> None:
         ("data.unlabeled=other.jsonl", "data.unlabeled changed"),
     ],
 )
-def test_a_prompt_made_by_other_settings_is_not_replaced(override: str, why: str, task: Path, here: Path) -> None:
+def test_a_prompt_made_by_other_settings_is_not_replaced(override: str, why: str, pipeline_file: Path, here: Path) -> None:
     write_rows(here / "other.jsonl", texts(30, 4))
-    make(task, here / "out")
+    make(pipeline_file, here / "out")
     before = files(here / "out")
     with pytest.raises(RunConflict) as refused:
-        make(task, here / "out", override.replace("words.", "pretrain_prompt.words."))
+        make(pipeline_file, here / "out", override.replace("words.", "pretrain_prompt.words."))
 
     assert str(refused.value).startswith(f"out: made by other settings: {why}")
     assert files(here / "out") == before
 
 
-def test_other_folders_are_left_alone(task: Path, here: Path) -> None:
+def test_other_folders_are_left_alone(pipeline_file: Path, here: Path) -> None:
     (here / "run").mkdir()
     RunStore(here / "run").write_manifest({"task": "topics", "labels": ["a", "b"]})
 
     with pytest.raises(RunConflict, match=r"^run: holds a run, not a pretrained prompt \(choose another --out\)$"):
-        make(task, here / "run")
+        make(pipeline_file, here / "run")
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_interrupted_and_resumed_is_undisturbed(objective: str, task: Path, here: Path) -> None:
+def test_interrupted_and_resumed_is_undisturbed(objective: str, pipeline_file: Path, here: Path) -> None:
     folder, wanted = here / "out", f"objective={objective}"
-    whole, _ = make(task, here / "undisturbed", wanted)
-    kill(task, folder, 2, wanted)
+    whole, _ = make(pipeline_file, here / "undisturbed", wanted)
+    kill(pipeline_file, folder, 2, wanted)
     assert not (folder / "checkpoints").exists() and not (folder / "prompt").exists()
-    kill(task, folder, 8, wanted)
+    kill(pipeline_file, folder, 8, wanted)
     assert sorted(entry.name for entry in (folder / "checkpoints" / "prompt").iterdir()) == ["00000006"]
-    made, heard = make(task, folder, wanted)
+    made, heard = make(pipeline_file, folder, wanted)
 
     assert steps_done(heard) == [7, 8, 9, 10] and notices(heard)[0] == "goes on after 6 steps"
     assert files(folder) == files(here / "undisturbed")
@@ -259,16 +261,16 @@ def test_interrupted_and_resumed_is_undisturbed(objective: str, task: Path, here
     assert not (folder / "checkpoints").exists() and not (folder / ".work").exists()
 
 
-def test_how_often_the_state_is_kept_changes_nothing(task: Path, here: Path) -> None:
-    make(task, here / "often")
-    make(task, here / "never", "compute.checkpoint_minutes=1000")
+def test_how_often_the_state_is_kept_changes_nothing(pipeline_file: Path, here: Path) -> None:
+    make(pipeline_file, here / "often")
+    make(pipeline_file, here / "never", "compute.checkpoint_minutes=1000")
 
     assert files(here / "often") == files(here / "never")
 
 
-def test_the_seed_counts(task: Path, here: Path) -> None:
-    make(task, here / "one", "steps=2")
-    make(task, here / "two", "steps=2", "seed=2")
+def test_the_seed_counts(pipeline_file: Path, here: Path) -> None:
+    make(pipeline_file, here / "one", "steps=2")
+    make(pipeline_file, here / "two", "steps=2", "seed=2")
 
     assert not torch.equal(vectors(here / "one"), vectors(here / "two"))
 
@@ -276,67 +278,67 @@ def test_the_seed_counts(task: Path, here: Path) -> None:
 # -- bad input -----------------------------------------------------------------------------------------
 
 
-def refused(task: Path, here: Path, *overrides: str) -> list[str]:
+def refused(pipeline_file: Path, here: Path, *overrides: str) -> list[str]:
     with pytest.raises(InvalidInput) as error:
-        make(task, here / "out", *overrides)
+        make(pipeline_file, here / "out", *overrides)
     assert not (here / "out").exists()
     return str(error.value).splitlines()
 
 
 @pytest.mark.parametrize(("pairs", "told"), [(0, "no row"), (1, "1 row only"), (2, "2 rows only")])
-def test_texts_without_pairs_of_sentences(pairs: int, told: str, task: Path, here: Path) -> None:
-    write_rows(task.parent / "unlabeled.jsonl", [{"text": "a game"}] * 20 + [{"text": "a game. a team."}] * pairs)
+def test_texts_without_pairs_of_sentences(pairs: int, told: str, pipeline_file: Path, here: Path) -> None:
+    write_rows(pipeline_file.parent / "unlabeled.jsonl", [{"text": "a game"}] * 20 + [{"text": "a game. a team."}] * pairs)
 
-    (line,) = refused(task, here)
+    (line,) = refused(pipeline_file, here)
     message = (
         f"next_sentence needs texts of two sentences or more, and task/unlabeled.jsonl has {told} of that kind (use masked_lm)"
     )
     assert line.endswith(f"pretrain_prompt.objective: {message}")
-    assert refused(task, here, "objective=both") == [
+    assert refused(pipeline_file, here, "objective=both") == [
         f"--set pretrain_prompt.objective=both: pretrain_prompt.objective: {message}"
     ]
-    assert make(task, here / "out", "objective=masked_lm", "steps=2")[0].ran
+    assert make(pipeline_file, here / "out", "objective=masked_lm", "steps=2")[0].ran
 
 
-def test_three_rows_with_pairs_are_enough(task: Path, here: Path) -> None:
-    write_rows(task.parent / "unlabeled.jsonl", [{"text": "a game"}] * 20 + texts(3, 1, (2, 4)))
+def test_three_rows_with_pairs_are_enough(pipeline_file: Path, here: Path) -> None:
+    write_rows(pipeline_file.parent / "unlabeled.jsonl", [{"text": "a game"}] * 20 + texts(3, 1, (2, 4)))
 
-    made, _ = make(task, here / "out", "steps=4")
+    made, _ = make(pipeline_file, here / "out", "steps=4")
     assert (made.facts["rows"], made.facts["held_out_rows"]) == (22, 1)
 
 
-def test_words_the_model_does_not_have(task: Path, here: Path) -> None:
-    (line,) = refused(task, here, "pretrain_prompt.words={}")
+def test_words_the_model_does_not_have(pipeline_file: Path, here: Path) -> None:
+    (line,) = refused(pipeline_file, here, "pretrain_prompt.words={}")
     assert "pretrain_prompt.words.same_text: 'maybe' is 5 tokens for" in line
     assert line.endswith("(use a common word that is one token of the model)")
 
 
 @pytest.mark.parametrize(("tokens", "left"), [(57, 7), (64, 0), (1000, 0)])
-def test_tokens_that_leave_no_room(tokens: int, left: int, task: Path, here: Path) -> None:
-    (line,) = refused(task, here, f"tokens={tokens}", "pretrain_prompt.words={same_text: very}")
+def test_tokens_that_leave_no_room(tokens: int, left: int, pipeline_file: Path, here: Path) -> None:
+    (line,) = refused(pipeline_file, here, f"tokens={tokens}", "pretrain_prompt.words={same_text: very}")
     assert line.startswith(
         f"--set pretrain_prompt.tokens={tokens}: pretrain_prompt.tokens: {tokens} virtual tokens leave {left} of "
     )
     assert " of the 64 that " in line and line.endswith(" reads (use fewer)")
 
 
-def test_a_length_that_is_too_much_beside_the_prompt(task: Path, here: Path) -> None:
-    (line,) = refused(task, here, "max_length=61")
+def test_a_length_that_is_too_much_beside_the_prompt(pipeline_file: Path, here: Path) -> None:
+    (line,) = refused(pipeline_file, here, "max_length=61")
     assert line.startswith("--set max_length=61: max_length: 61 tokens are more than ") and line.endswith(
         "beside 4 virtual ones (60)"
     )
-    made, _ = make(task, here / "out", "max_length=60", "steps=1", "objective=both")
+    made, _ = make(pipeline_file, here / "out", "max_length=60", "steps=1", "objective=both")
     assert made.ran
-    made, _ = make(task, here / "long", "tokens=44", "max_length=20", "steps=1", "objective=both")
+    made, _ = make(pipeline_file, here / "long", "tokens=44", "max_length=20", "steps=1", "objective=both")
     assert made.ran
 
 
-def test_mistakes_are_told_together(task: Path, here: Path) -> None:
-    (task.parent / "unlabeled.jsonl").write_text("")
-    told = refused(task, here, "pretrain_prompt.words={next: unheard, same_text: very}")
+def test_mistakes_are_told_together(pipeline_file: Path, here: Path) -> None:
+    (pipeline_file.parent / "unlabeled.jsonl").write_text("")
+    told = refused(pipeline_file, here, "pretrain_prompt.words={next: unheard, same_text: very}")
     assert ["words.next: 'unheard' is" in told[1], told[0]] == [True, "task/unlabeled.jsonl: the file holds no rows"]
 
 
-def test_one_row(task: Path, here: Path) -> None:
-    write_rows(task.parent / "unlabeled.jsonl", texts(1, 1))
-    assert refused(task, here) == ["task/unlabeled.jsonl: holds one row; pre-training needs one more to check itself on"]
+def test_one_row(pipeline_file: Path, here: Path) -> None:
+    write_rows(pipeline_file.parent / "unlabeled.jsonl", texts(1, 1))
+    assert refused(pipeline_file, here) == ["task/unlabeled.jsonl: holds one row; pre-training needs one more to check itself on"]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from petkit.commands.validate import check_pipeline
 from petkit.config.schema import LoraSpec, StudentSpec
-from petkit.engine.device import Arithmetic, inference
+from petkit.engine.device import Device, inference
 from petkit.engine.inference import ClassifierLogits
 from petkit.engine.training_loop import fit
 from petkit.errors import InvalidInput
@@ -25,12 +25,12 @@ from petkit.runs.layout import teacher_logits, teacher_model
 from petkit.runs.store import RunStore
 from petkit.storage.parquet_shards import read_matrix
 from petkit.student.model import new_student, save_student
-from petkit.task.task import Workload
+from petkit.task.task import Task
 from petkit.teachers.loading import load_teacher
 from petkit.teachers.models import TeacherModels
 from tests.stages.tiny_task import load, planned, run_task, write_task
 
-ARITHMETIC = Arithmetic("cpu", "float32", 1)
+DEVICE = Device("cpu", "float32", 1)
 QLORA = LoraSpec(kind="qlora", alpha=64, target_modules="all-linear")
 STRONG = "{kind: qlora, alpha: 64, target_modules: all-linear, learning_rate: 0.005}"
 OVERRIDES = (
@@ -51,18 +51,18 @@ def real() -> None:
 
 
 @pytest.fixture
-def work(task: Path) -> Workload:
-    return Workload(load(task))
+def task(pipeline_file: Path) -> Task:
+    return Task(load(pipeline_file))
 
 
 def learn(model: nn.Module, batch: Any, gold: Tensor, steps: int = 20) -> list[float]:
     settings = StudentSpec(steps=steps, warmup=0, dropout=0, learning_rate=0.005)
     loss = nn.CrossEntropyLoss()
-    return fit(model, [None] * steps, lambda scorer, rows: loss(scorer(batch), gold), settings, ARITHMETIC, seed=1)
+    return fit(model, [None] * steps, lambda scorer, rows: loss(scorer(batch), gold), settings, DEVICE, seed=1)
 
 
 def ask(model: nn.Module, batch: Any) -> Tensor:
-    with inference(ARITHMETIC):
+    with inference(DEVICE):
         answer: Tensor = model.eval()(batch).clone()
     return answer
 
@@ -70,9 +70,14 @@ def ask(model: nn.Module, batch: Any) -> Tensor:
 # -- validation ----------------------------------------------------------------------------------------
 
 
-def test_a_missing_package_is_told_before_anything_is_written(task: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_told_before_anything_is_written(
+    pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("transformers.utils.import_utils.is_bitsandbytes_available", lambda oldest: False)
-    for attempt in (lambda: run_task(task, here / "run", *OVERRIDES), lambda: check_pipeline(load(task, *OVERRIDES))):
+    for attempt in (
+        lambda: run_task(pipeline_file, here / "run", *OVERRIDES),
+        lambda: check_pipeline(load(pipeline_file, *OVERRIDES)),
+    ):
         with pytest.raises(InvalidInput) as refused:
             attempt()
         first, second = str(refused.value).splitlines()
@@ -80,18 +85,18 @@ def test_a_missing_package_is_told_before_anything_is_written(task: Path, here: 
     assert not (here / "run").exists()
 
 
-def test_only_the_section_that_asks_is_named(task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_section_that_asks_is_named(pipeline_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("transformers.utils.import_utils.is_bitsandbytes_available", lambda oldest: False)
     with pytest.raises(InvalidInput) as refused:
-        Workload(load(task, "student.adapter=qlora"))
+        Task(load(pipeline_file, "student.adapter=qlora"))
     assert str(refused.value) == f"--set student.adapter=qlora: student.adapter: {MISSING}"
-    assert Workload(load(task, "student.adapter=lora", "teachers.adapter=lora"))
+    assert Task(load(pipeline_file, "student.adapter=lora", "teachers.adapter=lora"))
 
 
-def test_a_device_that_is_not_there_is_told_as_such(task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_is_not_there_is_told_as_such(pipeline_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(InvalidInput, match=r"compute\.device: cuda is not available"):
-        Workload(load(task, "teachers.adapter=qlora", "compute.device=cuda"))
+        Task(load(pipeline_file, "teachers.adapter=qlora", "compute.device=cuda"))
 
 
 # -- teachers ------------------------------------------------------------------------------------------
@@ -101,10 +106,10 @@ def test_a_device_that_is_not_there_is_told_as_such(task: Path, monkeypatch: pyt
 @pytest.mark.parametrize("arch", ["bert", "modernbert"])
 def test_teachers_take_turns_beside_one_backbone(arch: str, model_folder: Callable[[str], Path], here: Path) -> None:
     """Train, save, score, train another, score the first again: the backbone is the same throughout."""
-    work = Workload(load(write_task(here / "task", model_folder(arch))))
-    models = TeacherModels(work.spec.model, QLORA, ARITHMETIC)
-    pvp, gold = work.pvps[0], torch.from_numpy(work.targets())
-    batch = collate([pvp.encode(tokens) for tokens in work.tokens("train")], work.tokenizer)
+    task = Task(load(write_task(here / "task", model_folder(arch))))
+    models = TeacherModels(task.spec.model, QLORA, DEVICE)
+    pvp, gold = task.pvps[0], torch.from_numpy(task.targets())
+    batch = collate([pvp.encode(tokens) for tokens in task.tokens("train")], task.tokenizer)
 
     def train(seed: int, folder: Path) -> tuple[list[float], Tensor]:
         torch.manual_seed(seed)
@@ -129,11 +134,11 @@ def test_teachers_take_turns_beside_one_backbone(arch: str, model_folder: Callab
     torch.testing.assert_close(scored, first, rtol=0, atol=1e-4)  # training and scoring have attentions of their own
     torch.testing.assert_close(score(models, here / "second"), second, rtol=0, atol=1e-4)
     assert torch.equal(same, first) and torch.equal(score(models, here / "first"), scored)
-    assert torch.equal(score(TeacherModels(work.spec.model, QLORA, ARITHMETIC), here / "first"), scored)
+    assert torch.equal(score(TeacherModels(task.spec.model, QLORA, DEVICE), here / "first"), scored)
     with models.untrained(pvp) as scorer:
         assert torch.equal(ask(scorer, batch), untrained)
     config = json.loads((here / "first" / "adapter_config.json").read_text())
-    assert (config["peft_type"], config["r"], config["base_model_name_or_path"]) == ("LORA", 8, work.spec.model)
+    assert (config["peft_type"], config["r"], config["base_model_name_or_path"]) == ("LORA", 8, task.spec.model)
     assert all(".lora_" in name and value.dtype == torch.float32 for name, value in read_adapter(here / "first").items())
 
 
@@ -151,7 +156,7 @@ def in_four_bits(weights: Tensor) -> Tensor:
 def trained_student(folder: str, multi: bool, batch: Any) -> tuple[ClassifierLogits, Tensor]:
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        student = new_student(folder, LABELS, QLORA, "eager", multi=multi, four_bit=ARITHMETIC.four_bit(QLORA))
+        student = new_student(folder, LABELS, QLORA, "eager", multi=multi, four_bit=DEVICE.four_bit(QLORA))
     losses = learn(student, batch, torch.tensor([0, 1, 2] * 3))
     assert losses[-1] < 0.7 * losses[0]
     return student, ask(student, batch)
@@ -159,18 +164,18 @@ def trained_student(folder: str, multi: bool, batch: Any) -> tuple[ClassifierLog
 
 @pytest.mark.usefixtures("real")
 @pytest.mark.parametrize("multi", [False, True])
-def test_a_student_is_merged_into_what_its_bits_stand_for(multi: bool, work: Workload, here: Path) -> None:
+def test_a_student_is_merged_into_what_its_bits_stand_for(multi: bool, task: Task, here: Path) -> None:
     from transformers import AutoModelForSequenceClassification
 
-    batch = collate([work.student_pattern.encode(tokens) for tokens in work.tokens("train")], work.tokenizer)
+    batch = collate([task.student_pattern.encode(tokens) for tokens in task.tokens("train")], task.tokenizer)
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(3)
-        start = dict(new_classifier(work.spec.model, LABELS)[0].named_parameters())
-    student, answers = trained_student(work.spec.model, multi, batch)
+        start = dict(new_classifier(task.spec.model, LABELS)[0].named_parameters())
+    student, answers = trained_student(task.spec.model, multi, batch)
     assert student.adapter is not None
     trained = student.adapter.state()
     drawn = torch.get_rng_state()
-    assert save_student(student, work.spec.model, QLORA, here / "model", keep=True) == {}
+    assert save_student(student, task.spec.model, QLORA, here / "model", keep=True) == {}
     assert torch.equal(torch.get_rng_state(), drawn)
     model, info = AutoModelForSequenceClassification.from_pretrained(here / "model", output_loading_info=True)
 
@@ -201,48 +206,48 @@ def test_a_student_is_merged_into_what_its_bits_stand_for(multi: bool, work: Wor
 
 
 @pytest.mark.usefixtures("real")
-def test_a_run_from_teachers_to_a_plain_student(task: Path, here: Path) -> None:
-    result = run_task(task, here / "run", *OVERRIDES)
-    store, work = RunStore(here / "run"), Workload(load(task, *OVERRIDES))
+def test_a_run_from_teachers_to_a_plain_student(pipeline_file: Path, here: Path) -> None:
+    result = run_task(pipeline_file, here / "run", *OVERRIDES)
+    store, task = RunStore(here / "run"), Task(load(pipeline_file, *OVERRIDES))
     for name in ("colon-1", "brackets-1"):
         facts = store.facts(teacher_model(name))
         assert facts["last_loss"] < 0.9 * facts["first_loss"]
-        teacher = load_teacher(store, name, ARITHMETIC)
-        rows = [teacher.pvp.encode(tokens) for tokens in work.tokens("unlabeled")]
+        teacher = load_teacher(store, name, DEVICE)
+        rows = [teacher.pvp.encode(tokens) for tokens in task.tokens("unlabeled")]
         with teacher.lend() as scorer:
-            found = ask(scorer, collate(rows, work.tokenizer))
+            found = ask(scorer, collate(rows, task.tokenizer))
         torch.testing.assert_close(found, torch.from_numpy(read_matrix(store.path(teacher_logits(name)), "logits")))
     assert store.facts("stage_c/model")["last_loss"] < store.facts("stage_c/model")["first_loss"]
     assert load_classifier(str(result.student)).config.num_labels == 3
     assert json.loads((here / "run" / "manifest.json").read_text())["versions"]["bitsandbytes"] != "missing"
-    assert run_task(task, here / "run", *OVERRIDES).ran == ()
+    assert run_task(pipeline_file, here / "run", *OVERRIDES).ran == ()
 
 
 @pytest.mark.usefixtures("real")
-def test_untrained_teachers_answer_in_four_bits_too_and_are_known_by_it(task: Path, here: Path) -> None:
+def test_untrained_teachers_answer_in_four_bits_too_and_are_known_by_it(pipeline_file: Path, here: Path) -> None:
     untrained = ("data.train=null", "teachers.seeds=[1]", "student.steps=2", "student.hard_weight=0")
-    run_task(task, here / "run", *untrained, *OVERRIDES[:1])
-    store, work = RunStore(here / "run"), Workload(load(task, *untrained, *OVERRIDES[:1]))
-    name = work.teachers[0].name
+    run_task(pipeline_file, here / "run", *untrained, *OVERRIDES[:1])
+    store, task = RunStore(here / "run"), Task(load(pipeline_file, *untrained, *OVERRIDES[:1]))
+    name = task.teachers[0].name
     written = torch.from_numpy(read_matrix(store.path(teacher_logits(name)), "logits"))
 
     def asked(*adapter: str) -> Tensor:
-        run_task(task, here / "other", *untrained, *adapter, stages=("a",))
+        run_task(pipeline_file, here / "other", *untrained, *adapter, stages=("a",))
         return torch.from_numpy(read_matrix(here / "other" / teacher_logits(name), "logits"))
 
-    teacher = load_teacher(store, name, ARITHMETIC)
-    rows = [teacher.pvp.encode(tokens) for tokens in work.tokens("unlabeled")]
+    teacher = load_teacher(store, name, DEVICE)
+    rows = [teacher.pvp.encode(tokens) for tokens in task.tokens("unlabeled")]
     with teacher.lend() as scorer:
-        torch.testing.assert_close(ask(scorer, collate(rows, work.tokenizer)), written)
+        torch.testing.assert_close(ask(scorer, collate(rows, task.tokenizer)), written)
     assert (asked() - written).abs().max() > 1e-3
-    assert planned(task, here / "run", *untrained)[teacher_logits(name)].why == "stale: four_bit removed"
+    assert planned(pipeline_file, here / "run", *untrained)[teacher_logits(name)].why == "stale: four_bit removed"
 
 
 @pytest.mark.usefixtures("real")
-def test_the_trained_share_counts_numbers_not_bytes(work: Workload) -> None:
-    four_bit = ARITHMETIC.four_bit(QLORA)
+def test_the_trained_share_counts_numbers_not_bytes(task: Task) -> None:
+    four_bit = DEVICE.four_bit(QLORA)
     shares = [
-        trained_part(new_student(work.spec.model, LABELS, QLORA, None, multi=False, four_bit=how))["trained_share"]
+        trained_part(new_student(task.spec.model, LABELS, QLORA, None, multi=False, four_bit=how))["trained_share"]
         for how in (four_bit, None)
     ]
     assert shares[0] == shares[1] > 0

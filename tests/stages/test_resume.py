@@ -20,7 +20,7 @@ from petkit.runs import signals
 from petkit.runs.store import RunStore
 from petkit.stages import a_teachers
 from petkit.stages.pipeline import look_ahead
-from petkit.storage import fault_points as crash_points
+from petkit.storage import fault_points
 from petkit.storage.integrity import sealed
 from petkit.teachers import scoring
 from tests.stages.tiny_task import load, products, run_task, write_task
@@ -38,26 +38,26 @@ def at(step: str, done: int, then: Callable[[], None]) -> tuple[Callable[[Event]
     """Return what does something when a step has come so far, and the list of all it has heard."""
     heard: list[Event] = []
 
-    def listen(event: Event) -> None:
+    def on_event(event: Event) -> None:
         heard.append(event)
         if isinstance(event, Progress) and (event.step, event.done) == (step, done):
             then()
 
-    return listen, heard
+    return on_event, heard
 
 
 def die() -> None:
     raise Killed
 
 
-def kill(task: Path, folder: Path, step: str, done: int, *overrides: str) -> None:
+def kill(pipeline_file: Path, folder: Path, step: str, done: int, *overrides: str) -> None:
     with pytest.raises(Killed):
-        run_task(task, folder, *SHORT, KEPT, *overrides, listen=at(step, done, die)[0])
+        run_task(pipeline_file, folder, *SHORT, KEPT, *overrides, on_event=at(step, done, die)[0])
 
 
-def resumed(task: Path, folder: Path, *overrides: str) -> list[Event]:
+def resumed(pipeline_file: Path, folder: Path, *overrides: str) -> list[Event]:
     heard: list[Event] = []
-    run_task(task, folder, *SHORT, *overrides, listen=heard.append)
+    run_task(pipeline_file, folder, *SHORT, *overrides, on_event=heard.append)
     return heard
 
 
@@ -91,45 +91,45 @@ CASES = [
 
 
 @pytest.mark.parametrize(("step", "overrides"), CASES)
-def test_a_training_goes_on_where_it_was_killed(step: str, overrides: tuple[str, ...], task: Path, here: Path) -> None:
-    undisturbed = run_task(task, here / "undisturbed", *SHORT, *overrides).folder
-    kill(task, here / "run", step, 4, *overrides)
+def test_a_training_goes_on_where_it_was_killed(step: str, overrides: tuple[str, ...], pipeline_file: Path, here: Path) -> None:
+    undisturbed = run_task(pipeline_file, here / "undisturbed", *SHORT, *overrides).folder
+    kill(pipeline_file, here / "run", step, 4, *overrides)
     assert [entry.name for entry in (here / "run" / "checkpoints" / step).iterdir()] == ["00000004"]
-    heard = resumed(task, here / "run", *overrides)
+    heard = resumed(pipeline_file, here / "run", *overrides)
     assert "goes on after 4 steps" in notices(heard, step)
     assert progress(heard, step)[:2] == [5, 6]
     assert products(here / "run") == products(undisturbed)
     assert not (here / "run" / "checkpoints").exists()
 
 
-def test_a_training_that_came_to_its_end_is_not_done_again(task: Path, here: Path) -> None:
+def test_a_training_that_came_to_its_end_is_not_done_again(pipeline_file: Path, here: Path) -> None:
     """The last step is done, the model not yet written: a signal keeps even that."""
-    undisturbed = run_task(task, here / "undisturbed", *SHORT).folder
-    listen, _ = at(MODEL, 5, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    undisturbed = run_task(pipeline_file, here / "undisturbed", *SHORT).folder
+    on_event, _ = at(MODEL, 5, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(SystemExit):
-        run_task(task, here / "run", *SHORT, listen=listen)
-    heard = resumed(task, here / "run")
+        run_task(pipeline_file, here / "run", *SHORT, on_event=on_event)
+    heard = resumed(pipeline_file, here / "run")
     assert notices(heard, MODEL) == ["goes on after 6 steps"] and progress(heard, MODEL) == []
     assert products(here / "run") == products(undisturbed)
 
 
-def test_folds_that_are_done_are_not_done_again(task: Path, here: Path) -> None:
+def test_folds_that_are_done_are_not_done_again(pipeline_file: Path, here: Path) -> None:
     overrides = ("soft_labels.weighting=out_of_fold", "soft_labels.folds=3")
-    undisturbed = run_task(task, here / "undisturbed", *SHORT, *overrides).folder
+    undisturbed = run_task(pipeline_file, here / "undisturbed", *SHORT, *overrides).folder
     step = "stage_a/brackets-1/folds"
-    kill(task, here / "run", step, 6 + 2, *overrides)
-    heard = resumed(task, here / "run", *overrides)
+    kill(pipeline_file, here / "run", step, 6 + 2, *overrides)
+    heard = resumed(pipeline_file, here / "run", *overrides)
     assert notices(heard, step) == ["goes on after 1 finished part", "goes on after 2 steps"]
     assert progress(heard, step) == list(range(9, 19))
     assert products(here / "run") == products(undisturbed)
 
 
-def test_shards_that_are_scored_are_not_scored_again(task: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_that_are_scored_are_not_scored_again(pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (scoring, a_teachers):
         monkeypatch.setattr(module, "SHARD_ROWS", 8)  # of 30 rows
-    undisturbed = run_task(task, here / "undisturbed", *SHORT).folder
-    kill(task, here / "run", LOGITS, 24)
-    heard = resumed(task, here / "run")
+    undisturbed = run_task(pipeline_file, here / "undisturbed", *SHORT).folder
+    kill(pipeline_file, here / "run", LOGITS, 24)
+    heard = resumed(pipeline_file, here / "run")
     assert notices(heard, LOGITS) == ["goes on after 2 finished parts"]
     assert progress(heard, LOGITS) == [24, 30]
     assert products(here / "run") == products(undisturbed)
@@ -137,12 +137,12 @@ def test_shards_that_are_scored_are_not_scored_again(task: Path, here: Path, mon
 
 @pytest.mark.parametrize("fault", ["ENOSPC", "EFBIG"])
 def test_a_training_does_without_a_checkpoint_there_is_no_room_for(
-    fault: str, task: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+    fault: str, pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    undisturbed = run_task(task, here / "undisturbed", *SHORT).folder
-    monkeypatch.setenv(crash_points.VARIABLE, f"checkpoint: before write={fault}")
+    undisturbed = run_task(pipeline_file, here / "undisturbed", *SHORT).folder
+    monkeypatch.setenv(fault_points.VARIABLE, f"checkpoint: before write={fault}")
     heard: list[Event] = []
-    run_task(task, here / "run", *SHORT, KEPT, listen=heard.append)
+    run_task(pipeline_file, here / "run", *SHORT, KEPT, on_event=heard.append)
     told = notices(heard, STUDENT)
     lack = {"ENOSPC": "the disk is full", "EFBIG": "a file may not grow as large as is needed (ulimit -f tells the limit)"}
     assert told == [f"the checkpoint of 1 step is not kept: {lack[fault]}"]  # and not again for every step
@@ -150,47 +150,47 @@ def test_a_training_does_without_a_checkpoint_there_is_no_room_for(
 
 
 def test_a_signal_is_obeyed_where_there_is_no_room_to_keep_the_state(
-    task: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+    pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    undisturbed = run_task(task, here / "undisturbed", *SHORT).folder
-    monkeypatch.setenv(crash_points.VARIABLE, "checkpoint: before write=ENOSPC")
-    listen, heard = at(MODEL, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    undisturbed = run_task(pipeline_file, here / "undisturbed", *SHORT).folder
+    monkeypatch.setenv(fault_points.VARIABLE, "checkpoint: before write=ENOSPC")
+    on_event, heard = at(MODEL, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(SystemExit):
-        run_task(task, here / "run", *SHORT, listen=listen)
+        run_task(pipeline_file, here / "run", *SHORT, on_event=on_event)
     assert notices(heard, MODEL) == ["the checkpoint of 4 steps is not kept: the disk is full"]
-    monkeypatch.delenv(crash_points.VARIABLE)
-    assert progress(resumed(task, here / "run"), MODEL) == [1, 2, 3, 4, 5, 6]
+    monkeypatch.delenv(fault_points.VARIABLE)
+    assert progress(resumed(pipeline_file, here / "run"), MODEL) == [1, 2, 3, 4, 5, 6]
     assert products(here / "run") == products(undisturbed)
 
 
-def test_a_dry_run_says_what_is_begun(task: Path, here: Path) -> None:
-    kill(task, here / "run", MODEL, 4)
-    planned = {entry.step: entry.why for entry in look_ahead(load(task, *SHORT), here / "run").planned}
+def test_a_dry_run_says_what_is_begun(pipeline_file: Path, here: Path) -> None:
+    kill(pipeline_file, here / "run", MODEL, 4)
+    planned = {entry.step: entry.why for entry in look_ahead(load(pipeline_file, *SHORT), here / "run").planned}
     assert (planned[MODEL], planned[LOGITS]) == ("not done yet, but begun", "not done yet")
 
 
-def test_a_checkpoint_of_other_settings_is_not_used(task: Path, here: Path) -> None:
-    kill(task, here / "run", STUDENT, 4)
-    heard = resumed(task, here / "run", "student.seed=2")
+def test_a_checkpoint_of_other_settings_is_not_used(pipeline_file: Path, here: Path) -> None:
+    kill(pipeline_file, here / "run", STUDENT, 4)
+    heard = resumed(pipeline_file, here / "run", "student.seed=2")
     assert notices(heard, STUDENT) == ["the checkpoint of 4 steps is not used: made by other settings: student.seed 1 → 2"]
     assert progress(heard, STUDENT) == [1, 2, 3, 4, 5, 6]
-    run_task(task, here / "fresh", *SHORT, "student.seed=2")
+    run_task(pipeline_file, here / "fresh", *SHORT, "student.seed=2")
     assert products(here / "run") == products(here / "fresh")
 
 
-def test_a_teacher_that_left_and_comes_back_goes_on(task: Path, here: Path) -> None:
-    kill(task, here / "run", MODEL, 4)
-    run_task(task, here / "run", *SHORT, "teachers.seeds=[2]")
+def test_a_teacher_that_left_and_comes_back_goes_on(pipeline_file: Path, here: Path) -> None:
+    kill(pipeline_file, here / "run", MODEL, 4)
+    run_task(pipeline_file, here / "run", *SHORT, "teachers.seeds=[2]")
     heard: list[Event] = []
-    run_task(task, here / "run", *SHORT, "teachers.seeds=[1,2]", force="stale", listen=heard.append)
+    run_task(pipeline_file, here / "run", *SHORT, "teachers.seeds=[1,2]", force="stale", on_event=heard.append)
     assert "goes on after 4 steps" in notices(heard, MODEL)
     assert not (here / "run" / "checkpoints").exists()
 
 
-def test_what_a_kill_left_beside_a_finished_step_goes(task: Path, here: Path) -> None:
-    folder = run_task(task, here / "run", *SHORT).folder
+def test_what_a_kill_left_beside_a_finished_step_goes(pipeline_file: Path, here: Path) -> None:
+    folder = run_task(pipeline_file, here / "run", *SHORT).folder
     (folder / "checkpoints" / STUDENT / "00000004").mkdir(parents=True)
-    run_task(task, folder, *SHORT)
+    run_task(pipeline_file, folder, *SHORT)
     assert not (folder / "checkpoints").exists()
 
 
@@ -202,18 +202,18 @@ def test_what_a_kill_left_beside_a_finished_step_goes(task: Path, here: Path) ->
 )
 @pytest.mark.parametrize(("step", "done"), [(MODEL, 3), (LOGITS, 30), ("stage_b", 30), (STUDENT, 6)])
 def test_a_signal_lets_the_batch_end(
-    number: signal.Signals, error: type[BaseException], step: str, done: int, task: Path, here: Path
+    number: signal.Signals, error: type[BaseException], step: str, done: int, pipeline_file: Path, here: Path
 ) -> None:
     before = signal.getsignal(number)
-    undisturbed = run_task(task, here / "undisturbed", *SHORT).folder
-    listen, heard = at(step, done, lambda: os.kill(os.getpid(), number))
+    undisturbed = run_task(pipeline_file, here / "undisturbed", *SHORT).folder
+    on_event, heard = at(step, done, lambda: os.kill(os.getpid(), number))
     with pytest.raises(error) as left:
-        run_task(task, here / "run", *SHORT, listen=listen)
+        run_task(pipeline_file, here / "run", *SHORT, on_event=on_event)
     assert error is KeyboardInterrupt or left.value.args == (143,)
     assert notices(heard, "run") == ["stopping after this batch; what is done is kept (again: stop at once)"]
     assert [event.step for event in heard if isinstance(event, StepStarted)][-1] == step
     assert not (here / "run" / ".work").exists() and signal.getsignal(number) is before
-    again = resumed(task, here / "run")
+    again = resumed(pipeline_file, here / "run")
     if step == MODEL:  # the training step after the signal was done and kept
         assert progress(again, step) == [5, 6]
     if step == STUDENT:  # it was the last, and the model was written
@@ -221,7 +221,7 @@ def test_a_signal_lets_the_batch_end(
     assert products(here / "run") == products(undisturbed)
 
 
-def test_a_second_signal_leaves_at_once(task: Path, here: Path) -> None:
+def test_a_second_signal_leaves_at_once(pipeline_file: Path, here: Path) -> None:
     reached: list[str] = []
 
     def twice() -> None:
@@ -232,17 +232,17 @@ def test_a_second_signal_leaves_at_once(task: Path, here: Path) -> None:
         reached.append("second")
 
     with pytest.raises(SystemExit):
-        run_task(task, here / "run", *SHORT, listen=at(MODEL, 3, twice)[0])
+        run_task(pipeline_file, here / "run", *SHORT, on_event=at(MODEL, 3, twice)[0])
     assert reached == ["first"]
-    assert not signals.stop_asked()
-    resumed(task, here / "run")
+    assert not signals.stop_requested()
+    resumed(pipeline_file, here / "run")
     assert RunStore(here / "run").content(STUDENT) is not None
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "Ctrl-C"])
-def test_the_command_line_says_so(number: signal.Signals, code: int, task: Path, here: Path) -> None:
+def test_the_command_line_says_so(number: signal.Signals, code: int, pipeline_file: Path, here: Path) -> None:
     overrides = [argument for override in (*SHORT, "student.steps=100000") for argument in ("--set", override)]
-    command = [sys.executable, "-m", "petkit", "run", str(task), "--out", "run", "--quiet", *overrides]
+    command = [sys.executable, "-m", "petkit", "run", str(pipeline_file), "--out", "run", "--quiet", *overrides]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 200
     while '"StepStarted", "step": "stage_c/model"' not in events(here / "run"):
@@ -261,37 +261,37 @@ def events(folder: Path) -> str:
 # -- whether to ----------------------------------------------------------------------------------------
 
 
-def test_never_wants_no_run(task: Path, copy: Path) -> None:
+def test_never_wants_no_run(pipeline_file: Path, copy: Path) -> None:
     before = products(copy)
     with pytest.raises(RunConflict) as refused:
-        run_task(task, copy, "student.steps=3", resume="never")
+        run_task(pipeline_file, copy, "student.steps=3", resume="never")
     assert str(refused.value) == "run: holds a run already (choose another --out, or --resume auto to go on with it)"
     assert products(copy) == before
 
 
-def test_never_begins_where_there_is_none(task: Path, here: Path) -> None:
-    assert run_task(task, here / "run", *SHORT, resume="never").has_student
+def test_never_begins_where_there_is_none(pipeline_file: Path, here: Path) -> None:
+    assert run_task(pipeline_file, here / "run", *SHORT, resume="never").has_student
 
 
-def test_require_wants_a_run(task: Path, here: Path) -> None:
+def test_require_wants_a_run(pipeline_file: Path, here: Path) -> None:
     with pytest.raises(RunConflict) as refused:
-        run_task(task, here / "run", resume="require")
+        run_task(pipeline_file, here / "run", resume="require")
     assert str(refused.value) == "run: holds nothing to go on with (check --out, or --resume auto to begin)"
     assert not (here / "run").exists()
 
 
-def test_require_goes_on_with_one(task: Path, copy: Path) -> None:
-    assert run_task(task, copy, resume="require").ran == ()
+def test_require_goes_on_with_one(pipeline_file: Path, copy: Path) -> None:
+    assert run_task(pipeline_file, copy, resume="require").ran == ()
 
 
-def test_what_is_neither_is_refused(task: Path, here: Path) -> None:
+def test_what_is_neither_is_refused(pipeline_file: Path, here: Path) -> None:
     with pytest.raises(InvalidInput, match=r"^--resume: unknown 'maybe' \(one of auto, require, never\)$"):
-        run_task(task, here / "run", resume="maybe")
+        run_task(pipeline_file, here / "run", resume="maybe")
     with pytest.raises(RunConflict, match="nothing to go on with"):
-        look_ahead(load(task), here / "run", resume="require")
+        look_ahead(load(pipeline_file), here / "run", resume="require")
 
 
-def test_a_run_that_moved_is_told(task: Path, copy: Path) -> None:
+def test_a_run_that_moved_is_told(pipeline_file: Path, copy: Path) -> None:
     """Other versions, another processor, other threads: results may differ in the last digit."""
     manifest = json.loads((copy / "manifest.json").read_text())
     here_now = dict(manifest["versions"])
@@ -301,33 +301,33 @@ def test_a_run_that_moved_is_told(task: Path, copy: Path) -> None:
     (copy / "manifest.json").write_text(sealed(manifest))
     moved = f"torch 1.0 → {here_now['torch']}, threads 64 → 1, processor an abacus → "
     with pytest.raises(RunConflict) as refused:
-        run_task(task, copy, "student.steps=3", resume="require", force="stale")
+        run_task(pipeline_file, copy, "student.steps=3", resume="require", force="stale")
     assert str(refused.value).startswith(f"run: began in another environment: {moved}")
     heard: list[Event] = []
-    run_task(task, copy, listen=heard.append)
+    run_task(pipeline_file, copy, on_event=heard.append)
     assert notices(heard, "run") == []  # there was nothing to make
     for _ in range(2):  # the second is told as well: the run still began elsewhere
-        run_task(task, copy, "student.steps=3", force="c", listen=heard.append)
+        run_task(pipeline_file, copy, "student.steps=3", force="c", on_event=heard.append)
     assert len(told := notices(heard, "run")) == 2
     assert all(line.startswith(f"this run began in another environment ({moved}") for line in told)
-    run_task(task, copy, force="all")
-    assert run_task(task, copy, resume="require").ran == ()
+    run_task(pipeline_file, copy, force="all")
+    assert run_task(pipeline_file, copy, resume="require").ran == ()
 
 
-def test_what_an_older_manifest_does_not_tell_is_not_compared(task: Path, copy: Path) -> None:
+def test_what_an_older_manifest_does_not_tell_is_not_compared(pipeline_file: Path, copy: Path) -> None:
     manifest: dict[str, Any] = json.loads((copy / "manifest.json").read_text())
     for part in ("versions", "machine"):
         del manifest[part]
     (copy / "manifest.json").write_text(sealed(manifest))
-    assert run_task(task, copy, resume="require").ran == ()
+    assert run_task(pipeline_file, copy, resume="require").ran == ()
 
 
 def test_an_adaptation_too(here: Path, model_folder: Callable[[str], Path]) -> None:
     from petkit.pretraining.adapt import adapt
 
-    task = write_task(here / "task", model_folder("bert"))
+    pipeline_file = write_task(here / "task", model_folder("bert"))
     with pytest.raises(RunConflict, match="nothing to go on with"):
-        adapt(load(task, "adapt.steps=2"), here / "adapted", resume="require")
-    adapt(load(task, "adapt.steps=2"), here / "adapted", resume="never")
+        adapt(load(pipeline_file, "adapt.steps=2"), here / "adapted", resume="require")
+    adapt(load(pipeline_file, "adapt.steps=2"), here / "adapted", resume="never")
     with pytest.raises(RunConflict, match=r"^adapted: holds an adapted model already"):
-        adapt(load(task, "adapt.steps=2"), here / "adapted", resume="never")
+        adapt(load(pipeline_file, "adapt.steps=2"), here / "adapted", resume="never")

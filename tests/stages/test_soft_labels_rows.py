@@ -20,9 +20,9 @@ from tests.stages.tiny_task import load, planned, rows, run_task
 # -- which rows count --------------------------------------------------------------------------------
 
 
-def test_surest_rows_of_each_label(task: Path, copy: Path) -> None:
+def test_surest_rows_of_each_label(pipeline_file: Path, copy: Path) -> None:
     logits = publish(copy, made_up(), cuts=(12,))
-    ensemble, columns, told = label(task, copy, "soft_labels.top_share=0.3")
+    ensemble, columns, told = label(pipeline_file, copy, "soft_labels.top_share=0.3")
     sure, winners = soft(logits.mean(0)).max(1), logits.mean(0).argmax(1)
     expected = np.zeros(30, bool)
     for one in range(3):
@@ -39,37 +39,37 @@ def test_surest_rows_of_each_label(task: Path, copy: Path) -> None:
     assert line.startswith(f"{expected.sum()} of 30 rows are kept ({expected.mean():.1%}): Sports ")
 
 
-def test_rows_that_are_sure_enough(task: Path, copy: Path) -> None:
+def test_rows_that_are_sure_enough(pipeline_file: Path, copy: Path) -> None:
     logits = publish(copy, made_up())
     best = soft(logits.mean(0)).max(1)
-    _, columns, told = label(task, copy, "soft_labels.min_probability=0.6", "soft_labels.confidence_weights=false")
+    _, columns, told = label(pipeline_file, copy, "soft_labels.min_probability=0.6", "soft_labels.confidence_weights=false")
     assert columns["weight"].tolist() == (best >= 0.6).astype(float).tolist()
     assert told[0].startswith(f"{(best >= 0.6).sum()} of 30 rows are kept")
 
 
-def test_no_row_left(task: Path, copy: Path) -> None:
+def test_no_row_left(pipeline_file: Path, copy: Path) -> None:
     publish(copy, made_up() / 10)
     with pytest.raises(
         InvalidInput, match=r"soft_labels\.min_probability: no unlabelled row is left; the surest has 0\.\d{4} \(lower it\)"
     ):
-        label(task, copy, "soft_labels.min_probability=0.99")
+        label(pipeline_file, copy, "soft_labels.min_probability=0.99")
 
 
-def test_no_row_counts(task: Path, copy: Path) -> None:
+def test_no_row_counts(pipeline_file: Path, copy: Path) -> None:
     publish(copy, np.zeros((4, 30, 3), np.float32))
     with pytest.raises(InvalidInput, match=r"soft_labels\.confidence_weights: the teachers are sure of no row at all"):
-        label(task, copy)
+        label(pipeline_file, copy)
 
 
-def test_labels_that_nobody_gives_or_keeps(task: Path, copy: Path) -> None:
+def test_labels_that_nobody_gives_or_keeps(pipeline_file: Path, copy: Path) -> None:
     logits = made_up()
     logits[..., 1] -= 50
     logits[:, :3] = [[0.1, 0, 0], [0, 0, 0.1], [0, 0, 0.1]]
     logits[:, 3:, 2] -= 50
     publish(copy, logits)
-    _, _, told = label(task, copy)
+    _, _, told = label(pipeline_file, copy)
     assert told == ["the teachers give no unlabelled row the label 'Science'; look at its label words and examples"]
-    _, _, told = label(task, copy, "soft_labels.min_probability=0.5")
+    _, _, told = label(pipeline_file, copy, "soft_labels.min_probability=0.5")
     assert told[0].endswith("rows are kept (90.0%): Sports 96%, Science 0%, World 0%")
     assert told[2] == "label 'World' has 0 of 27 rows (of 2 before the choice of rows); the student will hardly learn it"
 
@@ -77,12 +77,12 @@ def test_labels_that_nobody_gives_or_keeps(task: Path, copy: Path) -> None:
 # -- rows of several labels --------------------------------------------------------------------------
 
 
-def test_several_labels_per_row(here: Path, task: Path) -> None:
+def test_several_labels_per_row(here: Path, pipeline_file: Path) -> None:
     overrides = ("label_kind=multi", "teachers.seeds=[1]")
     run = here / "multi"
-    run_task(task, run, *overrides, stages=("a",))
+    run_task(pipeline_file, run, *overrides, stages=("a",))
     options = ("soft_labels.combine=probs", "soft_labels.calibration=contextual")
-    run_task(task, run, *overrides, *options, stages=("b",))
+    run_task(pipeline_file, run, *overrides, *options, stages=("b",))
     ensemble = json.loads((run / "stage_b" / "ensemble.json").read_text())
     (shard,) = read_shards(run / "stage_b" / "soft_labels", ["logits", "labels", "entropy", "agreement", "weight"])
     logits = np.stack([read_matrix(run / teacher_logits(name), "logits") for name in ("colon-1", "brackets-1")])
@@ -120,9 +120,9 @@ def test_several_labels_per_row(here: Path, task: Path) -> None:
         ),
     ],
 )
-def test_settings_that_do_not_fit(overrides: Sequence[str], told: Sequence[str], task: Path) -> None:
+def test_settings_that_do_not_fit(overrides: Sequence[str], told: Sequence[str], pipeline_file: Path) -> None:
     with pytest.raises(InvalidInput) as refused:
-        load(task, *overrides)
+        load(pipeline_file, *overrides)
     assert [problem.message for problem in refused.value.problems] == list(told)
     assert {problem.key.partition(".")[0] for problem in refused.value.problems} == {"soft_labels"}
 
@@ -131,8 +131,8 @@ def test_settings_that_do_not_fit(overrides: Sequence[str], told: Sequence[str],
     "override",
     ["combine=probs", "calibration=batch", "drop_collapsed=true", "prior=uniform", "confidence_weights=false", "min_probability=0.1", "top_share=0.9"],
 )  # fmt: skip
-def test_every_option_makes_the_step_stale(override: str, task: Path, finished: Path) -> None:
-    entry = planned(task, finished, f"soft_labels.{override}")["stage_b"]
+def test_every_option_makes_the_step_stale(override: str, pipeline_file: Path, finished: Path) -> None:
+    entry = planned(pipeline_file, finished, f"soft_labels.{override}")["stage_b"]
     assert entry.action == "stale" and f"soft_labels.{override.partition('=')[0]} " in entry.why
 
 

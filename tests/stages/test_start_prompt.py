@@ -13,7 +13,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from petkit.config.schema import LoraSpec, PromptTuningSpec
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.errors import InvalidInput, ModelRefused
 from petkit.events import Event, StepFinished
 from petkit.models.adapters.attach import attach, start_from_folder
@@ -21,7 +21,7 @@ from petkit.models.adapters.base import read_adapter
 from petkit.models.batch import collate
 from petkit.models.loading import load_masked_lm
 from petkit.predict.predictor import Predictor
-from petkit.task.task import Workload
+from petkit.task.task import Task
 from petkit.teachers.models import TeacherModels
 from petkit.teachers.scoring import scorer_of
 from tests.stages import prompt_task
@@ -31,7 +31,7 @@ from tests.stages.tiny_task import load, planned, run_task, write_task
 Folder = Callable[[str], Path]
 START = "teachers.adapter={kind: prompt_tuning, start: prompt}"
 STUDENT_START = "student.adapter={kind: prompt_tuning, start: prompt/prompt}"
-ARITHMETIC = Arithmetic("cpu", "float32", 1)
+DEVICE = Device("cpu", "float32", 1)
 QUICK = ("teachers.seeds=[1]", "teachers.steps=1", "student.steps=1", "student.hard_weight=0.0")
 # Training that changes nothing that can be seen.
 STILL = ("learning_rate: 1.0e-30", "weight_decay=0.0")
@@ -48,7 +48,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, model_folder: Folder) -> Path
 
 
 @pytest.fixture
-def task(made: Path, here: Path) -> Path:
+def pipeline_file(made: Path, here: Path) -> Path:
     """A copy to change; the pipeline file."""
     for name in ("task", "prompt"):
         shutil.copytree(made / name, here / name)
@@ -59,9 +59,9 @@ def vectors(folder: Path) -> torch.Tensor:
     return read_adapter(folder)["prompt_embeddings"]
 
 
-def refused(task: Path, *overrides: str) -> list[str]:
+def refused(pipeline_file: Path, *overrides: str) -> list[str]:
     with pytest.raises(InvalidInput) as error:
-        run_task(task, Path("run"), *overrides)
+        run_task(pipeline_file, Path("run"), *overrides)
     assert not Path("run").exists()
     return str(error.value).splitlines()
 
@@ -69,20 +69,20 @@ def refused(task: Path, *overrides: str) -> list[str]:
 # -- it starts from there ----------------------------------------------------------------------------------
 
 
-def test_the_first_answers_are_those_of_the_prompt(task: Path) -> None:
-    work = Workload(load(task, START))
-    adapter = work.spec.teachers.adapted
+def test_the_first_answers_are_those_of_the_prompt(pipeline_file: Path) -> None:
+    task = Task(load(pipeline_file, START))
+    adapter = task.spec.teachers.adapted
     assert isinstance(adapter, PromptTuningSpec) and adapter.tokens == TOKENS
-    pvp = work.pvps[0]
-    batch = collate([pvp.encode(tokens) for tokens in work.tokens("train")], work.tokenizer)
+    pvp = task.pvps[0]
+    batch = collate([pvp.encode(tokens) for tokens in task.tokens("train")], task.tokenizer)
 
     def first_logits(spec: PromptTuningSpec) -> torch.Tensor:
         torch.manual_seed(1)
-        with torch.no_grad(), TeacherModels(work.spec.model, spec, ARITHMETIC).new(pvp) as scorer:
+        with torch.no_grad(), TeacherModels(task.spec.model, spec, DEVICE).new(pvp) as scorer:
             answer: torch.Tensor = scorer(batch)
             return answer
 
-    model = load_masked_lm(work.spec.model, ARITHMETIC.training_attention)
+    model = load_masked_lm(task.spec.model, DEVICE.training_attention)
     attach(model, PromptTuningSpec(kind="prompt_tuning", tokens=TOKENS)).put(read_adapter(Path("prompt/prompt")), "prompt")
     with torch.no_grad():
         wanted = scorer_of(model, pvp)(batch)
@@ -93,18 +93,18 @@ def test_the_first_answers_are_those_of_the_prompt(task: Path) -> None:
 
 
 @pytest.mark.parametrize("start", [START, START.replace("start: prompt", "start: prompt/prompt")])
-def test_teachers_and_student_of_a_run_start_from_it(start: str, task: Path, here: Path) -> None:
+def test_teachers_and_student_of_a_run_start_from_it(start: str, pipeline_file: Path, here: Path) -> None:
     still = [override.replace("}", ", learning_rate: 1.0e-30}") for override in (start, STUDENT_START)]
     decay = ("teachers.weight_decay=0.0", "student.weight_decay=0.0")
-    run_task(task, here / "run", *still, *QUICK, *decay)
+    run_task(pipeline_file, here / "run", *still, *QUICK, *decay)
     pretrained = vectors(here / "prompt" / "prompt")
 
     for part in ("stage_a/colon-1/model", "stage_a/brackets-1/model", "stage_c/model"):
         assert torch.equal(vectors(here / "run" / part), pretrained)
 
 
-def test_the_finished_run_needs_the_prompt_no_more(task: Path, here: Path) -> None:
-    run_task(task, here / "run", START, STUDENT_START, *QUICK)
+def test_the_finished_run_needs_the_prompt_no_more(pipeline_file: Path, here: Path) -> None:
+    run_task(pipeline_file, here / "run", START, STUDENT_START, *QUICK)
     told = [Predictor.load(here / "run", teachers=teachers)(["a game"])[0].probabilities for teachers in (False, True)]
     shutil.rmtree(here / "prompt")
 
@@ -114,18 +114,18 @@ def test_the_finished_run_needs_the_prompt_no_more(task: Path, here: Path) -> No
         assert "start" not in json.loads((here / "run" / kept).read_text())["adapter"]
 
 
-def test_later_generations_start_from_it(task: Path, here: Path) -> None:
+def test_later_generations_start_from_it(pipeline_file: Path, here: Path) -> None:
     still = (START.replace("}", ", learning_rate: 1.0e-30}"), "teachers.weight_decay=0.0", "generations.count=1")
-    run_task(task, here / "run", *still, *QUICK, stages=("a",))
+    run_task(pipeline_file, here / "run", *still, *QUICK, stages=("a",))
     models = sorted((here / "run" / "stage_a").glob("*/model"))
 
     assert len(models) == 4
     assert all(torch.equal(vectors(model), vectors(here / "prompt" / "prompt")) for model in models)
 
 
-def test_a_start_leaves_a_new_head_as_it_was_drawn(task: Path) -> None:
+def test_a_start_leaves_a_new_head_as_it_was_drawn(pipeline_file: Path) -> None:
     spec = PromptTuningSpec(kind="prompt_tuning", tokens=TOKENS, start="prompt/prompt")
-    model = load_masked_lm(Workload(load(task)).spec.model)
+    model = load_masked_lm(Task(load(pipeline_file)).spec.model)
     head = ["cls.predictions.transform.dense.weight"]
     before = dict(model.named_parameters())[head[0]].detach().clone()
     adapter = attach(model, spec, head=head)
@@ -139,17 +139,17 @@ def test_a_start_leaves_a_new_head_as_it_was_drawn(task: Path) -> None:
 # -- what it makes stale -----------------------------------------------------------------------------------
 
 
-def test_another_prompt_makes_teachers_and_student_stale(task: Path, here: Path, made: Path) -> None:
-    run_task(task, here / "run", START, STUDENT_START, *QUICK)
-    assert {entry.action for entry in planned(task, here / "run", START, STUDENT_START, *QUICK).values()} == {"skip"}
+def test_another_prompt_makes_teachers_and_student_stale(pipeline_file: Path, here: Path, made: Path) -> None:
+    run_task(pipeline_file, here / "run", START, STUDENT_START, *QUICK)
+    assert {entry.action for entry in planned(pipeline_file, here / "run", START, STUDENT_START, *QUICK).values()} == {"skip"}
     (here / "prompt").rename(here / "moved")
     moved = [override.replace("start: prompt", "start: moved") for override in (START, STUDENT_START)]
-    assert {entry.action for entry in planned(task, here / "run", *moved, *QUICK).values()} == {"skip"}
+    assert {entry.action for entry in planned(pipeline_file, here / "run", *moved, *QUICK).values()} == {"skip"}
 
     prompt_task.make(made / "texts" / "pipeline.yaml", here / "prompt", "seed=2", "steps=2")
     stale = {
         step: entry.why
-        for step, entry in planned(task, here / "run", START, STUDENT_START, *QUICK).items()
+        for step, entry in planned(pipeline_file, here / "run", START, STUDENT_START, *QUICK).items()
         if entry.action == "stale"
     }
     assert stale == {
@@ -158,7 +158,7 @@ def test_another_prompt_makes_teachers_and_student_stale(task: Path, here: Path,
         "stage_c/model": "stale: student.adapter.start changed",
     }
     without = START.replace("start: prompt", f"tokens: {TOKENS}")
-    told = planned(task, here / "run", without, STUDENT_START, *QUICK)["stage_a/colon-1/model"]
+    told = planned(pipeline_file, here / "run", without, STUDENT_START, *QUICK)["stage_a/colon-1/model"]
     assert told.why == "stale: teachers.adapter.start removed"
 
 
@@ -200,11 +200,13 @@ def test_another_prompt_makes_teachers_and_student_stale(task: Path, here: Path,
         ),
     ],
 )
-def test_a_folder_that_cannot_be_used(section: str, harm: Callable[[Path], object], told: str, task: Path, here: Path) -> None:
+def test_a_folder_that_cannot_be_used(
+    section: str, harm: Callable[[Path], object], told: str, pipeline_file: Path, here: Path
+) -> None:
     harm(here / "prompt")
     start = START.replace("teachers", section)
 
-    (line,) = refused(task, start)
+    (line,) = refused(pipeline_file, start)
     assert line.startswith(f"--set {start}: {section}.adapter.start: {told}")
 
 
@@ -213,51 +215,51 @@ def flip_last_bit(path: Path) -> None:
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
 
 
-def test_a_prompt_for_another_model(task: Path, here: Path, model_folder: Folder) -> None:
+def test_a_prompt_for_another_model(pipeline_file: Path, here: Path, model_folder: Folder) -> None:
     other = shutil.copytree(model_folder("bert"), here / "other")
 
-    (line,) = refused(task, START, "model=other")
+    (line,) = refused(pipeline_file, START, "model=other")
     assert line.startswith(f"--set {START}: teachers.adapter.start: prompt: the prompt was made for ")
     assert line.endswith("model, not for other (make one for this model)")
-    (line,) = refused(task, STUDENT_START, "student.model=other")
+    (line,) = refused(pipeline_file, STUDENT_START, "student.model=other")
     assert "student.adapter.start: prompt/prompt: the prompt was made for " in line
 
     state = load_file(other / "model.safetensors")
     save_file({name: value + 1 for name, value in state.items()}, other / "model.safetensors", {"format": "pt"})
     about = json.loads((here / "prompt" / "prompt" / "petkit.json").read_text())
     (here / "prompt" / "prompt" / "petkit.json").write_text(json.dumps({**about, "base": str(other)}))
-    (line,) = refused(task, START, "model=other")
+    (line,) = refused(pipeline_file, START, "model=other")
     assert line.endswith("prompt: the prompt was made for other, as it was then (make one for this model)")
 
 
-def test_a_model_that_is_not_there_is_told_once(task: Path) -> None:
-    (line,) = refused(task, START, "model=./nowhere")
+def test_a_model_that_is_not_there_is_told_once(pipeline_file: Path) -> None:
+    (line,) = refused(pipeline_file, START, "model=./nowhere")
     assert "model: nowhere: no such model folder" in line
 
 
-def test_another_number_of_tokens(task: Path) -> None:
-    (line,) = refused(task, START.replace("}", ", tokens: 5}"))
+def test_another_number_of_tokens(pipeline_file: Path) -> None:
+    (line,) = refused(pipeline_file, START.replace("}", ", tokens: 5}"))
     assert line.endswith(f"teachers.adapter.tokens: 5 virtual tokens, and prompt holds {TOKENS} (leave tokens out)")
-    spec = Workload(load(task, START.replace("}", f", tokens: {TOKENS}}}"))).spec
+    spec = Task(load(pipeline_file, START.replace("}", f", tokens: {TOKENS}}}"))).spec
     assert spec.teachers.virtual_tokens == TOKENS
 
 
-def test_another_kind_of_adapter(task: Path) -> None:
+def test_another_kind_of_adapter(pipeline_file: Path) -> None:
     for kind in ("lora", "ia3", "p_tuning_v1", "p_tuning_v2", "none"):
         with pytest.raises(InvalidInput) as error:
-            load(task, START.replace("prompt_tuning", kind))
+            load(pipeline_file, START.replace("prompt_tuning", kind))
         (line,) = str(error.value).splitlines()
         assert line.endswith("teachers.adapter.start: only prompt_tuning starts from a folder (set kind: prompt_tuning)")
 
 
-def test_an_adapter_folder_that_is_no_pretrained_prompt(task: Path, here: Path) -> None:
-    run_task(task, here / "run", "teachers.adapter={kind: lora}", *QUICK, stages=("a",))
+def test_an_adapter_folder_that_is_no_pretrained_prompt(pipeline_file: Path, here: Path) -> None:
+    run_task(pipeline_file, here / "run", "teachers.adapter={kind: lora}", *QUICK, stages=("a",))
     with pytest.raises(InvalidInput, match=r"start: run/stage_a/colon-1/model: holds no pretrained prompt \("):
-        Workload(load(task, START.replace("start: prompt", "start: run/stage_a/colon-1/model")))
+        Task(load(pipeline_file, START.replace("start: prompt", "start: run/stage_a/colon-1/model")))
 
 
-def test_a_prompt_that_vanishes_later(task: Path) -> None:
-    spec = Workload(load(task, START)).spec
+def test_a_prompt_that_vanishes_later(pipeline_file: Path) -> None:
+    spec = Task(load(pipeline_file, START)).spec
     shutil.rmtree("prompt")
     adapter = spec.teachers.adapted
     assert adapter is not None
@@ -268,7 +270,9 @@ def test_a_prompt_that_vanishes_later(task: Path) -> None:
 @pytest.mark.parametrize(
     ("start", "until", "unmade"), [(START, "stage_a/colon-1/model", "stage_a/brackets-1"), (STUDENT_START, "stage_b", "stage_c")]
 )
-def test_a_prompt_that_is_replaced_later(start: str, until: str, unmade: str, task: Path, here: Path, made: Path) -> None:
+def test_a_prompt_that_is_replaced_later(
+    start: str, until: str, unmade: str, pipeline_file: Path, here: Path, made: Path
+) -> None:
     """Another sound prompt for the same model is not the one that the steps say they start from."""
     prompt_task.make(made / "texts" / "pipeline.yaml", here / "other", "seed=2", "steps=2")
 
@@ -278,19 +282,19 @@ def test_a_prompt_that_is_replaced_later(start: str, until: str, unmade: str, ta
             (here / "other").rename(here / "prompt")
 
     with pytest.raises(ModelRefused) as error:
-        run_task(task, here / "run", start, *QUICK, listen=replace_prompt)
+        run_task(pipeline_file, here / "run", start, *QUICK, on_event=replace_prompt)
     told = "adapter_model.safetensors has changed since it was checked (run the command again)"
     assert str(error.value) == f"prompt/prompt: {told}"
     assert (here / "run" / until / "step.json").is_file() and not (here / "run" / unmade).exists()
 
 
-def test_the_folder_belongs_to_the_file_that_names_it(task: Path, here: Path) -> None:
-    written = yaml.safe_load(task.read_text())
+def test_the_folder_belongs_to_the_file_that_names_it(pipeline_file: Path, here: Path) -> None:
+    written = yaml.safe_load(pipeline_file.read_text())
     written["teachers"]["adapter"] = {"kind": "prompt_tuning", "start": "../prompt"}
-    task.write_text(yaml.safe_dump(written))
+    pipeline_file.write_text(yaml.safe_dump(written))
 
-    adapter = load(task).spec.teachers.adapter
+    adapter = load(pipeline_file).spec.teachers.adapter
     assert isinstance(adapter, PromptTuningSpec) and adapter.start == str(here / "prompt")
     for override in ("teachers.adapter.start=prompt", START):  # and this to the current folder
-        adapter = load(task, override).spec.teachers.adapter
+        adapter = load(pipeline_file, override).spec.teachers.adapter
         assert isinstance(adapter, PromptTuningSpec) and adapter.start == str(here / "prompt")

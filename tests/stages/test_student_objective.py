@@ -13,17 +13,17 @@ import torch
 from torch import Tensor
 
 from petkit.config.schema import StudentSpec
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.engine.inference import ClassifierLogits
 from petkit.engine.token_masking import TokenMasking
 from petkit.engine.training_loop import set_dropout
 from petkit.models.batch import Batch, IndexArray, collate
 from petkit.models.loading import new_classifier
 from petkit.prompts.pattern import CompiledPattern, Encoded, Pattern
-from petkit.student.objective import Lesson, Student, StudentObjective, Turn
+from petkit.student.objective import Student, StudentObjective, StudentTargets, Turn
 from tests.stages.teacher_bench import TEXTS, TOKENIZER, near
 
-ARITHMETIC = Arithmetic("cpu", "float32", 1)
+DEVICE = Device("cpu", "float32", 1)
 GOLD_TEXTS = ["a good game", "no question", "the market", "science is great"]
 GOLD = torch.tensor([0, 1, 2, 1])
 SEVERAL = torch.tensor([[1, 0, 0], [0, 1, 1], [0, 0, 0], [1, 1, 1]], dtype=torch.float32)
@@ -92,10 +92,10 @@ def bench(model_folder: Callable[[str], Path]) -> Make:
             wanted: Tensor = teacher[rows]
             return wanted
 
-        lesson = Lesson(soft, WEIGHTS, gold, T, hard_weight)
+        lesson = StudentTargets(soft, WEIGHTS, gold, T, hard_weight)
         masking = TokenMasking(TOKENIZER, spec.masked_share, always=True)
         viewing = TokenMasking(TOKENIZER, spec.contrastive.masked_share, always=True)
-        objective = StudentObjective(spec, lesson, 3, batch_of, ARITHMETIC, masking, viewing, features)
+        objective = StudentObjective(spec, lesson, 3, batch_of, DEVICE, masking, viewing, features)
         return Bench(student, objective, plain, seen, asked)
 
     return make
@@ -133,7 +133,7 @@ def test_without_gold_rows_the_soft_labels_have_it_all(bench: Make) -> None:
 
 def test_rows_weigh_what_their_weight_says(bench: Make) -> None:
     made = bench(hard_weight=0.0)
-    made.objective.lesson = Lesson(SOFT, torch.tensor([0.0, 0, 0, 0, 1.0, 0.0]), GOLD, T, 0.0)
+    made.objective.lesson = StudentTargets(SOFT, torch.tensor([0.0, 0, 0, 0, 1.0, 0.0]), GOLD, T, 0.0)
     logits, _ = made.untouched(None)
     p, q = SOFT[4], (logits[0] / T).log_softmax(-1)
     near(made.loss(None), T**2 * (p.exp() * (p - q)).sum())

@@ -13,19 +13,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.errors import InvalidInput
 from petkit.models.batch import IndexArray, collate
 from petkit.models.loading import load_masked_lm
 from petkit.stages import c_student
 from petkit.storage.parquet_shards import read_column, read_matrix
-from petkit.student.objective import Lesson, StudentObjective, Turn
-from petkit.task.task import Workload
+from petkit.student.objective import StudentObjective, StudentTargets, Turn
+from petkit.task.task import Task
 from petkit.teachers.models import TeacherModels
 from tests.stages.tiny_task import load, run_task, student_weights, write_task
 from tests.tiny import save_tiny_model, tiny_tokenizer
 
-ARITHMETIC = Arithmetic("cpu", "float32", 1)
+DEVICE = Device("cpu", "float32", 1)
 SHORT = "student.steps=12"
 
 
@@ -43,10 +43,10 @@ def turns(monkeypatch: pytest.MonkeyPatch) -> list[Turn]:
     return seen
 
 
-def test_the_lesson_is_what_stage_b_wrote(task: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lessons: list[Lesson] = []
-    monkeypatch.setattr(c_student, "Lesson", lambda *given: lessons.append(Lesson(*given)) or lessons[-1])
-    run_task(task, copy, SHORT, "student.temperature=3", stages=("c",), force="stale")
+def test_the_lesson_is_what_stage_b_wrote(pipeline_file: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lessons: list[StudentTargets] = []
+    monkeypatch.setattr(c_student, "Lesson", lambda *given: lessons.append(StudentTargets(*given)) or lessons[-1])
+    run_task(pipeline_file, copy, SHORT, "student.temperature=3", stages=("c",), force="stale")
     (lesson,) = lessons
     logits = read_matrix(copy / "stage_b" / "soft_labels", "logits")
     probabilities = np.exp(logits / 2) / np.exp(logits / 2).sum(axis=1, keepdims=True)  # at the temperature of the soft labels
@@ -55,8 +55,8 @@ def test_the_lesson_is_what_stage_b_wrote(task: Path, copy: Path, monkeypatch: p
     assert (lesson.temperature, lesson.hard_weight, lesson.gold.tolist()) == (3, 0.2, [0, 1, 2] * 3)
 
 
-def test_rows_that_do_not_count_are_never_drawn(task: Path, copy: Path, turns: list[Turn]) -> None:
-    run_task(task, copy, SHORT, "soft_labels.top_share=0.4", stages=("b", "c"), force="stale")
+def test_rows_that_do_not_count_are_never_drawn(pipeline_file: Path, copy: Path, turns: list[Turn]) -> None:
+    run_task(pipeline_file, copy, SHORT, "soft_labels.top_share=0.4", stages=("b", "c"), force="stale")
     weights = read_column(copy / "stage_b" / "soft_labels", "weight")
     drawn = {row for turn in turns for row in turn.rows.tolist()}
     assert (weights == 0).sum() > 10 and drawn == set(np.flatnonzero(weights).tolist())  # and all others are
@@ -65,12 +65,14 @@ def test_rows_that_do_not_count_are_never_drawn(task: Path, copy: Path, turns: l
 
 
 @pytest.mark.parametrize("overrides", [("student.hard_weight=0",), ("data.train=null", "teachers.steps=1")])
-def test_no_gold_row_is_drawn_without_a_gold_loss(overrides: Any, task: Path, copy: Path, turns: list[Turn]) -> None:
-    run_task(task, copy, SHORT, *overrides, stages=("a", "b", "c"), force="stale")
+def test_no_gold_row_is_drawn_without_a_gold_loss(overrides: Any, pipeline_file: Path, copy: Path, turns: list[Turn]) -> None:
+    run_task(pipeline_file, copy, SHORT, *overrides, stages=("a", "b", "c"), force="stale")
     assert len(turns) == 12 and all(turn.gold is None for turn in turns)
 
 
-def test_a_step_draws_from_the_seed_and_its_number_alone(task: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_draws_from_the_seed_and_its_number_alone(
+    pipeline_file: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Wasteful(StudentObjective):
         def __call__(self, student: Any, turn: Turn) -> Tensor:
             loss = super().__call__(student, turn)
@@ -79,14 +81,16 @@ def test_a_step_draws_from_the_seed_and_its_number_alone(task: Path, copy: Path,
             return loss
 
     overrides = ("student.steps=3", "student.dropout=0.2", "student.r_drop_weight=1", "student.consistency_weight=1")
-    run_task(task, copy, *overrides, stages=("c",), force="c")
+    run_task(pipeline_file, copy, *overrides, stages=("c",), force="c")
     plain = student_weights(copy)
     monkeypatch.setattr(c_student, "StudentObjective", Wasteful)
-    run_task(task, copy, *overrides, stages=("c",), force="c")
+    run_task(pipeline_file, copy, *overrides, stages=("c",), force="c")
     assert student_weights(copy) == plain
 
 
-def test_features_are_those_of_the_first_teacher_at_the_mask(task: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_are_those_of_the_first_teacher_at_the_mask(
+    pipeline_file: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[tuple[IndexArray, Tensor]] = []
 
     class Watched(StudentObjective):
@@ -98,10 +102,10 @@ def test_features_are_those_of_the_first_teacher_at_the_mask(task: Path, copy: P
 
     monkeypatch.setattr(c_student, "StudentObjective", Watched)
     before = (copy / "stage_a" / "colon-1" / "model" / "model.safetensors").read_bytes()
-    run_task(task, copy, SHORT, "student.feature_weight=1", stages=("c",), force="stale")
-    model, work = load_masked_lm(str(copy / "stage_a" / "colon-1" / "model")), Workload(load(task))
+    run_task(pipeline_file, copy, SHORT, "student.feature_weight=1", stages=("c",), force="stale")
+    model, task = load_masked_lm(str(copy / "stage_a" / "colon-1" / "model")), Task(load(pipeline_file))
     for rows, found in asked[:3]:
-        batch = collate([work.pvps[0].encode(work.tokens("unlabeled").row(int(row))) for row in rows], work.tokenizer)
+        batch = collate([task.pvps[0].encode(task.tokens("unlabeled").row(int(row))) for row in rows], task.tokenizer)
         hidden = model.base_model(**batch.model_inputs).last_hidden_state[torch.arange(len(rows)), batch.mask_positions]
         torch.testing.assert_close(found, hidden, rtol=1e-4, atol=1e-5)
         assert not found.requires_grad
@@ -116,20 +120,24 @@ def load_state(folder: Path) -> dict[str, Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-def test_features_make_the_student_depend_on_that_teacher(task: Path, copy: Path) -> None:
+def test_features_make_the_student_depend_on_that_teacher(pipeline_file: Path, copy: Path) -> None:
     def needs(*overrides: str) -> tuple[str, ...]:
-        return c_student.steps(Workload(load(task, *overrides)), ARITHMETIC, TeacherModels("embedded", None, ARITHMETIC))[0].needs
+        return c_student.steps(Task(load(pipeline_file, *overrides)), DEVICE, TeacherModels("embedded", None, DEVICE))[0].needs
 
     assert needs() == ("stage_b",)
     assert needs("student.feature_weight=1") == ("stage_b", "stage_a/colon-1/model")
     assert needs("student.feature_weight=1", "data.train=null") == ("stage_b",)  # the backbone itself
     shutil.rmtree(copy / "stage_a" / "brackets-1" / "model")  # nobody asks for the others
-    assert run_task(task, copy, SHORT, "student.feature_weight=1", stages=("c",), force="stale").ran == ("stage_c/model",)
+    assert run_task(pipeline_file, copy, SHORT, "student.feature_weight=1", stages=("c",), force="stale").ran == (
+        "stage_c/model",
+    )
 
 
-def test_features_of_an_untrained_teacher_with_soft_tokens(task: Path, here: Path) -> None:
+def test_features_of_an_untrained_teacher_with_soft_tokens(pipeline_file: Path, here: Path) -> None:
     overrides = ("data.train=null", "student.steps=2", "student.feature_weight=1")
-    run_task(task, here / "run", *overrides, "patterns=[{id: a, text: '{soft:2} {mask} {text}'}]", stages=("a", "b", "c"))
+    run_task(
+        pipeline_file, here / "run", *overrides, "patterns=[{id: a, text: '{soft:2} {mask} {text}'}]", stages=("a", "b", "c")
+    )
     facts = json.loads((here / "run" / "stage_c" / "model" / "step.json").read_text())["facts"]
     assert np.isfinite(facts["last_loss"])
 
@@ -141,7 +149,7 @@ def test_a_student_without_a_mask_cannot_hide_words(here: Path, model_folder: Ca
     student = save_tiny_model("bert", tokenizer, here / "student")
     settings = json.loads((student / "tokenizer_config.json").read_text())
     (student / "tokenizer_config.json").write_text(json.dumps({**settings, "mask_token": None}))
-    task = write_task(here / "task", model_folder("bert"))
-    Workload(load(task, f"student.model={student}"))
+    pipeline_file = write_task(here / "task", model_folder("bert"))
+    Task(load(pipeline_file, f"student.model={student}"))
     with pytest.raises(InvalidInput, match=r"student.consistency_weight: hides tokens behind a mask, and .* has none"):
-        Workload(load(task, f"student.model={student}", "student.consistency_weight=1"))
+        Task(load(pipeline_file, f"student.model={student}", "student.consistency_weight=1"))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.errors import IncompleteRun, ModelRefused
 from petkit.runs.store import RunStore
 from petkit.storage.parquet_shards import read_matrix
@@ -21,7 +21,7 @@ from tests.stages.tiny_task import TOPICS, rows, run_task, write_task
 
 pytestmark = pytest.mark.usefixtures("finished")  # and its quick garbage collection
 
-ARITHMETIC = Arithmetic("cpu", "float32", 1)
+DEVICE = Device("cpu", "float32", 1)
 TEXTS = [{"text": row["text"]} for row in rows(30, 30)]  # the unlabelled set
 QUICK = ("teachers.seeds=[2]", "teachers.steps=5")
 SEVERAL = "labels: {Sports: [sports, good game], Science: [science], World: [world news]}, multi_token: true"
@@ -43,7 +43,7 @@ KINDS = {
 
 
 def answers(run: Path, name: str) -> Any:
-    return load_teacher(RunStore(run), name, ARITHMETIC).logits(TEXTS, ARITHMETIC, 4096)
+    return load_teacher(RunStore(run), name, DEVICE).logits(TEXTS, DEVICE, 4096)
 
 
 def its_own(run: Path, name: str) -> Any:
@@ -51,33 +51,33 @@ def its_own(run: Path, name: str) -> Any:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_trained_teacher(kind: str, task: Path, here: Path) -> None:
-    run_task(task, here / "run", *QUICK, *KINDS[kind], stages=("a", "b"))
+def test_a_trained_teacher(kind: str, pipeline_file: Path, here: Path) -> None:
+    run_task(pipeline_file, here / "run", *QUICK, *KINDS[kind], stages=("a", "b"))
     for name in ("colon-2", "brackets-2"):
         found, expected = answers(here / "run", name), its_own(here / "run", name)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
         assert np.ptp(expected, axis=0).max() > 1e-3  # the rows are not all alike
-        assert load_teacher(RunStore(here / "run"), name, ARITHMETIC).fields == ("text",)
+        assert load_teacher(RunStore(here / "run"), name, DEVICE).fields == ("text",)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "demonstrations" not in "".join(KINDS[kind])])
-def test_an_untrained_teacher(kind: str, task: Path, here: Path) -> None:
-    run_task(task, here / "run", "data.train=null", *KINDS[kind], stages=("a", "b"))
+def test_an_untrained_teacher(kind: str, pipeline_file: Path, here: Path) -> None:
+    run_task(pipeline_file, here / "run", "data.train=null", *KINDS[kind], stages=("a", "b"))
     torch.manual_seed(123)  # whoever asks may have drawn any numbers before
     for name in ("colon-untrained", "brackets-untrained"):
         np.testing.assert_allclose(answers(here / "run", name), its_own(here / "run", name), rtol=0, atol=1e-5)
 
 
-def test_an_untrained_teacher_is_the_same_in_every_run(task: Path, here: Path) -> None:
+def test_an_untrained_teacher_is_the_same_in_every_run(pipeline_file: Path, here: Path) -> None:
     for name, seed in (("one", 1), ("other", 2)):
         torch.manual_seed(seed)
-        run_task(task, here / name, "data.train=null", SOFT_TOKENS, stages=("a",))
+        run_task(pipeline_file, here / name, "data.train=null", SOFT_TOKENS, stages=("a",))
     np.testing.assert_array_equal(its_own(here / "one", "colon-untrained"), its_own(here / "other", "colon-untrained"))
 
 
-def test_demonstrations_are_those_of_the_run(task: Path, here: Path) -> None:
-    run_task(task, here / "run", *QUICK, *KINDS["demonstrations"], stages=("a", "b"))
-    teacher = load_teacher(RunStore(here / "run"), "colon-2", ARITHMETIC)
+def test_demonstrations_are_those_of_the_run(pipeline_file: Path, here: Path) -> None:
+    run_task(pipeline_file, here / "run", *QUICK, *KINDS["demonstrations"], stages=("a", "b"))
+    teacher = load_teacher(RunStore(here / "run"), "colon-2", DEVICE)
     shown = teacher.tokenizer.hf.decode(teacher.pvp.encode_texts(TEXTS[:1], teacher.tokenizer)[0].ids)
     assert shown.count("news :") == 4 and all(topic.lower() in shown for topic in TOPICS)  # one of each label, then the row
 
@@ -97,7 +97,7 @@ def test_demonstrations_are_those_of_the_run(task: Path, here: Path) -> None:
 def test_a_run_that_is_not_whole(missing: str, expected: str, copy: Path) -> None:
     shutil.rmtree(copy / missing)
     with pytest.raises(IncompleteRun, match=expected):
-        load_teacher(RunStore(copy), "colon-1", ARITHMETIC)
+        load_teacher(RunStore(copy), "colon-1", DEVICE)
 
 
 def test_a_damaged_teacher(copy: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_damaged_teacher(copy: Path) -> None:
     content[-1] ^= 1
     weights.write_bytes(content)
     with pytest.raises(IncompleteRun, match=r"stage_a/colon-1/model is damaged: model.safetensors has changed"):
-        load_teacher(RunStore(copy), "colon-1", ARITHMETIC)
+        load_teacher(RunStore(copy), "colon-1", DEVICE)
 
 
 @pytest.mark.parametrize("change", ["changed", "gone"])
@@ -114,14 +114,14 @@ def test_the_backbone_of_an_untrained_teacher_must_be_the_same(
     change: str, model_folder: Callable[[str], Path], here: Path
 ) -> None:
     backbone = Path(shutil.copytree(model_folder("bert"), here / "backbone"))
-    task = write_task(here / "task", backbone)
-    run_task(task, here / "run", "data.train=null", stages=("a", "b"))
+    pipeline_file = write_task(here / "task", backbone)
+    run_task(pipeline_file, here / "run", "data.train=null", stages=("a", "b"))
     if change == "gone":
         shutil.rmtree(backbone)
         with pytest.raises(ModelRefused, match="backbone"):
-            load_teacher(RunStore(here / "run"), "colon-untrained", ARITHMETIC)
+            load_teacher(RunStore(here / "run"), "colon-untrained", DEVICE)
         return
     config = json.loads((backbone / "config.json").read_text())
     (backbone / "config.json").write_text(json.dumps({**config, "layer_norm_eps": 0.1}))
     with pytest.raises(IncompleteRun, match=r"run: backbone has changed since it answered as teacher colon-untrained"):
-        load_teacher(RunStore(here / "run"), "colon-untrained", ARITHMETIC)
+        load_teacher(RunStore(here / "run"), "colon-untrained", DEVICE)

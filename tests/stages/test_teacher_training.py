@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.engine.inference import FloatArray
 from petkit.errors import InvalidInput
 from petkit.events import ignore
@@ -21,7 +21,7 @@ from petkit.runs.checkpoint import clear_checkpoints
 from petkit.runs.step import Job
 from petkit.runs.store import RunStore
 from petkit.storage.parquet_shards import read_matrix
-from petkit.task.task import Workload
+from petkit.task.task import Task
 from petkit.teachers import training as teacher_training
 from petkit.teachers.models import TeacherModels
 from petkit.teachers.objective import Draw, TeacherObjective, TrainingRows
@@ -30,7 +30,7 @@ from tests.stages.tiny_task import load, rows, run_task, write_rows
 
 pytestmark = pytest.mark.usefixtures("finished")  # and its quick garbage collection
 
-ARITHMETIC = Arithmetic("cpu", "float32", 1)
+DEVICE = Device("cpu", "float32", 1)
 QUICK = ("teachers.steps=6", "soft_labels.weighting=out_of_fold", "soft_labels.folds=3")
 SECOND = "teachers.consistency={kind: second_pattern}"
 
@@ -61,30 +61,30 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
     return seen
 
 
-def train_folds(task: Path, folder: Path, *overrides: str) -> tuple[Workload, FloatArray]:
+def train_folds(pipeline_file: Path, folder: Path, *overrides: str) -> tuple[Task, FloatArray]:
     """Score the folds of the first teacher; return its workload and the logits."""
-    work = Workload(load(task, *QUICK, *overrides))
+    task = Task(load(pipeline_file, *QUICK, *overrides))
     job = Job("stage_a/folds", folder / "folds", RunStore(folder), ignore, {}, math.inf)
-    models = TeacherModels(work.spec.model, work.spec.teachers.adapted, ARITHMETIC)
-    TeacherTraining(work, ARITHMETIC, models, work.teachers[0]).score_folds(job)
+    models = TeacherModels(task.spec.model, task.spec.teachers.adapted, DEVICE)
+    TeacherTraining(task, DEVICE, models, task.teachers[0]).score_folds(job)
     clear_checkpoints(job.store, job.step)
-    return work, read_matrix(job.folder, "logits")
+    return task, read_matrix(job.folder, "logits")
 
 
 def texts(encoded: list[Encoded]) -> list[bytes]:
     return [row.ids.tobytes() for row in encoded]
 
 
-def gold_texts(work: Workload, pattern: int = 0) -> list[bytes]:
-    return texts([work.pvps[pattern].encode(tokens) for tokens in work.tokens("train")])
+def gold_texts(task: Task, pattern: int = 0) -> list[bytes]:
+    return texts([task.pvps[pattern].encode(tokens) for tokens in task.tokens("train")])
 
 
 # -- folds -------------------------------------------------------------------------------------------
 
 
-def test_held_out_rows_are_never_trained_on_and_every_row_is_held_out_once(task: Path, here: Path, watch: Watch) -> None:
-    work, logits = train_folds(task, here)
-    gold, labels = gold_texts(work), work.targets()
+def test_held_out_rows_are_never_trained_on_and_every_row_is_held_out_once(pipeline_file: Path, here: Path, watch: Watch) -> None:
+    task, logits = train_folds(pipeline_file, here)
+    gold, labels = gold_texts(task), task.targets()
     assert len(watch.data) == 3 and logits.shape == (9, 3) and len(set(map(tuple, logits.tolist()))) == 9
     held_out: list[int] = []
     for data, drawn in zip(watch.data, watch.drawn, strict=True):
@@ -97,40 +97,42 @@ def test_held_out_rows_are_never_trained_on_and_every_row_is_held_out_once(task:
     assert sorted(held_out) == list(range(9))
 
 
-def test_logits_stand_in_the_order_of_the_rows(task: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_stand_in_the_order_of_the_rows(pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def signature(scorer: Any, encoded: list[Encoded], *rest: Any) -> FloatArray:
         return np.array([[len(row.ids), row.ids.sum(), row.ids[-2]] for row in encoded], np.float32)
 
     monkeypatch.setattr(teacher_training, "label_logits", signature)
-    work, logits = train_folds(task, here)
-    expected = signature(None, [work.pvps[0].encode(tokens) for tokens in work.tokens("train")])
+    task, logits = train_folds(pipeline_file, here)
+    expected = signature(None, [task.pvps[0].encode(tokens) for tokens in task.tokens("train")])
     np.testing.assert_array_equal(logits, expected)
 
 
 @pytest.mark.parametrize(("counts", "folds"), [((4, 3, 1), 3), ((1, 1, 1), 3), ((2, 2, 2), 2), ((2, 1, 1), 3)])
-def test_labels_of_few_rows_still_have_every_row_held_out(counts: Any, folds: int, task: Path, here: Path, watch: Watch) -> None:
+def test_labels_of_few_rows_still_have_every_row_held_out(
+    counts: Any, folds: int, pipeline_file: Path, here: Path, watch: Watch
+) -> None:
     pool = rows(30, 1)
     of_label = [[row for row in pool if row["label"] == label] for label in ("Sports", "Science", "World")]
     write_rows(here / "few.jsonl", [row for own, count in zip(of_label, counts, strict=True) for row in own[:count]])
-    work, logits = train_folds(task, here, f"data.train={here / 'few.jsonl'}", "teachers.class_weights=balanced")
-    gold = gold_texts(work)
+    task, logits = train_folds(pipeline_file, here, f"data.train={here / 'few.jsonl'}", "teachers.class_weights=balanced")
+    gold = gold_texts(task)
     assert len(watch.data) == folds and np.isfinite(logits).all() and logits.all()
     held = [row for data in watch.data for row, text in enumerate(gold) if text not in texts(list(data.encoded))]
     assert sorted(held) == list(range(sum(counts)))
 
 
-def test_rows_of_several_labels_are_held_out_too(task: Path, here: Path, watch: Watch) -> None:
+def test_rows_of_several_labels_are_held_out_too(pipeline_file: Path, here: Path, watch: Watch) -> None:
     train = here / "several.jsonl"
     write_rows(train, [{**row, "label": "|".join({row["label"], "World"})} for row in rows(7, 3)])
-    _, logits = train_folds(task, here, "label_kind=multi", f"data.train={train}", "data.test=null")
+    _, logits = train_folds(pipeline_file, here, "label_kind=multi", f"data.train={train}", "data.test=null")
     assert logits.shape == (7, 3) and [len(data.targets) for data in watch.data] == [4, 5, 5]
     assert all(data.multi for data in watch.data)
 
 
-def test_one_row_of_several_labels_cannot_be_held_out(task: Path, here: Path) -> None:
+def test_one_row_of_several_labels_cannot_be_held_out(pipeline_file: Path, here: Path) -> None:
     write_rows(here / "one.jsonl", [{"text": "good", "label": "Sports|Science|World"}])
     with pytest.raises(InvalidInput) as refused:
-        train_folds(task, here, "label_kind=multi", "data.train=one.jsonl", "data.test=null")
+        train_folds(pipeline_file, here, "label_kind=multi", "data.train=one.jsonl", "data.test=null")
     expected = "soft_labels.weighting: out_of_fold needs two labelled rows, and there is one (add an example)"
     assert str(refused.value) == f"--set soft_labels.weighting=out_of_fold: {expected}"
 
@@ -138,13 +140,13 @@ def test_one_row_of_several_labels_cannot_be_held_out(task: Path, here: Path) ->
 # -- a second pattern --------------------------------------------------------------------------------
 
 
-def test_row_by_row_the_second_pattern_shows_the_same_text(task: Path, here: Path, watch: Watch) -> None:
+def test_row_by_row_the_second_pattern_shows_the_same_text(pipeline_file: Path, here: Path, watch: Watch) -> None:
     """In trainings on all rows, without folds, and on rows that other teachers labelled."""
     overrides = ("teachers.seeds=[1]", "teachers.steps=2", "generations.count=1", "generations.scale=2", SECOND)
-    run_task(task, here / "run", *QUICK, *overrides, stages=("a",))
+    run_task(pipeline_file, here / "run", *QUICK, *overrides, stages=("a",))
     # Generation 0 of both patterns; then generation 1 and its three folds, which lack three labelled rows each.
     assert [len(data.targets) for data in watch.data] == [9, 9, *[12, 9, 9, 9] * 2]
-    bare = [pvp.encode({key: np.zeros(0, np.int32) for key in pvp.pattern.keys}) for pvp in Workload(load(task)).pvps]
+    bare = [pvp.encode({key: np.zeros(0, np.int32) for key in pvp.pattern.keys}) for pvp in Task(load(pipeline_file)).pvps]
     start = {row.mask: len(row.ids) - 1 for row in bare}  # the text comes last, before [SEP]
     assert len(start) == 2  # so that the mask's place tells the pattern
     for data in watch.data:
@@ -154,10 +156,10 @@ def test_row_by_row_the_second_pattern_shows_the_same_text(task: Path, here: Pat
             assert one.ids[start[one.mask] :].tolist() == other.ids[start[other.mask] :].tolist()
 
 
-def test_folds_of_later_generations_leave_out_gold_rows_only(task: Path, here: Path, watch: Watch) -> None:
+def test_folds_of_later_generations_leave_out_gold_rows_only(pipeline_file: Path, here: Path, watch: Watch) -> None:
     overrides = ("teachers.seeds=[1]", "teachers.steps=2", "generations.count=1", "generations.scale=2")
-    run_task(task, here / "run", *QUICK, *overrides, stages=("a",))
-    gold = gold_texts(Workload(load(task)))
+    run_task(pipeline_file, here / "run", *QUICK, *overrides, stages=("a",))
+    gold = gold_texts(Task(load(pipeline_file)))
     whole, *folds = watch.data[2:6]  # the first pattern's teacher of generation 1
     drawn = texts(list(whole.encoded))[9:]
     assert drawn and texts(list(whole.encoded))[:9] == gold
@@ -173,12 +175,12 @@ def test_folds_of_later_generations_leave_out_gold_rows_only(task: Path, here: P
         ("soft_labels.temperature=3", False),
     ],
 )
-def test_another_second_pattern_makes_a_teacher_stale(override: str, stale: bool, task: Path, here: Path) -> None:
+def test_another_second_pattern_makes_a_teacher_stale(override: str, stale: bool, pipeline_file: Path, here: Path) -> None:
     from petkit.stages.a_teachers import steps
 
     def inputs(*overrides: str) -> Any:
-        models = TeacherModels("embedded", None, ARITHMETIC)
-        return dict(steps(Workload(load(task, *overrides)), ARITHMETIC, models)[0].inputs)  # of the first pattern
+        models = TeacherModels("embedded", None, DEVICE)
+        return dict(steps(Task(load(pipeline_file, *overrides)), DEVICE, models)[0].inputs)  # of the first pattern
 
     assert (inputs(SECOND) != inputs(SECOND, override)) == stale
     assert inputs() == inputs(override)  # nobody else looks at the next pattern
@@ -196,7 +198,9 @@ EVERYTHING = (
 )
 
 
-def test_a_step_draws_from_the_seed_and_its_number_alone(task: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_draws_from_the_seed_and_its_number_alone(
+    pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """So that a training can go on from any step."""
 
     class Wasteful(TeacherObjective):
@@ -209,7 +213,7 @@ def test_a_step_draws_from_the_seed_and_its_number_alone(task: Path, here: Path,
 
     def weights(name: str) -> bytes:
         overrides = ("teachers.seeds=[3]", "teachers.steps=3", *EVERYTHING)
-        run_task(task, here / name, *overrides, stages=("a",))
+        run_task(pipeline_file, here / name, *overrides, stages=("a",))
         return (here / name / "stage_a" / "colon-3" / "model" / "model.safetensors").read_bytes()
 
     plain = weights("plain")

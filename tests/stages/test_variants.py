@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.engine.inference import ClassifierLogits, label_logits
 from petkit.ensemble.combine import combine
 from petkit.models.batch import collate
@@ -20,7 +20,7 @@ from petkit.models.loading import load_classifier, load_tokenizer
 from petkit.prompts.token_store import TokenStore
 from petkit.storage.integrity import sealed
 from petkit.storage.parquet_shards import read_matrix, read_shards
-from petkit.task.task import Workload
+from petkit.task.task import Task
 from tests.stages.tiny_task import load, products, rows, run_task, student_weights, write_rows, write_task
 
 Folder = Callable[[str], Path]
@@ -41,8 +41,8 @@ def ensemble(run: Path) -> Any:
 
 
 @pytest.mark.parametrize("how", ["logits", "log_probs", "probs"])
-def test_soft_labels_are_the_teachers_combined(how: Any, task: Path, copy: Path) -> None:
-    run_task(task, copy, f"soft_labels.combine={how}", stages=("b",), force="stale")
+def test_soft_labels_are_the_teachers_combined(how: Any, pipeline_file: Path, copy: Path) -> None:
+    run_task(pipeline_file, copy, f"soft_labels.combine={how}", stages=("b",), force="stale")
     logits = teacher_logits(copy)
     expected = combine(logits, np.ones(4, np.float32), how)
     (shard,) = read_shards(copy / "stage_b" / "soft_labels", ["logits", "label", "entropy", "agreement"])
@@ -66,13 +66,13 @@ def test_agreement_of_pairs_of_teachers(finished: Path) -> None:
             assert told[row][column] == pytest.approx((mine == theirs).mean())
 
 
-def test_weighting_by_accuracy_before_training(task: Path, copy: Path) -> None:
+def test_weighting_by_accuracy_before_training(pipeline_file: Path, copy: Path) -> None:
     for name, accuracy in zip(NAMES, (0.6, 0.2, 0.0, 0.2), strict=True):
         path = copy / "stage_a" / name / "model"
         told = json.loads((path / "teacher.json").read_text())
         assert told["untrained_accuracy"] == json.loads((path / "step.json").read_text())["facts"]["untrained_accuracy"]
         rewrite(path, "teacher.json", json.dumps({**told, "untrained_accuracy": accuracy}))
-    run_task(task, copy, "soft_labels.weighting=train_accuracy", stages=("b",), force="stale")
+    run_task(pipeline_file, copy, "soft_labels.weighting=train_accuracy", stages=("b",), force="stale")
     weights = (0.6, 0.2, 0.0, 0.2)
     assert ensemble(copy)["weights"] == dict(zip(NAMES, weights, strict=True))
     expected = combine(teacher_logits(copy), np.array(weights, np.float32), "logits")
@@ -80,10 +80,10 @@ def test_weighting_by_accuracy_before_training(task: Path, copy: Path) -> None:
 
 
 @pytest.mark.parametrize("override", ["soft_labels.combine=probs", "soft_labels.weighting=train_accuracy"])
-def test_the_evaluated_ensemble_is_the_one_that_labelled(override: str, task: Path, finished: Path, copy: Path) -> None:
+def test_the_evaluated_ensemble_is_the_one_that_labelled(override: str, pipeline_file: Path, finished: Path, copy: Path) -> None:
     path = copy / "stage_a" / "colon-1" / "model"
     rewrite(path, "teacher.json", json.dumps({**json.loads((path / "teacher.json").read_text()), "untrained_accuracy": 0.01}))
-    changed = run_task(task, copy, override, "student.steps=1", force="stale").metrics
+    changed = run_task(pipeline_file, copy, override, "student.steps=1", force="stale").metrics
     before = json.loads((finished / "evaluation" / "metrics.json").read_text())
     assert changed is not None and changed["teachers"] == before["teachers"]
     assert abs(changed["ensemble"]["nll"] - before["ensemble"]["nll"]) > 1e-4
@@ -103,26 +103,28 @@ def rewrite(step: Path, name: str, text: str) -> None:
 # -- the student's loss ------------------------------------------------------------------------------
 
 
-def students(task: Path, finished: Path, here: Path, *variants: Sequence[str]) -> list[bytes]:
+def students(pipeline_file: Path, finished: Path, here: Path, *variants: Sequence[str]) -> list[bytes]:
     """Return the weights of the students that differ by ``variants`` alone."""
     found = []
     for index, overrides in enumerate(variants):
         folder = here / f"run-{index}"
         shutil.copytree(finished, folder)
-        run_task(task, folder, *overrides, stages=("b", "c"), force="stale")
+        run_task(pipeline_file, folder, *overrides, stages=("b", "c"), force="stale")
         found.append(student_weights(folder))
     return found
 
 
-def test_hard_weight_0_reads_no_gold_label(task: Path, finished: Path, here: Path) -> None:
+def test_hard_weight_0_reads_no_gold_label(pipeline_file: Path, finished: Path, here: Path) -> None:
     common = ("student.hard_weight=0", "student.steps=5")
-    few, many = students(task, finished, here, common, (*common, "student.gold_batch_size=2"))
+    few, many = students(pipeline_file, finished, here, common, (*common, "student.gold_batch_size=2"))
     assert few == many
 
 
-def test_hard_weight_1_reads_no_soft_label(task: Path, finished: Path, here: Path) -> None:
+def test_hard_weight_1_reads_no_soft_label(pipeline_file: Path, finished: Path, here: Path) -> None:
     common = ("student.hard_weight=1", "student.steps=5")
-    soft, sharp = students(task, finished, here, common, (*common, "soft_labels.temperature=9", "soft_labels.combine=probs"))
+    soft, sharp = students(
+        pipeline_file, finished, here, common, (*common, "soft_labels.temperature=9", "soft_labels.combine=probs")
+    )
     assert soft == sharp
 
 
@@ -136,9 +138,9 @@ def test_hard_weight_1_reads_no_soft_label(task: Path, finished: Path, here: Pat
         "student.gold_batch_size=2",
     ],
 )
-def test_every_other_setting_counts(override: str, task: Path, finished: Path, here: Path) -> None:
+def test_every_other_setting_counts(override: str, pipeline_file: Path, finished: Path, here: Path) -> None:
     common = ("student.steps=5", "student.temperature=2")  # else it would follow that of the soft labels
-    plain, changed = students(task, finished, here, common, (*common, override))
+    plain, changed = students(pipeline_file, finished, here, common, (*common, override))
     assert plain != changed
 
 
@@ -147,10 +149,10 @@ def test_every_other_setting_counts(override: str, task: Path, finished: Path, h
 
 @pytest.mark.parametrize("arch", ["roberta", "deberta-v2", "modernbert"])
 def test_student_with_a_backbone_and_tokenizer_of_its_own(
-    arch: str, task: Path, finished: Path, here: Path, model_folder: Folder
+    arch: str, pipeline_file: Path, finished: Path, here: Path, model_folder: Folder
 ) -> None:
     run = Path(shutil.copytree(finished, here / "run"))
-    result = run_task(task, run, f"student.model={model_folder(arch)}", "student.steps=12", force="stale")
+    result = run_task(pipeline_file, run, f"student.model={model_folder(arch)}", "student.steps=12", force="stale")
     assert result.ran == ("stage_c/model", "evaluation")
     assert load_classifier(str(result.student)).config.model_type == arch
     assert load_tokenizer(str(result.student)).hf.get_vocab() == load_tokenizer(str(model_folder(arch))).hf.get_vocab()
@@ -176,42 +178,42 @@ def test_other_teachers(arch: str, here: Path, model_folder: Folder) -> None:
 )
 @pytest.mark.parametrize("arch", ["bert", "roberta"])
 def test_several_fields(arch: str, fields: Sequence[str], patterns: dict[str, Any], here: Path, model_folder: Folder) -> None:
-    task = write_task(here / "task", model_folder(arch), fields, patterns)
-    result = run_task(task, here / "run", *QUICK)
+    pipeline_file = write_task(here / "task", model_folder(arch), fields, patterns)
+    result = run_task(pipeline_file, here / "run", *QUICK)
     told = json.loads((result.student / "petkit.json").read_text())
     assert len(result.ran) == 7 and sorted(told["fields"]) == sorted(fields) and told["max_length"] == 32
     # Every field reaches the student: another text there gives other logits.
     changed = [{**row, fields[-1]: "yes no yes"} for row in rows(15, 15, fields)]
-    before = student_logits(task, result.student)
-    write_rows(task.parent / "test.jsonl", changed)
-    assert not np.allclose(student_logits(task, result.student), before, atol=1e-4)
+    before = student_logits(pipeline_file, result.student)
+    write_rows(pipeline_file.parent / "test.jsonl", changed)
+    assert not np.allclose(student_logits(pipeline_file, result.student), before, atol=1e-4)
 
 
-def test_bfloat16_run_is_repeatable_and_keeps_its_precision(task: Path, here: Path) -> None:
+def test_bfloat16_run_is_repeatable_and_keeps_its_precision(pipeline_file: Path, here: Path) -> None:
     overrides = (*QUICK, "compute.precision=bfloat16")
     for name in ("one", "two"):
-        assert run_task(task, here / name, *overrides).metrics is not None
+        assert run_task(pipeline_file, here / name, *overrides).metrics is not None
     assert products(here / "one") == products(here / "two")
-    assert run_task(task, here / "one", *QUICK, "compute.precision=auto").ran == ()
+    assert run_task(pipeline_file, here / "one", *QUICK, "compute.precision=auto").ran == ()
 
 
 def test_long_rows_are_cut_the_same_way_everywhere(here: Path, model_folder: Folder) -> None:
-    task = write_task(here / "task", model_folder("bert"))
+    pipeline_file = write_task(here / "task", model_folder("bert"))
     long = [{**row, "text": row["text"] * 20} for row in rows(15, 15)]
-    write_rows(task.parent / "test.jsonl", long)
-    assert run_task(task, here / "run", *QUICK, "max_length=12").metrics is not None
+    write_rows(pipeline_file.parent / "test.jsonl", long)
+    assert run_task(pipeline_file, here / "run", *QUICK, "max_length=12").metrics is not None
 
 
 # -- the student as others load it -----------------------------------------------------------------------
 
 
-def student_logits(task: Path, student: Path) -> np.ndarray:
+def student_logits(pipeline_file: Path, student: Path) -> np.ndarray:
     """Return petkit's own logits of a student on the test set."""
-    work = Workload(load(task))
-    tokens = TokenStore.build(work.source("test"), work.student_tokenizer, work.student_pattern.keys, 32, "tail")
-    encoded = [work.student_pattern.encode(row) for row in tokens]
+    task = Task(load(pipeline_file))
+    tokens = TokenStore.build(task.source("test"), task.student_tokenizer, task.student_pattern.keys, 32, "tail")
+    encoded = [task.student_pattern.encode(row) for row in tokens]
     model = ClassifierLogits(load_classifier(str(student)))
-    return label_logits(model, encoded, work.student_tokenizer, Arithmetic("cpu", "float32", 1), 4096)
+    return label_logits(model, encoded, task.student_tokenizer, Device("cpu", "float32", 1), 4096)
 
 
 @pytest.mark.parametrize("arch", ["bert", "roberta", "xlm-roberta", "deberta-v2"])
@@ -220,9 +222,9 @@ def test_plain_transformers_gives_the_same_answer(arch: str, fields: Sequence[st
     from transformers import pipeline
 
     patterns = {"colon": "{mask} news: {text}"} if len(fields) == 1 else PAIR
-    task = write_task(here / "task", model_folder(arch), fields, patterns)
-    result = run_task(task, here / "run", *QUICK)
-    logits = torch.from_numpy(student_logits(task, result.student))
+    pipeline_file = write_task(here / "task", model_folder(arch), fields, patterns)
+    result = run_task(pipeline_file, here / "run", *QUICK)
+    logits = torch.from_numpy(student_logits(pipeline_file, result.student))
     classify = pipeline("text-classification", model=str(result.student), device="cpu")
     order = json.loads((result.student / "petkit.json").read_text())["fields"]
     for row, expected in zip(rows(15, 15, fields), logits.softmax(-1).tolist(), strict=True):
@@ -233,18 +235,18 @@ def test_plain_transformers_gives_the_same_answer(arch: str, fields: Sequence[st
         assert [scores[label] for label in ("Sports", "Science", "World")] == pytest.approx(expected, abs=1e-5)
 
 
-def test_evaluation_reports_the_students_own_probabilities(task: Path, finished: Path) -> None:
-    logits = torch.from_numpy(student_logits(task, finished / "stage_c" / "model"))
+def test_evaluation_reports_the_students_own_probabilities(pipeline_file: Path, finished: Path) -> None:
+    logits = torch.from_numpy(student_logits(pipeline_file, finished / "stage_c" / "model"))
     (shard,) = read_shards(finished / "evaluation" / "predictions", ["probabilities", "student"])
     np.testing.assert_allclose(shard["probabilities"], logits.softmax(-1).numpy(), atol=1e-6)
 
 
-def test_padding_does_not_change_the_students_logits(task: Path, finished: Path) -> None:
-    work = Workload(load(task))
+def test_padding_does_not_change_the_students_logits(pipeline_file: Path, finished: Path) -> None:
+    task = Task(load(pipeline_file))
     model = ClassifierLogits(load_classifier(str(finished / "stage_c" / "model")))
-    tokens = work.tokens("test", student=True)
-    encoded = [work.student_pattern.encode(row) for row in tokens]
+    tokens = task.tokens("test", student=True)
+    encoded = [task.student_pattern.encode(row) for row in tokens]
     with torch.no_grad():
-        together = model(collate(encoded, work.student_tokenizer))
-        alone = torch.cat([model(collate([row], work.student_tokenizer)) for row in encoded])
+        together = model(collate(encoded, task.student_tokenizer))
+        alone = torch.cat([model(collate([row], task.student_tokenizer)) for row in encoded])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)

@@ -11,18 +11,18 @@ import torch
 from torch import nn
 
 from petkit.config.schema import VerbalizerSpec
-from petkit.engine.device import Arithmetic
+from petkit.engine.device import Device
 from petkit.errors import InvalidInput
 from petkit.models.batch import collate
 from petkit.models.loading import load_masked_lm
 from petkit.prompt_search import label_words as verbalizer_search
 from petkit.prompt_search.label_words import Found, search_label_words
-from petkit.task.task import Workload
+from petkit.task.task import Task
 from tests.stages.tiny_task import LABEL_WORDS, TOPICS, load, rows, write_rows, write_task
 from tests.tiny import tiny_model_folder, tiny_tokenizer
 
 Folder = Callable[[str], Path]
-ARITHMETIC = Arithmetic("cpu", "float32", 1)
+DEVICE = Device("cpu", "float32", 1)
 AUTO = "verbalizer={auto: {per_label: 1}}"
 JOINT = "verbalizer={auto: {per_label: 2, scope: joint}}"
 PLANTED = {"Sports": "football", "Science": "science", "World": "world"}
@@ -67,7 +67,7 @@ def random_task(tmp_path_factory: pytest.TempPathFactory, model_folder: Folder) 
 
 
 def find(path: Path, *overrides: str, named: VerbalizerSpec | None = None) -> Found:
-    return search_label_words(Workload(load(path, *overrides)), ARITHMETIC, named=named)
+    return search_label_words(Task(load(path, *overrides)), DEVICE, named=named)
 
 
 def written(found: Found) -> dict[str, dict[str, list[str]]]:
@@ -95,47 +95,47 @@ def test_next_come_the_words_of_the_rows(planted: Path) -> None:
         }
 
 
-def naive_odds(work: Workload, pattern: int) -> list[np.ndarray]:
+def naive_odds(task: Task, pattern: int) -> list[np.ndarray]:
     """Log-odds of every token at the mask, from whole forward passes, row by row, in float64; rows by label."""
-    model, pvp = load_masked_lm(work.spec.model), work.pvps[pattern]
-    by_label: list[list[np.ndarray]] = [[] for _ in work.labels]
-    for row, example in enumerate(work.train):
-        batch = collate([pvp.encode(work.tokens("train").row(row))], work.tokenizer)
+    model, pvp = load_masked_lm(task.spec.model), task.pvps[pattern]
+    by_label: list[list[np.ndarray]] = [[] for _ in task.labels]
+    for row, example in enumerate(task.train):
+        batch = collate([pvp.encode(task.tokens("train").row(row))], task.tokenizer)
         with torch.no_grad():
             q = model(**batch.model_inputs).logits[0, batch.mask_positions[0]].double().softmax(0)
         by_label[example.labels[0]].append((q / (1 - q)).log().numpy())
     return [np.stack(rows_of_label) for rows_of_label in by_label]
 
 
-def naive_scores(work: Workload, pattern: int) -> np.ndarray:
+def naive_scores(task: Task, pattern: int) -> np.ndarray:
     """Equation 7 divided by the label's rows, shape ``(labels, vocabulary)``."""
-    odds, found = naive_odds(work, pattern), []
+    odds, found = naive_odds(task, pattern), []
     for label, own in enumerate(odds):
         rest = np.concatenate([other for number, other in enumerate(odds) if number != label])
         found.append((own.sum(0) - len(own) / len(rest) * rest.sum(0)) / len(own))
     return np.stack(found)
 
 
-def seen_words(work: Workload) -> set[str]:
+def seen_words(task: Task) -> set[str]:
     """The words of the unlabelled rows that are not the first of their row; there RoBERTa has other tokens."""
-    words = {word for row in work.rows("unlabeled") for word in row.fields["text"].split()[1:]}
-    return {word for word in words if len(work.tokenizer.word_tokens(word, " ")) == 1}
+    words = {word for row in task.rows("unlabeled") for word in row.fields["text"].split()[1:]}
+    return {word for word in words if len(task.tokenizer.word_tokens(word, " ")) == 1}
 
 
 @pytest.mark.parametrize("overrides", [AUTO, JOINT])
 def test_scores_are_those_of_the_naive_form(overrides: str, random_task: Path) -> None:
-    work = Workload(load(random_task, overrides))
-    found = search_label_words(work, ARITHMETIC)
+    task = Task(load(random_task, overrides))
+    found = search_label_words(task, DEVICE)
 
     verbalizers = {
         pattern: VerbalizerSpec(labels={label: tuple(word for word, _ in words) for label, words in chosen.items()})
         for pattern, chosen in found.words.items()
     }
-    narrow = work.narrowed(list(verbalizers), verbalizers)  # every word is found again where it is used
-    naive = [naive_scores(work, pattern) for pattern in range(2)]
+    narrow = task.narrowed(list(verbalizers), verbalizers)  # every word is found again where it is used
+    naive = [naive_scores(task, pattern) for pattern in range(2)]
     for pattern, pvp in enumerate(narrow.pvps):
         for label, words in enumerate(pvp.words.words):
-            scores = [word.score for word in found.words[pvp.id][work.labels[label]]]
+            scores = [word.score for word in found.words[pvp.id][task.labels[label]]]
             tokens = [[other.words.words[label][rank].token_ids[0] for rank in range(len(words))] for other in narrow.pvps]
             own = naive[pattern][label, tokens[pattern]]
             expected = own if overrides == AUTO else naive[0][label, tokens[0]] + naive[1][label, tokens[1]]
@@ -146,13 +146,13 @@ def test_scores_are_those_of_the_naive_form(overrides: str, random_task: Path) -
 
 
 def test_no_better_word_was_passed_over(random_task: Path) -> None:
-    work = Workload(load(random_task, "verbalizer={auto: {per_label: 2}}"))
-    found = search_label_words(work, ARITHMETIC)
+    task = Task(load(random_task, "verbalizer={auto: {per_label: 2}}"))
+    found = search_label_words(task, DEVICE)
     chosen = {word for words in found.words["end"].values() for word, _ in words}
-    others = [work.tokenizer.word_tokens(word, " ")[0] for word in seen_words(work) - chosen]
+    others = [task.tokenizer.word_tokens(word, " ")[0] for word in seen_words(task) - chosen]
 
     assert len(chosen) == 6 and len(others) > 5
-    for scores, words in zip(naive_scores(work, 1), found.words["end"].values(), strict=True):
+    for scores, words in zip(naive_scores(task, 1), found.words["end"].values(), strict=True):
         assert scores[others].max() < words[-1].score
 
 
@@ -183,7 +183,7 @@ def test_the_same_again_whatever_the_precision_and_the_batches(random_task: Path
     first = find(random_task, JOINT)
 
     assert find(random_task, JOINT) == first
-    assert search_label_words(Workload(load(random_task, JOINT)), Arithmetic("cpu", "bfloat16", 1)) == first
+    assert search_label_words(Task(load(random_task, JOINT)), Device("cpu", "bfloat16", 1)) == first
     monkeypatch.setattr(verbalizer_search, "_LOGITS_AT_ONCE", 1)
     one_by_one = find(random_task, JOINT)
     assert written(one_by_one) == written(first)
@@ -193,7 +193,7 @@ def test_the_same_again_whatever_the_precision_and_the_batches(random_task: Path
 def test_progress_counts_every_row_in_every_pattern_once(planted: Path) -> None:
     told: list[tuple[int, int]] = []
 
-    search_label_words(Workload(load(planted, AUTO)), ARITHMETIC, lambda done, total: told.append((done, total)))
+    search_label_words(Task(load(planted, AUTO)), DEVICE, lambda done, total: told.append((done, total)))
 
     assert told[-1] == (18, 18)
     assert [done for done, _ in told] == sorted({done for done, _ in told})
@@ -240,9 +240,9 @@ def test_words_the_model_hardly_ever_says_are_not_offered(random_task: Path, mon
     monkeypatch.setattr(verbalizer_search, "OFFERED", 1)
     found = find(random_task, AUTO)
 
-    work = Workload(load(random_task, AUTO))
-    tokens = {word: work.tokenizer.word_tokens(word, " ")[0] for word in seen_words(work)}
-    for odds, words in zip(naive_odds(work, 1), found.words["end"].values(), strict=True):
+    task = Task(load(random_task, AUTO))
+    tokens = {word: task.tokenizer.word_tokens(word, " ")[0] for word in seen_words(task)}
+    for odds, words in zip(naive_odds(task, 1), found.words["end"].values(), strict=True):
         mean = odds.mean(axis=0)
         assert words[0].word in sorted(tokens, key=lambda word: -mean[tokens[word]])[:3]
     assert written(found)["end"] != written(freely)["end"]
@@ -275,7 +275,7 @@ def test_too_few_words(overrides: tuple[str, ...], told: list[str], planted: Pat
 
 def test_too_few_candidates_are_seen_before_any_work(planted: Path) -> None:
     with pytest.raises(InvalidInput, match="candidates: 8 candidates are too few: 3 labels of 3 words need 9"):
-        Workload(load(planted, "verbalizer={auto: {candidates: 8, per_label: 3}}"))
+        Task(load(planted, "verbalizer={auto: {candidates: 8, per_label: 3}}"))
 
 
 def test_labels_of_the_task_are_those_of_train(planted: Path) -> None:

@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from petkit.task import task as workload
+from petkit.task import task as task_module
 from tests.stages.tiny_task import load
 
 
 def test_a_model_of_teachers_and_student_is_hashed_once(
-    task: Path, here: Path, model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    pipeline_file: Path, here: Path, model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed: list[str] = []
-    real = workload.model_fingerprint
-    monkeypatch.setattr(workload, "model_fingerprint", lambda name: hashed.append(name) or real(name))
-    shared = workload.Workload(load(task))
+    real = task_module.model_fingerprint
+    monkeypatch.setattr(task_module, "model_fingerprint", lambda name: hashed.append(name) or real(name))
+    shared = task_module.Task(load(pipeline_file))
     assert shared.model_hash == shared.student_model_hash and len(hashed) == 1
 
     other = Path(shutil.copytree(model_folder("bert"), here / "other"))
     (other / "added_tokens.json").write_text("{}")
-    apart = workload.Workload(load(task, f"student.model={other}"))
+    apart = task_module.Task(load(pipeline_file, f"student.model={other}"))
     assert apart.model_hash != apart.student_model_hash == real(str(other)) and len(hashed) == 3

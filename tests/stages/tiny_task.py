@@ -13,8 +13,8 @@ import yaml
 from petkit.config.loader import Pipeline, load_pipeline
 from petkit.runs.planning import PlannedStep, plan
 from petkit.runs.store import RunStore
-from petkit.stages.pipeline import RunResult, all_steps, arithmetic_of, run
-from petkit.task.task import Workload
+from petkit.stages.pipeline import RunResult, all_steps, device_of, run
+from petkit.task.task import Task
 
 TOPICS = {"Sports": "game team", "Science": "question answer", "World": "market news"}
 FILLERS = ("the", "was", "very", "good", "it", "is", "not", "this", "all")
@@ -77,8 +77,8 @@ def run_task(path: Path, folder: Path, *overrides: str, **options: Any) -> RunRe
 
 def planned(path: Path, folder: Path, *overrides: str, force: str | None = None) -> dict[str, PlannedStep]:
     """Return the plan by step name."""
-    work, store = Workload(load(path, *overrides)), RunStore(folder)
-    return {entry.step: entry for entry in plan(all_steps(work, arithmetic_of(work, store)), store, force)}
+    task, store = Task(load(path, *overrides)), RunStore(folder)
+    return {entry.step: entry for entry in plan(all_steps(task, device_of(task, store)), store, force)}
 
 
 def products(folder: Path, *parts: str) -> dict[str, bytes]:

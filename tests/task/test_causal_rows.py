@@ -131,8 +131,8 @@ def test_where_the_slot_is(text: str | tuple[str, ...], last: bool) -> None:
 def test_two_fields_of_a_classifier_are_told_apart(kind: str, tells: bool) -> None:
     """By the tokenizer where it puts something between them, else by a line break."""
     tokenizer = opened(kind)
-    assert tokenizer.tells_pairs is tells
-    pattern = Pattern.plain(["one", "two"], pairs=tokenizer.tells_pairs)
+    assert tokenizer.distinguishes_pairs is tells
+    pattern = Pattern.plain(["one", "two"], pairs=tokenizer.distinguishes_pairs)
     assert len(pattern.segments) == (2 if tells else 1)
     compiled = CompiledPattern(pattern, tokenizer, 32, "tail")
     tokens = {key: opened(kind).encode(["game"], key.glue)[0] for key in compiled.keys}

@@ -249,12 +249,12 @@ def test_bad_hub_name(hub: list[tuple[Any, ...]], source: str) -> None:
     [("0", "check the name and the network"), ("1", "offline is asked for, and the local cache does not hold it")],
 )
 def test_hub_dataset_that_cannot_be_opened(
-    offline: str, cure: str, hub: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+    offline: str, hint: str, hub: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
         monkeypatch.setenv(name, offline)
 
-    assert refused("hf://missing/train") == f"hf://missing/train: cannot be opened: Dataset 'missing' doesn't exist ({cure})"
+    assert refused("hf://missing/train") == f"hf://missing/train: cannot be opened: Dataset 'missing' doesn't exist ({hint})"
 
 
 @pytest.mark.parametrize(

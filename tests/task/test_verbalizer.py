@@ -34,7 +34,7 @@ def problem(kind: str, text: str, word: str, *, multi_token: bool = False) -> st
     """Return what is said of one word."""
     _, problems = find(kind, text, {"A": (word,), "B": (OTHER,)}, multi_token=multi_token)
     (only,) = (problem for problem in problems if problem.label == "A")
-    return f"{only.message} ({only.cure})"
+    return f"{only.message} ({only.hint})"
 
 
 @pytest.mark.parametrize(
@@ -343,5 +343,5 @@ def test_only_the_first_of_many_wrong_words_are_told_what_to_use_instead() -> No
 
     _, problems = find("wordpiece", "{mask}: {a}", {"A": words, "B": (OTHER,)})
 
-    advised = ["use one token, such as 'good'" in told.cure for told in problems]
+    advised = ["use one token, such as 'good'" in told.hint for told in problems]
     assert advised == [True] * 20 + [False] * 20

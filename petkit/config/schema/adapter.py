@@ -20,7 +20,7 @@ class AdapterSection(Section):
 
     mergeable: ClassVar[bool] = False  # into the model's own weights
 
-    def in_force(self) -> dict[str, Any]:
+    def fingerprint_settings(self) -> dict[str, Any]:
         """Return the options that can change what is trained; a starting prompt counts by its content, not by its name."""
         return self.model_dump(exclude={"start"})
 
@@ -70,7 +70,7 @@ class DeepPrefixSpec(AdapterSection):
     projection_size: Annotated[int, Field(ge=1)] = Field(128, description="width of that network")
     learning_rate: PositiveFloat = Field(1e-2, description="peak rate of what is trained; falls linearly to 0")
 
-    def in_force(self) -> dict[str, Any]:
+    def fingerprint_settings(self) -> dict[str, Any]:
         """Return the options that can change what is trained."""
         return self.model_dump(exclude=set() if self.projection else {"projection_size"})
 

@@ -61,7 +61,7 @@ class PretrainPromptSpec(OptimizerSection):
         """Whether hidden words are."""
         return self.objective != "next_sentence"
 
-    def in_force(self) -> dict[str, Any]:
+    def fingerprint_settings(self) -> dict[str, Any]:
         """Return the settings that can change the prompt; those of what is switched off are left out."""
         unread = {"words"} if not self.asks_next_sentence else set()
         return self.model_dump(exclude=unread | ({"mlm_share"} if not self.hides_words else set()))

@@ -70,7 +70,7 @@ class ContrastiveSpec(Section):
     temperature: PositiveFloat = Field(0.1, description="divides the cosine similarities")
     masked_share: PartialShare = Field(0.15, description="share of the row's tokens that masked_view hides")
 
-    def in_force(self) -> dict[str, Any]:
+    def fingerprint_settings(self) -> dict[str, Any]:
         """Return the settings that can change a result."""
         if self.weight == 0:
             return {"weight": self.weight}

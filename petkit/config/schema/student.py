@@ -68,12 +68,12 @@ class StudentSpec(AdaptedSection):
         refuse(in_student(self.model_dump()))
         return self
 
-    def in_force(self) -> dict[str, Any]:
+    def fingerprint_settings(self) -> dict[str, Any]:
         """Return the settings that can change the student beside its model; those of what is switched off are left out."""
         settings = {
             **self.model_dump(exclude={"model", "temperature"}),
-            "adapter": self.adapter.in_force(),
-            "contrastive": self.contrastive.in_force(),
+            "adapter": self.adapter.fingerprint_settings(),
+            "contrastive": self.contrastive.fingerprint_settings(),
         }
         if not self.adapter.mergeable:
             del settings["keep_adapter"]

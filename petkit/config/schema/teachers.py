@@ -58,12 +58,12 @@ class TeachersSpec(AdaptedSection):
         refuse(in_seeds(self.seeds) + in_training(self.model_dump()))
         return self
 
-    def in_force(self) -> dict[str, Any]:
+    def fingerprint_settings(self) -> dict[str, Any]:
         """Return the settings that can change a teacher; those of what is switched off, and the seeds, are left out."""
         settings = {
             **self.model_dump(exclude={"seeds"}),
-            "adapter": self.adapter.in_force(),
-            "contrastive": self.contrastive.in_force(),
+            "adapter": self.adapter.fingerprint_settings(),
+            "contrastive": self.contrastive.fingerprint_settings(),
         }
         if self.consistency.kind != "word_masking":
             del settings["consistency"]["masked_share"]

@@ -54,7 +54,7 @@ class Adapter(nn.Module, ABC):
         """Return the adapter's own tensors, under PEFT's names."""
 
     @abstractmethod
-    def put_own(self, state: Mapping[str, Tensor]) -> None:
+    def load_own_state(self, state: Mapping[str, Tensor]) -> None:
         """Take over tensors of the names and shapes of :meth:`own_state`."""
 
     @abstractmethod
@@ -97,7 +97,7 @@ class Adapter(nn.Module, ABC):
         with torch.no_grad():
             for name, parameter in self._head.items():
                 parameter.copy_(state[_PEFT_PREFIX + name])
-        self.put_own({name: value for name, value in state.items() if name.removeprefix(_PEFT_PREFIX) not in self._head})
+        self.load_own_state({name: value for name, value in state.items() if name.removeprefix(_PEFT_PREFIX) not in self._head})
 
     def save(self, folder: Path, base: str) -> None:
         """Write the adapter as PEFT does: ``adapter_config.json`` and ``adapter_model.safetensors``.

@@ -40,8 +40,8 @@ class FourBit:
         """
         refused = obstacle(self.device)
         if refused is not None:
-            why, cure = refused
-            raise ModelRefused(f"adapter qlora: {why} ({cure})")
+            why, hint = refused
+            raise ModelRefused(f"adapter qlora: {why} ({hint})")
         kept = {name.rpartition(".")[0] for name in spared}
         encoder = {id(module) for module in model.base_model.modules()}
         for name, layer in list(model.named_modules()):

@@ -69,7 +69,7 @@ class LayerAdapter(Adapter):
         state: dict[str, Tensor] = get_peft_model_state_dict(self._peft[0], save_embedding_layers=False)
         return {name: value.detach() for name, value in state.items()}
 
-    def put_own(self, state: Mapping[str, Tensor]) -> None:
+    def load_own_state(self, state: Mapping[str, Tensor]) -> None:
         """Take over the updates or factors of every layer."""
         set_peft_model_state_dict(self._peft[0], dict(state))
 

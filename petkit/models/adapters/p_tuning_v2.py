@@ -63,7 +63,7 @@ class DeepPrefix(Adapter):
         """Return all layers' keys and values, shape ``(tokens, layers · 2 · width)``; a network that drew them is done."""
         return {"prompt_embeddings": self._vectors().detach()}
 
-    def put_own(self, state: Mapping[str, Tensor]) -> None:
+    def load_own_state(self, state: Mapping[str, Tensor]) -> None:
         """Take over the keys and values themselves."""
         vectors = state["prompt_embeddings"]
         if self.encoder.prefix_projection:

@@ -70,7 +70,7 @@ class VirtualTokens(Adapter):
         with torch.no_grad():
             return {"prompt_embeddings": self.soft.values().detach()}
 
-    def put_own(self, state: Mapping[str, Tensor]) -> None:
+    def load_own_state(self, state: Mapping[str, Tensor]) -> None:
         """Take over the vectors themselves."""
         self.encoder = None
         self.soft.source = None

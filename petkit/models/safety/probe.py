@@ -80,8 +80,8 @@ def check_reading(model: Any, shown: str) -> None:
     finally:
         reader.detach()
     if not sound:
-        cure = "use another model, such as BERT or RoBERTa"
-        raise ModelRefused(f"{shown}: a {model.config.model_type!r} model cannot be read at the mask alone: {why} ({cure})")
+        hint = "use another model, such as BERT or RoBERTa"
+        raise ModelRefused(f"{shown}: a {model.config.model_type!r} model cannot be read at the mask alone: {why} ({hint})")
 
 
 @contextmanager
