@@ -217,7 +217,7 @@ def test_rules_pass_over_values_of_a_wrong_type(data: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "cure"),
+    ("word", "hint"),
     [("temprature", "did you mean 'temperature'?"), ("zzz", "known: temperature, steps"), ("", "known: temperature, steps")],
 )
 def test_cure_of_a_misspelt_word(word: str, hint: str) -> None:

@@ -245,7 +245,7 @@ def test_bad_hub_name(hub: list[tuple[Any, ...]], source: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("offline", "cure"),
+    ("offline", "hint"),
     [("0", "check the name and the network"), ("1", "offline is asked for, and the local cache does not hold it")],
 )
 def test_hub_dataset_that_cannot_be_opened(
