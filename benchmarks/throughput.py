@@ -28,8 +28,9 @@ import torch
 
 from petkit.config.schema import ComputeSpec, PatternSpec, TeachersSpec, VerbalizerSpec
 from petkit.data.examples import Example
-from petkit.engine.device import Device, choose_device, matmul_seconds, prepare_for_inference
+from petkit.engine.device import Device, choose_device, prepare_for_inference
 from petkit.engine.inference import label_logits
+from petkit.engine.matmul_speedup import matmul_seconds
 from petkit.engine.training_loop import fit, seed_everything, set_dropout
 from petkit.losses.objectives import cross_entropy
 from petkit.models.batch import collate, training_batches

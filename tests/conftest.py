@@ -7,7 +7,8 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,26 @@ settings.register_profile(
 settings.load_profile("petkit")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The user's cache folder is neither read nor written, by child processes either."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def libraries() -> None:
+    """The heavy libraries, imported and kept out of garbage collections: a run collects after every step."""
+    import peft  # noqa: F401
+    import sklearn.linear_model  # noqa: F401
+    import transformers.models.bert.modeling_bert  # noqa: F401
+
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory, libraries: None) -> Callable[[str], Path]:
     """``model_folder(arch)`` is the folder of a tiny random model, made once; copy it before changing it."""
     made: dict[str, Path] = {}
 

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from petkit.config.schema import ComputeSpec
-from petkit.engine.device import choose_device, inference, matmul_seconds, prepare_for_inference
+from petkit.engine.device import choose_device, inference, prepare_for_inference
+from petkit.engine.matmul_speedup import matmul_seconds
 from petkit.errors import PetkitError
 from petkit.models.batch import collate
 from petkit.models.embedded import embedded_folder

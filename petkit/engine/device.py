@@ -6,7 +6,6 @@ import ctypes
 import gc
 import os
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ import torch
 from torch import nn
 
 from petkit.config.schema import AnyAdapter, ComputeSpec
+from petkit.engine.matmul_speedup import matmul_speedup
 from petkit.errors import InvalidInput, Problem
 from petkit.models.adapters.four_bit import FourBit
 
@@ -76,7 +76,7 @@ def choose_device(spec: ComputeSpec, begun: Mapping[str, Any] | None = None) -> 
     kept = (begun or {}).get("precision")
     if kept in ("float32", "bfloat16"):
         return Device(device, kept, threads, (begun or {}).get("matmul_speedup", 0.0))
-    speedup = measure_matmul_speedup(device)
+    speedup = matmul_speedup(device, threads)
     return Device(device, "bfloat16" if speedup >= _WORTH else "float32", threads, round(speedup, 2))
 
 
@@ -99,31 +99,6 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def measure_matmul_speedup(device: str) -> float:
-    """Return how many times faster a transformer-sized product is in bfloat16 than in float32."""
-    if device == "mps":
-        return 0.0
-    best = dict.fromkeys((torch.float32, torch.bfloat16), float("inf"))
-    for _ in range(5):  # in turn, so that a busy moment of the machine meets both
-        for dtype in best:
-            best[dtype] = min(best[dtype], matmul_seconds(dtype, device))
-    return best[torch.float32] / best[torch.bfloat16]
-
-
-def matmul_seconds(
-    dtype: torch.dtype, device: str = "cpu", *, rows: int = 1024, inner: int = 384, columns: int = 1536, repeats: int = 7
-) -> float:
-    """Return the least time of one ``(rows, inner) @ (inner, columns)`` product in seconds."""
-    left = torch.randn(rows, inner, dtype=dtype, device=device)
-    right = torch.randn(inner, columns, dtype=dtype, device=device)
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.perf_counter()
-        (left @ right)[0, 0].item()  # reading one value waits for the device
-        best = min(best, time.perf_counter() - start)
-    return best
 
 
 def prepare_for_inference(model: nn.Module, device: Device) -> nn.Module:
@@ -153,6 +128,19 @@ def release_memory() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)
+
+
+@contextmanager
+def quick_collections() -> Iterator[None]:
+    """Keep the libraries' million objects out of garbage collections: in the block, only what it creates is examined."""
+    if gc.get_freeze_count():  # the process froze them already
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from petkit.config.loader import Pipeline, dump_spec
-from petkit.engine.device import Device, choose_device
+from petkit.engine.device import Device, choose_device, quick_collections
 from petkit.errors import RunConflict
 from petkit.events import Event, Notice, OnEvent, Progress, RunStarted, StepSkipped
 from petkit.runs.checkpoint import clear_checkpoints
@@ -74,7 +74,7 @@ def make(
             store.log(event)
         on_event(event)
 
-    with store.locked(), stopping_gently(lambda message: on_event(Notice(step.name, message))):
+    with store.locked(), quick_collections(), stopping_gently(lambda message: on_event(Notice(step.name, message))):
         status = store.status(step.name, inputs)
         if status.state == "stale":
             raise RunConflict(

@@ -13,7 +13,7 @@ from typing import Any
 
 from petkit.config.loader import Pipeline, dump_spec
 from petkit.cost.estimate import room_for
-from petkit.engine.device import Device, choose_device, release_memory
+from petkit.engine.device import Device, choose_device, quick_collections, release_memory
 from petkit.events import (
     STAGES,
     Event,
@@ -149,7 +149,7 @@ def run(
         ready = preparation.prepared(task, store)
         steps = all_steps(ready, device)
         room_for(ready, store, device, to_do(steps, sound_plan(steps, store, force, stages), stages))
-    with store.locked(), stopping_gently(lambda message: on_event(Notice("run", message))):
+    with store.locked(), quick_collections(), stopping_gently(lambda message: on_event(Notice("run", message))):
 
         def tell(event: Event) -> None:
             if not isinstance(event, Progress):

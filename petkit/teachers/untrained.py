@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Literal, TypeAlias
 
 from petkit.data.examples import Example
-from petkit.engine.device import Device
+from petkit.engine.device import Device, quick_collections
 from petkit.engine.inference import FloatArray, label_logits
 from petkit.ensemble.calibration import CONTENT_FREE, batch_prior, contextual_prior
 from petkit.errors import InvalidInput
@@ -42,14 +42,15 @@ def untrained(
         raise InvalidInput([task.pipeline.problem(("verbalizer", "auto"), message, hint)])
     lent = TeacherModels(task.spec.model, None, device) if models is None else models
     on_event(RunStarted(len(task.pvps)))
-    for pvp in task.pvps:
-        started = time.monotonic()
-        on_event(StepStarted(pvp.id, "untrained"))
-        with lent.untrained(pvp) as scorer:
-            yield pvp, scorer
-        on_event(StepFinished(pvp.id, time.monotonic() - started, {}))
-    if models is None:
-        lent.forget()
+    with quick_collections():
+        for pvp in task.pvps:
+            started = time.monotonic()
+            on_event(StepStarted(pvp.id, "untrained"))
+            with lent.untrained(pvp) as scorer:
+                yield pvp, scorer
+            on_event(StepFinished(pvp.id, time.monotonic() - started, {}))
+        if models is None:
+            lent.forget()
 
 
 def sample_logits(task: Task, pvp: PVP, scorer: LabelScorer, device: Device) -> FloatArray:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,11 +34,8 @@ def task(tmp_path_factory: pytest.TempPathFactory, model_folder: Callable[[str],
 
 
 @pytest.fixture(scope="module")
-def found(task: Path) -> Iterator[Ranking]:
-    first = rank_patterns(load(task))
-    gc.freeze()  # models are garbage-collected after every pattern; the libraries' million objects need no second look
-    yield first
-    gc.unfreeze()
+def found(task: Path) -> Ranking:
+    return rank_patterns(load(task))
 
 
 def test_every_pattern_is_ranked_best_first(found: Ranking) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +32,8 @@ def task(tmp_path_factory: pytest.TempPathFactory, model_folder: Callable[[str],
 
 
 @pytest.fixture(scope="module")
-def found(task: Path) -> Iterator[ZeroShot]:
-    first = zero_shot(load(task))
-    gc.freeze()  # models are garbage-collected after every pattern; the libraries' million objects need no second look
-    yield first
-    gc.unfreeze()
+def found(task: Path) -> ZeroShot:
+    return zero_shot(load(task))
 
 
 def calibrated(task: Task, part: str) -> dict[str, list[FloatArray]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import re
 import shutil
@@ -42,7 +41,6 @@ OF_AN_OUTPUT = ("file: before write", "file: written", "file: before rename", "f
 
 def do(pipeline_file: str, folder: str, said: Connection, where: str, options: dict[str, Any]) -> None:
     """Work in this process, which dies at ``where``."""
-    gc.freeze()
     os.environ[VARIABLE] = where
     {"run": run, "large": large_run, "adapt": adapt, "predict": predict, "init": init}[options.pop("command", "run")](
         Path(pipeline_file), Path(folder), **options

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import resource
 import shutil
@@ -120,7 +119,6 @@ def test_a_disk_that_refuses_is_named(
 
 def run_with_small_files(pipeline_file: str, folder: str, said: Connection, limit: int, options: dict[str, Any]) -> None:
     """Run in this process, in which no file may grow beyond ``limit`` bytes: the system itself cuts every writer short."""
-    gc.freeze()
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     try:
         run_task(Path(pipeline_file), Path(folder), *SHORT)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,13 +43,11 @@ def pipeline_file(tmp_path_factory: pytest.TempPathFactory, model_folder: Callab
 
 
 @pytest.fixture(scope="session")
-def first_run(pipeline_file: Path) -> Iterator[FirstRun]:
+def first_run(pipeline_file: Path) -> FirstRun:
     """The first run of the task."""
     heard: list[Event] = []
     result = run_task(pipeline_file, pipeline_file.parent / "finished", on_event=heard.append)
-    gc.freeze()  # a run collects garbage after every step; the libraries' million objects need no second look
-    yield FirstRun(result, heard)
-    gc.unfreeze()
+    return FirstRun(result, heard)
 
 
 @pytest.fixture(scope="session")

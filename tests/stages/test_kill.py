@@ -5,7 +5,6 @@ The runs to kill are forked from a server process that has imported everything o
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
 import signal
@@ -47,7 +46,6 @@ def undisturbed(pipeline_file: Path, first_run: FirstRun) -> Path:
 
 def run_until(pipeline_file: str, folder: str, said: Connection, moment: tuple[str, int] | None, options: dict[str, Any]) -> None:
     """Run the task in this process; stop at ``moment``."""
-    gc.freeze()
     heard = 0
 
     def on_event(event: Event) -> None:
