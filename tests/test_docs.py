@@ -25,7 +25,11 @@ from petkit.prompts.verbalizer import find_label_words
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+LINKED = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")] + sorted(
+    (ROOT / "docs").glob("*.md")
+)
 COMMANDS: Mapping[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 SOURCES = sorted((ROOT / "petkit").rglob("*.py"))
 # A folder of somebody's machine: as in a traceback, a shell history or a notebook.
@@ -84,23 +88,47 @@ def test_readme_command_parses(arguments: list[str]) -> None:
             assert (ROOT / argument).is_file()
 
 
-def test_readme_table_lists_every_command() -> None:
-    table = README[README.index("| command |") : README.index("Exit codes")]
+def test_readme_is_short() -> None:
+    assert len(README.splitlines()) < 150
+
+
+def test_readme_tree_names_every_package() -> None:
+    packages = {path.parent.name for path in (ROOT / "petkit").glob("*/__init__.py")}
+
+    assert set(re.findall(r"^  (\w+)/ +\w", README, re.MULTILINE)) == packages
+
+
+@pytest.mark.parametrize("path", LINKED, ids=lambda path: path.name)
+def test_links_lead_to_files(path: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
+
+    assert [link for link in links if "://" not in link and not (path.parent / link).exists()] == []
+
+
+def test_the_index_names_every_page() -> None:
+    assert {*re.findall(r"\]\((\w+\.md)\)", PAGES["README.md"])} == PAGES.keys() - {"README.md"}
+
+
+def test_the_table_lists_every_command() -> None:
+    page = PAGES["commands.md"]
+    table = page[page.index("| command |") : page.index("Exit codes")]
 
     assert set(re.findall(r"`(?:petkit )?(stage-[abc]|[a-z][a-z-]*)(?: [A-Z]|`)", table.partition("\nOptions")[0])) == set(
         COMMANDS
     )
 
 
-def test_readme_options_exist() -> None:
+def test_options_exist() -> None:
     known = {option for command in COMMANDS.values() for parameter in command.params for option in parameter.opts}
     known |= {"--help", "--version", "--install-completion", "--extra-index-url"}
 
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) <= known
+    written = [README, PAGES["choices.md"], PAGES["commands.md"]]
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", "".join(written))) <= known
 
 
-def test_readme_has_no_gaps() -> None:
-    assert re.findall(r"@@\w+@@|TODO|TBD", README) == []
+@pytest.mark.parametrize("path", LINKED, ids=lambda path: path.name)
+def test_page_has_no_gaps(path: Path) -> None:
+    assert re.findall(r"@@\w+@@|TODO|TBD", path.read_text(encoding="utf-8")) == []
 
 
 def test_readme_patterns_are_patterns() -> None:
@@ -119,8 +147,9 @@ def test_readme_label_words_are_single_tokens(place: MaskContext) -> None:
     assert [len(of_label) for of_label in words.words] == [2, 2, 2]
 
 
-def test_readme_pipeline_loads(tmp_path: Path) -> None:
-    text = next(block for kind, block in BLOCKS if kind == "yaml" and block.startswith("task:"))
+@pytest.mark.parametrize("page", [README, PAGES["choices.md"]], ids=["README", "choices"])
+def test_the_pipeline_shown_loads(page: str, tmp_path: Path) -> None:
+    (text,) = re.findall(r"^```yaml\n(task:.*?)^```", page, re.MULTILINE | re.DOTALL)
     (tmp_path / "pipeline.yaml").write_text(text, encoding="utf-8")
     (tmp_path / "patterns.yaml").write_text(next(block for _, block in BLOCKS if block.startswith("patterns:")), encoding="utf-8")
     (tmp_path / "verbalizer.yaml").write_text(next(block for _, block in BLOCKS if block.startswith("labels:")), encoding="utf-8")
@@ -138,14 +167,14 @@ def test_readme_python_names_exist() -> None:
             ast.parse(block)
 
 
-def test_force_targets_are_told() -> None:
+def test_force_targets_are_in_the_help() -> None:
     help_of_force = next(parameter.help for parameter in COMMANDS["run"].params if parameter.name == "force")
 
     assert "with a, b, c, evaluation or all" in help_of_force
     assert {"stale", "a", "b", "c", "evaluation", "all"} == set(FORCE_TARGETS)
 
 
-def test_changelog_tells_of_this_version() -> None:
+def test_changelog_has_this_version() -> None:
     headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
 
     assert headings[0] == "Unreleased" or headings[0] == petkit.__version__
@@ -157,13 +186,13 @@ def test_version_is_the_package_version() -> None:
     assert project["version"] == petkit.__version__
 
 
-def test_the_lowest_versions_of_the_security_statement_are_those_asked_for() -> None:
+def test_the_lowest_versions_of_the_security_statement_are_those_required() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    asked = {name.lower(): version for name, _, version in (line.partition(">=") for line in project["dependencies"])}
-    told = re.findall(r"^\| (\w[\w-]*) \| (\d[\d.]*) \| CVE", (ROOT / "SECURITY.md").read_text(encoding="utf-8"), re.MULTILINE)
+    lowest = {name.lower(): version for name, _, version in (line.partition(">=") for line in project["dependencies"])}
+    stated = re.findall(r"^\| (\w[\w-]*) \| (\d[\d.]*) \| CVE", (ROOT / "SECURITY.md").read_text(encoding="utf-8"), re.MULTILINE)
 
-    assert len(told) > 5
-    assert dict(told) == {name: asked[name] for name, _ in told}
+    assert len(stated) > 5
+    assert dict(stated) == {name: lowest[name] for name, _ in stated}
 
 
 @pytest.mark.parametrize("name", petkit.__all__)

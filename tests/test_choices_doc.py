@@ -1,4 +1,4 @@
-"""The README's table "What you can ask for": every key in it exists, and every row can be written into a pipeline."""
+"""The table of docs/choices.md: every key in it exists, and every row can be written into a pipeline."""
 
 from __future__ import annotations
 
@@ -16,25 +16,27 @@ from petkit.config.schema import PipelineSpec
 from petkit.config.yaml_document import parse_document
 from petkit.task.task import Task
 from tests.cli import project
-from tests.test_docs import COMMANDS, README, ROOT
+from tests.test_docs import COMMANDS, PAGES, ROOT
 
 LEFT_OPEN = "…"
 LABELS = {"World": ["world"], "Sports": ["sports"]}
 
 
 class Row(NamedTuple):
-    """One row: what somebody wants, and the code of what he writes and of what it is."""
+    """One row: the wish, and the code spans of its second and third cell."""
 
     wish: str
     written: tuple[str, ...]
-    told: tuple[str, ...]
+    explained: tuple[str, ...]
 
 
 def table() -> list[Row]:
-    section = README[README.index("## What you can ask for") : README.index("## Commands")]
+    section = PAGES["choices.md"].partition("## Every option")[2]
     lines = [line for line in section.splitlines() if line.startswith("| ")][1:]
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
-    return [Row(wish, *(tuple(re.findall(r"`([^`]+)`", cell)) for cell in (written, told))) for wish, written, told in cells]
+    return [
+        Row(wish, *(tuple(re.findall(r"`([^`]+)`", cell)) for cell in (written, explained))) for wish, written, explained in cells
+    ]
 
 
 ROWS = table()
@@ -83,7 +85,7 @@ def as_written(row: Row) -> dict[str, Any]:
     section = ""
     for code in row.written:
         if is_mapping(code):
-            ((key, value),) = parse_document(code, "README.md").data.items()
+            ((key, value),) = parse_document(code, "docs/choices.md").data.items()
             if key == "text":
                 found["patterns"] = [{"id": "shown", "text": value}]
             elif key in PipelineSpec.model_fields:
