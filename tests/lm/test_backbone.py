@@ -260,9 +260,12 @@ def test_classifier_round_trip(arch: str, model_folder: Folder, tmp_path: Path) 
     again = load_classifier(str(tmp_path))
     assert again.config.id2label == {0: "World", 1: "Sci/Tech", 2: "non-été"}
     assert again.config.label2id == {"World": 0, "Sci/Tech": 1, "non-été": 2}
+    before, after = model.state_dict(), again.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
     inputs = torch.tensor([[5, 6, 7, 8]])
-    with torch.no_grad():
-        assert torch.equal(again(input_ids=inputs).logits, model(input_ids=inputs).logits)
+    with torch.no_grad():  # some processors round by where in memory a weight begins
+        torch.testing.assert_close(again(input_ids=inputs).logits, model(input_ids=inputs).logits, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("multi", "problem"), [(False, "single_label_classification"), (True, "multi_label_classification")])

@@ -259,7 +259,7 @@ def test_other_attention_is_refused(arch: str) -> None:
     with pytest.raises(ModelRefused) as refused:
         attached(model)
     assert str(refused.value) == message
-    assert torch.equal(answer(model, padded()), before)
+    torch.testing.assert_close(answer(model, padded()), before, rtol=0, atol=1e-6)  # some processors round by memory address
     assert model.config._attn_implementation == implementation
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
