@@ -19,7 +19,7 @@ resuming are written once, in ``stages.pipeline``. ``stages.evaluation`` is a st
 test file never touches training. And the schema is a package, one module per section of the pipeline file.
 
 Two things fall short of the design. Python 3.11 is the oldest supported, because the pinned transformers, numpy and
-scikit-learn ask for it. And a run uses one device: the loop runs on accelerate, but several processes are refused,
+scikit-learn ask for it. And a run uses one device and one process,
 because the run folder is written by one.
 """
 

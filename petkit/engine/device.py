@@ -68,7 +68,7 @@ def choose_device(spec: ComputeSpec, begun: Mapping[str, Any] | None = None) -> 
         raise InvalidInput([Problem("", None, "", message, "start it without accelerate launch or torchrun")])
     device = find_device(spec)
     if device.startswith("cuda:"):
-        torch.cuda.set_device(int(device.removeprefix("cuda:")))  # accelerate trains on the current one
+        torch.cuda.set_device(int(device.removeprefix("cuda:")))  # what names no number means this one
     threads = spec.threads or usable_cores()
     torch.set_num_threads(threads)
     if spec.precision != "auto":

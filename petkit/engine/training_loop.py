@@ -1,12 +1,15 @@
-"""The training loop: AdamW, linear decay, clipping. One screen, for teachers and student alike."""
+"""The training loop of teachers and students: AdamW, linear decay, clipping, checkpoints."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +21,7 @@ Rows = TypeVar("Rows")
 
 
 class TrainingSettings(Protocol):
-    """The knobs of the loop; ``TeachersSpec``, ``StudentSpec`` and ``AdaptSpec`` have them."""
+    """What the loop reads of ``TeachersSpec``, ``StudentSpec`` and ``AdaptSpec``."""
 
     @property
     def steps(self) -> int: ...
@@ -37,16 +40,16 @@ class TrainingSettings(Protocol):
 
 
 class TrainingDiverged(PetkitError):
-    """The loss became infinite or not a number."""
+    """The loss became NaN or infinite."""
 
     exit_code = 1
 
 
 def seed_everything(seed: int) -> None:
     """Seed Python, NumPy and torch, so that a teacher depends on its own seed only."""
-    from accelerate.utils import set_seed  # takes a second to import, as below
-
-    set_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 def fit(
@@ -64,30 +67,24 @@ def fit(
 ) -> list[float]:
     """Train ``model`` in place on one batch per step.
 
-    With ``checkpoints`` a training that was killed goes on after the last of them. It ends with the same bytes as an
-    undisturbed one (on a processor) if every step draws from ``seed`` alone: batches are skipped, never drawn anew.
+    With ``checkpoints`` a killed training continues after the last of them. On a processor it ends with the same bytes as
+    an uninterrupted one if every step draws from ``seed`` alone: batches are skipped, never drawn again.
 
     Args:
         batches: ``settings.steps`` batches, the same ones in every call.
         loss_of: gives the loss of a batch, shape ``()``; it must call the model it is handed.
         on_step: called after every step with its number and loss.
-        seed: where given, torch is seeded anew from it and the step's number before every step.
+        seed: where given, torch is seeded from it and the step's number before every step.
         checkpoints: where the state between two steps is kept.
-        new: parameters that the pretrained model did not come with, and their own peak rate.
+        new: parameters that the pretrained model does not have; their peak rate is ``new_learning_rate``.
 
     Returns:
         The loss of every step, those before the checkpoint included.
 
     Raises:
-        TrainingDiverged: the loss is no longer finite.
+        TrainingDiverged: the loss is NaN or infinite.
     """
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-
-    # accelerate keeps the first device and precision of a process for ever; a run may follow another one.
-    AcceleratorState._reset_state(reset_partial_state=True)
-    mixed = "bf16" if device.precision == "bfloat16" else "no"
-    accelerator = Accelerator(cpu=device.name == "cpu", mixed_precision=mixed)
+    model.to(device.name).train()
     optimizer = torch.optim.AdamW(
         parameter_groups(model, settings.weight_decay, new, new_learning_rate),
         lr=settings.learning_rate,
@@ -100,41 +97,59 @@ def fit(
         optimizer, lambda step: linear_decay(step, settings.steps, settings.warmup), last_epoch=done - 1
     )
     set_dropout(model, settings.dropout)
-    prepared, optimizer, schedule = accelerator.prepare(model.train(), optimizer, schedule)
+    parameters = list(model.parameters())
     for step, rows in enumerate(islice(batches, done, None), done + 1):
         if seed is not None:
             seed_step(seed, step)
-        loss = loss_of(prepared, rows)
+        with _autocast_forward(model, device):
+            loss = loss_of(model, rows)
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):
             raise TrainingDiverged(f"training diverged: the loss is {losses[-1]} at step {step} (lower learning_rate)")
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(prepared.parameters(), settings.max_grad_norm)
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
         if checkpoints is not None and checkpoints.due(last=step == settings.steps):
             checkpoints.save(step, capture(model, optimizer, losses))
         on_step(step, losses[-1])
-    accelerator.unwrap_model(prepared, keep_fp32_wrapper=False).eval()
+    model.eval()
     return losses
 
 
+@contextmanager
+def _autocast_forward(model: nn.Module, device: Device) -> Iterator[None]:
+    """Run the model's forward pass, and nothing else of the loss, in the device's number format; its output is float32."""
+    if device.precision == "float32":
+        yield
+        return
+    forward = model.forward
+
+    def in_format(*args: Any, **options: Any) -> Tensor:
+        with device.autocast:
+            output: Tensor = forward(*args, **options)
+        return output.float()
+
+    vars(model)["forward"] = in_format
+    try:
+        yield
+    finally:
+        del vars(model)["forward"]
+
+
 def _resume(model: nn.Module, optimizer: torch.optim.Optimizer, checkpoints: Checkpoints) -> list[float]:
-    """Bring model and optimizer to the last checkpoint, if there is one; return the losses of the steps before it."""
+    """Load the last checkpoint, if there is one, into model and optimizer; return the losses of the steps before it."""
     found = checkpoints.load()
     if found is None:
         return []
     for group in optimizer.param_groups:
-        group["initial_lr"] = group["lr"]  # a schedule that begins in the middle asks for the peak
+        group["initial_lr"] = group["lr"]  # a schedule that starts in the middle needs the peak rate
     return restore(model, optimizer, found)
 
 
 def set_dropout(model: nn.Module, probability: float) -> None:
-    """Set the probability of every dropout layer, and of attention that keeps its own as a plain number (ModernBERT).
-
-    An adapter has its own probability.
-    """
+    """Set the probability of every dropout layer but an adapter's, and of attention that stores it as a number (ModernBERT)."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Dropout):
             module.p = module.p if "lora_dropout" in name else probability
@@ -153,10 +168,7 @@ def linear_decay(step: int, steps: int, warmup: float) -> float:
 def parameter_groups(
     model: nn.Module, weight_decay: float, new: Sequence[nn.Parameter] = (), new_learning_rate: float = 0.0
 ) -> list[dict[str, object]]:
-    """Split the trainable parameters: those that decay, those that do not (bias and norm weights: vectors), and new ones.
-
-    New parameters do not decay: they start where they make sense, not at zero.
-    """
+    """Split the trainable parameters into matrices, which decay, vectors (biases and norms) and new ones, which do not."""
     apart = {id(parameter) for parameter in new}
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad and id(parameter) not in apart]
     groups: list[dict[str, object]] = [

@@ -207,7 +207,7 @@ def test_a_numbered_device_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[int] = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", used.append)
-    assert choose_device(ComputeSpec(device="cuda:1", precision="float32", threads=1)).device == "cuda:1"
+    assert choose_device(ComputeSpec(device="cuda:1", precision="float32", threads=1)).name == "cuda:1"
     assert used == [1]
     with pytest.raises(InvalidInput, match="cuda:2"):
         choose_device(ComputeSpec(device="cuda:2", precision="float32", threads=1))
