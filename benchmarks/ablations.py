@@ -9,7 +9,7 @@ Finished runs are kept in ``--out`` and not done again, so the table grows over 
 each as the mean over the draws, and the difference of the student's to the default.
 
 Every run is measured twice: on the test rows, and on development rows, which are those of ``train_k32_s*.jsonl`` that
-the run did not learn from. Whoever reads the table and changes a default selects; that is what the development rows
+the run did not learn from. Changing a default after reading the table is selection; that is what the development rows
 are for.
 """
 
@@ -53,7 +53,7 @@ PIECES: dict[str, tuple[list[str], bool]] = {
     "automatic verbalizer": (["verbalizer={auto: {per_label: 3}}"], False),
     "R-Drop": (["teachers.r_drop_weight=1", "teachers.dropout=0.1"], False),
     "dropout 0.1 alone": (["teachers.dropout=0.1"], False),
-    "no gold rows in stage C": (["student.hard_weight=0"], True),
+    "no labelled rows in stage C": (["student.hard_weight=0"], True),
     "no confidence weights": (["soft_labels.confidence_weights=false"], True),
     "no training, calibrated": (["data.train=null", "soft_labels.calibration=batch"], False),
 }

@@ -33,11 +33,11 @@ def options() -> dict[str, dict[str, str]]:
 @pytest.mark.parametrize("kind", ["lora", "qlora", "ia3", "p_tuning_v2", "p_tuning_v1", "prompt_tuning"])
 def test_options(kind: str) -> None:
     fields = {name: field.default for name, field in adapter_class(kind).model_fields.items() if name != "kind"}
-    told = options()[kind]
-    assert told.keys() == fields.keys()
+    stated = options()[kind]
+    assert stated.keys() == fields.keys()
     for name, default in fields.items():
         if default is not None:  # words say what stands for it
-            assert parse_document(told[name], "table").data == default, name
+            assert parse_document(stated[name], "table").data == default, name
 
 
 def test_the_example() -> None:

@@ -61,11 +61,11 @@ def test_transformers_and_petkit_agree(
     with pytest.raises(SystemExit) as leaving:
         main()
     assert leaving.value.code == 0
-    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    predicted = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
     classify = pipeline("text-classification", str(result.student), device="cpu")
     scored = classify(list(TEXTS), top_k=None)
 
-    for row, scores in zip(told, scored, strict=True):
+    for row, scores in zip(predicted, scored, strict=True):
         assert row["probabilities"] == pytest.approx({score["label"]: score["score"] for score in scores}, abs=1e-4)
         assert row["label"] == scores[0]["label"]

@@ -42,8 +42,8 @@ def test_the_benchmark_runs_every_stage(tmp_path: Path) -> None:
     ]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
 
-    told, _, last = done.stdout.rstrip("\n").rpartition("\n")
-    measured = json.loads(told)["measured"]
+    before, _, last = done.stdout.rstrip("\n").rpartition("\n")
+    measured = json.loads(before)["measured"]
     assert [(entry["stage"], entry["rows"]) for entry in measured] == [(f"stage-{stage}", 30) for stage in "abc"]
     assert all(entry["seconds"] > entry["cpu_seconds"] * 0.2 > 0.01 and 100 < entry["peak_mib"] < 5000 for entry in measured)
     assert last == "+0.0 %" and not list(tmp_path.iterdir())

@@ -17,6 +17,6 @@ def test_every_cap_is_on_the_page() -> None:
     caps = {name: value for name, value in vars(limits).items() if name.isupper() and not name.startswith(OF_MESSAGES)}
     in_bytes = {"CONFIG_BYTES", "ROW_BYTES", "PARQUET_FOOTER", "PARQUET_UNPACKED"}
 
-    assert {name: told for told, name in rows} == {
+    assert {name: page_value for page_value, name in rows} == {
         name: binary_size(value) if name in in_bytes else f"{value:,}" for name, value in caps.items()
     }
