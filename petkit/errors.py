@@ -34,6 +34,21 @@ class Problem:
     message: str
     hint: str = ""
 
+    @classmethod
+    def of_file(cls, file: str | Path, message: str, hint: str = "", *, line: int | None = None, key: str = "") -> Problem:
+        """Return a problem of a file: a path, or its name as shown."""
+        return cls(shown_path(file) if isinstance(file, Path) else file, line, key, message, hint)
+
+    @classmethod
+    def of_option(cls, option: str, message: str, hint: str = "") -> Problem:
+        """Return a problem of a command-line option or a setting that no file contains."""
+        return cls("", None, option, message, hint)
+
+    @classmethod
+    def of_command(cls, message: str, hint: str = "") -> Problem:
+        """Return a problem of a command as a whole."""
+        return cls("", None, "", message, hint)
+
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"
         parts = [shortened(part) for part in (place, self.key, self.message) if part]
@@ -76,6 +91,11 @@ class DiskRefused(PetkitError):
     """The disk takes no more: it is full, read-only or broken. What is finished is kept."""
 
     exit_code = 1
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's text, or its class where it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:

@@ -33,7 +33,7 @@ def predict(
 ) -> None:
     """Label new rows."""
     if bool(texts) == (input is not None):
-        raise InvalidInput([Problem("", None, "", "give texts, or --input FILE", "petkit predict --help shows examples")])
+        raise InvalidInput([Problem.of_command("give texts, or --input FILE", "petkit predict --help shows examples")])
     from petkit.data.precheck import look_at, look_at_standard_input
 
     lines = look_at_standard_input(sys.stdin.buffer) if input == "-" else iter(())
@@ -95,5 +95,5 @@ def _reported_if_none(rows: Iterable[Any], source: str | None) -> Iterator[Any]:
 
 def _teachers(who: str) -> bool:
     if who not in ("student", "teachers"):
-        raise InvalidInput([Problem("", None, "--with", f"unknown {who!r}", "student or teachers")])
+        raise InvalidInput([Problem.of_option("--with", f"unknown {who!r}", "student or teachers")])
     return who == "teachers"

@@ -123,4 +123,4 @@ def _run(
 
 def _refuse_unknown(option: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
-        raise InvalidInput([Problem("", None, option, f"unknown {value!r}", f"one of {', '.join(known)}")])
+        raise InvalidInput([Problem.of_option(option, f"unknown {value!r}", f"one of {', '.join(known)}")])

@@ -85,7 +85,7 @@ def create_project(folder: Path, labels: Sequence[str], source: str | None) -> S
         InvalidInput: the folder is taken, labels are missing, or the file cannot be used.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InvalidInput([Problem(shown_path(folder), None, "", "already exists and is not empty", "choose a new folder")])
+        raise InvalidInput([Problem.of_file(folder, "already exists and is not empty", "choose a new folder")])
     notes: list[str] = []
     if source is None:
         _refuse_labels(labels)
@@ -108,7 +108,7 @@ def create_project(folder: Path, labels: Sequence[str], source: str | None) -> S
         _write_all(folder, files)
     except OSError as error:
         why = "a file is in the way" if isinstance(error, FileExistsError) else error.strerror
-        raise InvalidInput([Problem(shown, None, "", f"cannot be written: {why}", "choose another folder")]) from None
+        raise InvalidInput([Problem.of_file(shown, f"cannot be written: {why}", "choose another folder")]) from None
     return Scaffold(folder, tuple(files), tuple(notes))
 
 
@@ -136,10 +136,10 @@ def _write_all(folder: Path, files: Mapping[str, str]) -> None:
 def _refuse_labels(labels: Sequence[str]) -> None:
     if len(labels) > limits.LABELS or any(len(label) > limits.KEY_CHARACTERS for label in labels):
         message = f"at most {limits.LABELS:,} labels of {limits.KEY_CHARACTERS} characters"
-        raise BeyondLimit([Problem("", None, "--labels", message, "is it the column of labels?")])
+        raise BeyondLimit([Problem.of_option("--labels", message, "is it the column of labels?")])
     if len(labels) < 2 or not all(labels) or len(set(labels)) != len(labels):
         raise InvalidInput(
-            [Problem("", None, "--labels", "give two or more different labels", "--labels complaint,praise,question")]
+            [Problem.of_option("--labels", "give two or more different labels", "--labels complaint,praise,question")]
         )
 
 
@@ -154,9 +154,9 @@ def _placeholders(labels: Sequence[str]) -> dict[str, list[dict[str, str]]]:
 def _sort_rows(source: str, labels: Sequence[str], notes: list[str]) -> tuple[dict[str, list[dict[str, str]]], list[str]]:
     """Split a file: rows with a label are few-shot examples (the surplus is the test set), the others are unlabelled."""
     records = list(read_records(source))
-    broken = [Problem(shown_path(source), record.line, "", record.error) for record in records if record.error]
+    broken = [Problem.of_file(shown_path(source), record.error, line=record.line) for record in records if record.error]
     if broken or not records:
-        raise InvalidInput(broken or [Problem(shown_path(source), None, "", "the file holds no rows")])
+        raise InvalidInput(broken or [Problem.of_file(shown_path(source), "the file holds no rows")])
     columns = [str(name) for name in records[0].values]
     text = _column(columns, _TEXT_COLUMNS, source, "text")
     label = _column(columns, _LABEL_COLUMNS, source, "label")
@@ -166,7 +166,7 @@ def _sort_rows(source: str, labels: Sequence[str], notes: list[str]) -> tuple[di
             "holds a list of labels; init starts tasks of one label per row",
             "write label_kind: multi into a pipeline",
         )
-        raise InvalidInput([Problem(shown_path(source), several.line, label, message, hint)])
+        raise InvalidInput([Problem.of_file(shown_path(source), message, hint, line=several.line, key=label)])
     by_label: dict[str, list[dict[str, str]]] = defaultdict(list)
     unlabeled: list[dict[str, str]] = []
     for record in records:
@@ -180,11 +180,11 @@ def _sort_rows(source: str, labels: Sequence[str], notes: list[str]) -> tuple[di
             by_label[str(named)].append({"text": content, "label": str(named)})
     if not labels and len(by_label) < 2:
         message = f"holds rows of {len(by_label)} label; a classifier needs at least two"
-        raise InvalidInput([Problem(shown_path(source), None, label, message)])
+        raise InvalidInput([Problem.of_file(shown_path(source), message, key=label)])
     chosen = list(labels) or sorted(by_label)
     _refuse_labels(chosen)
     problems = [
-        Problem(shown_path(source), None, label, f"has no row with label {name!r}", did_you_mean(name, sorted(by_label)))
+        Problem.of_file(shown_path(source), f"has no row with label {name!r}", did_you_mean(name, sorted(by_label)), key=label)
         for name in chosen
         if name not in by_label
     ]
@@ -210,7 +210,7 @@ def _column(columns: Sequence[str], known: Sequence[str], source: str, role: str
             if column.lower() == name:
                 return column
     message = f"cannot tell which column is the {role}; it has: {listed(columns)}"
-    raise InvalidInput([Problem(shown_path(source), 1, "", message, f"name it {role!r}")])
+    raise InvalidInput([Problem.of_file(shown_path(source), message, f"name it {role!r}", line=1)])
 
 
 def _first_words(labels: Sequence[str], tokenizer: PieceTokenizer, notes: list[str]) -> dict[str, list[str]]:

@@ -74,7 +74,7 @@ class FoundVerbalizer:
         try:
             write_text(path, self.yaml(shown_path(path)))
         except OSError as error:
-            raise InvalidInput([Problem(shown_path(path), None, "", f"cannot be written: {error.strerror}")]) from None
+            raise InvalidInput([Problem.of_file(path, f"cannot be written: {error.strerror}")]) from None
 
 
 def refuse_taken(path: Path, *, force: bool) -> None:
@@ -85,11 +85,11 @@ def refuse_taken(path: Path, *, force: bool) -> None:
     """
     shown = shown_path(path)
     if path.is_dir():
-        raise InvalidInput([Problem(shown, None, "", "is a folder", "name a file in it")])
+        raise InvalidInput([Problem.of_file(shown, "is a folder", "name a file in it")])
     if path.exists() and not force:
-        raise InvalidInput([Problem(shown, None, "", "already exists", "choose another file, or overwrite it with --force")])
+        raise InvalidInput([Problem.of_file(shown, "already exists", "choose another file, or overwrite it with --force")])
     if not path.parent.is_dir():
-        raise InvalidInput([Problem(shown, None, "", "is in a folder that does not exist", "make the folder first")])
+        raise InvalidInput([Problem.of_file(shown, "is in a folder that does not exist", "make the folder first")])
 
 
 def search_verbalizer(pipeline: Pipeline, pattern: str | None = None, on_event: OnEvent = ignore) -> FoundVerbalizer:
@@ -102,7 +102,7 @@ def search_verbalizer(pipeline: Pipeline, pattern: str | None = None, on_event: 
     """
     known = [entry.id for entry in pipeline.spec.patterns]
     if pattern is not None and pattern not in known:
-        raise InvalidInput([Problem("", None, "--pattern", f"unknown pattern {pattern!r}", did_you_mean(pattern, known))])
+        raise InvalidInput([Problem.of_option("--pattern", f"unknown pattern {pattern!r}", did_you_mean(pattern, known))])
     written = pipeline.spec.verbalizer
     task = Task(_with_words_to_find(pipeline))
     if pattern is not None:

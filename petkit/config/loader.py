@@ -81,7 +81,7 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
     path = Path(path)
     if len(overrides) > limits.OVERRIDES:
         message = f"given {len(overrides):,} times; at most {limits.OVERRIDES}"
-        raise BeyondLimit([Problem("", None, "--set", message, "write the values into a pipeline file")])
+        raise BeyondLimit([Problem.of_option("--set", message, "write the values into a pipeline file")])
     document = read_document(path)
     problems: list[Problem] = []
     here: dict[Location, Path] = {}
@@ -130,7 +130,7 @@ def _apply(override: str, document: Document, here: dict[Location, Path]) -> lis
     key, equals, value = override.partition("=")
     location: Location = tuple(key.strip().split("."))
     if not equals or not all(location) or len(location) > limits.CONFIG_DEPTH:
-        return [Problem(shown, None, "", "write --set key.path=value")]
+        return [Problem.of_file(shown, "write --set key.path=value")]
     try:
         parsed = parse_document(value, shown, under=location)
     except InvalidInput as error:
@@ -145,7 +145,7 @@ def _apply(override: str, document: Document, here: dict[Location, Path]) -> lis
         data = data[name]
         if not isinstance(data, dict):
             inner = ".".join(map(str, location[:depth]))
-            return [Problem(shown, None, inner, "is no mapping, so it has no keys to set")]
+            return [Problem.of_file(shown, "is no mapping, so it has no keys to set", key=inner)]
     data[str(location[-1])] = parsed.data
     if location in document.places:  # and all that was written below
         for old in [place for place in document.places if place[: len(location)] == location]:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeAlias
 import yaml
 
 from petkit import limits
-from petkit.errors import BeyondLimit, InvalidInput, Problem, shown_path
+from petkit.errors import BeyondLimit, InvalidInput, Problem, first_line, shown_path
 from petkit.storage.regular_file import refuse_no_file
 from petkit.units import binary_size
 
@@ -54,7 +54,7 @@ class Document:
     def problem(self, location: Location, message: str, hint: str = "", *, key: str | None = None) -> Problem:
         """Return a problem placed at ``location``; ``key`` defaults to its dotted path."""
         file, line = self.place(location)
-        return Problem(file, line, ".".join(map(str, location)) if key is None else key, message, hint)
+        return Problem.of_file(file, message, hint, line=line, key=".".join(map(str, location)) if key is None else key)
 
 
 def read_document(path: Path) -> Document:
@@ -69,20 +69,20 @@ def read_document(path: Path) -> Document:
         with path.open("rb") as stream:
             raw = stream.read(limits.CONFIG_BYTES + 1)
     except OSError as error:
-        raise InvalidInput([Problem(shown, None, "", f"cannot be read: {error.strerror}")]) from None
+        raise InvalidInput([Problem.of_file(shown, f"cannot be read: {error.strerror}")]) from None
     if len(raw) > limits.CONFIG_BYTES:
         message = f"larger than {binary_size(limits.CONFIG_BYTES)}; that is no configuration"
-        raise BeyondLimit([Problem(shown, None, "", message, "rows belong into data files")])
+        raise BeyondLimit([Problem.of_file(shown, message, "rows belong into data files")])
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise InvalidInput([Problem(shown, line, "", "not UTF-8", "save the file as UTF-8")]) from None
+        raise InvalidInput([Problem.of_file(shown, "not UTF-8", "save the file as UTF-8", line=line)]) from None
     document = parse_document(text, shown)
     if document.data is None:
-        raise InvalidInput([Problem(shown, 1, "", "the file is empty")])
+        raise InvalidInput([Problem.of_file(shown, "the file is empty", line=1)])
     if not isinstance(document.data, dict):
-        raise InvalidInput([Problem(shown, 1, "", "the top level must be a mapping of keys to values")])
+        raise InvalidInput([Problem.of_file(shown, "the top level must be a mapping of keys to values", line=1)])
     return document
 
 
@@ -99,15 +99,15 @@ def parse_document(text: str, shown: str, *, under: Location = ()) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = None if mark is None else mark.line + 1
-        raise InvalidInput([Problem(shown, line, "", *_told(error))]) from None
+        raise InvalidInput([Problem.of_file(shown, *_told(error), line=line)]) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise InvalidInput([Problem(shown, line, "", f"not valid YAML: {str(error).splitlines()[0]}")]) from None
+        raise InvalidInput([Problem.of_file(shown, f"not valid YAML: {first_line(error)}", line=line)]) from None
     except yaml.YAMLError as error:
-        raise InvalidInput([Problem(shown, None, "", f"not valid YAML: {str(error).splitlines()[0]}")]) from None
+        raise InvalidInput([Problem.of_file(shown, f"not valid YAML: {first_line(error)}")]) from None
     except (ValueError, OverflowError):  # the parser hands escapes and version numbers on unchecked
         why = "an escape that stands for no character, or a version of YAML that does not exist"
-        raise InvalidInput([Problem(shown, None, "", f"not valid YAML: {why}")]) from None
+        raise InvalidInput([Problem.of_file(shown, f"not valid YAML: {why}")]) from None
     if node is None:
         return Document(None, {(): (shown, 1)})
     builder = _Builder(shown, under)
@@ -141,7 +141,7 @@ class _Size:
             self.refuse(line, f"nested more than {limits.CONFIG_DEPTH} deep")
 
     def refuse(self, line: int, message: str, hint: str = "that is no configuration") -> NoReturn:
-        raise BeyondLimit([Problem(self.shown, line, "", message, hint)])
+        raise BeyondLimit([Problem.of_file(self.shown, message, hint, line=line)])
 
 
 class _Loader(yaml.SafeLoader):
@@ -177,7 +177,9 @@ class _Builder:
         self.places.setdefault(location, (self.shown, line))
         self.size.add(line, len(location))  # counted again: aliases of aliases grow without bound, and one may hold itself
         if node.tag not in _PLAIN_TAGS and not (isinstance(node, yaml.ScalarNode) and node.tag.endswith((":merge", ":value"))):
-            self.problems.append(Problem(self.shown, line, ".".join(map(str, location)), f"tag {node.tag!r} is not allowed"))
+            self.problems.append(
+                Problem.of_file(self.shown, f"tag {node.tag!r} is not allowed", line=line, key=".".join(map(str, location)))
+            )
             return None
         if isinstance(node, yaml.ScalarNode):
             return _scalar(node, _is_text((*self.under, *location)))
@@ -191,12 +193,14 @@ class _Builder:
             line = key_node.start_mark.line + 1
             where = ".".join(map(str, location))
             if not isinstance(key_node, yaml.ScalarNode):
-                self.problems.append(Problem(self.shown, line, where, "a key must be plain text"))
+                self.problems.append(Problem.of_file(self.shown, "a key must be plain text", line=line, key=where))
                 continue
             key = key_node.value
             if key in data:
                 first = self.places[(*location, key)][1]
-                self.problems.append(Problem(self.shown, line, where, f"key {key!r} is written twice", f"first on line {first}"))
+                self.problems.append(
+                    Problem.of_file(self.shown, f"key {key!r} is written twice", f"first on line {first}", line=line, key=where)
+                )
                 continue
             self.places[(*location, key)] = (self.shown, line)
             data[key] = self.build(value_node, (*location, key))

@@ -130,7 +130,7 @@ def room_for(task: Task, store: RunStore, device: Device, todo: Sequence[Step]) 
         needs += f", and about {size(disk.passing)} more while it works" if disk.passing else ""
         message = f"too little disk: {needs}; {size(disk.free)} are free"
         hint = "free some, choose another --out, or use fewer teachers.seeds; teachers.adapter: lora writes far less"
-        raise InvalidInput([Problem(store.shown, None, "", message, hint)])
+        raise InvalidInput([Problem.of_file(store.shown, message, hint)])
     return disk
 
 

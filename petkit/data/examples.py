@@ -118,7 +118,7 @@ class ExampleSource:
             self._add(digest, example)
             yield example
         if digest.hexdigest() != scan.sha256:
-            raise InvalidInput([Problem(self.shown, None, "", "changed while petkit was working with it", "run again")])
+            raise InvalidInput([Problem.of_file(self.shown, "changed while petkit was working with it", "run again")])
 
     def scan(self) -> Scan:
         """Read everything once: count, hash and check. Shows the first 20 bad rows and counts the rest."""
@@ -142,9 +142,9 @@ class ExampleSource:
             hint = "; ".join(filter(None, (only.hint, "data.columns says which column is which")))
             problems = [replace(only, line=None, message=f"{only.message}, in all {rows:,} rows", hint=hint)]
         elif bad > SHOWN_PROBLEMS:
-            problems.append(Problem(self.shown, None, "", f"… and {bad - SHOWN_PROBLEMS:,} more rows like these"))
+            problems.append(Problem.of_file(self.shown, f"… and {bad - SHOWN_PROBLEMS:,} more rows like these"))
         if rows == 0 and not problems:
-            problems.append(Problem(self.shown, None, "", "the file holds no rows"))
+            problems.append(Problem.of_file(self.shown, "the file holds no rows"))
         return Scan(rows, digest.hexdigest(), tuple(problems))
 
     def columns(self) -> tuple[str, ...]:
@@ -169,11 +169,11 @@ class ExampleSource:
         for index, record in enumerate(read_records(self.source, used), 1):
             if self.most_rows is not None and index > self.most_rows:
                 message = f"more than {self.most_rows:,} labelled rows"
-                raise BeyondLimit([Problem(self.shown, record.line, "", message, "put the others into data.unlabeled")])
+                raise BeyondLimit([Problem.of_file(self.shown, message, "put the others into data.unlabeled", line=record.line)])
             problems: list[Problem] = []
             if record.error:
                 bad += 1
-                problems.append(Problem(self.shown, record.line, "", record.error))
+                problems.append(Problem.of_file(self.shown, record.error, line=record.line))
                 yield None, problems
                 continue
             advise = _advice if bad < SHOWN_PROBLEMS else _no_advice
@@ -184,10 +184,12 @@ class ExampleSource:
             if len(name) > limits.ID_CHARACTERS:
                 message = f"{len(name):,} characters are no id; at most {limits.ID_CHARACTERS:,}"
                 problems.append(
-                    Problem(self.shown, record.line, self.data.column("id"), message, "data.columns says which it is")
+                    Problem.of_file(
+                        self.shown, message, "data.columns says which it is", line=record.line, key=self.data.column("id")
+                    )
                 )
             elif SURROGATE.search(name):
-                problems.append(Problem(self.shown, record.line, self.data.column("id"), HALF_A_CHARACTER))
+                problems.append(Problem.of_file(self.shown, HALF_A_CHARACTER, line=record.line, key=self.data.column("id")))
             if problems:
                 bad += 1
                 yield None, problems
@@ -198,19 +200,19 @@ class ExampleSource:
     def _text(self, record: Record, field: str, problems: list[Problem], advise: Advise) -> str:
         column = self.data.column(field)
         if column not in record.values:
-            problems.append(Problem(self.shown, record.line, column, _MISSING, advise(column, record.values)))
+            problems.append(Problem.of_file(self.shown, _MISSING, advise(column, record.values), line=record.line, key=column))
             return ""
         value = record.values[column]
         if not isinstance(value, str):
             told = _EMPTY if value is None else (f"must be text, not {value!r:.60}",)
-            problems.append(Problem(self.shown, record.line, column, *told))
+            problems.append(Problem.of_file(self.shown, *told, line=record.line, key=column))
             return ""
         if len(value) > limits.ROW_BYTES:  # of a dataset; a file's reader has met it
-            problems.append(Problem(self.shown, record.line, column, TOO_LONG))
+            problems.append(Problem.of_file(self.shown, TOO_LONG, line=record.line, key=column))
         elif SURROGATE.search(value):
-            problems.append(Problem(self.shown, record.line, column, HALF_A_CHARACTER))
+            problems.append(Problem.of_file(self.shown, HALF_A_CHARACTER, line=record.line, key=column))
         elif not value.strip():
-            problems.append(Problem(self.shown, record.line, column, *_EMPTY))
+            problems.append(Problem.of_file(self.shown, *_EMPTY, line=record.line, key=column))
         return value
 
     def _labels(self, record: Record, names: Sequence[str] | None, problems: list[Problem], advise: Advise) -> tuple[int, ...]:
@@ -219,7 +221,7 @@ class ExampleSource:
         value = record.values.get(column)
 
         def refuse(message: str, hint: str = "") -> tuple[int, ...]:
-            problems.append(Problem(self.shown, record.line, column, message, hint))
+            problems.append(Problem.of_file(self.shown, message, hint, line=record.line, key=column))
             return ()
 
         if value is None or (value == "" and not self.multi):

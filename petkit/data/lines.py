@@ -63,7 +63,7 @@ def bounded_lines(stream: IO[bytes], shown: str) -> Iterator[bytes]:
             lines.next_row()
             yield line
     except RowTooLong:
-        raise BeyondLimit([Problem(shown, lines.number, "", TOO_LONG)]) from None
+        raise BeyondLimit([Problem.of_file(shown, TOO_LONG, line=lines.number)]) from None
 
 
 def overlong_line(path: Path, within: int) -> int | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from petkit import limits
 from petkit.data.columns import named_twice
-from petkit.errors import BeyondLimit, InvalidInput, Problem, shown_path
+from petkit.errors import BeyondLimit, InvalidInput, Problem, first_line
 from petkit.units import binary_size
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def parquet_rows(path: Path, columns: Collection[str] | None = None) -> Iterator
         names = file.schema_arrow.names
         twice = named_twice(names)
         if twice:
-            raise InvalidInput([Problem(shown_path(path), None, "", twice)])
+            raise InvalidInput([Problem.of_file(path, twice)])
         columns = _without_long_lists(metadata, names) if columns is None else columns
         read = [name for name in names if name in columns]
         leaves = _leaves(metadata, read)
@@ -65,8 +65,7 @@ def parquet_rows(path: Path, columns: Collection[str] | None = None) -> Iterator
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # of the system, not of the file's content
             raise
-        first_line = str(error).splitlines()[0]
-        raise InvalidInput([Problem(shown_path(path), None, "", f"not a complete Parquet file: {first_line}")]) from None
+        raise InvalidInput([Problem.of_file(path, f"not a complete Parquet file: {first_line(error)}")]) from None
 
 
 def _without_long_lists(metadata: pq.FileMetaData, names: Sequence[str]) -> set[str]:
@@ -112,7 +111,7 @@ def _plain_rows(path: Path, batch: pa.RecordBatch, done: int) -> list[dict[str, 
             except unreadable as error:
                 message = f"rows {done + 1:,} to {done + batch.num_rows:,} hold a value that cannot be read: {error}"
                 hint = "write it as text, or leave it out"
-                raise InvalidInput([Problem(shown_path(path), None, name, message, hint)]) from None
+                raise InvalidInput([Problem.of_file(path, message, hint, key=name)]) from None
         raise
     return rows
 
@@ -143,7 +142,7 @@ def _longest_in_dictionary(path: Path, metadata: pq.FileMetaData, group: int, co
 def _refuse_long(path: Path, column: str, longest: int, done: int) -> None:
     if longest > limits.ROW_BYTES:
         message = f"a text of more than {binary_size(limits.ROW_BYTES)}" + (f" after row {done:,}" if done else "")
-        raise BeyondLimit([Problem(shown_path(path), None, column, message, "split it into rows of their own")])
+        raise BeyondLimit([Problem.of_file(path, message, "split it into rows of their own", key=column)])
 
 
 def _longest(column: pa.Array) -> int:
@@ -171,11 +170,11 @@ def _refuse_footer(path: Path) -> None:
     if limits.PARQUET_FOOTER < footer < size:  # a longer one is damaged, and told so
         most = binary_size(limits.PARQUET_FOOTER)
         message = f"its description of itself takes {binary_size(footer)}; at most {most}"
-        raise BeyondLimit([Problem(shown_path(path), None, "", message, "write it with fewer columns or larger row groups")])
+        raise BeyondLimit([Problem.of_file(path, message, "write it with fewer columns or larger row groups")])
 
 
 def _refuse(path: Path, message: str, hint: str) -> None:
-    raise BeyondLimit([Problem(shown_path(path), None, "", message, hint)])
+    raise BeyondLimit([Problem.of_file(path, message, hint)])
 
 
 def _refuse_shape(path: Path, metadata: pq.FileMetaData) -> None:

@@ -60,7 +60,7 @@ def look_at(source: str, columns: Collection[str] | None = None) -> None:
         taken = 0
         for record in islice(read_records(source, columns), _ROWS):
             if record.beyond:
-                raise BeyondLimit([Problem(shown_path(source), record.line, "", record.error)])
+                raise BeyondLimit([Problem.of_file(shown_path(source), record.error, line=record.line)])
             taken += sum(len(value) for value in record.values.values() if isinstance(value, (str, list, dict)))
             if taken > _CHARACTERS:
                 break
@@ -70,7 +70,7 @@ def look_at(source: str, columns: Collection[str] | None = None) -> None:
     except (InvalidInput, OSError):  # whoever reads the file tells it with its other mistakes
         return
     if line is not None:
-        raise BeyondLimit([Problem(shown_path(source), line, "", TOO_LONG)])
+        raise BeyondLimit([Problem.of_file(shown_path(source), TOO_LONG, line=line)])
 
 
 def look_at_standard_input(stream: IO[bytes]) -> Iterator[bytes]:
@@ -85,5 +85,5 @@ def look_at_standard_input(stream: IO[bytes]) -> Iterator[bytes]:
     first = next(lines, b"")
     record = parse_json_line(first.decode("utf-8", "replace"), 1)
     if first.lstrip().startswith(b"{") and record.beyond:
-        raise BeyondLimit([Problem(STANDARD_INPUT, 1, "", record.error)])
+        raise BeyondLimit([Problem.of_file(STANDARD_INPUT, record.error, line=1)])
     return chain([first] if first else [], lines)

@@ -15,7 +15,7 @@ from petkit import limits, network
 from petkit.data.columns import named_twice
 from petkit.data.lines import TOO_LONG, BoundedLines, RowTooLong, first_undecodable
 from petkit.data.parquet import parquet_rows
-from petkit.errors import InvalidInput, Problem, did_you_mean, shown_path
+from petkit.errors import InvalidInput, Problem, did_you_mean, first_line, shown_path
 from petkit.storage.regular_file import refuse_no_file
 
 FORMATS = ("jsonl", "csv", "tsv", "parquet")
@@ -47,7 +47,7 @@ def format_of(source: str) -> str:
     if ending not in FORMATS:
         why = f"unknown kind of file {ending!r}" if ending else "its name has no ending that tells what kind of file it is"
         why = "is a folder, not a file" if os.path.isdir(source) else why  # noqa: PTH112 (False for an impossible name)
-        raise InvalidInput([Problem(shown_path(source), None, "", why, did_you_mean(ending, FORMATS))])
+        raise InvalidInput([Problem.of_file(shown_path(source), why, did_you_mean(ending, FORMATS))])
     return ending
 
 
@@ -76,9 +76,11 @@ def read_records(source: str, columns: Collection[str] | None = None) -> Iterato
             with path.open(encoding="utf-8-sig", newline="" if kind != "jsonl" else None) as stream:
                 yield from text_records(stream, kind)
     except UnicodeDecodeError:
-        raise InvalidInput([Problem(shown, first_undecodable(path), "", "not UTF-8", "save the file as UTF-8")]) from None
+        raise InvalidInput(
+            [Problem.of_file(shown, "not UTF-8", "save the file as UTF-8", line=first_undecodable(path))]
+        ) from None
     except OSError as error:
-        raise InvalidInput([Problem(shown, None, "", f"cannot be read: {error.strerror or error}")]) from None
+        raise InvalidInput([Problem.of_file(shown, f"cannot be read: {error.strerror or error}")]) from None
 
 
 def text_records(stream: IO[str], kind: str) -> Iterator[Record]:
@@ -198,8 +200,7 @@ def _hub_records(source: str) -> Iterator[Record]:
         for number, values in enumerate(_hub_dataset(source), 1):
             yield Record(number, values)
     except (OSError, ValueError, RuntimeError, pa.ArrowException, HfHubHTTPError) as error:
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InvalidInput([Problem(source, None, "", f"cannot be read after row {number:,}: {first_line}")]) from None
+        raise InvalidInput([Problem.of_file(source, f"cannot be read after row {number:,}: {first_line(error)}")]) from None
 
 
 def _hub_dataset(source: str) -> Any:
@@ -210,20 +211,19 @@ def _hub_dataset(source: str) -> Any:
     pieces = source.removeprefix("hf://").split("/")
     if not 2 <= len(pieces) <= 4 or not all(pieces):
         raise InvalidInput(
-            [Problem(source, None, "", "write hf://name/split, hf://owner/name/split or hf://owner/name/config/split")]
+            [Problem.of_file(source, "write hf://name/split, hf://owner/name/split or hf://owner/name/config/split")]
         )
     split = pieces.pop()
     name = "/".join(pieces[:2])
     config = pieces[2] if len(pieces) == 3 else None
     if Path(name).exists():  # the library would read what lies there
-        raise InvalidInput([Problem(source, None, "", f"{name} is a file or folder here", "name a file of rows without hf://")])
+        raise InvalidInput([Problem.of_file(source, f"{name} is a file or folder here", "name a file of rows without hf://")])
     quiet: Any = utils
     quiet.logging.set_verbosity_error()  # what is not to be had is told once, and not at every attempt
     try:
         return load_dataset(name, config, split=split, streaming=True)
     except (OSError, ValueError, RuntimeError) as error:
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
         hint = "check the name and the network"
         if network.is_forbidden():
             hint = "offline is asked for, and the local cache does not hold it"
-        raise InvalidInput([Problem(source, None, "", f"cannot be opened: {first_line}", hint)]) from None
+        raise InvalidInput([Problem.of_file(source, f"cannot be opened: {first_line(error)}", hint)]) from None

@@ -65,7 +65,7 @@ def choose_device(spec: ComputeSpec, begun: Mapping[str, Any] | None = None) -> 
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         message = "petkit uses one device per run, but was started as several processes"
-        raise InvalidInput([Problem("", None, "", message, "start it without accelerate launch or torchrun")])
+        raise InvalidInput([Problem.of_command(message, "start it without accelerate launch or torchrun")])
     device = find_device(spec)
     if device.startswith("cuda:"):
         torch.cuda.set_device(int(device.removeprefix("cuda:")))  # what names no number means this one
@@ -90,7 +90,7 @@ def find_device(spec: ComputeSpec) -> str:
     device = spec.device if spec.device != "auto" else next(name for name in ("cuda", "mps", "cpu") if available[name])
     kind, _, number = device.partition(":")
     if int(number or 0) >= available[kind]:
-        raise InvalidInput([Problem("", None, "compute.device", f"{device} is not available on this machine", "use auto or cpu")])
+        raise InvalidInput([Problem.of_option("compute.device", f"{device} is not available on this machine", "use auto or cpu")])
     return device
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from petkit.errors import first_line
+
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
@@ -37,5 +39,5 @@ def why_not_left_to_right(model: Any) -> str:
         with torch.inference_mode():
             first = model(input_ids=torch.tensor([[1, 2], [1, 3]])).logits[:, 0].float()  # (2, vocabulary)
     except (ValueError, TypeError, KeyError, RuntimeError, AttributeError, IndexError) as error:
-        return f"cannot read text alone: {(str(error).strip().splitlines() or [type(error).__name__])[0]}"
+        return f"cannot read text alone: {first_line(error)}"
     return "" if torch.allclose(first[0], first[1], rtol=1e-4, atol=1e-4) else "looks at later tokens"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from petkit import network
-from petkit.errors import ModelRefused
+from petkit.errors import ModelRefused, first_line
 from petkit.formatting import in_one_line
 
 # An asterisk matches folders too: the small files of sentence-transformers' modules lie in folders of their own.
@@ -53,8 +53,7 @@ def hub_folder(name: str) -> Path:
         partly = getattr(error, "snapshot_path", None)
         if partly is not None:  # whether anything that matters is missing, the folder's own check tells
             return Path(partly)
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        why = "offline is asked for, and the local cache does not hold it" if offline else first_line
+        why = "offline is asked for, and the local cache does not hold it" if offline else first_line(error)
         raise ModelRefused(
             f"{in_one_line(name)}: cannot be loaded; it is no folder here, and as a hub name it needs the network once: {why}"
         ) from None

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from petkit.errors import ModelRefused, PetkitError, shown_path
+from petkit.errors import ModelRefused, PetkitError, first_line, shown_path
 from petkit.models.architectures import VISION_LANGUAGE, is_causal, why_not_left_to_right
 from petkit.models.embedded import FOLDER_NAME, embedded_folder
 from petkit.models.hub import hub_folder
@@ -322,7 +322,7 @@ def _loading(name: str) -> Iterator[None]:
         # The tokenizers' own panics are no Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        if "ignore_mismatched_sizes" in first_line:  # the report it speaks of is not shown
-            first_line = "its weights have other shapes than config.json says"
-        raise ModelRefused(f"{shown_name(name)}: cannot be loaded: {first_line:.500}") from None
+        why = first_line(error)
+        if "ignore_mismatched_sizes" in why:  # the report it speaks of is not shown
+            why = "its weights have other shapes than config.json says"
+        raise ModelRefused(f"{shown_name(name)}: cannot be loaded: {why:.500}") from None

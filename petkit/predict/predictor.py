@@ -157,7 +157,7 @@ class Predictor:
         missing = [field for field in self.fields if not isinstance(row.get(field), str)]
         if missing:
             message = f"a row needs the fields {', '.join(self.fields)}; missing: {', '.join(missing)}"
-            raise InvalidInput([Problem("", None, "", message)])
+            raise InvalidInput([Problem.of_command(message)])
         return row
 
 

@@ -14,7 +14,7 @@ from petkit.config.schema import DataSpec
 from petkit.data.examples import HALF_A_CHARACTER, SURROGATE, Example, ExampleSource
 from petkit.data.precheck import STANDARD_INPUT
 from petkit.data.records import parse_json_line
-from petkit.errors import InvalidInput, Problem, did_you_mean, shown_path
+from petkit.errors import InvalidInput, Problem, did_you_mean
 from petkit.formatting import visible_json
 from petkit.predict.predictor import Prediction, Predictor
 from petkit.storage.atomic import whole_file
@@ -50,9 +50,9 @@ def argument_rows(texts: Sequence[str], predictor: Predictor) -> list[Example]:
     """
     if len(predictor.fields) > 1:
         message = f"this model reads the fields {', '.join(predictor.fields)}"
-        raise InvalidInput([Problem("", None, "", message, "give them with --input")])
+        raise InvalidInput([Problem.of_command(message, "give them with --input")])
     told = {number: _mistake(text) for number, text in enumerate(texts, 1)}
-    problems = [Problem("", None, f"text {number}", message) for number, message in told.items() if message]
+    problems = [Problem.of_option(f"text {number}", message) for number, message in told.items() if message]
     if problems:
         raise InvalidInput(problems)
     return [Example(f"row-{number}", {predictor.fields[0]: text}, None, number) for number, text in enumerate(texts, 1)]
@@ -69,14 +69,14 @@ def stream_rows(lines: Iterable[bytes], predictor: Predictor) -> Iterator[Exampl
         try:
             line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
         except UnicodeDecodeError:
-            raise InvalidInput([Problem(STANDARD_INPUT, number, "", "not UTF-8", "send UTF-8")]) from None
+            raise InvalidInput([Problem.of_file(STANDARD_INPUT, "not UTF-8", "send UTF-8", line=number)]) from None
         if not line.strip():
             continue
         if as_json is None:
             as_json = line.lstrip().startswith("{")
             if not as_json and len(predictor.fields) > 1:
                 message = f"this model reads the fields {', '.join(predictor.fields)}"
-                raise InvalidInput([Problem(STANDARD_INPUT, number, "", message, "send JSON Lines")])
+                raise InvalidInput([Problem.of_file(STANDARD_INPUT, message, "send JSON Lines", line=number)])
         if as_json:
             yield _json_row(line, number, predictor)
         else:
@@ -86,16 +86,16 @@ def stream_rows(lines: Iterable[bytes], predictor: Predictor) -> Iterator[Exampl
 def _json_row(line: str, number: int, predictor: Predictor) -> Example:
     record = parse_json_line(line, number)
     if record.error:
-        raise InvalidInput([Problem(STANDARD_INPUT, number, "", record.error)])
+        raise InvalidInput([Problem.of_file(STANDARD_INPUT, record.error, line=number)])
     columns = {field: predictor.columns.get(field, field) for field in predictor.fields}
     told = {column: _mistake(record.values.get(column)) for column in columns.values()}
-    problems = [Problem(STANDARD_INPUT, number, column, message) for column, message in told.items() if message]
+    problems = [Problem.of_file(STANDARD_INPUT, message, line=number, key=column) for column, message in told.items() if message]
     if problems:
         raise InvalidInput(problems)
     id_column = predictor.columns.get("id", "id")
     own_id = record.values.get(id_column)
     if own_id is not None and SURROGATE.search(str(own_id)):
-        raise InvalidInput([Problem(STANDARD_INPUT, number, id_column, HALF_A_CHARACTER)])
+        raise InvalidInput([Problem.of_file(STANDARD_INPUT, HALF_A_CHARACTER, line=number, key=id_column)])
     fields = {field: record.values[column] for field, column in columns.items()}
     return Example(f"row-{number}" if own_id is None else str(own_id), fields, None, number)
 
@@ -124,16 +124,14 @@ def output_file(path: Path, predictor: Predictor) -> Iterator[Writer]:
     """
     ending = path.suffix.lower().lstrip(".")
     if ending not in OUTPUTS:
-        raise InvalidInput(
-            [Problem(shown_path(path), None, "--output", f"unknown kind {ending!r}", did_you_mean(ending, OUTPUTS))]
-        )
+        raise InvalidInput([Problem.of_file(path, f"unknown kind {ending!r}", did_you_mean(ending, OUTPUTS), key="--output")])
     if path.is_dir():
-        raise InvalidInput([Problem(shown_path(path), None, "--output", "is a folder, not a file")])
+        raise InvalidInput([Problem.of_file(path, "is a folder, not a file", key="--output")])
     with ExitStack() as closing:
         try:
             stream = closing.enter_context(whole_file(path))
         except OSError as error:
-            raise InvalidInput([Problem(shown_path(path), None, "--output", f"cannot be written: {error.strerror}")]) from None
+            raise InvalidInput([Problem.of_file(path, f"cannot be written: {error.strerror}", key="--output")]) from None
         yield json_writer(stream, predictor) if ending == "jsonl" else _table_writer(stream, predictor, _DELIMITERS[ending])
 
 

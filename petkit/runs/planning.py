@@ -34,7 +34,7 @@ def plan(steps: Sequence[Step], store: RunStore, force: str | None = None, stage
         InvalidInput: an unknown ``force``.
     """
     if force is not None and force not in FORCE_TARGETS:
-        raise InvalidInput([Problem("", None, "force", f"unknown stage {force!r}", f"one of {', '.join(FORCE_TARGETS)}")])
+        raise InvalidInput([Problem.of_option("force", f"unknown stage {force!r}", f"one of {', '.join(FORCE_TARGETS)}")])
     planned: list[PlannedStep] = []
     renewed: set[str] = set()
     for step in steps:

@@ -32,7 +32,7 @@ def refuse_resume(store: RunStore, resume: str, device: Device) -> None:
         RunConflict: ``require`` and there is no run, or one that began in another environment; ``never`` and there is one.
     """
     if resume not in RESUME:
-        raise InvalidInput([Problem("", None, "--resume", f"unknown {resume!r}", f"one of {', '.join(RESUME)}")])
+        raise InvalidInput([Problem.of_option("--resume", f"unknown {resume!r}", f"one of {', '.join(RESUME)}")])
     before = store.manifest()
     if resume == "never" and before:
         raise RunConflict(f"{store.shown}: holds {store.told} already (choose another --out, or --resume auto to go on with it)")

@@ -26,11 +26,11 @@ def refuse_no_file(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: no possible name
-        raise InvalidInput([Problem(shown, None, "", "no such file")]) from None
+        raise InvalidInput([Problem.of_file(shown, "no such file")]) from None
     except OSError as error:
-        raise InvalidInput([Problem(shown, None, "", f"cannot be read: {error.strerror}")]) from None
+        raise InvalidInput([Problem.of_file(shown, f"cannot be read: {error.strerror}")]) from None
     if stat.S_ISDIR(mode):
-        raise InvalidInput([Problem(shown, None, "", "is a folder, not a file")])
+        raise InvalidInput([Problem.of_file(shown, "is a folder, not a file")])
     for is_kind, name in _OTHER_KINDS:
         if is_kind(mode):
-            raise BeyondLimit([Problem(shown, None, "", f"is {name}, not a file", "save what it gives in a file")])
+            raise BeyondLimit([Problem.of_file(shown, f"is {name}, not a file", "save what it gives in a file")])

@@ -31,17 +31,17 @@ def labels_in(source: str, data: DataSpec, *, ordinal: bool = False) -> tuple[st
             found.add(str(value))
             if len(str(value)) > limits.KEY_CHARACTERS:
                 message = f"{len(str(value)):,} characters are no label; at most {limits.KEY_CHARACTERS}"
-                raise BeyondLimit([Problem(shown_path(source), record.line, column, message, _WHICH_COLUMN)])
+                raise BeyondLimit([Problem.of_file(shown_path(source), message, _WHICH_COLUMN, line=record.line, key=column)])
         if len(found) > limits.LABELS:
             message = f"holds more than {limits.LABELS:,} different labels"
-            raise BeyondLimit([Problem(shown_path(source), record.line, column, message, _WHICH_COLUMN)])
+            raise BeyondLimit([Problem.of_file(shown_path(source), message, _WHICH_COLUMN, line=record.line, key=column)])
     if len(found) < 2:
         message = f"holds {'one label' if found else 'no labels'}; a classifier needs at least two"
-        raise InvalidInput([Problem(shown_path(source), None, column, message)])
+        raise InvalidInput([Problem.of_file(shown_path(source), message, key=column)])
     numbers = all(label.removeprefix("-").isdecimal() for label in found)
     if ordinal and not numbers:
         message = "does not tell the order of its labels, and label_kind is ordinal"
         raise InvalidInput(
-            [Problem(shown_path(source), None, column, message, "name them in order beside auto: labels: {low: [], …}")]
+            [Problem.of_file(shown_path(source), message, "name them in order beside auto: labels: {low: [], …}", key=column)]
         )
     return tuple(sorted(found, key=lambda label: (int(label) if numbers else 0, label)))

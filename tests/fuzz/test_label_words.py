@@ -58,9 +58,9 @@ def test_a_word_can_stand_in_the_slot_or_there_is_a_reason(
     sound = [entry.token_ids for answers in found.words for entry in answers]
     assert len(set(sound)) == len(sound) or problems
     for problem in problems:
-        line = str(Problem("verbalizer.yaml", 2, "", f"label {problem.label!r}: {problem.message}", problem.hint))
+        line = str(Problem.of_file("verbalizer.yaml", f"label {problem.label!r}: {problem.message}", problem.hint, line=2))
         assert len(line.splitlines()) == 1
-        assert InvalidInput([Problem("v", 1, "", problem.message)]).exit_code == 2
+        assert InvalidInput([Problem.of_file("v", problem.message, line=1)]).exit_code == 2
 
 
 @given(st.text(st.characters(categories=["Cs", "L"]), min_size=1, max_size=3))

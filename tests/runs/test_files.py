@@ -31,7 +31,9 @@ def test_errors_that_are_not_the_disks_are_left_alone(store: RunStore, error: OS
 
 
 def test_a_mistake_that_quotes_the_systems_words_is_told_as_it_is(store: RunStore) -> None:
-    mistake = InvalidInput([Problem("rows.jsonl", 3, "label", "label 'File too large' is not in the verbalizer")])
+    mistake = InvalidInput(
+        [Problem.of_file("rows.jsonl", "label 'File too large' is not in the verbalizer", line=3, key="label")]
+    )
     with pytest.raises(PetkitError) as raised:
         fail_in_a_step(store, mistake)
     assert raised.value is mistake

@@ -59,7 +59,7 @@ def test_everything_printed_passes_the_same_door(acting: str, capsys: pytest.Cap
 
 
 def test_a_problem_is_one_line_whatever_it_is_about() -> None:
-    problem = Problem("data\n.jsonl", 3, "text", "must be\x1b[31m red", "write\nit")
+    problem = Problem.of_file("data\n.jsonl", "must be\x1b[31m red", "write\nit", line=3, key="text")
 
     assert str(InvalidInput([problem])) == "data\\n.jsonl:3: text: must be\\x1b[31m red (write\\nit)"
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, load_file, save_file
 from torch import Tensor, nn
 
-from petkit.errors import ModelRefused, shown_path
+from petkit.errors import ModelRefused, first_line, shown_path
 from petkit.models.loading import EMBEDDED
 from petkit.models.safety.model_folder import ADAPTER_WEIGHTS, check_adapter_folder
 from petkit.models.safety.weight_files import refuse_not_finite
@@ -133,6 +133,6 @@ def read_adapter(folder: Path, sha256: str | None = None) -> dict[str, Tensor]:
                 raise ModelRefused(f"{shown}: {STATE_FILE} has changed since it was checked (run the command again)")
             state = load(content)
     except (SafetensorError, OSError) as error:
-        raise ModelRefused(f"{shown}: {STATE_FILE} is missing or damaged: {str(error).splitlines()[0]}") from None
+        raise ModelRefused(f"{shown}: {STATE_FILE} is missing or damaged: {first_line(error)}") from None
     refuse_not_finite(state, shown)
     return state

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from petkit.errors import ModelRefused
+from petkit.errors import ModelRefused, first_line
 
 _OLDEST = "0.50"  # the first whose processor kernels were tried
 
@@ -87,8 +87,7 @@ def obstacle(device: str) -> tuple[str, str] | None:
             layer = _in_four_bits(nn.Linear(64, 64), FourBit(device, torch.float32))
             layer(torch.ones(2, 64, device=device, requires_grad=True)).sum().backward()
     except (ImportError, OSError, RuntimeError, AttributeError, TypeError, ValueError, AssertionError) as error:
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return f"bitsandbytes does not work on {device}: {first_line}", "use adapter: lora"
+        return f"bitsandbytes does not work on {device}: {first_line(error)}", "use adapter: lora"
     return None
 
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from petkit.config.schema import Ia3Spec, LoraSpec
-from petkit.errors import ModelRefused
+from petkit.errors import ModelRefused, first_line
 from petkit.models.adapters.base import Adapter
 from petkit.models.mask_reader import vocabulary_projection
 
@@ -62,7 +62,7 @@ class LayerAdapter(Adapter):
                 warnings.simplefilter("ignore")  # PEFT's hints are for its own users
                 self._peft: list[Any] = [get_peft_model(model, self.config)]
         except (ValueError, TypeError, NotImplementedError) as error:
-            raise ModelRefused(f"{str(error).splitlines()[0]} (name layers in target_modules)") from None
+            raise ModelRefused(f"{first_line(error)} (name layers in target_modules)") from None
 
     def own_state(self) -> dict[str, Tensor]:
         """Return the updates or factors of every layer."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from petkit.errors import ModelRefused
+from petkit.errors import ModelRefused, first_line
 from petkit.models.architectures import forward_options
 from petkit.models.batch import Batch
 from petkit.models.mask_reader import MaskReader
@@ -76,7 +76,7 @@ def check_reading(model: Any, shown: str) -> None:
             sound = found.shape == expected.shape and torch.allclose(found.float(), expected.float(), rtol=1e-3, atol=1e-3)
     except STUMBLES as error:
         if not reads_text:
-            why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            why = first_line(error)
     finally:
         reader.detach()
     if not sound:

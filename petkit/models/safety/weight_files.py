@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from petkit.errors import ModelRefused, shown_path
+from petkit.errors import ModelRefused, first_line, shown_path
 from petkit.models.safety.json_file import read_mapping
 from petkit.storage.integrity import stays_inside
 
@@ -70,8 +70,7 @@ def header_of(path: Path) -> dict[str, tuple[int, ...]]:
         with safe_open(path, framework="pt") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError) as error:
-        first_line = str(error).splitlines()[0]
-        raise ModelRefused(f"{shown_path(path.parent)}: the weights are damaged: {path.name}: {first_line}") from None
+        raise ModelRefused(f"{shown_path(path.parent)}: the weights are damaged: {path.name}: {first_line(error)}") from None
 
 
 def refuse_absurd(config_asks: int, held: int, shown: str) -> None:
