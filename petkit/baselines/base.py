@@ -17,7 +17,7 @@ from petkit.engine.device import Device, prepare_for_inference
 from petkit.engine.training_loop import fit, seed_everything
 from petkit.ensemble.calibration import batch_prior, calibrate
 from petkit.ensemble.combine import FloatArray, combine
-from petkit.losses.objectives import binary_cross_entropy, cross_entropy
+from petkit.losses import binary_cross_entropy, cross_entropy
 from petkit.models.batch import IndexArray, collate, training_batches
 from petkit.models.loading import model_source
 from petkit.runs.step import Job

@@ -16,7 +16,7 @@ from petkit.cost.disk_and_memory import SAMPLE, Sample
 from petkit.engine.device import Device
 from petkit.engine.inference import label_logits
 from petkit.engine.training_loop import TrainingDiverged, fit
-from petkit.losses.objectives import cross_entropy
+from petkit.losses import cross_entropy
 from petkit.models.batch import IndexArray, collate, training_batches
 from petkit.prompts.pattern import Encoded
 from petkit.prompts.token_store import TokenStore

@@ -13,7 +13,7 @@ from petkit.config.schema import AdaptSpec, PretrainPromptSpec
 from petkit.engine.device import Device, inference
 from petkit.engine.token_masking import MaskedBatch, TokenMasking
 from petkit.engine.training_loop import TrainingDiverged
-from petkit.losses.objectives import masked_lm
+from petkit.losses import masked_lm
 from petkit.models.batch import IndexArray, collate, training_batches
 from petkit.pretraining.unlabeled_texts import UnlabeledTexts
 from petkit.prompts.pattern import CompiledPattern, Pattern

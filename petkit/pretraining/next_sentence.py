@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from petkit.config.schema import PatternSpec, PretrainPromptSpec, VerbalizerSpec
 from petkit.engine.device import Device, inference
-from petkit.losses.objectives import cross_entropy
+from petkit.losses import cross_entropy
 from petkit.models.batch import Batch, IndexArray, collate, training_batches
 from petkit.pretraining.sentences import NEXT, OTHER_TEXT, SAME_TEXT, Numbers, SentenceIndex, sentence_examples
 from petkit.pretraining.unlabeled_texts import UnlabeledTexts

@@ -14,12 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from petkit import losses
 from petkit.config.schema import StudentSpec
 from petkit.engine.device import Device
 from petkit.engine.inference import ClassifierLogits
 from petkit.engine.token_masking import TokenMasking
-from petkit.losses import objectives as losses
-from petkit.losses.class_weights import balanced
 from petkit.models.batch import Batch, IndexArray
 from petkit.storage.row_array import RowArray
 
@@ -117,7 +116,7 @@ class StudentObjective:
     ) -> None:
         self.settings, self.lesson, self.batch_of = settings, lesson, batch_of
         self.device, self.masking, self.viewing, self.teacher_features = device, masking, viewing, teacher_features
-        self.class_weights = balanced(lesson.gold, labels) if settings.class_weights == "balanced" else None
+        self.class_weights = losses.balanced_class_weights(lesson.gold, labels) if settings.class_weights == "balanced" else None
 
     def __call__(self, student: Any, turn: Turn) -> Tensor:
         """Return the loss of one step, shape ``()``."""

@@ -16,11 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from petkit import losses
 from petkit.config.schema import TeachersSpec
 from petkit.engine.device import Device
 from petkit.engine.token_masking import TokenMasking
-from petkit.losses import objectives as losses
-from petkit.losses.class_weights import balanced
 from petkit.models.batch import Batch, IndexArray, collate
 from petkit.models.label_scorers import LabelScorer
 from petkit.models.next_token_scorer import appended
@@ -83,7 +82,7 @@ class TeacherObjective:
     ) -> None:
         self.settings, self.pvp, self.data, self.tokenizer, self.device = settings, pvp, data, tokenizer, device
         self.second = second
-        self.class_weights = balanced(data.targets, labels) if settings.class_weights == "balanced" else None
+        self.class_weights = losses.balanced_class_weights(data.targets, labels) if settings.class_weights == "balanced" else None
 
     def __call__(self, scorer: Any, draw: Draw) -> Tensor:
         """Return the loss of one step, shape ``()``."""

@@ -20,7 +20,7 @@ from petkit.config.schema import AdapterSpec, AnyAdapter
 from petkit.engine.inference import ClassifierLogits
 from petkit.engine.training_loop import set_dropout
 from petkit.errors import ModelRefused
-from petkit.losses.objectives import cross_entropy
+from petkit.losses import cross_entropy
 from petkit.models.adapters.attach import attach, trained_part
 from petkit.models.adapters.base import STATE_FILE, Adapter, read_adapter
 from petkit.models.architectures import is_causal

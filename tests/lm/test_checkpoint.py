@@ -17,7 +17,7 @@ from petkit.engine.device import Device
 from petkit.engine.token_masking import TokenMasking
 from petkit.engine.training_loop import fit
 from petkit.engine.training_state import capture, restore, seed_step
-from petkit.losses.objectives import masked_lm
+from petkit.losses import masked_lm
 from petkit.models.batch import Batch, collate, training_batches
 from petkit.models.loading import load_masked_lm, load_tokenizer
 from petkit.models.mask_reader import MaskReader

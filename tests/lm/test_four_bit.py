@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from petkit.config.schema import LoraSpec
 from petkit.engine.device import Device, inference, prepare_for_inference
 from petkit.errors import ModelRefused
-from petkit.losses.objectives import cross_entropy
+from petkit.losses import cross_entropy
 from petkit.models.adapters import four_bit
 from petkit.models.adapters.attach import attach
 from petkit.models.adapters.four_bit import FourBit, obstacle

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from petkit.engine.device import Device, inference, prepare_for_inference
 from petkit.errors import ModelRefused
-from petkit.losses.objectives import cross_entropy
+from petkit.losses import cross_entropy
 from petkit.models.batch import collate
 from petkit.models.label_scorers import PROTOTYPE_TEMPERATURE, LabelScorer, MultiTokenScorer, VectorScorer, WordScorer
 from petkit.models.mask_reader import MaskReader

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from petkit.engine.token_masking import Hidden, TokenMasking, hide_tokens
-from petkit.losses.objectives import masked_lm
+from petkit.losses import masked_lm
 from petkit.models.batch import Batch, collate
 from petkit.models.loading import load_masked_lm, load_tokenizer
 from petkit.models.mask_reader import MaskReader

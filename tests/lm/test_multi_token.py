@@ -14,7 +14,7 @@ from torch import Tensor
 from petkit.engine.device import Device, inference, prepare_for_inference
 from petkit.engine.inference import label_logits
 from petkit.engine.training_loop import set_dropout
-from petkit.losses.objectives import cross_entropy
+from petkit.losses import cross_entropy
 from petkit.models import label_scorers as label_scorer
 from petkit.models.batch import collate
 from petkit.models.label_scorers import MultiTokenScorer, TokenIds, WordScorer

@@ -15,7 +15,7 @@ from petkit.engine.device import Device, inference, prepare_for_inference
 from petkit.engine.inference import label_logits
 from petkit.engine.training_loop import set_dropout
 from petkit.errors import ModelRefused
-from petkit.losses.objectives import cross_entropy
+from petkit.losses import cross_entropy
 from petkit.models.batch import Batch, collate
 from petkit.models.label_scorers import TokenIds, VectorScorer, WordScorer
 from petkit.models.loading import load_language_model, longest_input

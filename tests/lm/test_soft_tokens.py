@@ -12,7 +12,7 @@ from torch import Tensor
 
 from petkit.engine.device import Device, inference, prepare_for_inference
 from petkit.errors import ModelRefused
-from petkit.losses.objectives import cross_entropy
+from petkit.losses import cross_entropy
 from petkit.models.batch import Batch
 from petkit.models.label_scorers import LabelScorer, MultiTokenScorer, VectorScorer, WordScorer
 from petkit.models.mask_reader import SoftTokens

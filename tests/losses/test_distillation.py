@@ -1,4 +1,4 @@
-"""The divergences between distributions: numbers worked out by hand, directions, temperatures, gradients, torch's traps."""
+"""The losses against soft labels and between distributions: numbers worked out by hand, directions, temperatures, gradients."""
 
 from __future__ import annotations
 
@@ -6,24 +6,125 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 from torch.nn import functional
 
-from petkit.losses import objectives as losses
+from petkit import losses
+from petkit.ensemble.combine import log_softmax
+from tests.losses.values import logits, naive_kl, naive_softmax, number
+
+
+@pytest.mark.parametrize(
+    ("p", "q", "expected"),
+    [((0.2, 0.8), (0.5, 0.5), 0.192745), ((0.5, 0.5), (0.2, 0.8), 0.223144)],
+)
+def test_distillation_is_kl_of_teacher_and_student(p: tuple[float, ...], q: tuple[float, ...], expected: float) -> None:
+    value = losses.distillation(torch.tensor([q]).log(), torch.tensor([p]).log(), 1.0)
+    assert value.item() == pytest.approx(expected, abs=5e-6)
+    assert value.item() / math.log(2) == pytest.approx(expected / math.log(2), abs=5e-6)
+
+
+def test_cross_entropy_is_entropy_plus_kl() -> None:
+    log_p, log_q = torch.tensor([[0.2, 0.8]]).log(), torch.tensor([[0.5, 0.5]]).log()
+    kl = losses.distillation(log_q, log_p, 1.0).item()
+    assert 0.500402 + kl == pytest.approx(0.693147, abs=5e-6)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0, 10.0])
+@pytest.mark.parametrize("shape", [(1, 2), (6, 3), (5, 14)])
+def test_distillation_against_naive(temperature: float, shape: tuple[int, int]) -> None:
+    student, teacher = logits(*shape, seed=1), logits(*shape, seed=2)
+    naive = [
+        temperature**2 * naive_kl(naive_softmax(t.tolist(), temperature), naive_softmax(s.tolist(), temperature))
+        for s, t in zip(student, teacher, strict=True)
+    ]
+    soft = torch.log_softmax(teacher / temperature, dim=-1)
+    assert losses.distillation(student, soft, temperature).item() == pytest.approx(
+        sum(naive) / len(naive), rel=2e-5, abs=1e-6 * temperature**2
+    )
+
+
+def test_distillation_is_the_batch_mean() -> None:
+    """Torch's ``reduction="mean"`` would divide by the number of labels too."""
+    student, teacher = logits(3, 5, seed=1), torch.log_softmax(logits(3, 5, seed=2), -1)
+    rows = [losses.distillation(student[row : row + 1], teacher[row : row + 1], 1.0).item() for row in range(3)]
+    assert losses.distillation(student, teacher, 1.0).item() == pytest.approx(sum(rows) / 3, rel=1e-6)
+    assert rows[0] == pytest.approx(naive_kl(teacher[0].exp().tolist(), naive_softmax(student[0].tolist())), rel=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 5.0])
+def test_distillation_is_zero_at_equality(temperature: float) -> None:
+    student = logits(8, 4, scale=5).requires_grad_()
+    value = losses.distillation(student, torch.log_softmax(student.detach() / temperature, -1), temperature)
+    value.backward()
+    assert value.item() == 0.0
+    assert student.grad is not None and student.grad.abs().max() < 1e-6
+
+
+def test_distillation_meets_soft_labels_of_numpy() -> None:
+    """Soft labels are made with NumPy, student log-probabilities with torch: equal logits must still give about 0."""
+    student = logits(50, 6, scale=5)
+    soft = torch.from_numpy(log_softmax(student.numpy(), 2.0))
+    assert abs(losses.distillation(student, soft, 2.0).item()) < 1e-6
+
+
+def test_distillation_gradient_is_temperature_times_probability_gap() -> None:
+    """d/ds of T² KL = T (q - p): the size of the gradient does not fall with 1/T²."""
+    temperature = 3.0
+    student, teacher = logits(1, 4, seed=1).requires_grad_(), logits(1, 4, seed=2)
+    losses.distillation(student, torch.log_softmax(teacher / temperature, -1), temperature).backward()
+    gap = torch.softmax(student.detach() / temperature, -1) - torch.softmax(teacher / temperature, -1)
+    torch.testing.assert_close(student.grad, temperature * gap, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [[[1e4, -1e4, 0.0]], [[-1e4, -1e4, -1e4]], [[0.0, 1e4, 1e4]]])
+@pytest.mark.parametrize("soft_rows", [[[1e4, -1e4, 0.0]], [[-1e4, 1e4, 0.0]]])
+def test_extreme_logits_stay_finite(rows: list[list[float]], soft_rows: list[list[float]]) -> None:
+    student = torch.tensor(rows, requires_grad=True)
+    value = losses.distillation(student, torch.log_softmax(torch.tensor(soft_rows), -1), 1.0)
+    value = losses.student_loss(value, losses.cross_entropy(student, torch.tensor([1])), 0.5)
+    value.backward()
+    assert torch.isfinite(value)
+    assert student.grad is not None and torch.isfinite(student.grad).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_losses_run_in_float32(dtype: torch.dtype) -> None:
+    """In bfloat16 the divergence of equal logits came out negative."""
+    student = logits(6, 4).to(dtype)
+    value = losses.distillation(student, torch.log_softmax(student.float() / 2, -1), 2.0)
+    assert value.dtype == torch.float32 and value.item() == 0.0
+    assert losses.cross_entropy(student, torch.tensor([0, 1, 2, 3, 0, 1])).dtype == torch.float32
+
+
+@pytest.mark.parametrize("order", [[1, 2, 3, 0], [3, 2, 1, 0]])
+def test_label_order_does_not_matter(order: list[int]) -> None:
+    student, soft, labels = logits(6, 4, seed=1), torch.log_softmax(logits(6, 4, seed=2), -1), torch.tensor([0, 1, 2, 3, 1, 2])
+    renamed = torch.tensor([order.index(label) for label in labels.tolist()])
+    torch.testing.assert_close(
+        losses.distillation(student[:, order], soft[:, order], 2.0), losses.distillation(student, soft, 2.0)
+    )
+    torch.testing.assert_close(losses.cross_entropy(student[:, order], renamed), losses.cross_entropy(student, labels))
+
+
+@pytest.mark.parametrize(("hard_weight", "expected"), [(0.0, 3.0), (0.2, 3.4), (1.0, 5.0)])
+def test_student_loss_shares(hard_weight: float, expected: float) -> None:
+    assert losses.student_loss(torch.tensor(3.0), torch.tensor(5.0), hard_weight).item() == pytest.approx(expected)
+
+
+def test_student_loss_without_gold_is_distillation_alone() -> None:
+    distilled = torch.tensor(3.0)
+    assert losses.student_loss(distilled, None, 0.7) is distilled
+
 
 P, Q = torch.tensor([[0.2, 0.8]]).log(), torch.tensor([[0.5, 0.5]]).log()
+
+
 # The logit of "yes" for the same two distributions.
 P_LOGIT, Q_LOGIT = torch.tensor([[math.log(0.25)]]), torch.tensor([[0.0]])
+
+
 # By hand: [.2 ln(.2/.35) + .8 ln(.8/.65) + .5 ln(.5/.35) + .5 ln(.5/.65)] / 2
 JS = 0.050672
-
-
-def logits(*shape: int, seed: int = 0, scale: float = 2.0) -> Tensor:
-    return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def number(value: float) -> object:
-    return pytest.approx(value, abs=5e-6)
 
 
 def test_numbers_in_both_directions() -> None:

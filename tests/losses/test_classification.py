@@ -1,25 +1,51 @@
-"""The objectives on gold labels, label words, tokens and vectors: numbers worked out by hand, and torch's traps."""
+"""The losses against gold labels and label words: numbers worked out by hand, and torch's traps."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 from torch.nn import functional
 
-from petkit.losses import objectives as losses
+from petkit import losses
+from petkit.ensemble.combine import log_softmax
+from tests.losses.values import logits, naive_softmax, number
+
+THREE_ROWS = [[2.3, 0.1, -1.2], [0.2, 1.4, 0.0], [-0.5, 0.3, 2.1]]
 
 
-def logits(*shape: int, seed: int = 0, scale: float = 2.0) -> Tensor:
-    return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+@pytest.mark.parametrize(
+    ("rows", "labels", "expected"),
+    [([[2.0, 1.0, 0.1]], [0], 0.417030), (THREE_ROWS, [0, 1, 2], 0.261167)],
+)
+def test_cross_entropy_numbers(rows: list[list[float]], labels: list[int], expected: float) -> None:
+    assert losses.cross_entropy(torch.tensor(rows), torch.tensor(labels)).item() == pytest.approx(expected, abs=5e-6)
 
 
-def number(value: float) -> object:
-    return pytest.approx(value, abs=5e-6)
+def test_cross_entropy_against_naive() -> None:
+    values, labels = logits(7, 5), torch.tensor([0, 4, 2, 2, 1, 3, 0])
+    naive = [-math.log(naive_softmax(row.tolist())[label]) for row, label in zip(values, labels, strict=True)]
+    assert losses.cross_entropy(values, labels).item() == pytest.approx(sum(naive) / 7, rel=1e-6)
+
+
+def test_binary_cross_entropy_number() -> None:
+    """An article prints 1.06 for the sum; it is 1.090978."""
+    values = torch.tensor([[0, 1.386], [0, -0.847], [0, 0.405]])
+    mean = losses.cross_entropy(values, torch.tensor([1, 0, 1])).item()
+    assert mean == pytest.approx(0.363659, abs=5e-6) and 3 * mean == pytest.approx(1.090978, abs=5e-6)
+
+
+def test_two_way_softmax_is_the_sigmoid_of_the_difference() -> None:
+    values = logits(9, 2)
+    binary = -torch.nn.functional.logsigmoid(values[:, 1] - values[:, 0]).mean()
+    assert losses.cross_entropy(values, torch.ones(9, dtype=torch.int64)).item() == pytest.approx(binary.item(), rel=1e-5)
+    assert np.exp(log_softmax(values.numpy()))[:, 1] == pytest.approx(
+        torch.sigmoid(values[:, 1] - values[:, 0]).numpy(), rel=1e-5
+    )
 
 
 P = torch.tensor([[0.7, 0.2, 0.1]]).log()
@@ -179,82 +205,3 @@ def test_log_of_the_rest_is_accurate_at_both_ends(exponent: int) -> None:
     exact = -math.log(-math.expm1(min(log_p, -(2.0**-24))))
     exact = -math.log1p(-math.exp(log_p)) if log_p < -1 else exact
     assert found == pytest.approx(exact, rel=1e-6)
-
-
-def test_label_conditioning_numbers() -> None:
-    log_p = torch.tensor([0.8, 0.7, 0.3]).log()
-    right = losses.label_conditioning(log_p, torch.tensor([True, True, True])).item()
-    assert right == number((0.223144 + 0.356675 + 1.203973) / 3)
-    mixed = losses.label_conditioning(log_p, torch.tensor([True, False, False])).item()
-    assert mixed == number((0.223144 + 1.203973 + 0.356675) / 3)
-
-
-def test_losses_without_tokens_are_zero() -> None:
-    nothing = torch.zeros(0, 7, requires_grad=True)
-    ignored = torch.randn(2, 3, 7, requires_grad=True)
-    for loss in (
-        losses.masked_lm(nothing, torch.zeros(0, dtype=torch.int64)),
-        losses.masked_lm(ignored, torch.full((2, 3), -100)),
-        losses.next_token_cross_entropy(ignored, torch.full((2, 3), -100)),
-        losses.label_conditioning(nothing.sum(dim=-1), torch.zeros(0, dtype=torch.bool)),
-    ):
-        loss.backward()
-        assert loss.item() == 0
-    assert ignored.grad is not None and not ignored.grad.any()
-
-
-def test_masked_lm_is_the_mean_over_masked_tokens() -> None:
-    log_p = torch.tensor([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.3, 0.3, 0.4], [0.3, 0.6, 0.1]]).log()
-    targets = torch.tensor([0, 1, -100, 0])
-    expected = number((0.223144 + 0.356675 + 1.203973) / 3)
-    assert losses.masked_lm(log_p, targets).item() == expected
-    assert losses.masked_lm(log_p.reshape(2, 2, 3), targets.reshape(2, 2)).item() == expected
-    assert losses.masked_lm(log_p, torch.tensor([0, 1, 2, 0]), ignore_index=2).item() == expected
-
-
-def test_next_token_is_predicted_by_the_place_before_it() -> None:
-    log_p = torch.tensor([[[0.8, 0.2], [0.7, 0.3], [0.5, 0.5]], [[0.9, 0.1], [0.7, 0.3], [0.5, 0.5]]]).log()
-    labels = torch.tensor([[-100, 0, 0], [1, -100, 1]])
-    # Place 0 of the first row foretells its 0 (.8), place 1 its 0 (.7), place 1 of the second row its 1 (.3).
-    assert losses.next_token_cross_entropy(log_p, labels).item() == number((0.223144 + 0.356675 + 1.203973) / 3)
-
-
-@pytest.mark.parametrize(("weight", "expected"), [(0.0, 3.0), (1e-4, 3.0002), (1.0, 5.0)])
-def test_auxiliary_shares(weight: float, expected: float) -> None:
-    assert losses.auxiliary(torch.tensor(3.0), torch.tensor(5.0), weight).item() == pytest.approx(expected)
-
-
-CORNERS = torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 2.0], [0.0, 0.5]])
-
-
-def test_supervised_contrastive_number() -> None:
-    """Every row has one partner in its own direction and two rows across: -ln e / (e + 2)."""
-    assert losses.supervised_contrastive(CORNERS, torch.tensor([0, 0, 1, 1]), 1.0).item() == number(math.log(1 + 2 / math.e))
-    # Row 2 and 3 have no partner; 0 and 1 keep theirs.
-    assert losses.supervised_contrastive(CORNERS, torch.tensor([0, 0, 1, 2]), 1.0).item() == number(math.log(1 + 2 / math.e))
-    sharp = losses.supervised_contrastive(CORNERS, torch.tensor([0, 0, 1, 1]), 0.1).item()
-    assert sharp == pytest.approx(math.log1p(2 * math.exp(-10)), rel=1e-3)
-
-
-@pytest.mark.parametrize("rows", [0, 1, 3])
-def test_supervised_contrastive_without_partners_is_zero(rows: int) -> None:
-    vectors = torch.randn(rows, 4, requires_grad=True)
-    loss = losses.supervised_contrastive(vectors, torch.arange(rows), 0.1)
-    loss.backward()
-    assert loss.item() == 0 and vectors.grad is not None and not vectors.grad.any()
-
-
-@pytest.mark.parametrize("factor", [1e-3, 1e3])
-def test_only_directions_count(factor: float) -> None:
-    labels = torch.tensor([0, 0, 1, 1])
-    first, second = logits(4, 8), logits(4, 8, seed=1)
-    torch.testing.assert_close(
-        losses.supervised_contrastive(factor * first, labels, 0.1), losses.supervised_contrastive(first, labels, 0.1)
-    )
-    torch.testing.assert_close(losses.info_nce(first, factor * second, 0.1), losses.info_nce(first, second, 0.1))
-
-
-def test_info_nce_number() -> None:
-    assert losses.info_nce(CORNERS[[0, 2]], CORNERS[[1, 3]], 1.0).item() == number(0.313262)  # ln(1 + 1/e)
-    assert losses.info_nce(CORNERS[[0, 2]], CORNERS[[3, 1]], 1.0).item() == number(1.313262)
-    assert losses.info_nce(torch.ones(5, 3), torch.ones(5, 3), 0.1).item() == number(math.log(5))  # no information

@@ -1,0 +1,56 @@
+"""Losses on the cosines of feature vectors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from petkit.losses.classification import cross_entropy
+from petkit.losses.numerics import weighted_mean
+
+
+def supervised_contrastive(vectors: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """Return ``-1/|P(i)| Σ_{j∈P(i)} log [exp(z_i·z_j / T) / Σ_{k≠i} exp(z_i·z_k / T)]`` (Khosla et al. 2020, equation 2).
+
+    P(i) are the other rows with i's label. The mean is over rows that have a partner; without any, it is 0.
+
+    Args:
+        vectors: shape ``(rows, dim)``; z are these at length 1.
+        labels: class indices, shape ``(rows,)``.
+        temperature: T of the cosines, usually 0.07 to 0.3.
+
+    >>> vectors = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])  # cosines 1 and 0; the third row has no partner
+    >>> supervised_contrastive(vectors, torch.tensor([0, 0, 1]), temperature=1.0).item()  # -ln [e / (e + 1)]
+    0.3132...
+    """
+    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    partners = (labels.unsqueeze(1) == labels) & ~itself  # (rows, rows)
+    cosines = _cosines(vectors, vectors) / temperature
+    log_probs = functional.log_softmax(cosines.masked_fill(itself, torch.finfo(torch.float32).min), dim=-1)
+    counts = partners.sum(dim=-1)
+    rows = -log_probs.masked_fill(~partners, 0.0).sum(dim=-1) / counts.clamp_min(1)
+    return weighted_mean(rows, counts > 0)
+
+
+def info_nce(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
+    """Return ``-log [exp(q_i·k_i / T) / Σ_j exp(q_i·k_j / T)]`` (van den Oord et al. 2018, equation 4).
+
+    ``ln rows`` less this value is a lower bound on the mutual information of queries and keys.
+
+    Args:
+        queries: shape ``(rows, dim)``, brought to length 1 here.
+        keys: shape ``(rows, dim)``, brought to length 1 here; row i is the partner of query i.
+        temperature: T of the cosines, usually 0.07 to 0.3.
+
+    >>> info_nce(torch.eye(2), torch.eye(2), temperature=1.0).item()  # -ln [e / (e + 1)]
+    0.3132...
+    """
+    partners = torch.arange(len(queries), device=queries.device)
+    return cross_entropy(_cosines(queries, keys) / temperature, partners)
+
+
+def _cosines(left: Tensor, right: Tensor) -> Tensor:
+    """Return the cosines of all pairs, shape ``(rows of left, rows of right)``."""
+    with torch.autocast(left.device.type, enabled=False):  # a mixed-precision run would multiply in bfloat16
+        return functional.normalize(left.float(), dim=-1) @ functional.normalize(right.float(), dim=-1).T
