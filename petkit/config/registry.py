@@ -1,0 +1,107 @@
+"""Names that a pipeline file may use for losses, baselines and the like, and what they mean; other packages may add to them.
+
+A package adds a loss named ``mine`` by an entry point in its own ``pyproject.toml``::
+
+    [project.entry-points."petkit.losses"]
+    mine = "its_package.losses:Mine"
+
+Reading the names loads nothing; an entry point is loaded when what it names is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Generic, TypeVar
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from petkit.errors import InvalidInput, Problem, first_line
+
+T = TypeVar("T")
+
+
+class Names:
+    """The names of one kind: petkit's own and those of entry points ``petkit.<kind>``.
+
+    A field of type ``Annotated[str, names]`` takes these names only.
+    """
+
+    def __init__(self, kind: str, *built_in: str) -> None:
+        self.kind = kind
+        self.built_in = built_in
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the built-in names first, in their order."""
+        yield from self.built_in
+        yield from self.added()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.built_in or (isinstance(name, str) and name in self.added())
+
+    def added(self) -> Mapping[str, EntryPoint]:
+        """Return the entry points of other packages by name.
+
+        Raises:
+            InvalidInput: a name is built in or added by two packages.
+        """
+        return _added(self.kind, self.built_in)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self.check, handler(source))
+
+    def check(self, name: Any) -> Any:
+        """Return a known name; raise pydantic's error for anything else."""
+        if name not in self:
+            *most, last = map(repr, self)
+            raise PydanticCustomError("unknown_name", "must be {known}", {"known": f"{', '.join(most)} or {last}"})
+        return name
+
+
+class Registry(Generic[T]):
+    """What the names of one kind mean: an object for each built-in name, entry points for the others.
+
+    Args:
+        names: the names in a pipeline file, or the kind where no pipeline file names them.
+        built_in: the object of each built-in name.
+    """
+
+    def __init__(self, names: Names | str, built_in: Mapping[str, T]) -> None:
+        self.names = Names(names, *built_in) if isinstance(names, str) else names
+        self._built_in = built_in
+        if differing := set(self.names.built_in) ^ set(built_in):
+            raise LookupError(f"petkit.{self.names.kind}: named or registered, but not both: {sorted(differing)}")
+
+    def __getitem__(self, name: str) -> T:
+        """Return what ``name`` means.
+
+        Raises:
+            KeyError: there is no such name.
+            InvalidInput: another package adds it, and it cannot be loaded.
+        """
+        if name in self._built_in:
+            return self._built_in[name]
+        entry = self.names.added()[name]
+        try:
+            loaded: T = entry.load()
+        except Exception as error:
+            raise InvalidInput([_problem(self.names.kind, entry, f"cannot be loaded: {first_line(error)}")]) from error
+        return loaded
+
+
+@cache
+def _added(kind: str, built_in: tuple[str, ...]) -> Mapping[str, EntryPoint]:
+    added: dict[str, EntryPoint] = {}
+    for entry in entry_points(group=f"petkit.{kind}"):
+        if entry.name in built_in:
+            raise InvalidInput([_problem(kind, entry, "is a name of petkit itself")])
+        if added.setdefault(entry.name, entry).value != entry.value:
+            raise InvalidInput([_problem(kind, entry, f"is also added as {added[entry.name].value}")])
+    return added
+
+
+def _problem(kind: str, entry: EntryPoint, message: str) -> Problem:
+    package = entry.dist.name if entry.dist else entry.module
+    return Problem.of_option(f"entry point petkit.{kind}", f"{entry.name} = {entry.value} {message}", f"fix or remove {package}")
