@@ -98,11 +98,6 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of an exception's message, or the name of its class."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """Return the cure for a misspelt ``word``: the nearest of ``known``, or the list of them."""
     slip = len(word) <= limits.COMPARED_CHARACTERS
