@@ -6,15 +6,19 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# Several test processes share the cores: threads that wait for work must not spin.
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from tests.processor import processor_seconds, slowness
 from tests.tiny import tiny_model_folder
 
 torch.set_num_threads(1)
@@ -27,13 +31,28 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("petkit")
+MOST_SECONDS = 5.0  # of an ordinary processor, for a test that is not marked slow
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Let a test fail that takes long and is not marked slow; the clock of a busy machine does not count."""
+    before = processor_seconds()
+    result = yield
+    took = processor_seconds() - before
+    allowed = MOST_SECONDS * slowness() * (2 if item.config.pluginmanager.hasplugin("_cov") else 1)
+    if took > allowed and not item.get_closest_marker("slow"):
+        hint = "make it smaller, or mark it slow and keep a small sample of it"
+        pytest.fail(f"took {took:.1f} seconds of the processor; {allowed:.1f} at most ({hint})", pytrace=False)
+    return result
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The user's cache folder is neither read nor written, by child processes either."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        own = tmp_path_factory.getbasetemp()
+        patch.setenv("XDG_CACHE_HOME", str((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "cache"))
         yield
 
 

@@ -18,18 +18,8 @@ from tests.cli.conftest import Outcome
 
 CASES = load_cases()
 BY_NAME = {case.name: case for case in CASES}
-# One of every way in: the files, a run folder, standard input, and the command line's own refusals.
-FRESH = (
-    "two masks",
-    "label not in the verbalizer",
-    "pipeline file missing",
-    "Parquet truncated",
-    "classifier cut off",
-    "stdin not UTF-8",
-    "line break in a key",
-    "stage B before stage A",
-    "--force nonsense",
-)
+# One of every way in: the files, a run folder and standard input.
+FRESH = ("two masks", "classifier cut off", "stdin not UTF-8")
 
 
 def content(folder: Path) -> dict[str, str]:
