@@ -40,9 +40,6 @@ def matmul_speedup(device: str, threads: int) -> float:
 
 def measure_matmul_speedup(device: str) -> float:
     """Return the ratio of the least times of both formats."""
-    once = matmul_seconds(torch.float32, device, repeats=1) / matmul_seconds(torch.bfloat16, device, repeats=1)
-    if once < 0.25:  # a processor without bfloat16 instructions takes seconds for a product
-        return once
     best = dict.fromkeys((torch.float32, torch.bfloat16), float("inf"))
     for repeats in (1, 7, 7, 7, 7, 7):  # in turn, so that a busy moment of the machine meets both
         for dtype in best:

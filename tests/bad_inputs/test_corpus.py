@@ -18,8 +18,8 @@ from tests.cli.conftest import Outcome
 
 CASES = load_cases()
 BY_NAME = {case.name: case for case in CASES}
-# One of every way in: the files, a run folder and standard input.
-FRESH = ("two masks", "classifier cut off", "stdin not UTF-8")
+# The files, a run folder, and the command line's own refusals; standard input of a fresh process: tests/limits.
+FRESH = ("two masks", "classifier cut off", "--force nonsense")
 
 
 def content(folder: Path) -> dict[str, str]:
