@@ -20,17 +20,24 @@ def run(
     force: str | None = None,
     resume: str = "auto",
     on_event: OnEvent = ignore,
+    listen: OnEvent | None = None,
 ) -> RunResult:
-    """Run a pipeline from labels to classifier; what is finished and up to date is not done again.
+    """Run a pipeline from labels to classifier; finished steps that are up to date are skipped.
 
     Args:
         pipeline: a pipeline file, or a specification made in Python.
         out: the run folder; default: ``runs/<task>``.
         overrides: ``key=value`` strings, as ``--set`` takes them (files only).
         force: None, ``"stale"``, ``"a"``, ``"b"``, ``"c"``, ``"evaluation"`` or ``"all"``.
-        resume: ``"auto"`` goes on with a run that is there, ``"require"`` wants one that began with these versions on this
-            kind of machine, ``"never"`` wants none.
+        resume: ``"auto"`` resumes the run if it exists, ``"require"`` fails unless it exists with the same versions and
+            hardware, ``"never"`` fails if it exists.
         on_event: called with every event (see :mod:`petkit.events`).
+        listen: alias of ``on_event``.
+
+    >>> steps = ["teachers.steps=10", "student.steps=30"]  # for a quick try; leave it out to train in full
+    >>> result = run("examples/support-tickets/pipeline.yaml", overrides=steps)
+    >>> result.folder.as_posix()
+    'runs/support-tickets'
 
     Raises:
         InvalidInput: mistakes in the input; nothing was written.
@@ -39,8 +46,10 @@ def run(
     """
     if overrides and not isinstance(pipeline, (str, Path)):
         raise TypeError("overrides belong to a pipeline file; change the specification itself instead")
+    if listen is not None and on_event is not ignore:
+        raise TypeError("listen is an alias of on_event; pass one of them")
     if isinstance(pipeline, PipelineSpec):
         loaded = Pipeline.from_spec(pipeline)
     else:
         loaded = pipeline if isinstance(pipeline, Pipeline) else load_pipeline(pipeline, overrides)
-    return run_pipeline(loaded, out or Path("runs") / loaded.spec.task, force=force, resume=resume, on_event=on_event)
+    return run_pipeline(loaded, out or Path("runs") / loaded.spec.task, force=force, resume=resume, on_event=listen or on_event)

@@ -74,6 +74,10 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
         path: the pipeline's YAML file.
         overrides: ``key.path=value`` strings (``--set``); values are YAML, paths relative to the current folder.
 
+    >>> pipeline = load_pipeline("examples/support-tickets/pipeline.yaml", ["student.hard_weight=0.1"])
+    >>> pipeline.spec.task, pipeline.spec.student.hard_weight
+    ('support-tickets', 0.1)
+
     Raises:
         InvalidInput: every mistake found in the pipeline, pattern and verbalizer files, at once.
         BeyondLimit: what is larger than anybody means it; its other mistakes are not looked for.

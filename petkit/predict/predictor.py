@@ -52,7 +52,7 @@ class Prediction:
 class Predictor:
     """A classifier ready to use.
 
-    >>> predictor = Predictor.load("runs/support-tickets")
+    >>> predictor = Predictor.load("runs/support-tickets")  # the folder of a finished run
     >>> predictor(["Where is my parcel?"])[0].label
     'delivery'
 

@@ -243,6 +243,9 @@ def share_room(lengths: Sequence[int], room: int) -> list[int]:
     """Return how many tokens each field keeps: the longest gives until the sum fits ``room``.
 
     Among equally long fields the later ones give first. Fields may shrink to nothing.
+
+    >>> share_room([7, 2, 5], 9)
+    [4, 2, 3]
     """
     kept = list(lengths)
     excess = sum(kept) - max(room, 0)
@@ -260,7 +263,11 @@ def share_room(lengths: Sequence[int], room: int) -> list[int]:
 
 
 def shorten(ids: IntArray, keep: int, truncate: Truncate) -> IntArray:
-    """Return ``keep`` tokens of ``ids``, cutting its tail, head or middle; the order stays."""
+    """Return ``keep`` tokens of ``ids``, cutting its tail, head or middle; the order stays.
+
+    >>> shorten(np.arange(6), 3, "middle").tolist()
+    [0, 1, 5]
+    """
     if keep >= len(ids):
         return ids
     if truncate == "tail":

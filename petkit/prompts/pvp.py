@@ -52,14 +52,29 @@ def tokenised(
 
 
 def task_fields(patterns: Sequence[PatternSpec]) -> tuple[str, ...]:
-    """Return every field the patterns use, in order of first appearance."""
+    """Return every field the patterns use, in order of first appearance.
+
+    >>> task_fields([PatternSpec(id="pair", text=("{premise}?", "{mask}, {hypothesis}"))])
+    ('premise', 'hypothesis')
+    """
     return tuple(dict.fromkeys(field for spec in patterns for field in Pattern.from_spec(spec).fields))
 
 
 def compile_pvp(
     spec: PatternSpec, verbalizer: VerbalizerSpec, tokenizer: PieceTokenizer, max_length: int, truncate: Truncate
 ) -> tuple[PVP, list[WordProblem]]:
-    """Compile a pattern and find its label words; returns the PVP and what is wrong with the words."""
+    """Compile a pattern and find its label words; returns the PVP and what is wrong with the words.
+
+    >>> from petkit.models.loading import load_tokenizer
+    >>> pattern = PatternSpec(id="news", text="{mask} news: {text}")
+    >>> words = VerbalizerSpec(labels={"World": ("world",), "Sports": ("sports", "football")})
+    >>> tokenizer = load_tokenizer("embedded")
+    >>> pvp, problems = compile_pvp(pattern, words, tokenizer, 64, "tail")
+    >>> tokenizer.shown(pvp.encode_texts([{"text": "Ajax won."}], tokenizer)[0].ids)
+    '[CLS] [MASK] news : ajax won . [SEP]'
+    >>> problems
+    []
+    """
     pattern = CompiledPattern(Pattern.from_spec(spec), tokenizer, max_length, truncate)
     assert pattern.mask_context is not None  # the schema admits no pattern without a mask
     words, wrong = find_label_words(verbalizer, tokenizer, pattern.mask_context)

@@ -71,6 +71,14 @@ def find_label_words(
     A word is taken as written, else in lower case, else with a capital, whichever is first a single
     known token there; where ``multi_token`` allows it, else as written with all its tokens. Returns the
     words found and everything that is wrong with the others.
+
+    >>> from petkit.models.loading import load_tokenizer
+    >>> words = VerbalizerSpec(labels={"World": ("world",), "Sports": ("football", "footballish")})
+    >>> found, problems = find_label_words(words, load_tokenizer("embedded"), MaskContext(glue=" ", after="."))
+    >>> [[word.token for word in of_label] for of_label in found.words]
+    [['world'], ['football']]
+    >>> [problem.label for problem in problems]
+    ['Sports']
     """
     problems: list[WordProblem] = []
     owner: dict[tuple[int, ...], tuple[str, str]] = {}
