@@ -45,7 +45,7 @@ def turns(monkeypatch: pytest.MonkeyPatch) -> list[Turn]:
 
 def test_the_lesson_is_what_stage_b_wrote(pipeline_file: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lessons: list[StudentTargets] = []
-    monkeypatch.setattr(c_student, "Lesson", lambda *given: lessons.append(StudentTargets(*given)) or lessons[-1])
+    monkeypatch.setattr(c_student, "StudentTargets", lambda *given: lessons.append(StudentTargets(*given)) or lessons[-1])
     run_task(pipeline_file, copy, SHORT, "student.temperature=3", stages=("c",), force="stale")
     (lesson,) = lessons
     logits = read_matrix(copy / "stage_b" / "soft_labels", "logits")

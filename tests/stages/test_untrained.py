@@ -139,7 +139,7 @@ def test_words_still_to_be_found_are_refused(pipeline_file: Path, tmp_path: Path
     path = tmp_path / "pipeline.yaml"
     text = pipeline_file.read_text()
     for name in ("train", "unlabeled", "test"):
-        text = text.replace(f"{name}: {name}.jsonl", f"{name}: {task.parent / name}.jsonl")
+        text = text.replace(f"{name}: {name}.jsonl", f"{name}: {pipeline_file.parent / name}.jsonl")
     start, rest = text.split("verbalizer:")
     path.write_text(f"{start}verbalizer: {json.dumps({'auto': {}})}\nmodel:{rest.split('model:')[1]}")
 
