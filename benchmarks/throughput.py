@@ -31,9 +31,10 @@ from petkit.data.examples import Example
 from petkit.engine.device import Device, choose_device, prepare_for_inference
 from petkit.engine.inference import label_logits
 from petkit.engine.matmul_speedup import matmul_seconds
+from petkit.engine.sampling import training_batches
 from petkit.engine.training_loop import fit, seed_everything, set_dropout
 from petkit.losses import cross_entropy
-from petkit.models.batch import collate, training_batches
+from petkit.models.batch import collate
 from petkit.models.label_scorers import WordScorer
 from petkit.models.loading import EMBEDDED, load_masked_lm, load_tokenizer
 from petkit.prompts.pattern import CompiledPattern, Pattern

@@ -27,7 +27,7 @@ def test_python_runs() -> None:
 
 
 def test_table_names_every_objective() -> None:
-    assert sorted(row[0].strip("`") for row in ROWS) == losses.__all__
+    assert sorted(row[0].strip("`") for row in ROWS) == sorted(set(losses.__all__) - {"DIVERGENCES", "LOSSES"})
     assert all(len(row) == 4 and all(row) for row in ROWS)
 
 

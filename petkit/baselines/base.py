@@ -14,11 +14,12 @@ from petkit.baselines.setfit import setfit_logits
 from petkit.baselines.tfidf import majority_logits, tfidf_logits
 from petkit.data.examples import targets_of
 from petkit.engine.device import Device, prepare_for_inference
+from petkit.engine.sampling import training_batches
 from petkit.engine.training_loop import fit, seed_everything
 from petkit.ensemble.calibration import batch_prior, calibrate
 from petkit.ensemble.combine import FloatArray, combine
 from petkit.losses import binary_cross_entropy, cross_entropy
-from petkit.models.batch import IndexArray, collate, training_batches
+from petkit.models.batch import IndexArray, collate
 from petkit.models.loading import model_source
 from petkit.runs.step import Job
 from petkit.student.model import new_student

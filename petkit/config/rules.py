@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
+from petkit.config.names import LOSS_NAMES
 from petkit.config.pattern_syntax import parse_pattern
 from petkit.errors import listed
 
@@ -97,7 +98,7 @@ def in_training(settings: Mapping[str, Any]) -> Mistakes:
         found.append((("r_drop_weight",), "compares two dropout passes, and dropout is 0 (set dropout: 0.1)"))
     changed = [key for key in ("label_smoothing", "focal_gamma") if _number(settings.get(key)) > 0]
     changed += ["class_weights"] if settings.get("class_weights") == "balanced" else []
-    if settings.get("loss") in ("hinge", "decoupled_label", "next_token"):
+    if settings.get("loss", "cross_entropy") != "cross_entropy" and settings["loss"] in LOSS_NAMES:
         found += [((key,), f"changes the cross-entropy, and loss is {settings['loss']}") for key in changed]
     if settings.get("loss") == "next_token":
         asked = {

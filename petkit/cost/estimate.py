@@ -23,7 +23,7 @@ from petkit.runs.layout import EVALUATION, SOFT_LABELS, STUDENT
 from petkit.runs.step import Step
 from petkit.runs.store import WORK, RunStore
 from petkit.task.task import Task
-from petkit.teachers.models import TeacherModels
+from petkit.teachers.models import teacher_models
 from petkit.units import duration, size
 
 # Stage B, beside reading: for each row, teacher and label.
@@ -162,9 +162,9 @@ def estimate(task: Task, store: RunStore, device: Device, steps: Sequence[Step],
     seconds = {name: found for name, found in known.items() if found is not None}
     if missing:
         timed = "finished steps and a short measurement" if seconds else "a short measurement"
-        models = TeacherModels(task.spec.model, task.spec.teachers.adapted, device, task.start_hash("teachers"))
+        models = teacher_models(task.spec.model, task.spec.teachers.adapted, device, task.start_hash("teachers"))
         speed = time_models(task, device, models, sample)
-        models.forget()
+        models.release()
         seconds |= {name: _seconds(name, task, speed) + footprint.written(name) / _WRITTEN_PER_SECOND for name in missing}
         seconds[missing[0]] += task.scans["unlabeled"].rows * speed.reading  # every text is read and tokenised once
     costs = {

@@ -15,9 +15,10 @@ from petkit.config.schema import StudentSpec, TeachersSpec
 from petkit.cost.disk_and_memory import SAMPLE, Sample
 from petkit.engine.device import Device
 from petkit.engine.inference import label_logits
+from petkit.engine.sampling import training_batches
 from petkit.engine.training_loop import TrainingDiverged, fit
 from petkit.losses import cross_entropy
-from petkit.models.batch import IndexArray, collate, training_batches
+from petkit.models.batch import IndexArray, collate
 from petkit.prompts.pattern import Encoded
 from petkit.prompts.token_store import TokenStore
 from petkit.prompts.tokenizer import PieceTokenizer
@@ -58,7 +59,7 @@ def time_models(task: Task, device: Device, models: TeacherModels, sample: Sampl
     """
     with torch.random.fork_rng(devices=[]):
         loading, scoring, teacher_step = _time_teacher(task, device, models, sample)
-        models.forget()
+        models.release()
         student_step = _time_student(task, device, sample)
     return Speed(loading, _time_reading(task), scoring, teacher_step, student_step)
 

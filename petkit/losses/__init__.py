@@ -18,8 +18,11 @@ from petkit.losses.distillation import (
     student_loss,
 )
 from petkit.losses.language_modeling import auxiliary, label_conditioning, masked_lm, next_token_cross_entropy
+from petkit.losses.registry import DIVERGENCES, LOSSES
 
 __all__ = [
+    "DIVERGENCES",
+    "LOSSES",
     "auxiliary",
     "balanced_class_weights",
     "binary_cross_entropy",

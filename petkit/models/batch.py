@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,8 +16,6 @@ from petkit.prompts.tokenizer import PieceTokenizer
 IndexArray = NDArray[np.int64]
 # Widths are rounded up to whole vector registers; fewer different shapes also keep torch's kernel caches small.
 _MULTIPLE = 8
-# How many batches are drawn and sorted by length together in training.
-_WINDOW = 16
 
 
 @dataclass(frozen=True)
@@ -118,49 +116,3 @@ def inference_batches(lengths: Sequence[int], tokens_per_batch: int, before: int
         rows = max(1, tokens_per_batch // max(1, _padded(int(lengths[order[start]])) + before))
         yield order[start : start + rows]
         start += rows
-
-
-def training_batches(lengths: Sequence[int] | IndexArray, batch_size: int, steps: int, seed: int) -> Iterator[IndexArray]:
-    """Yield ``steps`` batches of row indices: endless reshuffled passes over all rows, grouped by length.
-
-    Rows are drawn without replacement within a pass, and no batch holds a row twice; up to 16 batches
-    of a pass at a time, at most a quarter of it, are sorted by length and dealt in random order, so that
-    padding is small and passes still differ. Where a batch would hold every row, it holds half of them:
-    all seeds would walk the same way otherwise.
-    """
-    sizes = np.asarray(lengths)
-    return drawn_batches(len(sizes), lambda rows: sizes[rows], batch_size, steps, seed)
-
-
-def drawn_batches(
-    count: int, lengths_of: Callable[[IndexArray], IndexArray], batch_size: int, steps: int, seed: int
-) -> Iterator[IndexArray]:
-    """Yield what :func:`training_batches` does for ``count`` rows, asking for lengths only of the rows that come up.
-
-    Holds 8 bytes per row, and twice that between two passes.
-    """
-    random = np.random.default_rng(seed)
-    if count <= batch_size:
-        batch_size = -(-count // 2)
-    # Sorting a whole small pass would deal nearly the same batches in every pass.
-    window_size = max(1, min(_WINDOW, count // (4 * batch_size))) * batch_size
-    left = np.zeros(0, np.int64)  # rows of the last pass that filled no batch
-    given = 0
-    while given < steps:
-        order = random.permutation(count)
-        if len(left):
-            # The one batch of two passes: what is left of one, filled up with other rows of the next.
-            head = order[:batch_size]  # enough of them
-            fresh = head[~np.isin(head, left)][: batch_size - len(left)]
-            yield np.concatenate([left, fresh])
-            given += 1
-            # The rest of the head moves up to what follows it: the pass is long, and is not copied.
-            order[len(fresh) : batch_size] = head[~np.isin(head, fresh)]
-            order = order[len(fresh) :]
-        whole = min(len(order) // batch_size, steps - given) * batch_size
-        for start in range(0, whole, window_size):
-            window = order[start : min(start + window_size, whole)]
-            batches = window[np.argsort(lengths_of(window), kind="stable")].reshape(-1, batch_size)
-            yield from batches[random.permutation(len(batches))]
-        given += whole // batch_size
-        left = order[whole:]

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from petkit.config.schema import AdaptSpec, PretrainPromptSpec
 from petkit.engine.device import Device, inference
+from petkit.engine.sampling import training_batches
 from petkit.engine.token_masking import MaskedBatch, TokenMasking
 from petkit.engine.training_loop import TrainingDiverged
 from petkit.losses import masked_lm
-from petkit.models.batch import IndexArray, collate, training_batches
+from petkit.models.batch import IndexArray, collate
 from petkit.pretraining.unlabeled_texts import UnlabeledTexts
 from petkit.prompts.pattern import CompiledPattern, Pattern
 from petkit.prompts.token_store import TokenStore

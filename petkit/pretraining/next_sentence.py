@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from petkit.config.schema import PatternSpec, PretrainPromptSpec, VerbalizerSpec
 from petkit.engine.device import Device, inference
+from petkit.engine.sampling import training_batches
 from petkit.losses import cross_entropy
-from petkit.models.batch import Batch, IndexArray, collate, training_batches
+from petkit.models.batch import Batch, IndexArray, collate
 from petkit.pretraining.sentences import NEXT, OTHER_TEXT, SAME_TEXT, Numbers, SentenceIndex, sentence_examples
 from petkit.pretraining.unlabeled_texts import UnlabeledTexts
 from petkit.prompts.pvp import PVP, compile_pvp

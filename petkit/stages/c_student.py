@@ -16,11 +16,12 @@ from torch import Tensor
 
 from petkit.engine.device import Device
 from petkit.engine.inference import ClassifierLogits
+from petkit.engine.sampling import drawn_batches, training_batches
 from petkit.engine.token_masking import TokenMasking
 from petkit.engine.training_loop import fit, seed_everything
 from petkit.errors import IncompleteRun
 from petkit.models.adapters.attach import trained_part
-from petkit.models.batch import Batch, IndexArray, collate, drawn_batches, training_batches
+from petkit.models.batch import Batch, IndexArray, collate
 from petkit.models.label_scorers import LabelScorer
 from petkit.prompts.pvp import PVP
 from petkit.prompts.token_store import TokenStore
@@ -60,7 +61,7 @@ def steps(task: Task, device: Device, models: TeacherModels) -> list[Step]:
 def _distil(job: Job, task: Task, device: Device, models: TeacherModels) -> None:
     settings = task.spec.student
     soft = _read_soft_labels(job, task)
-    models.forget()
+    models.release()
     seed_everything(settings.seed)
     multi = task.spec.label_kind == "multi"
     attention = device.training_attention

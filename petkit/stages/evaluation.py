@@ -141,7 +141,7 @@ class _TestSet:
 
     def student(self) -> FloatArray:
         """Return what the student answers."""
-        self.models.forget()
+        self.models.release()
         folder = self.job.store.path(STUDENT)
         student = load_student(str(folder), json.loads((folder / STUDENT_FILE).read_text(encoding="utf-8")))
         prepare_for_inference(student, self.device)

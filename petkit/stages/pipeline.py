@@ -36,7 +36,7 @@ from petkit.runs.step import Step, carry_out
 from petkit.runs.store import RunStore
 from petkit.stages import a_teachers, b_soft_labels, baselines, c_student, evaluation, preparation
 from petkit.task.task import Task
-from petkit.teachers.models import TeacherModels
+from petkit.teachers.models import teacher_models
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class RunResult:
 
 def all_steps(task: Task, device: Device) -> list[Step]:
     """Return every step of a prepared pipeline in order (see :mod:`petkit.stages.preparation`)."""
-    models = TeacherModels(task.spec.model, task.spec.teachers.adapted, device, task.start_hash("teachers"))
+    models = teacher_models(task.spec.model, task.spec.teachers.adapted, device, task.start_hash("teachers"))
     return [
         *a_teachers.steps(task, device, models),
         *b_soft_labels.steps(task),

@@ -1,7 +1,7 @@
-"""iPET: which unlabelled rows a teacher of a later generation learns from, and with which labels (PET, section 3.4).
+"""iPET: the unlabelled rows that a teacher of a later generation is trained on, and their labels (PET, section 3.4).
 
-For every label, rows that other teachers give this label are drawn with probability proportional to their
-confidence, so many that the training set grows by ``scale`` while the ratio of the labels stays.
+For every label, rows that other teachers predict to have it are sampled with probability proportional to their
+confidence; the training set grows by ``scale``, and the ratio of the labels stays.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from petkit.ensemble.combine import FloatArray, log_softmax
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """Rows of the unlabelled set with the labels they are learned under; ``remarks`` say where fewer were to be had."""
+class PseudoLabels:
+    """Sampled rows of the unlabelled set and their labels; ``shortages`` describes labels with fewer rows than wanted."""
 
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
-    remarks: tuple[str, ...]
+    shortages: tuple[str, ...]
 
 
 def choose_labellers(count: int, share: float, random: np.random.Generator) -> list[int]:
@@ -31,7 +31,7 @@ def choose_labellers(count: int, share: float, random: np.random.Generator) -> l
 
 
 def wanted_counts(gold: Sequence[int], scale: float, generation: int, per_label_from_zero: int, unlabeled_rows: int) -> list[int]:
-    """Return how many unlabelled rows of each label a training set should hold.
+    """Return the number of unlabelled rows of each label in a training set.
 
     With labelled rows ``c_0(l) · scale^generation - c_0(l)`` (they stay in the set); without, ``per_label_from_zero`` in
     the first generation and ``scale`` times as many in each further one. Where the unlabelled set is smaller than the
@@ -40,7 +40,7 @@ def wanted_counts(gold: Sequence[int], scale: float, generation: int, per_label_
     Args:
         gold: ``c_0``, labelled rows per label.
         generation: from 1.
-        unlabeled_rows: rows there are.
+        unlabeled_rows: size of the unlabelled set.
     """
     if any(gold):
         wanted = [count * scale**generation - count for count in gold]
@@ -53,10 +53,10 @@ def wanted_counts(gold: Sequence[int], scale: float, generation: int, per_label_
 
 
 def mean_probabilities(logits: Iterable[FloatArray]) -> NDArray[np.float64]:
-    """Return what several teachers believe together, shape ``(rows, labels)``: the mean of their probabilities.
+    """Return the mean of several teachers' probabilities, shape ``(rows, labels)``.
 
     Args:
-        logits: each teacher's label logits, shape ``(rows, labels)``; one is held at a time.
+        logits: each teacher's label logits, shape ``(rows, labels)``; one is in memory at a time.
     """
     total: NDArray[np.float64] = np.zeros(())
     teachers = 0
@@ -73,15 +73,15 @@ def draw_rows(
     random: np.random.Generator,
     *,
     most_likely: bool,
-) -> Drawn:
+) -> PseudoLabels:
     """Draw rows per label, no row twice.
 
     Args:
         probabilities: of the labels, shape ``(rows, labels)``.
         wanted: rows per label.
-        names: the labels, for remarks.
+        names: the labels, for messages.
         most_likely: take each label's most likely rows instead of drawing (the first generation from zero labels). A
-            label that wins too few rows then gets others, for nobody may predict it before training; a row that
+            label predicted for too few rows then gets others, since untrained teachers may never predict it; a row that
             several such labels want goes to the one it is likeliest for.
     """
     given = np.full(len(probabilities), -1, np.int64)  # the label each row is learned under
@@ -104,5 +104,5 @@ def draw_rows(
         lacking = missing > 0
     labels = np.arange(len(missing))
     rows = [np.flatnonzero(given == label) for label in labels]
-    remarks = [f"{names[label]!r} has {len(rows[label])} of {wanted[label]} rows" for label in labels[missing > 0]]
-    return Drawn(np.concatenate(rows), np.repeat(labels, [len(own) for own in rows]), tuple(remarks))
+    shortages = [f"{names[label]!r} has {len(rows[label])} of {wanted[label]} rows" for label in labels[missing > 0]]
+    return PseudoLabels(np.concatenate(rows), np.repeat(labels, [len(own) for own in rows]), tuple(shortages))

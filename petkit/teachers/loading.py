@@ -24,7 +24,7 @@ from petkit.prompts.pvp import PVP, compile_pvp
 from petkit.prompts.tokenizer import PieceTokenizer
 from petkit.runs.layout import SOFT_LABELS, TEACHER_FILE, teacher_logits, teacher_model
 from petkit.runs.store import RunStore
-from petkit.teachers.models import TeacherModels
+from petkit.teachers.models import TeacherModels, teacher_models
 from petkit.teachers.scoring import load_scorer
 
 
@@ -55,7 +55,7 @@ class _Shared:
     def models(self, name: str, adapter: Mapping[str, Any]) -> TeacherModels:
         """Return what lends models that start from a backbone."""
         spec = None if adapter["kind"] == "none" else TypeAdapter(AnyAdapter).validate_json(json.dumps(adapter))
-        return self._models.setdefault(json.dumps([name, adapter]), TeacherModels(name, spec, self.device))
+        return self._models.setdefault(json.dumps([name, adapter]), teacher_models(name, spec, self.device))
 
 
 def load_teachers(store: RunStore, teachers: Iterable[str], device: Device) -> list[LoadedTeacher]:

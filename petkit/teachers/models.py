@@ -1,11 +1,12 @@
 """The models behind the teachers: each has its own, or all share one frozen backbone and differ by an adapter.
 
 With an adapter the backbone is loaded once. A teacher is then its adapter, a few megabytes in its folder, and takes turns
-with the others on that backbone; switching copies the adapter's tensors, nothing else. Patterns untrained share it always.
+with the others on that backbone; switching copies the adapter's tensors, nothing else. Untrained patterns share it always.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -29,76 +30,39 @@ from petkit.task.teacher_list import Teacher
 from petkit.teachers.scoring import load_own_state, load_scorer, save_own_state, scorer_of
 
 
-class TeacherModels:
+class TeacherModels(ABC):
     """Lends teachers' models, one at a time.
 
     Args:
         backbone: name of the model the teachers start from.
-        adapter: what is trained beside it; None: the model itself, so that every teacher has a copy of its own.
-        start_sha256: hash of the prompt it starts from, as it was checked.
     """
 
-    def __init__(self, backbone: str, adapter: AnyAdapter | None, device: Device, start_sha256: str | None = None) -> None:
-        self.backbone, self.spec, self.device = backbone, adapter, device
-        self._start_sha256 = start_sha256
-        self._reader: MaskReader | None = None
-        self._adapter: Adapter | None = None
-        self._states: dict[Path, dict[str, Tensor]] = {}
+    spec: AnyAdapter | None = None  # the adapter that is trained
 
-    @contextmanager
-    def new(self, pvp: PVP, *, normalised: bool = False) -> Iterator[LabelScorer]:
+    def __init__(self, backbone: str, device: Device) -> None:
+        self.backbone, self.device = backbone, device
+        self._reader: MaskReader | None = None
+
+    @abstractmethod
+    def new(self, pvp: PVP, *, normalised: bool = False) -> AbstractContextManager[LabelScorer]:
         """Lend a teacher to be trained, drawn from torch's current random state.
 
         Args:
             normalised: give log-probabilities under the whole vocabulary where plain logits would do.
         """
-        attention = self.device.training_attention
-        if self.spec is None:
-            self.forget()
-            scorer = scorer_of(load_language_model(self.backbone, attention), pvp, normalised=normalised)
-            yield scorer.to(self.device.name)
-            _free(scorer)
-            return
-        reader = self._bare(attention)
-        self._adapter = attach(reader.model, self.spec, _stands_for(self.spec, pvp)).to(self.device.name)
-        start_from_folder(self._adapter, self.spec, self._start_sha256)
-        with self._with_adapter(reader, pvp, normalised) as scorer:
-            yield scorer
-        self._detach()
 
-    @contextmanager
-    def trained(self, folder: Path, pvp: PVP) -> Iterator[LabelScorer]:
+    @abstractmethod
+    def trained(self, folder: Path, pvp: PVP) -> AbstractContextManager[LabelScorer]:
         """Lend a finished teacher, ready to score.
 
         Raises:
             ModelRefused: its files are damaged or made for another model.
         """
-        if self.spec is None:
-            self.forget()
-            scorer = load_scorer(str(folder), pvp, self.device)
-            yield scorer
-            _free(scorer)
-            return
-        if folder not in self._states:
-            self._states[folder] = read_adapter(folder)
-        state = self._states[folder]
-        stands_for = _stands_for(self.spec, pvp)
-        if self._adapter is None or stands_for:
-            reader = self._bare(None)
-            with torch.random.fork_rng(devices=[]):
-                self._adapter = attach(reader.model, self.spec, stands_for).to(self.device.name)
-        assert self._reader is not None
-        self._adapter.put(state, str(folder))
-        with torch.random.fork_rng(devices=[]), self._with_adapter(self._reader, pvp, normalised=False) as scorer:
-            load_own_state(scorer, folder)
-            yield scorer.eval()
-        if stands_for:
-            self._detach()
 
     @contextmanager
     def untrained(self, pvp: PVP) -> Iterator[LabelScorer]:
-        """Lend the backbone as it came, ready to score; soft tokens are the same at every look."""
-        reader = self._bare(None)
+        """Lend the pretrained backbone, ready to score; its soft tokens are always the same."""
+        reader = self._backbone_reader(None)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             scorer = scorer_of(reader, pvp).to(self.device.name)
@@ -109,45 +73,130 @@ class TeacherModels:
         """Write a teacher that was just trained: its adapter, or its model."""
         crash_point("model: before write")
         save_own_state(scorer, folder)
-        if self._adapter is None:
-            scorer.detach().save_pretrained(folder)
-        else:
-            self._adapter.save(folder, self.backbone)
+        self._save(scorer, folder)
         crash_point("model: written")
 
-    def forget(self) -> None:
-        """Give the memory of the shared backbone back."""
+    @abstractmethod
+    def _save(self, scorer: LabelScorer, folder: Path) -> None: ...
+
+    def release(self) -> None:
+        """Free the memory of the shared backbone."""
         if self._reader is not None:
-            self._reader = self._adapter = None
-            self._states.clear()
+            self._reader = None
             release_memory()
 
-    def _bare(self, attention: str | None) -> MaskReader:
-        """Return what reads the shared backbone without an adapter."""
-        self._detach()
+    def _backbone_reader(self, attention: str | None) -> MaskReader:
+        """Return the mask reader of the shared backbone without an adapter."""
         if self._reader is None:
             with torch.random.fork_rng(devices=[]):
                 model = load_language_model(self.backbone, four_bit=self.device.four_bit(self.spec))
             self._own_attention = model.config._attn_implementation
-            # Frozen weights may be held in the format they are multiplied in: autocast would cast them in every step.
+            # Frozen weights may be stored in the format they are multiplied in: autocast would cast them in every step.
             prepare_for_inference(model, self.device)
             self._reader = MaskReader(model)
         self._reader.model.set_attn_implementation(attention or self._own_attention)
         return self._reader
 
+
+def teacher_models(backbone: str, adapter: AnyAdapter | None, device: Device, start_sha256: str | None = None) -> TeacherModels:
+    """Return what lends the models of teachers that train an adapter, or, without one, the whole model.
+
+    Args:
+        start_sha256: hash of the prompt the adapter starts from, as it was checked.
+    """
+    return OwnModels(backbone, device) if adapter is None else SharedBackbone(backbone, adapter, device, start_sha256)
+
+
+class OwnModels(TeacherModels):
+    """Every trained teacher is a copy of the backbone; none is loaded together with another or with the backbone."""
+
     @contextmanager
-    def _with_adapter(self, reader: MaskReader, pvp: PVP, normalised: bool) -> Iterator[LabelScorer]:
-        assert self.spec is not None
-        own_soft = 0 if _stands_for(self.spec, pvp) else pvp.pattern.soft_tokens
-        scorer = scorer_of(reader, pvp, normalised=normalised, soft_tokens=own_soft)
-        scorer.adapter = self._adapter
+    def new(self, pvp: PVP, *, normalised: bool = False) -> Iterator[LabelScorer]:
+        self.release()
+        scorer = scorer_of(load_language_model(self.backbone, self.device.training_attention), pvp, normalised=normalised)
         yield scorer.to(self.device.name)
-        scorer.release()
+        _free(scorer)
+
+    @contextmanager
+    def trained(self, folder: Path, pvp: PVP) -> Iterator[LabelScorer]:
+        self.release()
+        scorer = load_scorer(str(folder), pvp, self.device)
+        yield scorer
+        _free(scorer)
+
+    def _save(self, scorer: LabelScorer, folder: Path) -> None:
+        scorer.detach().save_pretrained(folder)
+
+
+class SharedBackbone(TeacherModels):
+    """Every trained teacher is an adapter to one frozen backbone."""
+
+    spec: AnyAdapter
+
+    def __init__(self, backbone: str, adapter: AnyAdapter, device: Device, start_sha256: str | None = None) -> None:
+        super().__init__(backbone, device)
+        self.spec, self._start_sha256 = adapter, start_sha256
+        self._adapter: Adapter | None = None
+        self._states: dict[Path, dict[str, Tensor]] = {}
+
+    @contextmanager
+    def new(self, pvp: PVP, *, normalised: bool = False) -> Iterator[LabelScorer]:
+        reader = self._backbone_reader(self.device.training_attention)
+        adapter = self._attach(reader, pvp)
+        start_from_folder(adapter, self.spec, self._start_sha256)
+        with self._scorer(reader, adapter, pvp, normalised=normalised) as scorer:
+            yield scorer
+        self._detach()
+
+    @contextmanager
+    def trained(self, folder: Path, pvp: PVP) -> Iterator[LabelScorer]:
+        if folder not in self._states:
+            self._states[folder] = read_adapter(folder)
+        reader, adapter = self._reader, self._adapter
+        with torch.random.fork_rng(devices=[]):
+            if reader is None or adapter is None or self._virtual_tokens(pvp):
+                reader = self._backbone_reader(None)
+                adapter = self._attach(reader, pvp)
+            adapter.put(self._states[folder], str(folder))
+            with self._scorer(reader, adapter, pvp) as scorer:
+                load_own_state(scorer, folder)
+                yield scorer.eval()
+        if self._virtual_tokens(pvp):
+            self._detach()
+
+    def release(self) -> None:
+        self._adapter = None
+        self._states.clear()
+        super().release()
+
+    def _save(self, scorer: LabelScorer, folder: Path) -> None:
+        assert self._adapter is not None
+        self._adapter.save(folder, self.backbone)
+
+    def _backbone_reader(self, attention: str | None) -> MaskReader:
+        self._detach()
+        return super()._backbone_reader(attention)
+
+    def _attach(self, reader: MaskReader, pvp: PVP) -> Adapter:
+        self._adapter = attach(reader.model, self.spec, self._virtual_tokens(pvp)).to(self.device.name)
+        return self._adapter
 
     def _detach(self) -> None:
         if self._adapter is not None:
             self._adapter.detach()
             self._adapter = None
+
+    def _virtual_tokens(self, pvp: PVP) -> int:
+        """Return how many soft tokens of the pattern are P-Tuning v1's virtual tokens."""
+        return pvp.pattern.soft_tokens if isinstance(self.spec, PromptEncoderSpec) else 0
+
+    @contextmanager
+    def _scorer(self, reader: MaskReader, adapter: Adapter, pvp: PVP, *, normalised: bool = False) -> Iterator[LabelScorer]:
+        own_soft_tokens = pvp.pattern.soft_tokens - self._virtual_tokens(pvp)
+        scorer = scorer_of(reader, pvp, normalised=normalised, soft_tokens=own_soft_tokens)
+        scorer.adapter = adapter
+        yield scorer.to(self.device.name)
+        scorer.release()
 
 
 def teacher_scorer(store: RunStore, task: Task, models: TeacherModels, teacher: Teacher) -> AbstractContextManager[LabelScorer]:
@@ -159,8 +208,3 @@ def teacher_scorer(store: RunStore, task: Task, models: TeacherModels, teacher: 
 def _free(scorer: LabelScorer) -> None:
     scorer.to("meta")  # the borrower still names it while the next one is loaded
     release_memory()
-
-
-def _stands_for(spec: AnyAdapter, pvp: PVP) -> int:
-    """Return how many soft tokens of the pattern are P-Tuning v1's virtual tokens."""
-    return pvp.pattern.soft_tokens if isinstance(spec, PromptEncoderSpec) else 0

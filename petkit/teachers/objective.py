@@ -1,15 +1,15 @@
-"""What a teacher is trained on: the loss of the label logits, and what may stand beside it.
+"""A teacher's training loss: the loss over label logits, and losses added to it.
 
 ``L = (1 - w) · main + w · MLM + Σ weight · extra``, where main is the cross-entropy over label logits (PET, section
-3.1) and the masked-LM loss keeps the model's language (section 3.2). Whatever is not asked for costs nothing. A causal
-model may learn to write the gold word instead (``next_token``), whatever the other labels' words are.
+3.1) and the masked-LM loss keeps the model's language (section 3.2). Losses of weight 0 are not computed. A causal
+model may learn to write the gold word instead (``next_token``), regardless of the other labels' words.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch import Tensor
 from petkit import losses
 from petkit.config.schema import TeachersSpec
 from petkit.engine.device import Device
+from petkit.engine.sampling import StepRows
 from petkit.engine.token_masking import TokenMasking
 from petkit.models.batch import Batch, IndexArray, collate
 from petkit.models.label_scorers import LabelScorer
@@ -35,8 +36,8 @@ class TrainingRows:
     Attributes:
         encoded: the labelled rows, ready for the model.
         targets: class indices ``(rows,)``, or ``(rows, labels)`` of 0 and 1.
-        second: the same rows under a second pattern, where consistency asks for it.
-        unlabeled: gives unlabelled rows by number, where a masked-LM loss asks for them.
+        second: the same rows under a second pattern, where consistency compares with it.
+        unlabeled: encodes unlabelled rows by number, where there is a masked-LM loss.
     """
 
     encoded: Sequence[Encoded]
@@ -50,24 +51,15 @@ class TrainingRows:
         return self.targets.ndim == 2
 
 
-@dataclass(frozen=True)
-class Draw:
-    """One step's rows: numbers of labelled rows, of unlabelled rows (or none), and the step's own randomness."""
-
-    rows: IndexArray
-    unlabeled: IndexArray | None
-    random: np.random.Generator
-
-
 class TeacherObjective:
-    """The loss of one teacher, called with the scorer and a :class:`Draw`.
+    """The loss of one teacher, called with the scorer and the :class:`StepRows`.
 
     Args:
         settings: which losses, with which weights.
         pvp: the teacher's pattern and label words.
-        data: the rows that draws number.
+        data: the rows that a step numbers.
         labels: how many labels there are.
-        second: reads the second pattern with the same model, where consistency asks for it.
+        second: scores the second pattern with the same model, where consistency compares with it.
     """
 
     def __init__(
@@ -82,16 +74,17 @@ class TeacherObjective:
     ) -> None:
         self.settings, self.pvp, self.data, self.tokenizer, self.device = settings, pvp, data, tokenizer, device
         self.second = second
+        self.masking = cache(partial(TokenMasking, tokenizer))
         self.class_weights = losses.balanced_class_weights(data.targets, labels) if settings.class_weights == "balanced" else None
 
-    def __call__(self, scorer: Any, draw: Draw) -> Tensor:
+    def __call__(self, scorer: Any, step: StepRows) -> Tensor:
         """Return the loss of one step, shape ``()``."""
         settings, device = self.settings, self.device.name
         if settings.loss == "next_token":
-            return self._next_token(scorer, draw)
-        batch = collate([self.data.encoded[row] for row in draw.rows], self.tokenizer)
+            return self._next_token(scorer, step)
+        batch = collate([self.data.encoded[row] for row in step.rows], self.tokenizer)
         on_device = batch.to(device)
-        targets = self.data.targets[draw.rows].to(device)
+        targets = self.data.targets[step.rows].to(device)
         logits = scorer(on_device)  # (batch, labels)
         features = scorer.features  # (batch, hidden), of the pass above
         main = self._main(logits, targets)
@@ -99,60 +92,35 @@ class TeacherObjective:
         if again is not None:
             main = (main + self._main(again, targets)) / 2
         loss = main
-        if draw.unlabeled is not None:
-            loss = losses.auxiliary(main, self._masked_lm(scorer, draw), settings.auxiliary_mlm_weight)
+        if step.added is not None:
+            loss = losses.auxiliary(main, self._masked_lm(scorer, step), settings.auxiliary_mlm_weight)
         if again is not None:
             loss = loss + settings.r_drop_weight * losses.r_drop(logits, again, binary=self.data.multi)
         if settings.consistency.kind != "none":
-            perturbed = self._perturbed(scorer, batch, draw)
+            perturbed = self._perturbed(scorer, batch, step)
             loss = loss + settings.consistency.weight * losses.consistency(logits, perturbed, binary=self.data.multi)
         if settings.contrastive.weight:
-            loss = loss + settings.contrastive.weight * self._contrast(scorer, batch, features, targets, draw)
+            loss = loss + settings.contrastive.weight * self._contrast(scorer, batch, features, targets, step)
         if settings.label_conditioning_weight:
-            loss = loss + settings.label_conditioning_weight * self._label_conditioning(scorer, draw)
+            loss = loss + settings.label_conditioning_weight * self._label_conditioning(scorer, step)
         return loss
-
-    @cached_property
-    def guessing(self) -> TokenMasking:
-        """Hides tokens for the masked-LM loss."""
-        return TokenMasking(self.tokenizer, self.settings.mlm_share)
-
-    @cached_property
-    def conditioning(self) -> TokenMasking:
-        """Hides tokens for the label-conditioning loss."""
-        return TokenMasking(self.tokenizer, self.settings.mlm_share, always=True)
-
-    @cached_property
-    def hiding(self) -> TokenMasking:
-        """Hides tokens for consistency."""
-        return TokenMasking(self.tokenizer, self.settings.consistency.masked_share, always=True)
-
-    @cached_property
-    def viewing(self) -> TokenMasking:
-        """Hides tokens for the masked views of the contrastive loss."""
-        return TokenMasking(self.tokenizer, self.settings.contrastive.masked_share, always=True)
 
     def _main(self, logits: Tensor, targets: Tensor) -> Tensor:
         settings = self.settings
+        if settings.loss != "cross_entropy":
+            return losses.LOSSES[settings.loss](logits, targets)
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)
-        if self.data.multi:
-            return losses.binary_cross_entropy(
-                logits, targets, label_smoothing=settings.label_smoothing, class_weights=weights, focal_gamma=settings.focal_gamma
-            )
-        if settings.loss == "hinge":
-            return losses.hinge(logits, targets)
-        if settings.loss == "decoupled_label":
-            return losses.decoupled_label(logits, targets)
-        return losses.cross_entropy(
+        loss = losses.binary_cross_entropy if self.data.multi else losses.cross_entropy
+        return loss(
             logits, targets, label_smoothing=settings.label_smoothing, class_weights=weights, focal_gamma=settings.focal_gamma
         )
 
-    def _next_token(self, scorer: Any, draw: Draw) -> Tensor:
+    def _next_token(self, scorer: Any, step: StepRows) -> Tensor:
         """Return the cross-entropy of the gold words' tokens after their rows; of several words of a label one is drawn."""
-        choices = [self.pvp.words.token_ids[int(self.data.targets[row])] for row in draw.rows]
-        words = [own[int(draw.random.integers(len(own)))] for own in choices]
+        choices = [self.pvp.words.token_ids[int(self.data.targets[row])] for row in step.rows]
+        words = [own[int(step.random.integers(len(own)))] for own in choices]
         longest = max(map(len, words))
-        batch = collate([self.data.encoded[row] for row in draw.rows], self.tokenizer)
+        batch = collate([self.data.encoded[row] for row in step.rows], self.tokenizer)
         batch = appended(batch, words, longest).to(self.device.name)
         # From the row's last token to the word's last: what is said there of the token after is dropped with the shift.
         labels = [[-100, *word, *[-100] * (longest - len(word))] for word in words]
@@ -162,53 +130,55 @@ class TeacherObjective:
             logits = scorer.reader.read(batch, rows, places.flatten()).view(len(words), longest + 1, -1)
         return losses.next_token_cross_entropy(logits, torch.tensor(labels, device=places.device))
 
-    def _contrast(self, scorer: Any, batch: Batch, features: Tensor, targets: Tensor, draw: Draw) -> Tensor:
+    def _contrast(self, scorer: Any, batch: Batch, features: Tensor, targets: Tensor, step: StepRows) -> Tensor:
         """Return the contrastive loss of the rows' features, shape ``(batch, hidden)``."""
         contrastive = self.settings.contrastive
         if contrastive.partners == "same_label":
             return losses.supervised_contrastive(features, targets, contrastive.temperature)
-        scorer(self.viewing(batch, draw.random).batch.to(self.device.name))
+        scorer(self.masking(contrastive.masked_share, always=True)(batch, step.random).batch.to(self.device.name))
         return losses.info_nce(features, scorer.features, contrastive.temperature)
 
-    def _perturbed(self, scorer: Any, batch: Batch, draw: Draw) -> Tensor:
+    def _perturbed(self, scorer: Any, batch: Batch, step: StepRows) -> Tensor:
         """Return the label logits of the same rows, some of their tokens hidden or under the second pattern."""
         if self.settings.consistency.kind == "second_pattern":
             assert self.second is not None
-            other = collate([self.data.second[row] for row in draw.rows], self.tokenizer)
+            other = collate([self.data.second[row] for row in step.rows], self.tokenizer)
             with self.device.autocast:
-                answers: Tensor = self.second(other.to(self.device.name))
-            return answers
-        logits: Tensor = scorer(self.hiding(batch, draw.random).batch.to(self.device.name))
+                second_logits: Tensor = self.second(other.to(self.device.name))
+            return second_logits
+        hidden = self.masking(self.settings.consistency.masked_share, always=True)(batch, step.random)
+        logits: Tensor = scorer(hidden.batch.to(self.device.name))
         return logits
 
-    def _masked_lm(self, scorer: Any, draw: Draw) -> Tensor:
+    def _masked_lm(self, scorer: Any, step: StepRows) -> Tensor:
         """Return the masked-LM loss on unlabelled rows in the teacher's own pattern (PET, section 3.2)."""
-        assert draw.unlabeled is not None and self.data.unlabeled is not None
-        batch = collate(self.data.unlabeled(draw.unlabeled), self.tokenizer)
-        hidden = self.guessing(batch, draw.random).to(self.device.name)
+        assert step.added is not None and self.data.unlabeled is not None
+        batch = collate(self.data.unlabeled(step.added), self.tokenizer)
+        hidden = self.masking(self.settings.mlm_share)(batch, step.random).to(self.device.name)
         with self.device.autocast:
             logits = scorer.reader.read(hidden.batch, hidden.rows, hidden.columns)  # (hidden tokens, vocabulary)
         return losses.masked_lm(logits, hidden.targets)
 
-    def _label_conditioning(self, scorer: Any, draw: Draw) -> Tensor:
-        """Return ADAPET's loss: with its own label filled in, a text must be likely; with another, unlikely (section 3.2)."""
+    def _label_conditioning(self, scorer: Any, step: StepRows) -> Tensor:
+        """Return ADAPET's loss (section 3.2): a text must be likely with its own label filled in, and unlikely with another."""
         words = self.pvp.words.token_ids
         filled, correct, slots = [], [], []
-        for row in draw.rows:
+        for row in step.rows:
             gold = self._gold(int(row))
-            right = bool(draw.random.random() < 0.5) and bool(gold)
+            right = bool(step.random.random() < 0.5) and bool(gold)
             choices = gold if right else [label for label in range(len(words)) if label not in gold]
             if not choices:
                 choices, right = gold, True
-            label = words[int(draw.random.choice(choices))]
-            word = label[int(draw.random.integers(len(label)))]
+            label = words[int(step.random.choice(choices))]
+            word = label[int(step.random.integers(len(label)))]
             filled.append(_with_word(self.data.encoded[row], word))
             correct.append(right)
             slots.append((self.data.encoded[row].mask, self.data.encoded[row].mask + len(word)))
         batch, (starts, stops) = collate(filled, self.tokenizer), np.array(slots).T[..., None]  # (batch, 1) each
         places = np.arange(batch.input_ids.shape[1])
         # The text is to be guessed from the label, not the label from the text.
-        hidden = self.conditioning(batch, draw.random, spared=(places >= starts) & (places < stops)).to(self.device.name)
+        masking = self.masking(self.settings.mlm_share, always=True)
+        hidden = masking(batch, step.random, spared=(places >= starts) & (places < stops)).to(self.device.name)
         with self.device.autocast:
             logits = scorer.reader.read(hidden.batch, hidden.rows, hidden.columns)  # (hidden tokens, vocabulary)
         log_probs = logits.float().log_softmax(-1).gather(1, hidden.targets[:, None])[:, 0]  # (hidden tokens,)

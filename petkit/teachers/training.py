@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from petkit.engine.device import Device
 from petkit.engine.inference import label_logits
+from petkit.engine.sampling import StepRows, drawn_batches, step_rows, training_batches
 from petkit.engine.training_loop import fit, seed_everything
 from petkit.ensemble.combine import FloatArray
 from petkit.events import Notice
 from petkit.models.adapters.attach import trained_part
-from petkit.models.batch import IndexArray, drawn_batches, training_batches
+from petkit.models.batch import IndexArray
 from petkit.models.label_scorers import LabelScorer
 from petkit.prompts.pattern import Encoded
 from petkit.prompts.pvp import PVP
@@ -30,7 +31,7 @@ from petkit.task.task import Task
 from petkit.task.teacher_list import Teacher
 from petkit.teachers.ipet import draw_rows, mean_probabilities, wanted_counts
 from petkit.teachers.models import TeacherModels
-from petkit.teachers.objective import Draw, TeacherObjective, TrainingRows
+from petkit.teachers.objective import TeacherObjective, TrainingRows
 from petkit.teachers.scoring import scorer_of
 
 
@@ -41,7 +42,7 @@ def teacher_random(teacher: Teacher) -> np.random.Generator:
 
 @dataclass(frozen=True)
 class _Fold:
-    """One of the trainings without some of the few-shot examples: its number of ``count``, and the rows it trains on."""
+    """One of ``count`` trainings that each hold out some labelled rows: its number, and the rows it trains on."""
 
     number: int
     count: int
@@ -67,7 +68,7 @@ class TeacherTraining:
         self.task, self.device, self.models = task, device, models
         self.teacher, self.labellers = teacher, labellers
         self.settings = task.spec.teachers
-        self._drawn: IndexArray = np.zeros(0, np.int64)  # unlabelled rows that other teachers labelled
+        self._pseudo_labelled: IndexArray = np.zeros(0, np.int64)  # unlabelled rows that other teachers labelled
 
     @property
     def pvp(self) -> PVP:
@@ -79,11 +80,11 @@ class TeacherTraining:
         rows, targets = self._rows(job)
         gold = self._encoded_gold(self.teacher.pattern)
         untrained = 0.0
-        if self.settings.adapted is not None:  # its first answers are not those of the model alone
+        if self.settings.adapted is not None:  # its first predictions are not those of the model alone
             with self.models.untrained(self.pvp) as scorer:
                 untrained = self._accuracy(scorer, gold)
         seed_everything(self.teacher.seed)
-        with self.models.new(self.pvp, normalised=self.settings.loss == "decoupled_label") as scorer:
+        with self.models.new(self.pvp, normalised=self.settings.scores_vocabulary) as scorer:
             if self.settings.adapted is None:
                 untrained = self._accuracy(scorer, gold)
             losses = self._fit(scorer, rows, targets, job)
@@ -101,20 +102,20 @@ class TeacherTraining:
         )
 
     def score_folds(self, job: Job) -> None:
-        """Train without each fold of the few-shot examples in turn, and write the label logits of the rows left out."""
+        """Train without each fold of the labelled rows in turn, and write the label logits of the held-out rows."""
         rows, targets = self._rows(job)
         held_out, parts = self._folds(), job.parts()
-        answers = list(parts.load())
-        for number, fold in list(enumerate(held_out))[len(answers) :]:
-            kept = np.setdiff1d(np.arange(len(targets)), fold)  # gold rows come first; drawn rows stay in every fold
+        fold_logits = list(parts.load())
+        for number, fold in list(enumerate(held_out))[len(fold_logits) :]:
+            kept = np.setdiff1d(np.arange(len(targets)), fold)  # labelled rows come first; drawn rows stay in every fold
             seed_everything(self.teacher.seed)
-            with self.models.new(self.pvp, normalised=self.settings.loss == "decoupled_label") as scorer:
+            with self.models.new(self.pvp, normalised=self.settings.scores_vocabulary) as scorer:
                 self._fit(scorer, [rows[index] for index in kept], targets[kept], job, _Fold(number, len(held_out), kept))
-                answers.append(self._logits(scorer, [rows[index] for index in fold]))
-            parts.save(number, answers[-1])
+                fold_logits.append(self._logits(scorer, [rows[index] for index in fold]))
+            parts.save(number, fold_logits[-1])
         logits = np.zeros((len(self.task.train), len(self.task.labels)), np.float32)
-        for fold, answer in zip(held_out, answers, strict=True):
-            logits[fold] = answer
+        for fold, own in zip(held_out, fold_logits, strict=True):
+            logits[fold] = own
         write_shard(job.folder, 0, {"logits": logits})
 
     # -- rows ------------------------------------------------------------------------------------
@@ -124,18 +125,18 @@ class TeacherTraining:
         gold, targets = self._encoded_gold(self.teacher.pattern), self.task.targets()
         if not self.labellers:
             return gold, targets
-        self._drawn, labels = self._draw(job, np.bincount(targets, minlength=len(self.task.labels)).tolist())
-        return gold + self._encoded_unlabeled(self._drawn, self.teacher.pattern), np.concatenate([targets, labels])
+        self._pseudo_labelled, labels = self._draw(job, np.bincount(targets, minlength=len(self.task.labels)).tolist())
+        return gold + self._encoded_unlabeled(self._pseudo_labelled, self.teacher.pattern), np.concatenate([targets, labels])
 
     def _draw(self, job: Job, gold: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         settings = self.task.spec.generations
-        answers = (read_matrix(job.store.path(teacher_logits(other.name)), "logits") for other in self.labellers)
-        believed = mean_probabilities(answers)  # (rows, labels)
-        wanted = wanted_counts(gold, settings.scale, self.teacher.generation, settings.per_label_from_zero, len(believed))
+        logits = (read_matrix(job.store.path(teacher_logits(other.name)), "logits") for other in self.labellers)
+        probabilities = mean_probabilities(logits)  # (rows, labels)
+        wanted = wanted_counts(gold, settings.scale, self.teacher.generation, settings.per_label_from_zero, len(probabilities))
         from_zero = not any(gold) and self.teacher.generation == 1
-        drawn = draw_rows(believed, wanted, self.task.labels, teacher_random(self.teacher), most_likely=from_zero)
-        if drawn.remarks:
-            job.on_event(Notice(job.step, f"fewer unlabelled rows than wanted: {', '.join(drawn.remarks)}"))
+        drawn = draw_rows(probabilities, wanted, self.task.labels, teacher_random(self.teacher), most_likely=from_zero)
+        if drawn.shortages:
+            job.on_event(Notice(job.step, f"fewer unlabelled rows than wanted: {', '.join(drawn.shortages)}"))
         return drawn.rows, drawn.labels
 
     def _encoded_gold(self, pattern: int) -> list[Encoded]:
@@ -149,7 +150,7 @@ class TeacherTraining:
         return [pvp.encode(tokens) for tokens in store.take(numbers)]
 
     def _folds(self) -> list[IndexArray]:
-        """Return the few-shot rows of each fold, labels spread evenly where each row has one."""
+        """Return the held-out labelled rows of each fold, stratified where each row has one label."""
         from sklearn.model_selection import KFold, StratifiedKFold
 
         targets = self.task.targets()
@@ -159,7 +160,7 @@ class TeacherTraining:
         else:
             folds = min(folds, int(np.bincount(targets).min()))
             split = StratifiedKFold(folds, shuffle=True, random_state=self.teacher.seed)
-        return [held for _, held in split.split(np.zeros(len(targets)), targets)]
+        return [held_out for _, held_out in split.split(np.zeros(len(targets)), targets)]
 
     # -- model -----------------------------------------------------------------------------------
 
@@ -184,7 +185,7 @@ class TeacherTraining:
         objective = TeacherObjective(settings, self.pvp, data, len(self.task.labels), self.task.tokenizer, self.device, second)
         return fit(
             scorer,
-            self._draws(rows, needs_text),
+            self._step_rows(rows, needs_text),
             objective,
             settings.in_training,
             self.device,
@@ -196,38 +197,35 @@ class TeacherTraining:
         )
 
     def _second(self, scorer: LabelScorer, kept: IndexArray | None) -> tuple[LabelScorer | None, list[Encoded]]:
-        """Return what reads the next pattern with the same model, and the training rows under that pattern."""
+        """Return a scorer of the next pattern with the same model, and the training rows under that pattern."""
         if self.settings.consistency.kind != "second_pattern":
             return None, []
         index = self.task.second_pattern(self.teacher.pattern)
-        rows = self._encoded_gold(index) + self._encoded_unlabeled(self._drawn, index)
+        rows = self._encoded_gold(index) + self._encoded_unlabeled(self._pseudo_labelled, index)
         if kept is not None:
             rows = [rows[number] for number in kept]
         pvp = self.task.pvps[index]
         if pvp.verbalizer.kind != "words":
-            return scorer, rows  # label vectors answer every pattern
-        second = scorer_of(scorer.reader, pvp, normalised=self.settings.loss == "decoupled_label")
+            return scorer, rows  # label vectors score every pattern
+        second = scorer_of(scorer.reader, pvp, normalised=self.settings.scores_vocabulary)
         return second.to(self.device.name).train(), rows
 
-    def _draws(self, rows: Sequence[Encoded], needs_text: bool) -> Iterator[Draw]:
-        """Yield every step's rows. Randomness belongs to the step, so that a training can go on from the middle."""
+    def _step_rows(self, rows: Sequence[Encoded], needs_text: bool) -> Iterator[StepRows]:
         settings, seed = self.settings, self.teacher.seed
         labelled = training_batches([len(row.ids) for row in rows], settings.batch_size, settings.steps, seed)
-        texts: Iterator[IndexArray | None] = iter([None] * settings.steps)
-        if needs_text:
-            store, keys = self.task.tokens("unlabeled"), self.pvp.pattern.keys
-            texts = drawn_batches(
-                store.rows, partial(store.row_lengths, keys), settings.unlabeled_batch_size, settings.steps, seed + 1
-            )
-        for step, (batch, text) in enumerate(zip(labelled, texts, strict=True), 1):
-            yield Draw(batch, text, np.random.default_rng([seed, step]))
+        if not needs_text:
+            return step_rows(labelled, None, seed)
+        store = self.task.tokens("unlabeled")
+        lengths = partial(store.row_lengths, self.pvp.pattern.keys)
+        texts = drawn_batches(store.rows, lengths, settings.unlabeled_batch_size, settings.steps, seed + 1)
+        return step_rows(labelled, texts, seed)
 
     def _logits(self, scorer: LabelScorer, rows: list[Encoded]) -> FloatArray:
         scorer.eval()
         return label_logits(scorer, rows, self.task.tokenizer, self.device, self.task.spec.compute.tokens_per_batch)
 
     def _accuracy(self, scorer: LabelScorer, rows: list[Encoded]) -> float:
-        """Return the accuracy on the few-shot examples (multi: of all yes-or-no decisions); 0 without any."""
+        """Return the accuracy on the labelled rows (multi: of all yes-or-no decisions); 0 without any."""
         if not rows:
             return 0.0
         logits, targets = self._logits(scorer, rows), self.task.targets()
@@ -236,7 +234,7 @@ class TeacherTraining:
 
 
 def describe(task: Task, teacher: Teacher) -> dict[str, Any]:
-    """Return what a predictor needs to know to ask a teacher as it was trained."""
+    """Return the settings with which a predictor scores rows as the teacher was trained to."""
     spec, pvp = task.spec, task.pvps[teacher.pattern]
     shown = pvp.demonstrations
     return {

@@ -17,7 +17,7 @@ from petkit.models.label_scorers import LabelScorer
 from petkit.prompts.pvp import PVP
 from petkit.prompts.token_store import TokenStore
 from petkit.task.task import Task
-from petkit.teachers.models import TeacherModels
+from petkit.teachers.models import TeacherModels, teacher_models
 
 # Enough to know what a pattern favours: the prior of a label is then known to about one hundredth.
 SAMPLE = 2000
@@ -40,7 +40,7 @@ def untrained(
         message = "untrained patterns have no words to read before they are found"
         hint = "petkit search-verbalizer writes them into a file to name here"
         raise InvalidInput([task.pipeline.problem(("verbalizer", "auto"), message, hint)])
-    lent = TeacherModels(task.spec.model, None, device) if models is None else models
+    lent = teacher_models(task.spec.model, None, device) if models is None else models
     on_event(RunStarted(len(task.pvps)))
     with quick_collections():
         for pvp in task.pvps:
@@ -50,7 +50,7 @@ def untrained(
                 yield pvp, scorer
             on_event(StepFinished(pvp.id, time.monotonic() - started, {}))
         if models is None:
-            lent.forget()
+            lent.release()
 
 
 def sample_logits(task: Task, pvp: PVP, scorer: LabelScorer, device: Device) -> FloatArray:

@@ -12,7 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from petkit.models.batch import Batch, IndexArray, collate, drawn_batches, inference_batches, training_batches
+from petkit.engine.sampling import drawn_batches, training_batches
+from petkit.models.batch import Batch, IndexArray, collate, inference_batches
 from petkit.prompts.pattern import Encoded
 from tests.tiny import pieces
 

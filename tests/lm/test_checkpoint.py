@@ -14,11 +14,12 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from petkit.engine.device import Device
+from petkit.engine.sampling import training_batches
 from petkit.engine.token_masking import TokenMasking
 from petkit.engine.training_loop import fit
 from petkit.engine.training_state import capture, restore, seed_step
 from petkit.losses import masked_lm
-from petkit.models.batch import Batch, collate, training_batches
+from petkit.models.batch import Batch, collate
 from petkit.models.loading import load_masked_lm, load_tokenizer
 from petkit.models.mask_reader import MaskReader
 from tests.lm.test_training import Line, Settings, steepness, tiny_batch

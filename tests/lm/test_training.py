@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from petkit.config.schema import ComputeSpec
 from petkit.engine.device import Device, choose_device
 from petkit.engine.inference import ClassifierLogits, label_logits
+from petkit.engine.sampling import training_batches
 from petkit.engine.training_loop import TrainingDiverged, fit, linear_decay, parameter_groups, seed_everything, set_dropout
 from petkit.errors import InvalidInput
 from petkit.losses import cross_entropy
-from petkit.models.batch import collate, training_batches
+from petkit.models.batch import collate
 from petkit.models.label_scorers import WordScorer
 from petkit.models.loading import load_masked_lm, load_tokenizer, new_classifier
 from petkit.prompts.pattern import Encoded

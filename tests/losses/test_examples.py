@@ -11,7 +11,7 @@ import torch
 from petkit import losses
 
 
-@pytest.mark.parametrize("name", losses.__all__)
+@pytest.mark.parametrize("name", sorted(set(losses.__all__) - {"DIVERGENCES", "LOSSES"}))
 def test_example_runs(name: str) -> None:
     function = getattr(losses, name)
     finder = doctest.DocTestFinder(recurse=False)

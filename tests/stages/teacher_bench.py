@@ -12,13 +12,14 @@ from torch import Tensor
 
 from petkit.config.schema import PatternSpec, TeachersSpec, VerbalizerSpec
 from petkit.engine.device import Device
+from petkit.engine.sampling import StepRows
 from petkit.engine.training_loop import set_dropout
 from petkit.models.batch import collate
 from petkit.models.label_scorers import LabelScorer
 from petkit.models.loading import load_masked_lm
 from petkit.prompts.pattern import Encoded
 from petkit.prompts.pvp import PVP, compile_pvp
-from petkit.teachers.objective import Draw, TeacherObjective, TrainingRows
+from petkit.teachers.objective import TeacherObjective, TrainingRows
 from petkit.teachers.scoring import scorer_of
 from tests.tiny import pieces
 
@@ -60,7 +61,7 @@ class Bench:
 
     def loss(self, seed: int = 7, unlabeled: Any = None) -> Tensor:
         """Return the loss of the step."""
-        return self.objective(self.scorer, Draw(ROWS, unlabeled, np.random.default_rng(seed)))
+        return self.objective(self.scorer, StepRows(ROWS, unlabeled, np.random.default_rng(seed)))
 
     def label_logits(self, rows: list[Encoded], pvp: PVP | None = None) -> Tensor:
         """Return what the untouched model says of each label, ``(batch, labels)``; words of one token."""

@@ -21,9 +21,9 @@ from petkit.runs.store import RunStore
 from petkit.storage.parquet_shards import read_matrix
 from petkit.task import model_checks as backbones
 from petkit.task.task import Task
-from petkit.teachers import models as teacher_models
+from petkit.teachers import models as models_module
 from petkit.teachers.loading import load_teachers
-from petkit.teachers.models import TeacherModels
+from petkit.teachers.models import teacher_models
 from tests.stages.tiny_task import load, planned, products, rows, run_task, write_rows, write_task
 from tests.tiny import tiny_tokenizer
 
@@ -50,9 +50,9 @@ def with_adapters(kind: str) -> tuple[str, ...]:
 @every_kind
 def test_a_whole_run(kind: str, pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[str] = []
-    real = teacher_models.load_language_model
+    real = models_module.load_language_model
     monkeypatch.setattr(
-        teacher_models, "load_language_model", lambda *args, **options: loaded.append(args[0]) or real(*args, **options)
+        models_module, "load_language_model", lambda *args, **options: loaded.append(args[0]) or real(*args, **options)
     )
     result = run_task(pipeline_file, here / "run", *with_adapters(kind))
     assert len(loaded) == 2  # once for stage A, once for the evaluation: the student needs the memory in between
@@ -168,7 +168,7 @@ def test_soft_tokens_of_a_pattern_take_no_other_room(pipeline_file: Path) -> Non
     task = Task(load(pipeline_file, ALL_SOFT, adapter, "max_length=64"))
     pvp = task.pvps[0]
     row = pvp.encode_texts([{"text": "game " * 100}], task.tokenizer)
-    with TeacherModels(task.spec.model, task.spec.teachers.adapted, DEVICE).new(pvp) as scorer:
+    with teacher_models(task.spec.model, task.spec.teachers.adapted, DEVICE).new(pvp) as scorer:
         logits = label_logits(scorer.eval(), row, task.tokenizer, DEVICE, 4096)
     assert len(row[0].ids) == 64 and logits.shape == (1, 3)
 

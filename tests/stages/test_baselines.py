@@ -21,9 +21,9 @@ from sklearn.linear_model import LogisticRegression
 from petkit.baselines import base as rivals
 from petkit.config.loader import load_pipeline
 from petkit.engine.device import Device
+from petkit.engine.sampling import training_batches
 from petkit.errors import InvalidInput
 from petkit.events import Event, Progress, ignore
-from petkit.models.batch import training_batches
 from petkit.runs.step import Job
 from petkit.runs.store import RunStore
 from petkit.stages import baselines

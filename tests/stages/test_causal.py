@@ -17,13 +17,14 @@ from petkit.commands.validate import check_pipeline
 from petkit.commands.zero_shot import zero_shot
 from petkit.engine.device import Device
 from petkit.engine.inference import label_logits
+from petkit.engine.sampling import StepRows
 from petkit.engine.training_loop import set_dropout
 from petkit.errors import InvalidInput
 from petkit.models.loading import load_language_model
 from petkit.stages.pipeline import RunResult
 from petkit.storage.parquet_shards import read_matrix
 from petkit.task.task import Task
-from petkit.teachers.objective import Draw, TeacherObjective, TrainingRows
+from petkit.teachers.objective import TeacherObjective, TrainingRows
 from petkit.teachers.scoring import scorer_of
 from tests.stages.tiny_task import load, rows, run_task, write_task
 from tests.tiny import CAUSAL
@@ -214,7 +215,7 @@ def test_next_token_is_the_loss_of_transformers(arch: str, several: bool, causal
     numbers = np.array([0, 4, 7, 2])
     scorer = scorer_of(model, pvp)
     set_dropout(model, 0.0)
-    found = objective(scorer.train(), Draw(numbers, None, np.random.default_rng([1, 1])))
+    found = objective(scorer.train(), StepRows(numbers, None, np.random.default_rng([1, 1])))
 
     plain, random = load_language_model(task.spec.model), np.random.default_rng([1, 1])
     total, count = 0.0, 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from petkit.teachers.ipet import Drawn, choose_labellers, draw_rows, mean_probabilities, wanted_counts
+from petkit.teachers.ipet import PseudoLabels, choose_labellers, draw_rows, mean_probabilities, wanted_counts
 
 NAMES = ("Sports", "Science", "World")
 Probabilities = NDArray[np.float64]
@@ -17,7 +17,7 @@ def made_up(rows: int, labels: int = 3, seed: int = 0) -> Probabilities:
     return probabilities
 
 
-def draw(probabilities: Probabilities, wanted: list[int], seed: int = 1, *, most_likely: bool = False) -> Drawn:
+def draw(probabilities: Probabilities, wanted: list[int], seed: int = 1, *, most_likely: bool = False) -> PseudoLabels:
     return draw_rows(probabilities, wanted, NAMES, np.random.default_rng(seed), most_likely=most_likely)
 
 
@@ -81,7 +81,7 @@ def test_no_row_twice_and_as_many_as_wanted(most_likely: bool) -> None:
     probabilities = made_up(300)
     for seed in range(20):
         found = draw(probabilities, [20, 5, 40], seed, most_likely=most_likely)
-        assert len(set(found.rows.tolist())) == 65 and found.remarks == ()
+        assert len(set(found.rows.tolist())) == 65 and found.shortages == ()
         assert np.bincount(found.labels).tolist() == [20, 5, 40]
         assert (probabilities[found.rows].argmax(axis=1) == found.labels).all()
 
@@ -116,7 +116,7 @@ def test_a_label_nobody_predicts_has_no_rows_and_this_is_said() -> None:
     probabilities = np.array([[0.6, 0.3, 0.1]] * 5 + [[0.2, 0.7, 0.1]] * 3)
     found = draw(probabilities, [2, 4, 3])
     assert np.bincount(found.labels, minlength=3).tolist() == [2, 3, 0]
-    assert found.remarks == ("'Science' has 3 of 4 rows", "'World' has 0 of 3 rows")
+    assert found.shortages == ("'Science' has 3 of 4 rows", "'World' has 0 of 3 rows")
 
 
 def test_a_label_of_which_no_rows_are_wanted_keeps_its_rows_from_others() -> None:
@@ -127,7 +127,7 @@ def test_a_label_of_which_no_rows_are_wanted_keeps_its_rows_from_others() -> Non
 
 def test_an_impossible_label_is_no_error() -> None:
     found = draw(np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), [1, 1, 1])
-    assert found.rows.tolist() == [0, 1] and found.remarks == ("'World' has 0 of 1 rows",)
+    assert found.rows.tolist() == [0, 1] and found.shortages == ("'World' has 0 of 1 rows",)
 
 
 # -- the first generation from zero ------------------------------------------------------------------
@@ -148,7 +148,7 @@ def test_from_zero_a_label_nobody_predicts_gets_its_likeliest_rows() -> None:
     world = np.arange(10) / 100
     probabilities = np.stack([0.6 - world, np.full(10, 0.4), world], axis=1)
     found = draw(probabilities, [2, 0, 3], most_likely=True)
-    assert found.remarks == ()
+    assert found.shortages == ()
     assert found.rows[found.labels == 2].tolist() == [7, 8, 9]
     assert found.rows[found.labels == 0].tolist() == [0, 1]  # which are the surest of Sports
 
@@ -167,4 +167,4 @@ def test_from_zero_a_row_goes_to_the_label_it_is_likeliest_for_whatever_the_orde
 
 def test_from_zero_with_fewer_rows_than_wanted_every_row_is_taken_once() -> None:
     found = draw(made_up(10), [5, 5, 5], most_likely=True)
-    assert sorted(found.rows.tolist()) == list(range(10)) and found.remarks
+    assert sorted(found.rows.tolist()) == list(range(10)) and found.shortages

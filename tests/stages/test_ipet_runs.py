@@ -23,7 +23,7 @@ from petkit.stages.pipeline import device_of
 from petkit.storage.parquet_shards import read_matrix
 from petkit.task.task import Task
 from petkit.teachers import training as teacher_training
-from petkit.teachers.models import TeacherModels
+from petkit.teachers.models import teacher_models
 from petkit.teachers.objective import TeacherObjective, TrainingRows
 from tests.stages.tiny_task import load, planned, products, rows, run_task, write_rows
 
@@ -87,7 +87,7 @@ def test_every_generation_is_made_of_steps_of_its_own(ipet: IpetRun) -> None:
 def test_a_teacher_learns_from_others_and_never_from_its_predecessor(ipet: IpetRun, pipeline_file: Path) -> None:
     task = Task(load(pipeline_file, *IPET))
     device = device_of(task, RunStore(ipet.folder))
-    models = TeacherModels(task.spec.model, task.spec.teachers.adapted, device)
+    models = teacher_models(task.spec.model, task.spec.teachers.adapted, device)
     found = {step.name: step.needs for step in teacher_steps(task, device, models)}
     for before, after in (("", "-g1"), ("-g1", "-g2")):
         for name in FIRST:

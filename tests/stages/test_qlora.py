@@ -27,7 +27,7 @@ from petkit.storage.parquet_shards import read_matrix
 from petkit.student.model import new_student, save_student
 from petkit.task.task import Task
 from petkit.teachers.loading import load_teacher
-from petkit.teachers.models import TeacherModels
+from petkit.teachers.models import TeacherModels, teacher_models
 from tests.stages.tiny_task import load, planned, run_task, write_task
 
 DEVICE = Device("cpu", "float32", 1)
@@ -107,7 +107,7 @@ def test_a_device_that_is_not_there_is_told_as_such(pipeline_file: Path, monkeyp
 def test_teachers_take_turns_beside_one_backbone(arch: str, model_folder: Callable[[str], Path], here: Path) -> None:
     """Train, save, score, train another, score the first again: the backbone is the same throughout."""
     task = Task(load(write_task(here / "task", model_folder(arch))))
-    models = TeacherModels(task.spec.model, QLORA, DEVICE)
+    models = teacher_models(task.spec.model, QLORA, DEVICE)
     pvp, gold = task.pvps[0], torch.from_numpy(task.targets())
     batch = collate([pvp.encode(tokens) for tokens in task.tokens("train")], task.tokenizer)
 
@@ -134,7 +134,7 @@ def test_teachers_take_turns_beside_one_backbone(arch: str, model_folder: Callab
     torch.testing.assert_close(scored, first, rtol=0, atol=1e-4)  # training and scoring have attentions of their own
     torch.testing.assert_close(score(models, here / "second"), second, rtol=0, atol=1e-4)
     assert torch.equal(same, first) and torch.equal(score(models, here / "first"), scored)
-    assert torch.equal(score(TeacherModels(task.spec.model, QLORA, DEVICE), here / "first"), scored)
+    assert torch.equal(score(teacher_models(task.spec.model, QLORA, DEVICE), here / "first"), scored)
     with models.untrained(pvp) as scorer:
         assert torch.equal(ask(scorer, batch), untrained)
     config = json.loads((here / "first" / "adapter_config.json").read_text())

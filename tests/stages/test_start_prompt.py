@@ -22,7 +22,7 @@ from petkit.models.batch import collate
 from petkit.models.loading import load_masked_lm
 from petkit.predict.predictor import Predictor
 from petkit.task.task import Task
-from petkit.teachers.models import TeacherModels
+from petkit.teachers.models import teacher_models
 from petkit.teachers.scoring import scorer_of
 from tests.stages import prompt_task
 from tests.stages.prompt_task import TOKENS
@@ -78,7 +78,7 @@ def test_the_first_answers_are_those_of_the_prompt(pipeline_file: Path) -> None:
 
     def first_logits(spec: PromptTuningSpec) -> torch.Tensor:
         torch.manual_seed(1)
-        with torch.no_grad(), TeacherModels(task.spec.model, spec, DEVICE).new(pvp) as scorer:
+        with torch.no_grad(), teacher_models(task.spec.model, spec, DEVICE).new(pvp) as scorer:
             answer: torch.Tensor = scorer(batch)
             return answer
 

@@ -21,7 +21,7 @@ from petkit.stages import c_student
 from petkit.storage.parquet_shards import read_column, read_matrix
 from petkit.student.objective import StudentObjective, StudentTargets, Turn
 from petkit.task.task import Task
-from petkit.teachers.models import TeacherModels
+from petkit.teachers.models import teacher_models
 from tests.stages.tiny_task import load, run_task, student_weights, write_task
 from tests.tiny import save_tiny_model, tiny_tokenizer
 
@@ -122,7 +122,7 @@ def load_state(folder: Path) -> dict[str, Tensor]:
 
 def test_features_make_the_student_depend_on_that_teacher(pipeline_file: Path, copy: Path) -> None:
     def needs(*overrides: str) -> tuple[str, ...]:
-        return c_student.steps(Task(load(pipeline_file, *overrides)), DEVICE, TeacherModels("embedded", None, DEVICE))[0].needs
+        return c_student.steps(Task(load(pipeline_file, *overrides)), DEVICE, teacher_models("embedded", None, DEVICE))[0].needs
 
     assert needs() == ("stage_b",)
     assert needs("student.feature_weight=1") == ("stage_b", "stage_a/colon-1/model")

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from petkit.engine.device import Device
 from petkit.engine.inference import FloatArray
+from petkit.engine.sampling import StepRows
 from petkit.errors import InvalidInput
 from petkit.events import ignore
 from petkit.prompts.pattern import Encoded
@@ -23,8 +24,8 @@ from petkit.runs.store import RunStore
 from petkit.storage.parquet_shards import read_matrix
 from petkit.task.task import Task
 from petkit.teachers import training as teacher_training
-from petkit.teachers.models import TeacherModels
-from petkit.teachers.objective import Draw, TeacherObjective, TrainingRows
+from petkit.teachers.models import teacher_models
+from petkit.teachers.objective import TeacherObjective, TrainingRows
 from petkit.teachers.training import TeacherTraining
 from tests.stages.tiny_task import load, rows, run_task, write_rows
 
@@ -53,7 +54,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
             seen.data.append(data)
             seen.drawn.append(set())
 
-        def __call__(self, scorer: Any, draw: Draw) -> Tensor:
+        def __call__(self, scorer: Any, draw: StepRows) -> Tensor:
             seen.drawn[-1] |= set(draw.rows.tolist())
             return super().__call__(scorer, draw)
 
@@ -65,7 +66,7 @@ def train_folds(pipeline_file: Path, folder: Path, *overrides: str) -> tuple[Tas
     """Score the folds of the first teacher; return its workload and the logits."""
     task = Task(load(pipeline_file, *QUICK, *overrides))
     job = Job("stage_a/folds", folder / "folds", RunStore(folder), ignore, {}, math.inf)
-    models = TeacherModels(task.spec.model, task.spec.teachers.adapted, DEVICE)
+    models = teacher_models(task.spec.model, task.spec.teachers.adapted, DEVICE)
     TeacherTraining(task, DEVICE, models, task.teachers[0]).score_folds(job)
     clear_checkpoints(job.store, job.step)
     return task, read_matrix(job.folder, "logits")
@@ -179,7 +180,7 @@ def test_another_second_pattern_makes_a_teacher_stale(override: str, stale: bool
     from petkit.stages.a_teachers import steps
 
     def inputs(*overrides: str) -> Any:
-        models = TeacherModels("embedded", None, DEVICE)
+        models = teacher_models("embedded", None, DEVICE)
         return dict(steps(Task(load(pipeline_file, *overrides)), DEVICE, models)[0].inputs)  # of the first pattern
 
     assert (inputs(SECOND) != inputs(SECOND, override)) == stale
@@ -204,7 +205,7 @@ def test_a_step_draws_from_the_seed_and_its_number_alone(
     """So that a training can go on from any step."""
 
     class Wasteful(TeacherObjective):
-        def __call__(self, scorer: Any, draw: Draw) -> Tensor:
+        def __call__(self, scorer: Any, draw: StepRows) -> Tensor:
             loss = super().__call__(scorer, draw)
             torch.rand(5)
             draw.random.random(5)

@@ -126,7 +126,7 @@ def test_no_example_is_its_own_demonstration(pipeline_file: Path) -> None:
 
 def test_all_patterns_share_one_model_that_ends_with_them(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     gone: list[bool] = []
-    monkeypatch.setattr(teacher_models.TeacherModels, "forget", lambda models: gone.append(True))
+    monkeypatch.setattr(teacher_models.TeacherModels, "release", lambda models: gone.append(True))
     models = []
     for _, scorer in untrained.untrained(task, DEVICE):
         models.append(scorer.reader.model)

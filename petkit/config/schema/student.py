@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
+from petkit.config.names import DIVERGENCE_NAMES
 from petkit.config.rules import in_student
 from petkit.config.schema.adapter import AdaptedSection
 from petkit.config.schema.section import (
@@ -41,7 +42,7 @@ class StudentSpec(AdaptedSection):
     temperature: PositiveFloat | None = Field(
         None, description="divides the student's logits in the loss; default: soft_labels.temperature"
     )
-    divergence: Literal["kl", "reverse_kl", "jensen_shannon"] = Field("kl", description="distance of student and soft labels")
+    divergence: Annotated[str, DIVERGENCE_NAMES] = Field("kl", description="distance of student and soft labels")
     hard_weight: Share = Field(0.2, description="share of the gold-label cross-entropy in the loss")
     label_smoothing: PartialShare = Field(0.0, description="share of the gold label given to all labels alike")
     focal_gamma: Weight = Field(0.0, description="exponent of the focal loss on gold rows; 0: plain cross-entropy")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from petkit import limits
+from petkit.config.names import LOSS_NAMES
 from petkit.config.rules import in_seeds, in_training
 from petkit.config.schema.adapter import AdaptedSection
 from petkit.config.schema.section import (
@@ -37,7 +38,7 @@ class TeachersSpec(AdaptedSection):
         1e-3, description="peak rate of what is new: soft tokens, and label vectors of soft and prototype verbalizers"
     )
     warmup: Share = Field(0.0, description="share of the steps over which the rate rises from 0")
-    loss: Literal["cross_entropy", "hinge", "decoupled_label", "next_token"] = Field(
+    loss: Annotated[str, LOSS_NAMES] = Field(
         "cross_entropy",
         description="over label logits; hinge: that of Schick & Schütze 2021b; decoupled_label: ADAPET's; "
         "next_token: of the gold word's tokens over the whole vocabulary (causal models)",
@@ -57,6 +58,11 @@ class TeachersSpec(AdaptedSection):
     def _sound(self) -> TeachersSpec:
         refuse(in_seeds(self.seeds) + in_training(self.model_dump()))
         return self
+
+    @property
+    def scores_vocabulary(self) -> bool:
+        """Whether the loss compares label words with the whole vocabulary, and needs log-probabilities under it."""
+        return self.loss == "decoupled_label"
 
     def fingerprint_settings(self) -> dict[str, Any]:
         """Return the settings that can change a teacher; those of what is switched off, and the seeds, are left out."""

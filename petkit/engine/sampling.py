@@ -1,0 +1,80 @@
+"""Which rows each optimizer step trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from petkit.models.batch import IndexArray
+
+# At most so many batches are sorted by length together.
+_WINDOW = 16
+
+
+@dataclass(frozen=True)
+class StepRows:
+    """The rows of one optimizer step, by number, and the step's own randomness.
+
+    Attributes:
+        rows: those of the main loss: a teacher's labelled rows, a student's soft-labelled rows.
+        added: those of the loss next to it: a teacher's unlabelled rows, a student's labelled rows; None without such a loss.
+    """
+
+    rows: IndexArray
+    added: IndexArray | None
+    random: np.random.Generator
+
+
+def step_rows(rows: Iterable[IndexArray], added: Iterable[IndexArray] | None, seed: int) -> Iterator[StepRows]:
+    """Yield every step's rows. Randomness depends on the step's number alone, so that training can resume at any step."""
+    pairs = ((batch, None) for batch in rows) if added is None else zip(rows, added, strict=True)
+    for step, (batch, more) in enumerate(pairs, 1):
+        yield StepRows(batch, more, np.random.default_rng([seed, step]))
+
+
+def training_batches(lengths: Sequence[int] | IndexArray, batch_size: int, steps: int, seed: int) -> Iterator[IndexArray]:
+    """Yield ``steps`` batches of row indices: endless reshuffled passes over all rows, grouped by length.
+
+    Rows are drawn without replacement within a pass, and no batch holds a row twice; up to 16 batches
+    of a pass at a time, at most a quarter of it, are sorted by length and dealt in random order, so that
+    padding is small and passes still differ. Where a batch would hold every row, it holds half of them:
+    all seeds would walk the same way otherwise.
+    """
+    sizes = np.asarray(lengths)
+    return drawn_batches(len(sizes), lambda rows: sizes[rows], batch_size, steps, seed)
+
+
+def drawn_batches(
+    count: int, lengths_of: Callable[[IndexArray], IndexArray], batch_size: int, steps: int, seed: int
+) -> Iterator[IndexArray]:
+    """Yield what :func:`training_batches` does for ``count`` rows, asking for lengths only of the rows that come up.
+
+    Holds 8 bytes per row, and twice that between two passes.
+    """
+    random = np.random.default_rng(seed)
+    if count <= batch_size:
+        batch_size = -(-count // 2)
+    # Sorting a whole small pass would deal nearly the same batches in every pass.
+    window_size = max(1, min(_WINDOW, count // (4 * batch_size))) * batch_size
+    left = np.zeros(0, np.int64)  # rows of the last pass that filled no batch
+    given = 0
+    while given < steps:
+        order = random.permutation(count)
+        if len(left):
+            # The one batch of two passes: what is left of one, filled up with other rows of the next.
+            head = order[:batch_size]  # enough of them
+            fresh = head[~np.isin(head, left)][: batch_size - len(left)]
+            yield np.concatenate([left, fresh])
+            given += 1
+            # The rest of the head moves up to what follows it: the pass is long, and is not copied.
+            order[len(fresh) : batch_size] = head[~np.isin(head, fresh)]
+            order = order[len(fresh) :]
+        whole = min(len(order) // batch_size, steps - given) * batch_size
+        for start in range(0, whole, window_size):
+            window = order[start : min(start + window_size, whole)]
+            batches = window[np.argsort(lengths_of(window), kind="stable")].reshape(-1, batch_size)
+            yield from batches[random.permutation(len(batches))]
+        given += whole // batch_size
+        left = order[whole:]
