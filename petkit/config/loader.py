@@ -74,9 +74,8 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
         path: the pipeline's YAML file.
         overrides: ``key.path=value`` strings (``--set``); values are YAML, paths relative to the current folder.
 
-    >>> pipeline = load_pipeline("examples/support-tickets/pipeline.yaml", ["student.hard_weight=0.1"])
-    >>> pipeline.spec.task, pipeline.spec.student.hard_weight
-    ('support-tickets', 0.1)
+    >>> load_pipeline("examples/support-tickets/pipeline.yaml", ["student.hard_weight=0.1"]).spec.student.hard_weight
+    0.1
 
     Raises:
         InvalidInput: every mistake found in the pipeline, pattern and verbalizer files, at once.
@@ -87,15 +86,12 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
         message = f"given {len(overrides):,} times; at most {limits.OVERRIDES}"
         raise BeyondLimit([Problem.of_option("--set", message, "write the values into a pipeline file")])
     document = read_document(path)
-    problems: list[Problem] = []
     here: dict[Location, Path] = {}
-    for override in overrides:
-        problems += _apply(override, document, here)
+    problems = [problem for override in overrides for problem in _apply(override, document, here)]
     folder = path.resolve().parent
     problems += _graft_patterns(document, here.get(("patterns",), folder))
     problems += _graft_verbalizer(document, here.get(("verbalizer",), folder))
-    too_much = beyond_caps(document.data)
-    if too_much:
+    if too_much := beyond_caps(document.data):
         raise BeyondLimit([*problems, *_placed(too_much, document)])
     _resolve_paths(document.data, folder, here)
     try:
