@@ -42,7 +42,7 @@ def run(
     Raises:
         InvalidInput: mistakes in the input; nothing was written.
         TypeError: ``overrides`` for a specification that was not read from a file.
-        RunConflict: the run folder is in use or was made by other settings.
+        RunConflict: the run folder is in use or was made with other settings.
     """
     if overrides and not isinstance(pipeline, (str, Path)):
         raise TypeError("overrides belong to a pipeline file; change the specification itself instead")

@@ -6,7 +6,7 @@ with its ``exit_code``; a Python caller catches the class it cares about.
     PetkitError
     ├── InvalidInput     files, keys or values that must be mended (all of them, in one report)
     │   └── BeyondLimit  a file too large, or no file at all; told alone, before the rest is read
-    ├── RunConflict      the run folder is in use, or holds work made by other settings
+    ├── RunConflict      the run folder is in use, or holds work made with other settings
     ├── ModelRefused     a model folder or hub name that petkit cannot or will not load
     ├── IncompleteRun    a stage was asked for whose inputs are not finished
     ├── DiskRefused      the disk is full, or takes nothing any more; exit code 1
@@ -76,7 +76,7 @@ class BeyondLimit(InvalidInput):
 
 
 class RunConflict(PetkitError):
-    """The run folder is locked by another process or was made by other settings."""
+    """The run folder is locked by another process or was made with other settings."""
 
 
 class ModelRefused(PetkitError):

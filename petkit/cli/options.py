@@ -25,7 +25,7 @@ Set = Annotated[
 Force = Annotated[
     str | None,
     typer.Option(
-        metavar="[STAGE]", help="Redo steps made by other settings; with a, b, c, evaluation or all also those finished ones."
+        metavar="[STAGE]", help="Redo steps made with other settings; with a, b, c, evaluation or all also those finished ones."
     ),
 ]
 Resume = Annotated[

@@ -104,7 +104,7 @@ class Predictor:
         manifest = {} if (folder / "config.json").is_file() else store.manifest()
         is_run = bool(manifest)
         if manifest.get("kind", RUN) != RUN:
-            raise ModelRefused(f"{store.shown}: holds no run but {store.holds} (name a run or a classifier)")
+            raise ModelRefused(f"{store.shown}: does not contain a run but {store.content_name} (name a run or a classifier)")
         if "recovered" in manifest:
             hint = "run the same petkit run again: it writes a new one, and finished steps stay"
             raise IncompleteRun(f"{store.shown}: manifest.json {manifest['recovered']} ({hint})")

@@ -64,7 +64,7 @@ def adapt(pipeline: Pipeline, folder: str | Path, *, resume: str = "auto", on_ev
 
     Raises:
         InvalidInput: mistakes in the input; nothing was written.
-        RunConflict: the folder is in use, holds something else, or a model made by other settings.
+        RunConflict: the folder is in use, holds something else, or a model made with other settings.
         TrainingDiverged: the loss is no longer finite.
     """
     texts = UnlabeledTexts(pipeline, "adapting")

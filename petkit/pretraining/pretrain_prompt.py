@@ -101,7 +101,7 @@ def pretrain_prompt(
 
     Raises:
         InvalidInput: mistakes in the input; nothing was written.
-        RunConflict: the folder is in use, holds something else, or a prompt made by other settings.
+        RunConflict: the folder is in use, holds something else, or a prompt made with other settings.
         TrainingDiverged: the loss is no longer finite.
     """
     texts = _Texts(pipeline)

@@ -1,6 +1,6 @@
 """A run folder that holds one step only and no pipeline's stages: an adapted model, a pretrained prompt.
 
-It goes on where a killed run stopped, is not made twice, and is never replaced by one made by other settings.
+It goes on where a killed run stopped, is not made twice, and is never replaced by one made with other settings.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def make(
         resume: see :func:`petkit.runs.resume.refuse_resume`.
 
     Raises:
-        RunConflict: the folder is in use, holds something else, or a step made by other settings.
+        RunConflict: the folder is in use, holds something else, or a step made with other settings.
     """
     store = RunStore(folder, step.kind)
     store.refuse_foreign()
@@ -78,7 +78,7 @@ def make(
         status = store.status(step.name, inputs)
         if status.state == "stale":
             raise RunConflict(
-                f"{store.shown}: made by other settings: {status.why} (choose another --out, or delete the folder to replace it)"
+                f"{store.shown}: made with other settings: {status.why} (choose another --out, or delete the folder to replace it)"
             )
         if status.state == "finished":
             clear_checkpoints(store, step.name)

@@ -1,11 +1,10 @@
-"""Work in progress that survives a kill: states of a training, and finished parts of a step that has many.
+"""Checkpoints: states of a training, and finished parts of a long step, that survive a killed process.
 
     RUN/checkpoints/<step>/00000100/state.safetensors, step.json       the state after 100 training steps
     RUN/checkpoints/<step>/parts/00000003/state.safetensors, step.json   the fourth shard or fold
 
-Each is published as a finished step is: written aside, hashed, and whole by one rename. It belongs to the
-inputs it was made from and to the versions of what computed it; with others, the step would not end the same.
-All of a step's are removed once the step itself is published.
+Each is published like a finished step. It is used only with the inputs and library versions it was made from: with others,
+the step would end differently. All are removed once their step is published.
 """
 
 from __future__ import annotations
@@ -37,27 +36,27 @@ from petkit.storage.fault_points import crash_point
 _STATE_FILE = "state.safetensors"
 
 
-class _Kept:
-    """Named sets of tensors of one step, each whole or not there.
+class _Checkpoints:
+    """Numbered sets of tensors of one step, each published atomically.
 
     Args:
-        store: the run folder, whose lock is held.
-        step: the step that is being worked on.
-        inputs: what the step is made from.
-        on_event: hears what is of no use.
+        store: the run folder, locked by this process.
+        step: the step in progress.
+        inputs: the inputs of the step.
+        on_event: is called with the reason where one cannot be used.
     """
 
     def __init__(self, store: RunStore, step: str, inputs: Inputs, on_event: OnEvent, parent: str) -> None:
-        self._store, self._step, self._listen, self._parent = store, step, on_event, parent
-        self._lacked = False  # room
+        self._store, self._step, self._on_event, self._parent = store, step, on_event, parent
+        self._full = False  # the disk
         versions = package_versions()
         self._inputs: Inputs = {**inputs, **{f"version of {name}": versions[name] for name in COMPUTING}}
 
     def _read(self, number: int, what: str) -> dict[str, Tensor] | None:
-        """Return what was kept under a number; where it is of no use, tell why."""
+        """Return the tensors of a number; where they cannot be used, report why and return None."""
         name = f"{self._parent}/{number:08d}"
         status = self._store.status(name, self._inputs)
-        why = f"made by other settings: {status.why}" if status.state == "stale" else status.why
+        why = f"made with other settings: {status.why}" if status.state == "stale" else status.why
         if status.state == "missing":
             why = "step.json is missing or damaged"
         elif status.state == "finished":
@@ -67,15 +66,15 @@ class _Kept:
                 why = f"{_STATE_FILE} has changed"
             else:
                 return state
-        self._listen(Notice(self._step, f"{what} is not used: {why}"))
+        self._on_event(Notice(self._step, f"{what} is not used: {why}"))
         return None
 
     def _write(self, number: int, state: Mapping[str, Tensor], what: str) -> bool:
-        """Keep tensors under a number, if they leave room for the step's result; say whether that was so."""
+        """Store tensors under a number, if they leave room for the step's result; return whether they did."""
         try:
-            self._refuse_last_room(sum(value.nbytes for value in state.values()))
+            if shutil.disk_usage(self._store.folder).free < 2 * sum(value.nbytes for value in state.values()):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             with self._store.publishing(f"{self._parent}/{number:08d}", self._inputs, {}) as folder:
-                # Contiguous and on the processor, as the file needs it.
                 crash_point("checkpoint: before write")
                 save_file({key: value.cpu().contiguous() for key, value in state.items()}, folder / _STATE_FILE)
                 crash_point("checkpoint: written")
@@ -83,28 +82,23 @@ class _Kept:
             lack = lack_of_room(error)
             if lack is None:
                 raise
-            if not self._lacked:
-                self._listen(Notice(self._step, f"{what} is not kept: {lack}"))
-            self._lacked = True
+            if not self._full:
+                self._on_event(Notice(self._step, f"{what} is not kept: {lack}"))
+            self._full = True
             return False
         return True
-
-    def _refuse_last_room(self, size: int) -> None:
-        """Leave at least as much room as is taken: what the step is about is written while this is still there."""
-        if shutil.disk_usage(self._store.folder).free < 2 * size:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _numbers(self) -> list[int]:
         parent = self._store.folder / self._parent
         return sorted(int(entry.name) for entry in parent.iterdir() if entry.name.isdecimal()) if parent.is_dir() else []
 
 
-class StepCheckpoints(_Kept):
-    """The states of one training; the newest is enough.
+class StepCheckpoints(_Checkpoints):
+    """The states of one training, of which the newest is kept.
 
     Args:
-        seconds: time between two checkpoints; 0 keeps every step's.
-        fold: which training it is, where a step has several.
+        seconds: time between two checkpoints; 0: after every step.
+        fold: number of the training, where a step has several.
     """
 
     def __init__(
@@ -122,7 +116,7 @@ class StepCheckpoints(_Kept):
         self._seconds, self._clock, self._last = seconds, clock, clock()
 
     def due(self, *, last: bool) -> bool:
-        """Say whether it is time to keep the state: enough of it has passed, or a signal asked the run to stop."""
+        """Say whether to save the state now: enough time has passed, or a signal requested to stop."""
         return stop_requested() or (not last and self._clock() - self._last >= self._seconds)
 
     def load(self) -> Mapping[str, Tensor] | None:
@@ -130,16 +124,16 @@ class StepCheckpoints(_Kept):
         for done in reversed(self._numbers()):
             state = self._read(done, f"the checkpoint of {_steps(done)}")
             if state is not None:
-                self._listen(Notice(self._step, f"goes on after {_steps(done)}"))
+                self._on_event(Notice(self._step, f"resumes after {_steps(done)}"))
                 self._last = self._clock()
                 return state
         return None
 
     def save(self, step: int, state: Mapping[str, Tensor]) -> None:
-        """Keep the state after ``step`` training steps, if there is room, then remove all other checkpoints.
+        """Save the state after ``step`` training steps, if there is room, then remove all other checkpoints.
 
         Raises:
-            KeyboardInterrupt, SystemExit: a signal asked to stop.
+            KeyboardInterrupt, SystemExit: a signal requested to stop.
         """
         kept = self._write(step, state, f"the checkpoint of {_steps(step)}")
         for other in self._numbers():
@@ -149,14 +143,14 @@ class StepCheckpoints(_Kept):
         stop_if_requested()
 
 
-class StepParts(_Kept):
-    """The finished parts of one step, arrays of floats made one after another."""
+class StepParts(_Checkpoints):
+    """The finished parts of one step: arrays of floats, made in order."""
 
     def __init__(self, store: RunStore, step: str, inputs: Inputs, on_event: OnEvent) -> None:
         super().__init__(store, step, inputs, on_event, f"{CHECKPOINTS}/{step}/parts")
 
     def load(self) -> Iterator[NDArray[np.float32]]:
-        """Yield the parts from the first on, as far as they are whole and made from the same inputs."""
+        """Yield the parts in order, up to the first that is missing, damaged or made from other inputs."""
         done = 0
         for number in self._numbers():
             state = self._read(number, f"part {number + 1}") if number == done else None
@@ -165,11 +159,11 @@ class StepParts(_Kept):
             yield state["part"].numpy()
             done += 1
         if done:
-            self._listen(Notice(self._step, f"goes on after {done} finished part{'s' if done > 1 else ''}"))
+            self._on_event(Notice(self._step, f"resumes after {done} finished part{'s' if done > 1 else ''}"))
 
     def save(self, number: int, part: NDArray[np.float32]) -> None:
-        """Keep a part, counted from 0, if there is room; those after one that is missing are of no use."""
-        if not self._lacked:
+        """Save a part, counted from 0, if there is room; parts after a missing one could not be used."""
+        if not self._full:
             self._write(number, {"part": torch.from_numpy(np.ascontiguousarray(part, np.float32))}, f"part {number + 1}")
 
 
@@ -178,12 +172,12 @@ def _steps(number: int) -> str:
 
 
 def is_begun(store: RunStore, step: str) -> bool:
-    """Say whether something was kept of a step that is not finished."""
+    """Say whether an unfinished step has checkpoints."""
     return os.path.isdir(store.folder / CHECKPOINTS / step)  # noqa: PTH112 (False for an impossible name)
 
 
 def clear_checkpoints(store: RunStore, step: str) -> None:
-    """Remove all that was kept of a step: it is finished."""
+    """Remove all checkpoints of a step, which is finished."""
     parent = store.folder / CHECKPOINTS / step
     if parent.is_dir():
         _remove(store, f"{CHECKPOINTS}/{step}")
@@ -192,7 +186,7 @@ def clear_checkpoints(store: RunStore, step: str) -> None:
 
 
 def _remove(store: RunStore, name: str) -> None:
-    """Remove a folder; it leaves its place at once, so that no half of it is ever found there."""
+    """Remove a folder; it is renamed first, so that no part of it remains in its place."""
     gone = Path(tempfile.mkdtemp(dir=store.scratch("checkpoints"))) / "old"
     crash_point("checkpoint: before one goes")
     os.replace(store.folder / name, gone)

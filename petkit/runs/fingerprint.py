@@ -1,4 +1,4 @@
-"""What a step depends on, as one flat mapping and one hash; and what changed between two of them."""
+"""A step's inputs as one flat mapping and one hash, and the difference between two mappings."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ def fingerprint(inputs: Inputs) -> str:
 
 
 def changes(old: Inputs, new: Inputs) -> str:
-    """Say in one line what changed: ``teachers.steps 100 → 200, data.train changed``."""
-    told = []
+    """Describe in one line what changed: ``teachers.steps 100 → 200, data.train changed``."""
+    found = []
     keys = dict.fromkeys((*old, *new))
-    for key in sorted(keys, key=lambda key: (key in old) + (key in new), reverse=True):  # changed ones say most
+    for key in sorted(keys, key=lambda key: (key in old) + (key in new), reverse=True):  # changed ones first
         if key not in old:
-            told.append(f"{key} added")
+            found.append(f"{key} added")
         elif key not in new:
-            told.append(f"{key} removed")
+            found.append(f"{key} removed")
         elif json.dumps(old[key]) != json.dumps(new[key]):
             before, after = _short(old[key]), _short(new[key])
-            told.append(f"{key} {before} → {after}" if before and after else f"{key} changed")
-    return ", ".join(told)
+            found.append(f"{key} {before} → {after}" if before and after else f"{key} changed")
+    return ", ".join(found)
 
 
 def _short(value: Value) -> str:
-    """Return a value for people, or nothing where it says nothing (hashes, long lists)."""
+    """Return a value for people, or nothing for hashes and long lists."""
     if isinstance(value, str):
         is_hash = len(value) == 64 and all(letter in "0123456789abcdef" for letter in value)
         return "" if is_hash or len(value) > _SHOWN else value

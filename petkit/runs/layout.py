@@ -1,4 +1,4 @@
-"""The names under which the stages meet in the run folder."""
+"""Names of the steps and files in a run folder, which the stages share."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ STUDENT_FILE = "petkit.json"
 METRICS_FILE = "metrics.json"
 BASELINE_FILE = "baseline.json"
 
-# Where steps lie in a run folder, in the order in which they are made; the last two are those of petkit adapt and of
-# petkit pretrain-prompt.
+# Folders of steps in the order in which they are made; the last two are those of petkit adapt and petkit pretrain-prompt.
 STEP_FOLDERS = ("stage_a", "stage_b", "stage_c", "evaluation", "baselines", "model", "prompt")
 CHECKPOINTS = "checkpoints"
 
@@ -36,10 +35,10 @@ def teacher_logits(teacher: str) -> str:
 
 
 def teacher_folds(teacher: str) -> str:
-    """Return the step that scores the few-shot examples by teachers trained without them."""
+    """Return the step that scores the labelled rows by teachers trained without them."""
     return f"stage_a/{teacher}/folds"
 
 
 def baseline(name: str) -> str:
-    """Return the step that trains a baseline and judges it on the test set."""
+    """Return the step that trains a baseline and evaluates it on the test set."""
     return f"baselines/{name}"

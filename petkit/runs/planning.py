@@ -1,4 +1,4 @@
-"""Which steps a run would work on, and why; what must not be begun is refused here."""
+"""The plan of a run: which steps it works on and why, and the refusal of what must not start."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from petkit.runs.store import RunStore
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """What a run would do with a step, and why."""
+    """The action planned for a step, and the reason."""
 
     step: str
     stage: Stage
@@ -24,11 +24,11 @@ class PlannedStep:
 
 
 def plan(steps: Sequence[Step], store: RunStore, force: str | None = None, stages: Sequence[Stage] = STAGES) -> list[PlannedStep]:
-    """Say what a run would do with every step, without doing it.
+    """Return what a run would do with every step.
 
     Args:
-        force: None, ``"stale"`` (redo what other settings made), a stage to redo, or ``"all"``.
-        stages: the stages that will be worked on; the others stay as they are.
+        force: None, ``"stale"`` (redo stale steps), a stage to redo, or ``"all"``.
+        stages: the stages to work on; the others stay as they are.
 
     Raises:
         InvalidInput: an unknown ``force``.
@@ -39,8 +39,8 @@ def plan(steps: Sequence[Step], store: RunStore, force: str | None = None, stage
     renewed: set[str] = set()
     for step in steps:
         waits = [need for need in step.needs if need in renewed]
-        # What a renewed step will hold is not known yet: it makes no step stale before it is there.
-        status = store.status(step.name, step.all_inputs(store), unknown=waits, prove=step.stage in stages)
+        # The future content of a renewed step is unknown and makes no step stale yet.
+        status = store.status(step.name, step.all_inputs(store), unknown=waits, hashes=step.stage in stages)
         action: Literal["run", "skip", "stale"] = "run"
         if force in (step.stage, "all"):
             why = "forced"
@@ -60,12 +60,12 @@ def plan(steps: Sequence[Step], store: RunStore, force: str | None = None, stage
 
 
 def any_work(planned: Sequence[PlannedStep], stages: Sequence[Stage]) -> bool:
-    """Say whether there is something to do in these stages."""
+    """Say whether these stages have work to do."""
     return any(entry.action != "skip" and entry.stage in stages for entry in planned)
 
 
 def sound_plan(steps: Sequence[Step], store: RunStore, force: str | None, stages: Sequence[Stage]) -> list[PlannedStep]:
-    """Return the plan of ``steps``; refuse what lacks its inputs (``--force`` would not help) and what is stale."""
+    """Return the plan of ``steps``; refuse steps without their inputs (``--force`` would not help) and stale steps."""
     planned = plan(steps, store, force, stages)
     refuse_unready(steps, store, stages)
     _refuse_stale(planned, store, stages)
@@ -76,16 +76,16 @@ def _refuse_stale(planned: Sequence[PlannedStep], store: RunStore, stages: Seque
     stale = [entry for entry in planned if entry.action == "stale" and entry.stage in stages]
     if not stale:
         return
-    lines = [f"{store.shown}: made by other settings:"]
+    lines = [f"{store.shown}: made with other settings:"]
     lines += [f"  {entry.step}: {entry.why}" for entry in stale[:10]]
     if len(stale) > 10:
         lines.append(f"  … and {len(stale) - 10} more steps")
-    lines.append("(--force does these steps again and replaces them; --out FOLDER starts a new run and keeps them)")
+    lines.append("(--force redoes and replaces these steps; --out FOLDER starts a new run and keeps them)")
     raise RunConflict("\n".join(lines))
 
 
 def refuse_unready(steps: Sequence[Step], store: RunStore, stages: Sequence[Stage]) -> None:
-    """Refuse stages whose inputs neither exist nor will be made in this run."""
+    """Refuse stages whose inputs neither exist nor are made in this run."""
     coming = {step.name for step in steps if step.stage in stages}
     for step in steps:
         for need in step.needs:
@@ -95,18 +95,18 @@ def refuse_unready(steps: Sequence[Step], store: RunStore, stages: Sequence[Stag
 
 
 def to_do(steps: Sequence[Step], planned: Sequence[PlannedStep], stages: Sequence[Stage]) -> list[Step]:
-    """Return the steps of these stages that the plan has work for."""
+    """Return the steps of these stages that the plan runs."""
     names = {entry.step for entry in planned if entry.action != "skip" and entry.stage in stages}
     return [step for step in steps if step.name in names]
 
 
 def report_stale_sources(whole: Sequence[PlannedStep], stages: Sequence[Stage], on_event: OnEvent) -> None:
-    """Say which steps of stages that were not asked for are read although other settings made them."""
+    """Report stale steps of other stages that are read as they are."""
     last = max(STAGES.index(stage) for stage in stages)
     earlier = [entry for entry in whole if entry.stage not in stages and STAGES.index(entry.stage) < last]
     stale = [entry for entry in earlier if entry.why.startswith("stale")]
     if stale:
-        more = f", and {len(stale) - 1} more like it" if len(stale) > 1 else ""
+        more = f", and {len(stale) - 1} more" if len(stale) > 1 else ""
         on_event(Notice(stale[0].step, f"used as it is, though {stale[0].why}{more}"))
 
 

@@ -1,4 +1,4 @@
-"""What made a result: versions, processor, time. Recorded, never part of a fingerprint."""
+"""The environment that made a result: versions, processor, time. Recorded, never part of a fingerprint."""
 
 from __future__ import annotations
 
@@ -30,8 +30,6 @@ PACKAGES = (
     "typer",
     "pydantic",
 )
-
-
 # Other versions of these round differently, or draw other random numbers.
 COMPUTING = ("petkit", "torch", "transformers", "tokenizers", "accelerate", "peft", "bitsandbytes", "numpy", "scikit-learn")
 
@@ -49,7 +47,7 @@ def package_versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, str | int]:
-    """Return what this machine is: system, processor, cores, Python."""
+    """Return the system, processor, cores and Python of this machine."""
     return {
         "system": platform.platform(),
         "processor": processor_name(),
@@ -59,7 +57,7 @@ def machine() -> dict[str, str | int]:
 
 
 def processor_name() -> str:
-    """Return the processor's name as the system tells it."""
+    """Return the processor's name as the system reports it."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text(errors="replace").splitlines():
@@ -69,11 +67,11 @@ def processor_name() -> str:
 
 
 def reported_by(records: Sequence[Record]) -> dict[str, Any]:
-    """Return what finished steps say of their run: what it holds, its precision, and where the last one was made."""
+    """Return what finished steps record about their run: its kind, its precision, and the environment of the newest."""
     newest = max(records, key=lambda record: str(record.data.get("finished")))
-    told: dict[str, Any] = {name: newest.data[name] for name in ("kind", "versions", "machine") if name in newest.data}
+    found: dict[str, Any] = {name: newest.data[name] for name in ("kind", "versions", "machine") if name in newest.data}
     precisions = {record.inputs["precision"] for record in records if isinstance(record.inputs.get("precision"), str)}
-    return {**told, "arithmetic": {"precision": precisions.pop()}} if len(precisions) == 1 else told
+    return {**found, "arithmetic": {"precision": precisions.pop()}} if len(precisions) == 1 else found
 
 
 def now() -> str:

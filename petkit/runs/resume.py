@@ -1,4 +1,4 @@
-"""Going on with a run that began earlier: whether that is wanted, and whether it began where it is going on."""
+"""Resuming a run: whether ``--resume`` allows it, and whether the environment is the same."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from petkit.events import RESUME
 from petkit.runs.provenance import COMPUTING, machine, package_versions
 from petkit.runs.store import RunStore
 
-MOVED = "this run began in another environment ({}); what is made now may differ in rounding from a run in one place"
+MOVED = "environment changed since the run started ({}); results may differ by rounding"
 
 
 def environment(device: Device, begun: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the bytes of a result depend on beside its inputs, for the manifest: where the run began.
+    """Return the environment in which the run started, for the manifest; results depend on it in addition to their inputs.
 
     Args:
-        begun: the manifest until now, or nothing; every step's own record says where that was made.
+        begun: the present manifest, or nothing; every step records its own environment.
     """
     here = {"arithmetic": device.record(), "versions": package_versions(), "machine": machine()}
     return {part: begun.get(part) or found for part, found in here.items()}
@@ -29,23 +29,25 @@ def refuse_resume(store: RunStore, resume: str, device: Device) -> None:
 
     Raises:
         InvalidInput: not one of :data:`petkit.events.RESUME`.
-        RunConflict: ``require`` and there is no run, or one that began in another environment; ``never`` and there is one.
+        RunConflict: ``require`` and there is no run, or one started in another environment; ``never`` and there is one.
     """
     if resume not in RESUME:
         raise InvalidInput([Problem.of_option("--resume", f"unknown {resume!r}", f"one of {', '.join(RESUME)}")])
     before = store.manifest()
     if resume == "never" and before:
-        raise RunConflict(f"{store.shown}: holds {store.told} already (choose another --out, or --resume auto to go on with it)")
+        raise RunConflict(
+            f"{store.shown}: already contains {store.kind_name} (choose another --out, or --resume auto to resume it)"
+        )
     if resume == "require" and not before:
-        raise RunConflict(f"{store.shown}: holds nothing to go on with (check --out, or --resume auto to begin)")
+        raise RunConflict(f"{store.shown}: contains no run to resume (check --out, or --resume auto to start one)")
     moved = moved_from(before, device)
     if resume == "require" and moved:
-        hint = "go on there, or --resume auto to accept differences in rounding"
-        raise RunConflict(f"{store.shown}: began in another environment: {moved} ({hint})")
+        hint = "resume there, or --resume auto to accept differences by rounding"
+        raise RunConflict(f"{store.shown}: started in another environment: {moved} ({hint})")
 
 
 def moved_from(manifest: Mapping[str, Any], device: Device) -> str:
-    """Say what differs between where a run began and here; nothing for a run that is new or has not moved."""
+    """Describe the difference between the environment of a run and this one; empty for a new run."""
     if not manifest:
         return ""
     before, here = _facts(manifest), _facts(environment(device, {}))
@@ -53,7 +55,7 @@ def moved_from(manifest: Mapping[str, Any], device: Device) -> str:
 
 
 def _facts(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is compared; None for what an older manifest does not tell."""
+    """Return the facts to compare; None for those an older manifest does not contain."""
     versions, device, computer = (found.get(part) or {} for part in ("versions", "arithmetic", "machine"))
     return {
         **{name: versions.get(name) for name in COMPUTING},

@@ -1,4 +1,4 @@
-"""One step of a run: what it depends on and the work that makes its files."""
+"""One step of a run: its inputs and the work that makes its files."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from petkit.runs.store import RunStore
 
 @dataclass
 class Job:
-    """A step being worked on: the folder to fill, the finished steps to read, and the figures to record.
+    """A step in progress: the folder to fill, the finished steps to read, and the figures to record.
 
     Attributes:
-        inputs: what the step is made from; what is kept of it before it is finished belongs to them.
+        inputs: the inputs of the step and of its checkpoints.
         keep_every: seconds between two checkpoints of a training.
     """
 
@@ -32,30 +32,30 @@ class Job:
     facts: dict[str, float | int | str] = field(default_factory=dict)
 
     def progress(self, done: int, total: int | None, unit: str, note: str = "") -> None:
-        """Tell how far the work is; leave here, between two batches, if a signal asked to."""
+        """Report progress; leave here, between two batches, if a signal requested it."""
         self.on_event(Progress(self.step, done, total, unit, note))
         stop_if_requested()
 
     def trained(self, done: int, total: int, loss: float) -> None:
-        """Tell how far a training is; its checkpoints know when to leave."""
+        """Report the progress of a training, which leaves at its checkpoints."""
         self.on_event(Progress(self.step, done, total, "steps", f"loss {loss:.3f}"))
 
     def checkpoints(self, fold: int | None = None) -> StepCheckpoints:
-        """Return where a training of this step keeps its state; ``fold`` tells several apart."""
+        """Return the checkpoints of a training of this step; ``fold`` numbers several trainings."""
         return StepCheckpoints(self.store, self.step, self.inputs, self.keep_every, self.on_event, fold=fold)
 
     def parts(self) -> StepParts:
-        """Return where this step keeps what it has finished of itself."""
+        """Return the finished parts of this step."""
         return StepParts(self.store, self.step, self.inputs, self.on_event)
 
 
 def carry_out(
     name: str, why: str, inputs: Inputs, work: Callable[[Job], None], store: RunStore, keep_every: float, on_event: OnEvent
 ) -> None:
-    """Do the work of a step and publish it; what was kept of it on the way goes.
+    """Do the work of a step, publish it and remove its checkpoints.
 
     Args:
-        why: what made it necessary.
+        why: the reason it is necessary.
         keep_every: seconds between two checkpoints of a training.
     """
     on_event(StepStarted(name, why))

@@ -5,8 +5,8 @@
     RUN/.work/                             work in progress; emptied whenever a run starts
     RUN/.lock                              held while a process works on the run
 
-A step is made in ``.work``, its ``step.json`` is written last, and one rename publishes it. Steps speak for themselves:
-a manifest that was damaged is written anew from them.
+A step is made in ``.work``, its ``step.json`` is written last, and one rename publishes it. Steps describe themselves:
+a damaged manifest is written again from them.
 """
 
 from __future__ import annotations
@@ -27,17 +27,8 @@ from petkit.events import Event
 from petkit.runs.fingerprint import Inputs, changes, fingerprint
 from petkit.runs.layout import CHECKPOINTS, STEP_FOLDERS
 from petkit.runs.provenance import machine, now, package_versions, reported_by
-from petkit.storage.atomic import (
-    append_line,
-    disk_refusal,
-    is_left_over,
-    is_summed,
-    naming,
-    summed,
-    sync,
-    sync_tree,
-    write_text,
-)
+from petkit.storage.atomic import append_line, disk_refusal, is_left_over, naming, sync, sync_tree, write_text
+from petkit.storage.checksum import is_checked_yaml, json_with_checksum, log_line, yaml_with_checksum
 from petkit.storage.fault_points import crash_point
 from petkit.storage.integrity import (
     MANIFEST,
@@ -45,28 +36,26 @@ from petkit.storage.integrity import (
     SCHEMA,
     Record,
     as_manifest,
-    checked_line,
     content_of,
     damage,
     is_link,
     is_looked_for,
     read_record,
-    sealed,
     sha256,
     stays_inside,
     unlisted_files,
 )
 from petkit.storage.links import refuse_links_at, refuse_links_to
 
-# What a run folder can hold, as its manifest says (``kind``; a plain run says nothing) and as people are told.
+# The contents of a run folder, as its manifest names them (``kind``; missing in a plain run) and as messages do.
 RUN, ADAPTED_MODEL, PRETRAINED_PROMPT = "run", "adapted model", "pretrained prompt"
-_TOLD = {RUN: "a run", ADAPTED_MODEL: "an adapted model", PRETRAINED_PROMPT: "a pretrained prompt"}
+_KIND_NAMES = {RUN: "a run", ADAPTED_MODEL: "an adapted model", PRETRAINED_PROMPT: "a pretrained prompt"}
 CONFIG, EVENTS, LOCK, WORK = "config.resolved.yaml", "events.jsonl", ".lock", ".work"
 
 
 @dataclass(frozen=True)
 class Status:
-    """How a step stands: finished, stale (made by other settings), damaged or missing; ``why`` in words."""
+    """The state of a step: finished, stale (made with other settings), damaged or missing; ``why`` in words."""
 
     state: Literal["finished", "stale", "damaged", "missing"]
     why: str = ""
@@ -77,26 +66,24 @@ class RunStore:
 
     Args:
         folder: need not exist yet.
-        kind: what it holds, or will.
+        kind: what it contains, or will.
     """
 
     def __init__(self, folder: str | Path, kind: str = RUN) -> None:
         self.folder, self.kind = Path(folder), kind
-        self.shown, self.told = shown_path(self.folder), _TOLD[kind]
-        self._proven: set[str] = set()  # seals of records whose files were read and found whole
+        self.shown, self.kind_name = shown_path(self.folder), _KIND_NAMES[kind]
+        self._verified: set[str] = set()  # checksums of records whose files were read and found whole
 
-    # -- reading ---------------------------------------------------------------------------------
-
-    def status(self, step: str, inputs: Inputs, unknown: Sequence[str] = (), *, prove: bool = True) -> Status:
+    def status(self, step: str, inputs: Inputs, unknown: Sequence[str] = (), *, hashes: bool = True) -> Status:
         """Compare a step's record with its files, and with the inputs it would be made from now.
 
         Args:
-            unknown: names of inputs that are about to be made anew; they are taken to be as before.
-            prove: read all its files (once per process); else look at their sizes only.
+            unknown: names of inputs that are about to be made again; they are assumed unchanged.
+            hashes: read all its files (once per process); otherwise compare sizes only.
 
         Raises:
             Unreadable: a file cannot be read.
-            RunConflict: there is something in its folder that making it anew would destroy, or that would be read with it.
+            RunConflict: its folder contains something that would be destroyed or read with it.
         """
         refuse_links_to(self.folder, step)
         refuse_links_to(self.folder, f"{CHECKPOINTS}/{step}")  # removed once the step is finished
@@ -105,7 +92,7 @@ class RunStore:
             if os.path.lexists(self.folder / step / RECORD):
                 return Status("damaged", f"{RECORD} is damaged")
             return Status("missing", f"{RECORD} is missing" if os.path.isdir(self.folder / step) else "not done yet")  # noqa: PTH112
-        found = self._damage(step, record, hashes=prove)
+        found = self._damage(step, record, hashes=hashes)
         if found:
             return Status("damaged", found)
         self._refuse_unlisted_files(step, record)
@@ -116,12 +103,12 @@ class RunStore:
         return Status("finished")
 
     def path(self, step: str) -> Path:
-        """Return the folder of a finished step, after proving that every file in it is whole.
+        """Return the folder of a finished step, after verifying every file in it.
 
         Raises:
             IncompleteRun: not finished, or damaged.
             Unreadable: a file cannot be read.
-            RunConflict: there is a file in its folder that petkit did not write and might read, or it lies elsewhere.
+            RunConflict: its folder contains a file that petkit did not write and might read, or is a link.
         """
         refuse_links_to(self.folder, step)
         record = self._record(step)
@@ -129,13 +116,13 @@ class RunStore:
             raise IncompleteRun(f"{self.shown}: {step} is not finished")
         found = RECORD if record is None else self._damage(step, record, hashes=True)
         if record is None or found:
-            hint = f"petkit run makes it anew; petkit verify {self.shown} looks for more"
+            hint = f"petkit run makes it again; petkit verify {self.shown} checks the rest"
             raise IncompleteRun(f"{self.shown}: {step} is damaged: {found} ({hint})")
         self._refuse_unlisted_files(step, record)
         return self.folder / step
 
     def content(self, step: str) -> str | None:
-        """Return the hash of everything a finished step holds, or None."""
+        """Return the hash of all files of a finished step, or None."""
         record = self._record(step)
         return None if record is None else fingerprint({name: digest for name, (_, digest) in record.files.items()})
 
@@ -145,18 +132,17 @@ class RunStore:
         return {} if record is None else dict(record.inputs)
 
     def facts(self, step: str) -> dict[str, Any]:
-        """Return what a finished step told of its making (empty if there is none)."""
+        """Return the figures recorded with a finished step (empty if there is none)."""
         record = self._record(step)
         return {} if record is None else dict(record.facts)
 
     def manifest(self) -> dict[str, Any]:
         """Return the manifest, or an empty mapping before the first run.
 
-        A run whose manifest was damaged or lost is known by its finished steps. What these tell comes back in its place,
-        with ``recovered`` saying why.
+        Where a manifest was damaged or lost, what the finished steps record comes in its place, with ``recovered`` saying why.
 
         Raises:
-            RunConflict: the folder holds something that is no petkit run.
+            RunConflict: the folder contains something other than a petkit run.
             Unreadable: the manifest cannot be read.
         """
         content = content_of(self.folder / MANIFEST)
@@ -173,43 +159,41 @@ class RunStore:
         raise RunConflict(f"{self.shown}: {MANIFEST} was not written by this version of petkit (choose another --out)")
 
     @property
-    def holds(self) -> str:
-        """What the folder holds, as people are told."""
-        return _TOLD.get(str(self.manifest().get("kind", RUN)), "something else")
+    def content_name(self) -> str:
+        """What the folder contains, as messages name it."""
+        return _KIND_NAMES.get(str(self.manifest().get("kind", RUN)), "something else")
 
     def is_described(self) -> bool:
-        """Say whether the manifest and the resolved pipeline are there and whole."""
-        return "recovered" not in self.manifest() and is_summed(content_of(self.folder / CONFIG) or b"")
+        """Say whether the manifest and the resolved pipeline are whole."""
+        return "recovered" not in self.manifest() and is_checked_yaml(content_of(self.folder / CONFIG) or b"")
 
     def steps(self, places: Sequence[str] = STEP_FOLDERS) -> list[str]:
-        """Return the names of all steps (or of what is kept in other places) that have a record, whole or not, sorted."""
+        """Return the names of all steps (or checkpoints) that have a record, whole or damaged, sorted."""
         found = (Path(at) for place in places for at, _, names in os.walk(self.folder / place) if RECORD in names)
         return sorted(folder.relative_to(self.folder).as_posix() for folder in found)
 
-    # -- writing ---------------------------------------------------------------------------------
-
     def refuse_foreign(self) -> None:
-        """Refuse a folder that is not this program's to write into.
+        """Refuse a folder that petkit must not write into.
 
         Raises:
-            RunConflict: it is a file, holds something that is no petkit run, one of another kind, or links.
+            RunConflict: it is a file, or contains something other than a petkit run of this kind.
         """
-        if not os.path.exists(self.folder):  # noqa: PTH110 (no possible name: told when it is made)
+        if not os.path.exists(self.folder):  # noqa: PTH110 (an impossible name is reported when it is made)
             return
         if not self.folder.is_dir():
             raise RunConflict(f"{self.shown}: is a file, not a folder (choose another --out)")
         manifest = self.manifest()
         if manifest and manifest.get("kind", RUN) != self.kind:
-            raise RunConflict(f"{self.shown}: holds {self.holds}, not {self.told} (choose another --out)")
+            raise RunConflict(f"{self.shown}: contains {self.content_name}, not {self.kind_name} (choose another --out)")
         if not manifest and not all(_is_before_manifest(entry.name) for entry in self.folder.iterdir()):
-            raise RunConflict(f"{self.shown}: is not empty and holds no petkit run (choose another --out)")
+            raise RunConflict(f"{self.shown}: is not empty and does not contain a petkit run (choose another --out)")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run folder for this process; the system frees the lock when the process dies.
+        """Lock the run folder for this process; the system frees the lock when the process dies.
 
         Raises:
-            RunConflict: another process works on it, it cannot be written, or it is no run folder.
+            RunConflict: another process uses it, it cannot be written, or it is not a run folder.
         """
         self.refuse_foreign()
         refuse_links_at(self.folder, (MANIFEST, CONFIG, EVENTS, LOCK, WORK))
@@ -218,10 +202,10 @@ class RunStore:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.folder / LOCK, timeout=0)
             lock.acquire()
-        except Timeout:
-            raise RunConflict(f"{self.shown}: in use by another process (wait for it, or choose another --out)") from None
+        except Timeout as error:
+            raise RunConflict(f"{self.shown}: in use by another process (wait for it, or choose another --out)") from error
         except OSError as error:
-            raise RunConflict(f"{self.shown}: cannot be written: {error.strerror}") from None
+            raise RunConflict(f"{self.shown}: cannot be written: {error.strerror}") from error
         try:
             crash_point("lock: held")
             self._sweep()
@@ -231,7 +215,7 @@ class RunStore:
             refused = None if isinstance(error, PetkitError) else disk_refusal(error, self.folder)
             if refused is None:
                 raise
-            hint = "what is finished is kept: mend that and run the same command again"
+            hint = "finished steps are kept; fix the problem and rerun the same command"
             raise DiskRefused(f"{self.shown}: {refused} ({hint})") from error
         finally:
             shutil.rmtree(self.folder / WORK, ignore_errors=True)
@@ -247,10 +231,10 @@ class RunStore:
     def publishing(self, step: str, inputs: Inputs, facts: dict[str, Any]) -> Iterator[Path]:
         """Yield an empty folder to fill; on a clean exit it becomes the finished step, whole or not at all.
 
-        ``facts`` may be filled until then. What was published before under this name is replaced.
+        ``facts`` may be filled until then. An earlier step of this name is replaced.
 
         Raises:
-            RunConflict: it would lie elsewhere.
+            RunConflict: its place leads out of the run folder.
         """
         refuse_links_to(self.folder, step)
         task = Path(tempfile.mkdtemp(dir=self.scratch("steps")))
@@ -270,7 +254,7 @@ class RunStore:
                 "schema": SCHEMA, "kind": self.kind, "step": step, "fingerprint": fingerprint(inputs), "files": files,
                 "inputs": dict(inputs), "facts": facts, "finished": now(), "versions": package_versions(), "machine": machine(),
             }  # fmt: skip
-            write_text(task / RECORD, sealed(record))
+            write_text(task / RECORD, json_with_checksum(record))
             task.chmod(0o755)
             crash_point("publish: recorded")
             self._put(task, self.folder / step)
@@ -279,11 +263,11 @@ class RunStore:
             shutil.rmtree(task, ignore_errors=True)
 
     def _put(self, task: Path, target: Path) -> None:
-        """Give finished work its name, for good; what had that name before comes back if it cannot be."""
+        """Rename finished work to its place; if that fails, what was there before comes back."""
         target.parent.mkdir(parents=True, exist_ok=True)
         old = None
         if os.path.lexists(target):
-            # A folder cannot be renamed over a full one; the old one steps aside, and goes once the new one is on disk.
+            # A folder cannot replace a full one; the old one is moved, and removed once the new one is on disk.
             old = Path(tempfile.mkdtemp(dir=self.scratch("replaced"))) / "old"
             crash_point("publish: before the old step goes")
             os.replace(target, old)
@@ -306,34 +290,31 @@ class RunStore:
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Write ``manifest.json`` atomically."""
-        write_text(self.folder / MANIFEST, sealed({"schema": SCHEMA, **manifest}))
+        write_text(self.folder / MANIFEST, json_with_checksum({"schema": SCHEMA, **manifest}))
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a small YAML file at the top of the run folder atomically; its last line is the hash of the others."""
-        write_text(self.folder / name, summed(text))
+        """Write a small YAML file at the top of the run folder atomically, with a checksum."""
+        write_text(self.folder / name, yaml_with_checksum(text))
 
     def log(self, event: Event) -> None:
-        """Append an event to ``events.jsonl``, if there is room; nothing ever reads it but people."""
-        entry = {"time": now(), "event": type(event).__name__, **asdict(event)}
-        append_line(self.folder / EVENTS, checked_line(entry))
-
-    # -- inside ----------------------------------------------------------------------------------
+        """Append an event to ``events.jsonl``, for people to read, if there is room."""
+        append_line(self.folder / EVENTS, log_line({"time": now(), "event": type(event).__name__, **asdict(event)}))
 
     def _record(self, step: str) -> Record | None:
         record = read_record(self.folder / step) if stays_inside(step) else None
         return record if record is not None and record.step == step else None
 
     def _damage(self, step: str, record: Record, *, hashes: bool) -> str:
-        hashes = hashes and record.seal not in self._proven
+        hashes = hashes and record.checksum not in self._verified
         found = damage(self.folder / step, record, hashes=hashes)
         if hashes and not found:
-            self._proven.add(record.seal)
+            self._verified.add(record.checksum)
         return found
 
     def _refuse_unlisted_files(self, step: str, record: Record) -> None:
         for name in unlisted_files(self.folder / step, record):
             if is_looked_for(name):
-                why = f"{step}/{name} was not written by petkit, and might be read with the files beside it"
+                why = f"{step}/{name} was not written by petkit, and might be read with the other files"
                 raise RunConflict(f"{self.shown}: {why} (move it out of the run folder)")
 
     def _sweep(self) -> None:
@@ -345,5 +326,5 @@ class RunStore:
 
 
 def _is_before_manifest(name: str) -> bool:
-    """Say whether a run killed before its manifest was written can have left this."""
+    """Say whether a run killed before it wrote its manifest can have left this."""
     return name in (LOCK, WORK) or is_left_over(name, MANIFEST)

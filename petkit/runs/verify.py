@@ -16,7 +16,8 @@ from typing import Any, Literal
 from petkit.errors import ModelRefused, RunConflict, shown_path
 from petkit.runs.layout import CHECKPOINTS, STEP_FOLDERS
 from petkit.runs.store import ADAPTED_MODEL, CONFIG, EVENTS, LOCK, PRETRAINED_PROMPT, RUN, WORK, RunStore
-from petkit.storage.atomic import is_left_over, is_summed
+from petkit.storage.atomic import is_left_over
+from petkit.storage.checksum import is_checked_log_line, is_checked_yaml
 from petkit.storage.integrity import (
     MANIFEST,
     RECORD,
@@ -24,7 +25,6 @@ from petkit.storage.integrity import (
     as_manifest,
     content_of,
     damage,
-    is_checked_line,
     is_looked_for,
     read_record,
     unlisted_files,
@@ -32,9 +32,9 @@ from petkit.storage.integrity import (
 
 # "unknown" was not written by petkit and is not read by it; a "remark" has no part in any result.
 State = Literal["whole", "damaged", "unreadable", "unfinished", "unknown", "remark"]
-_NOT_USED = "it will not be used: the work it was kept of begins earlier or anew"
+_NOT_USED = "it will not be used: that work starts earlier or from scratch"
 _LEFT = "if the pipeline no longer has this step, remove it"
-_ELSE = "if it is no step of this pipeline, move it away"
+_ELSE = "if it is not a step of this pipeline, move it away"
 _STAGES = ("stage_a", "stage_b", "stage_c")
 _COMMANDS = {ADAPTED_MODEL: "adapt", PRETRAINED_PROMPT: "pretrain-prompt"}
 
@@ -90,7 +90,7 @@ def verify(folder: Path) -> Verification:
     store = RunStore(folder)
     steps = store.steps()
     if not steps and not (folder / CONFIG).exists() and not (folder / MANIFEST).exists():
-        raise ModelRefused(f"{shown_path(folder)}: holds no petkit run")
+        raise ModelRefused(f"{shown_path(folder)}: does not contain a petkit run")
     return Verification(str(folder), tuple(_Run(store, steps).entries()))
 
 
@@ -105,14 +105,14 @@ class _Run:
             manifest = {}
         self.kind = str(manifest.get("kind", RUN))
         config = self.folder / CONFIG
-        pipeline = str(config) if is_summed(_bytes(config)) and self.kind == RUN else "PIPELINE"
+        pipeline = str(config) if is_checked_yaml(_bytes(config)) and self.kind == RUN else "PIPELINE"
         self.again = shlex.join(["petkit", _COMMANDS.get(self.kind, "run"), pipeline, "--out", str(self.folder)])
-        self.anew = f"{self.again} makes it anew, and nothing else"
+        self.anew = f"{self.again} makes it again, and nothing else"
 
     def entries(self) -> Iterator[Verified]:
         """Give the files at the top, the steps, the checkpoints and the rest."""
-        yield self._top(MANIFEST, as_manifest, "steps stay: {again} writes it anew")
-        yield self._top(CONFIG, is_summed, "nothing reads it: {again} writes it anew")
+        yield self._top(MANIFEST, as_manifest, "steps stay: {again} writes it again")
+        yield self._top(CONFIG, is_checked_yaml, "nothing reads it: {again} writes it again")
         yield self._log()
         for step in self.steps:
             yield self._step(step, self.anew)
@@ -146,7 +146,7 @@ class _Run:
             return Verified(EVENTS, "unreadable", str(error))
         if not content:
             return Verified(EVENTS, "remark", "is missing" if content is None else "is empty", hint)
-        bad = [number for number, line in enumerate(content.splitlines(), 1) if not is_checked_line(line)]
+        bad = [number for number, line in enumerate(content.splitlines(), 1) if not is_checked_log_line(line)]
         if bad:
             more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
             return Verified(EVENTS, "remark", f"line {bad[0]} is cut or has changed{more}", hint)
@@ -206,7 +206,7 @@ class _Run:
             if path.is_symlink() and name in (LOCK, WORK):
                 yield Verified(name, "damaged", "is a link", "remove the link")
             elif name == WORK or is_left_over(name, MANIFEST) or is_left_over(name, CONFIG):
-                yield Verified(name, "remark", "belongs to a run at work, or to a killed one", "the next run sweeps it away")
+                yield Verified(name, "remark", "belongs to a running or a killed run", "the next run removes it")
             elif name not in known:
                 yield Verified(name, "unknown", "was not written by petkit", "petkit does not read it")
 
@@ -231,8 +231,8 @@ def _step(folder: Path, name: str, hint: str) -> Verified | None:
     added = unlisted_files(folder, record)
     for file in added:
         if is_looked_for(file):
-            return Verified(shown, "damaged", f"{file} was put in by others and might be read", "move it out of the folder")
-    return Verified(shown, "unknown", f"{added[0]} was put in by others", "petkit does not read it") if added else None
+            return Verified(shown, "damaged", f"{file} was added later and might be read", "move it out of the folder")
+    return Verified(shown, "unknown", f"{added[0]} was added later", "petkit does not read it") if added else None
 
 
 def _bytes(path: Path) -> bytes:

@@ -133,7 +133,7 @@ def run(
 
     Raises:
         InvalidInput: mistakes in the input; nothing was written.
-        RunConflict: the folder is in use, no run folder, or holds steps made by other settings.
+        RunConflict: the folder is in use, no run folder, or holds steps made with other settings.
         IncompleteRun: a stage that was not asked for is not finished.
         KeyboardInterrupt, SystemExit: a signal; work in progress was kept.
     """

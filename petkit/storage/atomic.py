@@ -1,9 +1,8 @@
-"""Files that are there whole or not at all: written aside, forced to disk, renamed."""
+"""Atomic writes: a file is written under a temporary name, forced to disk, and renamed."""
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -14,17 +13,16 @@ from uuid import uuid4
 
 from petkit.storage.fault_points import crash_point
 
-# The system's numbers and, where a library drops these, its words for a disk that takes no more.
+# Error numbers of a disk that refuses data and, where a library drops these, the wording.
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (*_FULL, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENODEV, errno.ENXIO, errno.ESTALE)
 _FULL_IN_WORDS = ("No space left on device", "Disk quota exceeded", "not enough space on the disk", "requested and")
 _TOO_LARGE_IN_WORDS = "File too large"
-_SUM = "# SHA-256 of the lines above: "
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[str]]:
-    """Yield a stream; on a clean exit what was written to it takes the place of ``path``, which until then stays as it was.
+    """Yield a stream; on a clean exit its content replaces ``path``, which is unchanged until then.
 
     Raises:
         OSError: it cannot be written; the error names the file.
@@ -48,23 +46,23 @@ def whole_file(path: Path) -> Iterator[IO[str]]:
 
 
 def is_left_over(name: str, of: str) -> bool:
-    """Say whether a killed process left this name when it wrote the file ``of``."""
+    """Say whether this is a temporary file of a process killed while it wrote the file ``of``."""
     return name.startswith(f".{of}.") and name.endswith(".tmp")
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write JSON so that the file is there whole or not at all."""
+    """Write JSON atomically."""
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text so that the file is there whole or not at all."""
+    """Write text atomically."""
     with whole_file(path) as stream:
         stream.write(text)
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append a line to a log, if there is room, on a line of its own even where a power failure cut the last one."""
+    """Append a line to a log, if there is room; it starts a new line even where a power failure cut the last one."""
     try:
         with naming(path):
             crash_point("event: before write")
@@ -78,17 +76,6 @@ def append_line(path: Path, line: str) -> None:
     except OSError as error:
         if lack_of_room(error) is None:
             raise
-
-
-def summed(text: str) -> str:
-    """Return a YAML text with the hash of its lines in one more, a comment."""
-    return f"{text}{_SUM}{hashlib.sha256(text.encode()).hexdigest()}\n"
-
-
-def is_summed(content: bytes) -> bool:
-    """Say whether a file is as :func:`summed` gave it."""
-    before, found, after = content.rpartition(_SUM.encode())
-    return bool(found) and after == hashlib.sha256(before).hexdigest().encode() + b"\n"
 
 
 def sync(path: Path) -> None:
@@ -113,7 +100,7 @@ def sync_tree(folder: Path) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let a refusal of the disk in here say which file it is about; other errors, such as too little memory, are left alone."""
+    """Add the file name to errors of the disk; other errors, such as too little memory, pass unchanged."""
     try:
         yield
     except OSError as error:
@@ -123,20 +110,20 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def lack_of_room(error: BaseException) -> str | None:
-    """Say in words that a file finds no room; None where an error is about something else."""
+    """Describe a lack of disk space; None where an error is about something else."""
     number = error.errno if isinstance(error, OSError) else None
     if number in _FULL or any(words in str(error) for words in _FULL_IN_WORDS):
         return "the disk is full"
     if number == errno.EFBIG or _TOO_LARGE_IN_WORDS in str(error):
-        return "a file may not grow as large as is needed (ulimit -f tells the limit)"
+        return "a file may not grow as large as needed (ulimit -f shows the limit)"
     return None
 
 
 def disk_refusal(error: BaseException, folder: Path) -> str | None:
-    """Say what the disk refused; None where an error is about something else.
+    """Describe what the disk refused; None where an error is about something else.
 
     Args:
-        folder: the disk is blamed for errors about files in here; that it is full, it may say of any.
+        folder: errors of files in here are the disk's; that it is full may be reported for any file.
     """
     full = lack_of_room(error)
     if full is not None:

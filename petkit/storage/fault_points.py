@@ -1,10 +1,10 @@
-"""Named places where tests let a run die or its disk fail: beside every write, rename and marker.
+"""Named places where tests kill a run or let its disk fail: next to every write, rename and marker.
 
-    PETKIT_CRASH_AT="publish: renamed"             SIGKILL where this point is first passed
-    PETKIT_CRASH_AT="file: before write#3"         … where it is passed for the third time
+    PETKIT_CRASH_AT="publish: renamed"             SIGKILL when this point is first passed
+    PETKIT_CRASH_AT="file: before write#3"         … when it is passed for the third time
     PETKIT_CRASH_AT="*#40=ENOSPC"                  the disk is full from the fortieth point of all on
 
-Only tests set the variable; without it a point costs one look at the environment.
+Only tests set the variable; without it a point costs one look-up in the environment.
 """
 
 from __future__ import annotations
@@ -52,19 +52,19 @@ passed = 0
 
 
 def crash_point(name: str) -> None:
-    """Do nothing, unless a test asked for a fault here.
+    """Do nothing, unless a test requests a fault here.
 
     Raises:
-        OSError: the fault that was asked for, here and at every later point.
+        OSError: the requested fault, here and at every later point.
     """
-    asked = os.environ.get(VARIABLE)
-    if asked:
-        _strike(name, asked)
+    request = os.environ.get(VARIABLE)
+    if request:
+        _strike(name, request)
 
 
-def _strike(name: str, asked: str) -> None:
+def _strike(name: str, request: str) -> None:
     global passed
-    place, _, fault = asked.partition("=")
+    place, _, fault = request.partition("=")
     wanted, _, count = place.partition("#")
     if wanted not in (ANY, name):
         return

@@ -1,18 +1,16 @@
-"""Folders that can be proven whole: a record of the size and hash of every file, under a seal of its own.
+"""The record of a finished step, and what differs between it and the files in its folder.
 
-    FOLDER/step.json     written last; a file that is not as it says was damaged, or changed by hand
+    FOLDER/step.json     written last: the size and SHA-256 of every other file, and a checksum of the record itself
 
-Every finished step of a run has one, and keeps it where its folder is copied to.
+The record stays with the folder when it is copied out of its run.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import stat
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,27 +18,28 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from petkit.errors import ModelRefused, PetkitError, shown_path
+from petkit.storage.checksum import checked_json
 
 SCHEMA = 1
 RECORD, MANIFEST = "step.json", "manifest.json"
-# Loaders look for files of these kinds by name: one that is not recorded would be read with those that are.
+_MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+# Loaders look for files with these endings: one that is not recorded would be read with those that are.
 _LOOKED_FOR = (".jinja", ".json", ".model", ".parquet", ".py", ".safetensors", ".txt")
-_SEAL = '"seal": "{}"'
-_MAPPINGS = ("arithmetic", "data", "versions", "machine")  # of manifests and records, where they have them
+_MAPPINGS = ("arithmetic", "data", "versions", "machine")  # optional parts of manifests and records
 
 
 class Unreadable(PetkitError):
-    """The system refuses to read a file. That it is damaged is not known, so nothing is made anew for it."""
+    """The system refuses to read a file; it may be undamaged, so nothing is made again because of it."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a finished step says of itself.
+    """The content of a ``step.json``.
 
     Attributes:
         files: name → bytes and SHA-256.
-        seal: SHA-256 of the record itself; another one is another step, or another making of it.
-        data: everything, as it was written.
+        checksum: SHA-256 of the record itself; it identifies one making of one step.
+        data: the whole document.
     """
 
     step: str
@@ -48,75 +47,35 @@ class Record:
     inputs: dict[str, Any]
     files: dict[str, tuple[int, str]]
     facts: dict[str, Any]
-    seal: str
+    checksum: str
     data: dict[str, Any]
 
 
-def sealed(data: Mapping[str, Any]) -> str:
-    """Return data as JSON that ends with the hash of all its other bytes."""
-    text = json.dumps({**data, "seal": ""}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    before, _, after = text.rpartition(_SEAL.format(""))
-    return before + _SEAL.format(hashlib.sha256(text.encode()).hexdigest()) + after
-
-
-def unsealed(content: bytes) -> dict[str, Any] | None:
-    """Return what :func:`sealed` wrote, its seal with it; None if a single bit of it has changed, or it never could."""
-    try:
-        text = content.decode("utf-8")
-        data = json.loads(text, object_pairs_hook=_each_key_once, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        return None
-    seal = data.get("seal") if isinstance(data, dict) else None
-    if not isinstance(seal, str):
-        return None
-    before, _, after = text.rpartition(_SEAL.format(seal))
-    as_it_was = before + _SEAL.format("") + after
-    return data if hashlib.sha256(as_it_was.encode()).hexdigest() == seal else None
-
-
 def as_manifest(content: bytes) -> dict[str, Any] | None:
-    """Return what a manifest says, of whatever version; None if it is damaged, or something else that is sealed."""
-    data = unsealed(content)
+    """Return the content of a manifest of any version; None if it is damaged or not a manifest."""
+    data = checked_json(content)
     if data is None or "step" in data or type(data.get("schema")) is not int or not _has_mappings(data):
         return None
     return data
 
 
-def checked_line(entry: Mapping[str, Any]) -> str:
-    """Return an entry as a line of JSON with a checksum."""
-    text = json.dumps(entry, ensure_ascii=False)
-    return json.dumps({**entry, "check": f"{zlib.crc32(text.encode()):08x}"}, ensure_ascii=False)
-
-
-def is_checked_line(line: bytes) -> bool:
-    """Say whether a line is as :func:`checked_line` wrote it."""
-    try:
-        entry = json.loads(line)
-        check = entry.pop("check")
-        return bool(check == f"{zlib.crc32(json.dumps(entry, ensure_ascii=False).encode()):08x}")
-    except (ValueError, LookupError, AttributeError, TypeError, RecursionError):
-        return False
-
-
 def content_of(path: Path) -> bytes | None:
-    """Return what a file holds; None if there is none.
+    """Return the bytes of a file; None if it does not exist.
 
     Raises:
-        Unreadable: it is there and cannot be read.
+        Unreadable: it exists and cannot be read.
     """
     try:
         return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return None
     except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:  # no file has such a name
+        if error.errno in (*_MISSING, errno.EISDIR):
             return None
-        raise _refused(path, error) from None
+        raise _unreadable(path, error) from error
 
 
 def is_link(path: Path) -> bool:
-    """Say whether a name is that of a link; one that no file can have is not."""
-    return os.path.islink(path)  # noqa: PTH114 (a Path raises where the name is too long for the system)
+    """Say whether a path is a link; a name that is too long for the system is not."""
+    return os.path.islink(path)  # noqa: PTH114 (a Path raises for such a name)
 
 
 def sha256(path: Path) -> str:
@@ -129,13 +88,13 @@ def sha256(path: Path) -> str:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise _refused(path, error) from None
+        raise _unreadable(path, error) from error
 
 
 def read_record(folder: Path) -> Record | None:
-    """Return the record in a folder; None if there is none, or none that is whole."""
+    """Return the record in a folder; None if it is missing or damaged."""
     content = content_of(folder / RECORD)
-    data = None if content is None or is_link(folder / RECORD) else unsealed(content)
+    data = None if content is None or is_link(folder / RECORD) else checked_json(content)
     if data is None or not _is_record(data):
         return None
     files = {name: (entry["bytes"], entry["sha256"]) for name, entry in data["files"].items()}
@@ -143,30 +102,28 @@ def read_record(folder: Path) -> Record | None:
 
 
 def damage(folder: Path, record: Record, *, hashes: bool = True) -> str:
-    """Say what is wrong with the first file that is not as recorded; empty if all are.
+    """Describe the first file that differs from its record; empty if none does.
 
     Args:
-        hashes: read every file; else look at sizes only.
+        hashes: read and hash every file; otherwise compare sizes only.
 
     Raises:
         Unreadable: a file cannot be read.
     """
     for name, (size, digest) in record.files.items():
         if not stays_inside(name):
-            return f"{RECORD} names {name!r}, which is outside of the folder"
+            return f"{RECORD} names {name!r}, which is outside the folder"
         link = next((part for part in _parts(name) if is_link(folder / part)), None)
         if link is not None:
             return f"{link} is a link"
         try:
             found = (folder / name).lstat()
-        except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: no possible name
+        except (OSError, ValueError) as error:  # ValueError: an impossible name
+            if isinstance(error, OSError) and error.errno not in _MISSING:
+                raise _unreadable(folder / name, error) from error
             return f"{name} is missing"
-        except OSError as error:
-            if error.errno == errno.ENAMETOOLONG:
-                return f"{name} is missing"
-            raise _refused(folder / name, error) from None
         if not stat.S_ISREG(found.st_mode):
-            return f"{name} is no file"
+            return f"{name} is not a file"
         if found.st_size != size:
             return f"{name} has {found.st_size} bytes instead of {size}"
         if hashes and sha256(folder / name) != digest:
@@ -175,7 +132,7 @@ def damage(folder: Path, record: Record, *, hashes: bool = True) -> str:
 
 
 def unlisted_files(folder: Path, record: Record) -> list[str]:
-    """Return the files in a folder that its record does not name."""
+    """Return the files in a folder that its record does not list."""
     found = []
     for place, folders, names in os.walk(folder):
         inner = Path(place).relative_to(folder)
@@ -185,23 +142,23 @@ def unlisted_files(folder: Path, record: Record) -> list[str]:
 
 
 def is_looked_for(name: str) -> bool:
-    """Say whether a loader might read a file of this name beside those it was given."""
+    """Say whether a loader might read an unlisted file of this name."""
     path = PurePosixPath(name)
-    # Several tools write a manifest.json beside models, and nobody reads it there.
+    # Several tools write a manifest.json next to models; no loader reads it.
     return not path.name.startswith(".") and path.name != MANIFEST and path.suffix.lower() in _LOOKED_FOR
 
 
 def stays_inside(name: str) -> bool:
-    """Say whether a name leads to something in the folder it belongs to, on every system."""
+    """Say whether a relative name stays inside its folder, on every system."""
     path = PurePosixPath(name)
     return bool(name) and not {*name} & {"\\", ":", "\0"} and not path.is_absolute() and ".." not in path.parts
 
 
 def mistake(folder: Path) -> str:
-    """Say what speaks against reading a folder that a step of a run was copied to; empty if nothing, or if it is none.
+    """Describe the damage of a folder that a step of a run was copied to; empty if there is none, or it is not such a folder.
 
-    Files are read once per process, as long as their sizes and times stay. The cache of the hub is not compared with a
-    record that was uploaded with the files: it is made of links, and of some of the files only.
+    Files are read once per process while their sizes and times stay. The Hub's cache is not compared with a record that
+    was uploaded with the files: it consists of links, and of some of the files only.
 
     Raises:
         Unreadable: a file cannot be read.
@@ -215,16 +172,16 @@ def mistake(folder: Path) -> str:
 
 
 def is_hub_snapshot(folder: Path) -> bool:
-    """Say whether a folder has the place of a model in the hub's cache."""
+    """Say whether a folder is a model in the Hub's cache."""
     whole = folder.resolve()
     return whole.parent.name == "snapshots" and whole.parent.parent.name.startswith("models--")
 
 
 def refuse_damaged(folder: Path) -> None:
-    """Refuse a model folder that came from a run and is no longer as it was there.
+    """Refuse a model folder that came from a run and has changed since.
 
     Raises:
-        ModelRefused: with the cure.
+        ModelRefused: with a hint.
         Unreadable: a file cannot be read.
     """
     wrong = mistake(folder)
@@ -239,26 +196,15 @@ def _mistake(folder: Path, seen: tuple[tuple[int, int, int], ...]) -> str:
     if record is None:
         return f"{RECORD} is damaged"
     added = [name for name in unlisted_files(folder, record) if is_looked_for(name)]
-    return damage(folder, record) or (f"{added[0]} was put in by others" if added else "")
+    return damage(folder, record) or (f"{added[0]} was added later" if added else "")
 
 
 def _is_in_a_run(folder: Path) -> bool:
-    """Say whether a folder has the place of a finished step."""
+    """Say whether a folder is where a run keeps a finished step."""
     manifests = [(parent, content_of(parent / MANIFEST)) for parent in [*folder.parents][:3]]
     return any(
         content and as_manifest(content) and ".work" not in folder.relative_to(parent).parts for parent, content in manifests
     )
-
-
-def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    data = dict(pairs)
-    if len(data) < len(pairs):
-        raise ValueError("a key is written twice")
-    return data
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number that petkit writes")
 
 
 def _has_mappings(data: Mapping[str, Any]) -> bool:
@@ -266,7 +212,7 @@ def _has_mappings(data: Mapping[str, Any]) -> bool:
 
 
 def _is_record(data: Mapping[str, Any]) -> bool:
-    """Say whether data is of the shape that a finished step writes."""
+    """Say whether data has the structure of a step's record."""
     schema, files = data.get("schema"), data.get("files")
     texts = all(isinstance(data.get(key), str) for key in ("step", "fingerprint"))
     mappings = all(isinstance(data.get(key), dict) for key in ("inputs", "facts")) and _has_mappings(data)
@@ -279,11 +225,11 @@ def _is_record(data: Mapping[str, Any]) -> bool:
 
 
 def _parts(name: str) -> list[str]:
-    """Return a file's name and those of the folders it lies in."""
+    """Return a file's name and those of its parent folders."""
     path = PurePosixPath(name)
     return [path.as_posix(), *(parent.as_posix() for parent in path.parents if parent.name)]
 
 
-def _refused(path: Path, error: OSError) -> Unreadable:
-    hint = "nothing was changed: mend the disk or the permissions and try again"
+def _unreadable(path: Path, error: OSError) -> Unreadable:
+    hint = "nothing was changed; fix the disk or the permissions and retry"
     return Unreadable(f"{shown_path(path)}: cannot be read: {error.strerror} ({hint})")

@@ -1,4 +1,4 @@
-"""Nothing is read or written through a link in a run folder: a folder made by others would lead into other files of ours."""
+"""Refusal of links in a run folder: a folder from an untrusted source could lead to other files of the user."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from petkit.storage.integrity import is_link, stays_inside
 
 
 def refuse_links_to(folder: Path, step: str) -> None:
-    """Refuse a step that lies elsewhere: its files are not the run's, and made anew it would take their place.
+    """Refuse a step whose files are outside the run folder.
 
     Raises:
-        RunConflict: its name leads out of the run folder, or something on the way to it is a link.
+        RunConflict: its name leads out of the run folder, or a part of its path is a link.
     """
     if not stays_inside(step):
-        raise RunConflict(f"{shown_path(folder)}: {step!r} leads out of the folder (take the run from where you have it again)")
+        raise RunConflict(f"{shown_path(folder)}: {step!r} leads out of the folder (copy the run again from its source)")
     place = folder
     for part in Path(step).parts:
         place /= part
@@ -26,12 +26,12 @@ def refuse_links_to(folder: Path, step: str) -> None:
 
 
 def refuse_links_at(folder: Path, names: Iterable[str]) -> None:
-    """Refuse links in the place of files that are about to be written.
+    """Refuse to write to files that are links.
 
     Raises:
         RunConflict: one of them is a link.
     """
     for name in names:
         if is_link(folder / name):
-            why = f"{name} is a link, and petkit writes nothing outside of the folder"
+            why = f"{name} is a link, and petkit writes nothing outside the folder"
             raise RunConflict(f"{shown_path(folder)}: {why} (remove it)")

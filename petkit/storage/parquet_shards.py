@@ -1,4 +1,4 @@
-"""Tables in shards: Parquet files of a few thousand rows, so that a million rows never stand in memory at once."""
+"""Tables in shards: Parquet files of a few thousand rows, so that a million rows are never in memory at once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write_shard(folder: Path, index: int, columns: Mapping[str, Any]) -> None:
 def read_shards(folder: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
     """Yield the shards in order: float lists as ``(rows, width)`` arrays, other columns as lists.
 
-    Of a finished step, only those that its record names.
+    Of a finished step, only those listed in its record.
     """
     for path in _shards(folder):
         table = pq.read_table(path, columns=columns)
@@ -41,14 +41,7 @@ def read_shards(folder: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
 
 def read_matrix(folder: Path, column: str) -> NDArray[np.float32]:
     """Return a float-list column of all shards as one ``(rows, width)`` array."""
-    blocks = [shard[column] for shard in read_shards(folder, [column])]
-    return np.concatenate(blocks)
-
-
-def read_column(folder: Path, column: str) -> NDArray[np.float32]:
-    """Return a column of plain numbers of all shards as one ``(rows,)`` array."""
-    blocks = [np.asarray(shard[column], np.float32) for shard in read_shards(folder, [column])]
-    return np.concatenate(blocks)
+    return np.concatenate([shard[column] for shard in read_shards(folder, [column])])
 
 
 def _shards(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Whether a name is that of a file: pipes never end, devices never fill, and both look like files to ``open``."""
+"""Refusal of pipes, sockets and devices where a file is expected: reading them might never end."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def refuse_no_file(path: Path) -> None:
     """Make sure that ``path`` is a regular file, without opening it.
 
     Raises:
-        InvalidInput: no such file, a folder, or nothing that may be looked at.
+        InvalidInput: no such file, a folder, or no permission.
         BeyondLimit: a pipe, socket or device.
     """
     shown = shown_path(path)
     try:
         mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: no possible name
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: an impossible name
         raise InvalidInput([Problem.of_file(shown, "no such file")]) from None
     except OSError as error:
         raise InvalidInput([Problem.of_file(shown, f"cannot be read: {error.strerror}")]) from None

@@ -1,4 +1,4 @@
-"""Arrays with an entry per row of a data set: in memory where they are short, else in a file that is never held."""
+"""Arrays with an entry per row of a data set: in memory where they are short, otherwise in a memory-mapped file."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ from numpy.typing import DTypeLike, NDArray
 
 from petkit.storage.fault_points import crash_point
 
-# Beyond so many rows of a data set, what there is of each of them lies on disk.
+# Beyond this many rows of a data set, what is known of each row is stored on disk.
 HELD_ROWS = 10_000
 
 
 class RowArray:
     """Entries of one shape, appended block by block and read by their numbers.
 
-    A file is mapped anew for every read: the pages of a map that stays count as this process's memory once they were
-    touched, however seldom.
+    A file is mapped again for every read: pages of a lasting map count as this process's memory once they are touched.
 
     Args:
         dtype: of the numbers.
         shape: of one entry.
-        path: the file to keep them in, which is begun anew; None: in memory.
+        path: the file to store them in, which is truncated first; None: in memory.
     """
 
     def __init__(self, dtype: DTypeLike, shape: tuple[int, ...] = (), path: Path | None = None) -> None:
@@ -55,7 +54,7 @@ class RowArray:
         return np.array(self.whole()[entries])
 
     def whole(self) -> NDArray[Any]:
-        """Return all entries; those of a file are read as they are looked at, and stay mapped while anything refers to them."""
+        """Return all entries; those of a file are read on access, and stay mapped while anything refers to them."""
         if self.path is not None and self._entries and self.path.stat().st_size:  # an empty file cannot be mapped
             return np.asarray(np.memmap(self.path, self.dtype, "r", shape=(self._entries, *self.shape)))
         if len(self._held) != 1:

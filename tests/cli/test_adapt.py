@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from petkit.storage.integrity import sealed
+from petkit.storage.checksum import json_with_checksum
 from tests.cli import project
 from tests.cli.conftest import Outcome
 
@@ -67,20 +67,18 @@ def test_adapt_refuses_a_model_made_by_other_settings(tiny: Path, petkit_command
     answer = petkit_command("adapt", "pipeline.yaml", *SHORT, "--set", "adapt.seed=3")
 
     assert (answer.code, answer.out) == (2, "")
-    told = (
-        "runs/tiny-adapted: made by other settings: adapt.seed 1 → 3 (choose another --out, or delete the folder to replace it)\n"
-    )
+    told = "runs/tiny-adapted: made with other settings: adapt.seed 1 → 3 (choose another --out, or delete the folder to replace it)\n"
     assert answer.err == told
 
 
 def test_adapt_into_a_run_is_refused(tiny: Path, petkit_command: Petkit) -> None:
     Path("run").mkdir()
-    Path("run/manifest.json").write_text(sealed({"schema": 1, "task": "tiny", "labels": ["World", "Sports"]}))
+    Path("run/manifest.json").write_text(json_with_checksum({"schema": 1, "task": "tiny", "labels": ["World", "Sports"]}))
 
     answer = petkit_command("adapt", "pipeline.yaml", *SHORT, "--out", "run")
 
     assert (answer.code, answer.out) == (2, "")
-    assert answer.err == "run: holds a run, not an adapted model (choose another --out)\n"
+    assert answer.err == "run: contains a run, not an adapted model (choose another --out)\n"
     assert [path.name for path in Path("run").iterdir()] == ["manifest.json"]
 
 
@@ -91,7 +89,7 @@ def test_a_run_into_an_adapted_model_is_refused(tiny: Path, petkit_command: Petk
     for also in ((), ("--dry-run",)):
         answer = petkit_command("run", "pipeline.yaml", "--out", "adapted", *also)
         assert (answer.code, answer.out) == (2, "")
-        assert answer.err == "adapted: holds an adapted model, not a run (choose another --out)\n"
+        assert answer.err == "adapted: contains an adapted model, not a run (choose another --out)\n"
     assert project.snapshot(tiny) == before
 
 

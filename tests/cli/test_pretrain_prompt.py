@@ -87,7 +87,7 @@ def test_other_settings_are_refused(told: Path, petkit_command: Petkit) -> None:
 
     answer = petkit_command("pretrain-prompt", "pipeline.yaml", *SHORT, "--set", "pretrain_prompt.seed=3")
 
-    why = "made by other settings: pretrain_prompt.seed 1 → 3 (choose another --out, or delete the folder to replace it)"
+    why = "made with other settings: pretrain_prompt.seed 1 → 3 (choose another --out, or delete the folder to replace it)"
     assert (answer.code, answer.out, answer.err) == (2, "", f"runs/tiny-prompt: {why}\n")
 
 
@@ -97,7 +97,7 @@ def test_a_run_into_a_prompt_is_refused(told: Path, petkit_command: Petkit) -> N
 
     answer = petkit_command("run", "pipeline.yaml", "--out", "prompt")
 
-    told_so = "prompt: holds a pretrained prompt, not a run (choose another --out)\n"
+    told_so = "prompt: contains a pretrained prompt, not a run (choose another --out)\n"
     assert (answer.code, answer.out, answer.err) == (2, "", told_so)
     assert project.snapshot(told) == before
 

@@ -49,23 +49,23 @@ def read(path: Path) -> dict[str, Any]:
     return data
 
 
-def sealed_anyhow(data: Any) -> bytes:
-    """Return data as petkit would write it, had it come to such data: under a seal that fits, but in ASCII and with any number."""
+def checksummed_anyhow(data: Any) -> bytes:
+    """Return data as petkit would write it, had it come to such data: with a checksum that fits, but in ASCII and with any number."""
     if not isinstance(data, dict):
         return json.dumps(data).encode()
     data = {key: value for key, value in data.items() if key != "seal"}
-    return under_seal(json.dumps({**data, "seal": ""}, indent=2) + "\n")
+    return with_checksum(json.dumps({**data, "seal": ""}, indent=2) + "\n")
 
 
-def under_seal(text: str) -> bytes:
-    """Fill in the empty seal at the end of a text."""
+def with_checksum(text: str) -> bytes:
+    """Fill in the empty checksum at the end of a text."""
     digest = hashlib.sha256(text.encode()).hexdigest()
     return f'"seal": "{digest}"'.join(text.rsplit('"seal": ""', 1)).encode()
 
 
 def write(path: Path, data: Any) -> None:
-    """Write a record or a manifest under its seal."""
-    path.write_bytes(sealed_anyhow(data))
+    """Write a record or a manifest with its checksum."""
+    path.write_bytes(checksummed_anyhow(data))
 
 
 def is_as_recorded(folder: Path, data: Any) -> bool:
@@ -173,7 +173,7 @@ def test_a_record_that_says_two_things(made: Path, record: dict[str, Any]) -> No
     text = json.dumps({**record, "seal": ""})
     twice = f'{{"files": {{"gone.bin": {{"bytes": 1, "sha256": "x"}}}}, {text[1:]}'
     try:
-        (made / STEP / "step.json").write_bytes(under_seal(twice))
+        (made / STEP / "step.json").write_bytes(with_checksum(twice))
         assert RunStore(made).status(STEP, INPUTS).state in ("damaged", "missing")
     finally:
         write(made / STEP / "step.json", record)
@@ -185,7 +185,7 @@ def test_a_manifest_of_any_content(made: Path, data: st.DataObject) -> None:
     """It is a run's, or refused; and whoever reads it can trust the shape of what it holds."""
     path = made / "manifest.json"
     sound = path.read_bytes()
-    broken = data.draw(st.one_of(TEXTS, mutated(json.loads(sound)).map(sealed_anyhow)))
+    broken = data.draw(st.one_of(TEXTS, mutated(json.loads(sound)).map(checksummed_anyhow)))
     store = RunStore(made)
     try:
         path.write_bytes(broken)

@@ -139,11 +139,11 @@ class Matrix:
         found = self.found(folder)
         if found == "not found" and name != ".lock":
             wrong.append("verify does not find it")
-        before = seals(folder)
+        before = checksums(folder)
         used = self._use(folder, wrong)
         again = self._again(folder, wrong)
-        own = next((step for step in seals(self.bench.clean) if name.startswith(f"{step}/")), None)
-        redone = [step for step, seal in before.items() if seals(folder).get(step) != seal and step != own]
+        own = next((step for step in checksums(self.bench.clean) if name.startswith(f"{step}/")), None)
+        redone = [step for step, checksum in before.items() if checksums(folder).get(step) != checksum and step != own]
         if redone and not name.startswith("checkpoints/"):
             wrong.append(f"{redone[0]} was lost or made anew")
         if again != "refused":
@@ -174,11 +174,11 @@ class Matrix:
         return "repaired" if ran else "nothing to do"
 
 
-def seals(folder: Path) -> dict[str, str]:
+def checksums(folder: Path) -> dict[str, str]:
     """Return the finished steps of a run folder and which making of each it is."""
     store = RunStore(folder)
     records = {step: store._record(step) for step in store.steps()}
-    return {step: record.seal for step, record in records.items() if record is not None}
+    return {step: record.checksum for step, record in records.items() if record is not None}
 
 
 def products(folder: Path) -> dict[str, bytes]:

@@ -23,7 +23,7 @@ from petkit.storage import fault_points
 from petkit.storage.fault_points import ANY, POINTS, VARIABLE
 from petkit.task import task as task_module
 from tests.reliability.forked import PATIENCE, SHORT, fork_server, running
-from tests.reliability.matrix import seals
+from tests.reliability.matrix import checksums
 from tests.stages import test_adaptation
 from tests.stages.tiny_task import products, run_task
 
@@ -94,11 +94,11 @@ def test_killed_at_every_point_of_a_run_in_turn(pipeline_file: Path, undisturbed
     before: dict[str, str] = {}
     for point in OF_A_RUN:
         assert dies(pipeline_file, folder, point), f"{point} is never reached"
-        now = seals(folder)
+        now = checksums(folder)
         assert before.items() <= now.items(), f"{point}: a finished step was lost or made anew"
         before = now
     result = run_task(pipeline_file, folder, *SHORT)
-    assert before.items() <= seals(folder).items() and not set(before) & set(result.ran)
+    assert before.items() <= checksums(folder).items() and not set(before) & set(result.ran)
     assert products(folder) == products(undisturbed) and verify(folder).whole
 
 
@@ -109,8 +109,8 @@ def test_killed_at_every_passing_of_every_point(pipeline_file: Path, undisturbed
     folder, number = here / "run", 1
     before: dict[str, str] = {}
     while dies(pipeline_file, folder, f"{ANY}#{number}"):
-        assert before.items() <= seals(folder).items(), number
-        before, number = seals(folder), number + 1
+        assert before.items() <= checksums(folder).items(), number
+        before, number = checksums(folder), number + 1
     assert number > len(OF_A_RUN)
     assert products(folder) == products(undisturbed) and verify(folder).whole
 
@@ -118,12 +118,12 @@ def test_killed_at_every_passing_of_every_point(pipeline_file: Path, undisturbed
 @pytest.mark.parametrize("point", REPLACING)
 def test_killed_while_a_step_is_replaced(point: str, pipeline_file: Path, undisturbed: Path, here: Path) -> None:
     folder = Path(shutil.copytree(undisturbed, here / "run"))
-    before = seals(folder)
+    before = checksums(folder)
     assert dies(pipeline_file, folder, point, force="b")
-    others = {step: seal for step, seal in before.items() if step != "stage_b"}
-    assert others.items() <= seals(folder).items()
+    others = {step: checksum for step, checksum in before.items() if step != "stage_b"}
+    assert others.items() <= checksums(folder).items()
     run_task(pipeline_file, folder, *SHORT)
-    assert others.items() <= seals(folder).items()
+    assert others.items() <= checksums(folder).items()
     assert products(folder) == products(undisturbed) and verify(folder).whole
 
 
@@ -133,9 +133,9 @@ def test_killed_while_the_rows_of_a_large_set_are_put_on_disk(
 ) -> None:
     folder = here / "run"
     assert dies(pipeline_file, folder, where, command="large"), f"{where} is never reached"
-    before = seals(folder)
+    before = checksums(folder)
     assert not dies(pipeline_file, folder, "nowhere", command="large")
-    assert before.items() <= seals(folder).items() and not (folder / ".work").exists()
+    assert before.items() <= checksums(folder).items() and not (folder / ".work").exists()
     assert products(folder) == products(undisturbed) and verify(folder).whole
 
 

@@ -22,12 +22,12 @@ from petkit.storage.fault_points import ANY, VARIABLE
 from petkit.task import task as task_module
 from tests.cli.conftest import Outcome, petkit_command
 from tests.reliability.forked import PATIENCE, SHORT, fork_server, running, told
-from tests.reliability.matrix import seals
+from tests.reliability.matrix import checksums
 from tests.stages.tiny_task import planned, products, run_task
 
 __all__ = ["fork_server", "petkit_command"]
-TOO_LARGE = "a file may not grow as large as is needed (ulimit -f tells the limit)"
-MENDED = "what is finished is kept: mend that and run the same command again"
+TOO_LARGE = "a file may not grow as large as needed (ulimit -f shows the limit)"
+MENDED = "finished steps are kept; fix the problem and rerun the same command"
 
 
 @pytest.fixture
@@ -54,9 +54,9 @@ def test_disk_full_at_one_write_after_another(
         except PetkitError as error:
             refused.append(str(error))
         fails_at("")
-        assert before.items() <= seals(folder).items(), number
+        assert before.items() <= checksums(folder).items(), number
         assert not (folder / ".work").exists()  # what was half-made gives its place back
-        before, number = seals(folder), number + 7
+        before, number = checksums(folder), number + 7
     assert refused[0] == "run: cannot be written: No space left on device"
     assert len(refused) > 10 and set(refused[1:]) == {f"run: the disk is full ({MENDED})"}
     assert products(folder) == products(undisturbed) and verify(folder).whole
@@ -134,7 +134,7 @@ def test_writers_that_the_system_cuts_short(pipeline_file: Path, undisturbed: Pa
     for limit in (100, 1_500, 4_000, biggest // 2, biggest - 1):
         with running(run_with_small_files, pipeline_file, folder, limit) as (_, hears):
             assert hears.poll(PATIENCE) and hears.recv() == f"run: {TOO_LARGE} ({MENDED})", limit
-        assert seals(folder) == {} and not (folder / ".work").exists()
+        assert checksums(folder) == {} and not (folder / ".work").exists()
     run_task(pipeline_file, folder, *SHORT)
     assert products(folder) == products(undisturbed)
 
@@ -182,10 +182,10 @@ def test_a_lock_that_a_dead_process_left_locks_nothing(pipeline_file: Path, copy
 
 
 def test_a_second_process_leaves_the_first_alone(pipeline_file: Path, copy: Path) -> None:
-    before = seals(copy)
+    before = checksums(copy)
     with store.RunStore(copy).locked(), pytest.raises(RunConflict, match="run: in use by another process"):
         run_task(pipeline_file, copy, force="all")
-    assert seals(copy) == before
+    assert checksums(copy) == before
 
 
 def test_a_moved_run_goes_on_and_answers(
@@ -208,11 +208,11 @@ def test_a_clock_that_goes_backwards_changes_nothing(
     for module in (provenance, store):
         monkeypatch.setattr(module, "now", lambda: f"{next(times):04d}-01-01T00:00:00+00:00")
     run_task(pipeline_file, here / "run", *SHORT, stages=("a",))
-    before = seals(here / "run")
+    before = checksums(here / "run")
     for path in (here / "run").rglob("*"):
         os.utime(path, (0, 0))
     result = run_task(pipeline_file, here / "run", *SHORT)
-    assert not set(before) & set(result.ran) and before.items() <= seals(here / "run").items()
+    assert not set(before) & set(result.ran) and before.items() <= checksums(here / "run").items()
     assert products(here / "run") == products(undisturbed)
     written = [entry["time"] for entry in told(here / "run")]
     assert written == sorted(written, reverse=True) and len(set(written)) == len(written)

@@ -15,7 +15,8 @@ import pytest
 from petkit.errors import DiskRefused, IncompleteRun, RunConflict
 from petkit.events import StepSkipped
 from petkit.runs.store import ADAPTED_MODEL, RunStore, Status
-from petkit.storage.integrity import RECORD, Unreadable, is_checked_line, sealed, unsealed
+from petkit.storage.checksum import checked_json, is_checked_log_line, json_with_checksum
+from petkit.storage.integrity import RECORD, Unreadable
 from tests.runs.steps import CHANGED, INPUTS, STEP, flip, publish, tree
 
 
@@ -30,26 +31,26 @@ def test_half_a_record_is_damage(store: RunStore, record: str) -> None:
     publish(store)
     (store.folder / STEP / RECORD).write_bytes(record.encode("latin-1"))
     assert store.status(STEP, INPUTS) == Status("damaged", "step.json is damaged") and store.content(STEP) is None
-    with pytest.raises(IncompleteRun, match=rf"^run: {STEP} is damaged: step\.json \(petkit run makes it anew; "):
+    with pytest.raises(IncompleteRun, match=rf"^run: {STEP} is damaged: step\.json \(petkit run makes it again; "):
         store.path(STEP)
 
 
 def edited(store: RunStore, **changes: object) -> None:
-    """Change a record by hand, seal and all."""
+    """Change a record by hand, checksum and all."""
     data = json.loads((store.folder / STEP / RECORD).read_text())
     del data["seal"]
-    (store.folder / STEP / RECORD).write_text(sealed({**data, **changes}))
+    (store.folder / STEP / RECORD).write_text(json_with_checksum({**data, **changes}))
 
 
 def test_every_bit_of_a_record_counts(store: RunStore) -> None:
     publish(store)
     path = store.folder / STEP / RECORD
     whole = path.read_bytes()
-    assert unsealed(whole)
+    assert checked_json(whole)
     for place in range(len(whole)):
         for bit in range(8):
-            assert unsealed(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :]) is None, (place, bit)
-    assert all(unsealed(whole[:end]) is None for end in range(len(whole)))
+            assert checked_json(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :]) is None, (place, bit)
+    assert all(checked_json(whole[:end]) is None for end in range(len(whole)))
 
 
 @pytest.mark.parametrize("change", [{"files": []}, {"files": {"a": 1}}, {"inputs": None}, {"facts": 3}, {"schema": 2}])
@@ -63,7 +64,7 @@ def test_a_record_of_another_form_is_damage(store: RunStore, change: dict[str, o
 def test_names_that_leave_the_folder_are_damage(store: RunStore, name: str) -> None:
     publish(store)
     edited(store, files={name: {"bytes": 1, "sha256": "0" * 64}})
-    why = f"step.json names {name!r}, which is outside of the folder"
+    why = f"step.json names {name!r}, which is outside the folder"
     assert store.status(STEP, INPUTS) == Status("damaged", why)
 
 
@@ -103,7 +104,7 @@ def test_nothing_is_written_through_a_link(store: RunStore, here: Path, name: st
 def test_a_file_that_a_loader_would_look_for_is_refused_and_kept(store: RunStore, name: str) -> None:
     publish(store)
     (store.folder / STEP / name).write_text("{}")
-    told = f"run: {STEP}/{name} was not written by petkit, and might be read with the files beside it"
+    told = f"run: {STEP}/{name} was not written by petkit, and might be read with the other files"
     for look in (store.path, lambda step: store.status(step, INPUTS)):
         with pytest.raises(RunConflict) as refused:
             look(STEP)
@@ -155,7 +156,7 @@ def test_the_old_step_comes_back_where_the_new_one_cannot_take_its_place(
         rename(source, destination)
 
     monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(DiskRefused, match=r"^run: the disk is full \(what is finished is kept"):
+    with pytest.raises(DiskRefused, match=r"^run: the disk is full \(finished steps are kept"):
         publish(store, inputs=CHANGED, content="new")
     assert store.status(STEP, INPUTS).state == "finished" and (store.path(STEP) / "model.bin").read_text() == "weights"
 
@@ -191,7 +192,7 @@ def test_steps_speak_for_a_run_without_its_manifest(store: RunStore, content: by
     known = store.manifest()
     assert (known["recovered"], known["kind"]) == ("is missing" if content is None else "was damaged", "run")
     assert known["arithmetic"] == {"precision": "bfloat16"}
-    with pytest.raises(RunConflict, match="run: holds a run, not an adapted model"):
+    with pytest.raises(RunConflict, match="run: contains a run, not an adapted model"):
         RunStore(store.folder, ADAPTED_MODEL).refuse_foreign()
     publish(store, "stage_b", {"a": 1})
     assert store.manifest()["task"] == "test" and "recovered" not in store.manifest()
@@ -205,5 +206,5 @@ def test_a_line_that_was_cut_spoils_no_other(store: RunStore) -> None:
     path.write_bytes(path.read_bytes()[:-9])
     store.log(StepSkipped("b"))
     cut, whole = path.read_bytes().splitlines()
-    assert not is_checked_line(cut) and is_checked_line(whole) and json.loads(whole)["step"] == "b"
-    assert not is_checked_line(whole.replace(b'"b"', b'"c"'))
+    assert not is_checked_log_line(cut) and is_checked_log_line(whole) and json.loads(whole)["step"] == "b"
+    assert not is_checked_log_line(whole.replace(b'"b"', b'"c"'))

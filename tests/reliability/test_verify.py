@@ -15,7 +15,7 @@ from petkit.runs.verify import verify
 from petkit.storage.integrity import RECORD
 from tests.cli.conftest import Outcome, petkit_command
 from tests.reliability.benches import BENCHES, Bench
-from tests.reliability.matrix import Matrix, artefacts, flip, products, seals
+from tests.reliability.matrix import Matrix, artefacts, checksums, flip, products
 from tests.stages.tiny_task import STEPS, load, run_task
 
 __all__ = ["petkit_command"]
@@ -48,7 +48,7 @@ def test_a_damaged_run_and_the_command_that_mends_it(copy: Path, finished: Path,
     assert (answer.code, answer.err) == (1, "") and answer.out.endswith("\nDamaged: see above.\n")
     again = f"petkit run {copy}/config.resolved.yaml --out {copy}"
     state, why, hint = entry(copy, "stage_b")
-    assert (state, why, hint) == ("damaged", "ensemble.json has changed", f"{again} makes it anew, and nothing else")
+    assert (state, why, hint) == ("damaged", "ensemble.json has changed", f"{again} makes it again, and nothing else")
     assert why in answer.out and hint in answer.out
     assert json.loads(petkit_command("verify", copy, "--json").out)["whole"] is False
 
@@ -62,10 +62,10 @@ def test_what_petkit_did_not_write(copy: Path) -> None:
     (copy / "stage_b" / "soft_labels" / "part-00009.parquet").write_text("mine")
     (copy / "stage_a" / "notes.md").write_text("mine")
     assert entry(copy, "thesis.txt")[0] == entry(copy, "stage_a/notes.md")[0] == "unknown"
-    assert entry(copy, "stage_c/model")[:2] == ("unknown", "README.md was put in by others")
+    assert entry(copy, "stage_c/model")[:2] == ("unknown", "README.md was added later")
     state, why, hint = entry(copy, "stage_b")
     assert (state, hint) == ("damaged", "move it out of the folder") and why.startswith(
-        "soft_labels/part-00009.parquet was put in"
+        "soft_labels/part-00009.parquet was added later"
     )
 
 
@@ -91,7 +91,7 @@ def test_a_step_that_others_were_made_from_is_missed(copy: Path, finished: Path,
     shutil.rmtree(copy / "stage_a" / "colon-2")
     state, why, hint = entry(copy, "stage_a/colon-2/logits")
     assert (state, why) == ("damaged", "is missing, and stage_b was made from it") and hint.endswith(
-        "makes it anew, and nothing else"
+        "makes it again, and nothing else"
     )
     assert petkit_command("run", copy / "config.resolved.yaml", "--out", copy, "--quiet").code == 0
     assert verify(copy).whole and products(copy) == products(finished)
@@ -117,7 +117,7 @@ def test_what_somebody_put_beside_the_steps_may_be_no_step(copy: Path) -> None:
     for name, told in (("backup", "step.json is that of stage_c/model"), ("mine", "step.json is missing")):
         state, why, hint = entry(copy, f"stage_c/{name}")
         assert (state, why) == ("damaged", told)
-        assert hint.endswith("makes it anew, and nothing else; if it is no step of this pipeline, move it away")
+        assert hint.endswith("makes it again, and nothing else; if it is not a step of this pipeline, move it away")
 
 
 def test_a_copy_of_a_classifier_can_be_proven_too(copy: Path, here: Path, petkit_command: Command) -> None:
@@ -138,7 +138,7 @@ def test_no_run_at_all(made: bool, here: Path, petkit_command: Command) -> None:
     if made:
         (here / "folder").mkdir()
     answer = petkit_command("verify", "folder")
-    assert (answer.code, answer.err) == (2, f"folder: {'holds no petkit run' if made else 'no such folder'}\n")
+    assert (answer.code, answer.err) == (2, f"folder: {'does not contain a petkit run' if made else 'no such folder'}\n")
 
 
 # -- nothing damaged is read -----------------------------------------------------------------------------
@@ -159,12 +159,12 @@ def test_a_stage_alone_refuses_what_it_cannot_prove(
     name: str, stages: tuple[str, ...], options: dict[str, str], overrides: tuple[str, ...], pipeline_file: Path, copy: Path
 ) -> None:
     flip(copy / name, copy)
-    before = seals(copy)
+    before = checksums(copy)
     with pytest.raises(
-        IncompleteRun, match=r"^run: stage_.* is damaged: \S+ has changed \(petkit run makes it anew; petkit verify"
+        IncompleteRun, match=r"^run: stage_.* is damaged: \S+ has changed \(petkit run makes it again; petkit verify"
     ):
         run_task(pipeline_file, copy, *overrides, stages=stages, **options)
-    assert seals(copy) == before
+    assert checksums(copy) == before
 
 
 def test_a_flipped_bit_is_told_by_the_next_run(pipeline_file: Path, copy: Path, finished: Path) -> None:

@@ -77,7 +77,7 @@ def test_what_is_kept_comes_back(store: RunStore, heard: list[Event]) -> None:
     found = checkpoints(store, heard).load()
     assert found is not None and set(found) == set(state(0.1))
     assert all(torch.equal(found[name], value) and found[name].dtype == value.dtype for name, value in state(0.1).items())
-    assert told(heard) == ["goes on after 10 steps"]
+    assert told(heard) == ["resumes after 10 steps"]
 
 
 def test_the_newest_is_used_and_older_ones_go(store: RunStore, heard: list[Event]) -> None:
@@ -124,7 +124,7 @@ def test_a_damaged_one_is_told_and_the_one_before_used(damage: Any, why: str, st
     assert loaded(store, heard) == 1.0
     first, second = told(heard)
     assert re.fullmatch(f"the checkpoint of 20 steps is not used: {why}", first)
-    assert second == "goes on after 10 steps"
+    assert second == "resumes after 10 steps"
     checkpoints(store, heard).save(30, state(3.0))
     assert [entry.name for entry in folder(store, 30).parent.iterdir()] == ["00000030"]
 
@@ -140,7 +140,7 @@ def test_a_damaged_one_is_told_and_the_one_before_used(damage: Any, why: str, st
 def test_other_settings_do_not_use_it_and_leave_it_alone(inputs: Inputs, why: str, store: RunStore, heard: list[Event]) -> None:
     checkpoints(store, heard).save(10, state(1.0))
     assert loaded(store, heard, inputs) is None
-    assert told(heard) == [f"the checkpoint of 10 steps is not used: made by other settings: {why}"]
+    assert told(heard) == [f"the checkpoint of 10 steps is not used: made with other settings: {why}"]
     assert loaded(store, heard) == 1.0
 
 
@@ -151,7 +151,7 @@ def test_other_versions_do_not_use_it(store: RunStore, heard: list[Event], monke
     monkeypatch.setattr(checkpoint_module, "package_versions", lambda: newer)
     assert loaded(store, heard) is None
     assert told(heard) == [
-        f"the checkpoint of 10 steps is not used: made by other settings: version of torch {torch.__version__} → 99.0"
+        f"the checkpoint of 10 steps is not used: made with other settings: version of torch {torch.__version__} → 99.0"
     ]
 
 
@@ -242,7 +242,7 @@ def test_time_must_pass_between_two(store: RunStore, heard: list[Event]) -> None
 def test_a_signal_that_asks_to_stop_is_time_even_after_the_last_step(
     store: RunStore, heard: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint_module, "stop_asked", lambda: True)
+    monkeypatch.setattr(checkpoint_module, "stop_requested", lambda: True)
     assert checkpoints(store, heard).due(last=False) and checkpoints(store, heard).due(last=True)
 
 
@@ -269,7 +269,7 @@ def test_parts_come_back_in_order(store: RunStore, heard: list[Event]) -> None:
     for number in (0, 1, 2):
         parts(store, heard).save(number, np.full((2, 1), number, np.float32))
     assert loaded_parts(store, heard) == [[[0.0], [0.0]], [[1.0], [1.0]], [[2.0], [2.0]]]
-    assert told(heard) == ["goes on after 3 finished parts"]
+    assert told(heard) == ["resumes after 3 finished parts"]
     assert loaded_parts(store, heard, {**INPUTS, "x.steps": 200}) == []
 
 
@@ -282,7 +282,7 @@ def test_parts_after_a_damaged_one_are_made_again(damage: Any, why: str, store: 
     assert loaded_parts(store, heard) == [[[0.0], [0.0]]]
     first, second = told(heard)
     assert re.fullmatch(f"part 2 is not used: {why}", first)
-    assert second == "goes on after 1 finished part"
+    assert second == "resumes after 1 finished part"
 
 
 def test_a_gap_ends_what_is_used(store: RunStore, heard: list[Event]) -> None:

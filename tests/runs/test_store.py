@@ -107,11 +107,11 @@ def test_damaged_step_is_never_read(store: RunStore, case: str) -> None:
     damage, why = DAMAGE[case]
     damage(store.folder / STEP / "model.bin")
     fresh = RunStore(store.folder)
-    hint = r"\(petkit run makes it anew; petkit verify run looks for more\)"
+    hint = r"\(petkit run makes it again; petkit verify run checks the rest\)"
     with pytest.raises(IncompleteRun, match=rf"^run: {STEP} is damaged: {why} {hint}$"):
         fresh.path(STEP)
     assert fresh.status(STEP, INPUTS) == Status("damaged", why)
-    unread = RunStore(store.folder).status(STEP, INPUTS, prove=False)
+    unread = RunStore(store.folder).status(STEP, INPUTS, hashes=False)
     assert unread == Status("finished") if case == "flipped" else Status("damaged", why)
 
 
@@ -164,7 +164,7 @@ def test_crash_while_publishing_leaves_nothing_half_made(
             (folder / "model.bin").write_text("half")
             if where == "work":
                 crash()
-            broken.setattr(*((store_module, "sealed") if where == "record" else (os, "replace")), crash)
+            broken.setattr(*((store_module, "json_with_checksum") if where == "record" else (os, "replace")), crash)
 
     with pytest.raises(Crash):
         half_a_step()
@@ -237,7 +237,7 @@ def test_lock_is_free_after_an_error(store: RunStore) -> None:
 def test_foreign_folder_is_refused_and_untouched(store: RunStore) -> None:
     store.folder.mkdir()
     (store.folder / "thesis.txt").write_text("precious")
-    with pytest.raises(RunConflict, match=r"^run: is not empty and holds no petkit run \(choose another --out\)$"):
+    with pytest.raises(RunConflict, match=r"^run: is not empty and does not contain a petkit run \(choose another --out\)$"):
         publish(store)
     assert list(tree(store.folder)) == ["thesis.txt"]
 

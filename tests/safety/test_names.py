@@ -19,7 +19,7 @@ from petkit.events import ignore
 from petkit.runs.checkpoint import StepParts
 from petkit.runs.layout import STUDENT
 from petkit.runs.store import RunStore
-from petkit.storage.integrity import sealed
+from petkit.storage.checksum import json_with_checksum
 from tests.cli import project
 from tests.cli.conftest import Outcome
 
@@ -94,11 +94,11 @@ def run(finished_run: Path, here: Path) -> Path:
 
 
 def edit_record(folder: Path, change: Callable[[dict[str, Any]], None], to: Path | None = None) -> None:
-    """Change a record as somebody would who means harm, seal and all."""
+    """Change a record as somebody would who means harm, checksum and all."""
     record = json.loads((folder / "step.json").read_text())
     del record["seal"]
     change(record)
-    ((to or folder) / "step.json").write_text(sealed(record))
+    ((to or folder) / "step.json").write_text(json_with_checksum(record))
 
 
 @pytest.mark.parametrize("absolute", [False, True], ids=["relative", "absolute"])
@@ -108,14 +108,14 @@ def test_a_record_that_names_files_outside_its_step_is_refused(absolute: bool, r
     entry = {"bytes": 6, "sha256": hashlib.sha256(b"secret").hexdigest()}
     edit_record(run / STUDENT, lambda record: record["files"].update({name: entry}))
 
-    with pytest.raises(IncompleteRun, match="which is outside of the folder"):
+    with pytest.raises(IncompleteRun, match="which is outside the folder"):
         RunStore(run).path(STUDENT)
 
 
 def test_a_record_that_names_no_possible_file_is_refused(run: Path) -> None:
     edit_record(run / STUDENT, lambda record: record["files"].update({"a\0b": {"bytes": 6, "sha256": "0" * 64}}))
 
-    with pytest.raises(IncompleteRun, match=r"step\.json names 'a\\x00b', which is outside of the folder"):
+    with pytest.raises(IncompleteRun, match=r"step\.json names 'a\\x00b', which is outside the folder"):
         RunStore(run).path(STUDENT)
 
 

@@ -187,7 +187,7 @@ def test_a_model_made_by_other_settings_is_not_replaced(override: str, why: str,
     with pytest.raises(RunConflict) as refused:
         run(pipeline_file, here / "out", override)
     assert str(refused.value) == (
-        f"out: made by other settings: {why} (choose another --out, or delete the folder to replace it)"
+        f"out: made with other settings: {why} (choose another --out, or delete the folder to replace it)"
     )
     assert made(here / "out") == before
 
@@ -203,7 +203,7 @@ def test_a_damaged_model_is_made_again(pipeline_file: Path, here: Path) -> None:
 def test_a_run_folder_is_left_alone(pipeline_file: Path, here: Path) -> None:
     (here / "run").mkdir()
     RunStore(here / "run").write_manifest({"task": "topics", "labels": ["a", "b"]})
-    with pytest.raises(RunConflict, match=r"^run: holds a run, not an adapted model \(choose another --out\)$"):
+    with pytest.raises(RunConflict, match=r"^run: contains a run, not an adapted model \(choose another --out\)$"):
         run(pipeline_file, here / "run")
     assert [path.name for path in (here / "run").iterdir()] == ["manifest.json"]
 
@@ -211,7 +211,7 @@ def test_a_run_folder_is_left_alone(pipeline_file: Path, here: Path) -> None:
 def test_it_goes_on_in_the_precision_it_began_with(pipeline_file: Path, here: Path) -> None:
     kill(pipeline_file, here / "out", 4, "compute.precision=bfloat16")
     adapted, heard = run(pipeline_file, here / "out", "compute.precision=auto")
-    assert notices(heard)[0] == "goes on after 3 steps"
+    assert notices(heard)[0] == "resumes after 3 steps"
     assert json.loads((adapted.folder / "step.json").read_text())["inputs"]["precision"] == "bfloat16"
 
 
@@ -233,7 +233,7 @@ def test_interrupted_and_resumed_is_undisturbed(pipeline_file: Path, here: Path,
     assert kept(folder) == ["00000006"] and not (folder / ".work").exists()
     adapted, heard = run(pipeline_file, folder)
     assert steps_done(heard) == [7, 8, 9, 10]
-    assert notices(heard)[0] == "goes on after 6 steps"
+    assert notices(heard)[0] == "resumes after 6 steps"
     assert made(folder) == undisturbed
     assert not (folder / "checkpoints").exists()
     whole, _ = run(pipeline_file, here / "undisturbed")
@@ -266,7 +266,7 @@ def test_changed_settings_do_not_go_on_from_old_ones(override: str, why: str, pi
     folder = here / "out"
     kill(pipeline_file, folder, 5)
     _, heard = run(pipeline_file, folder, override)
-    assert notices(heard)[0] == f"the checkpoint of 3 steps is not used: made by other settings: {why}"
+    assert notices(heard)[0] == f"the checkpoint of 3 steps is not used: made with other settings: {why}"
     assert steps_done(heard)[0] == 1 and not (folder / "checkpoints").exists()
     run(pipeline_file, here / "fresh", override)
     assert made(folder) == made(here / "fresh")

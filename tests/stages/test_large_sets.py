@@ -11,10 +11,11 @@ import pytest
 from petkit.pretraining import adapt as adaptation
 from petkit.pretraining import pretrain_prompt as prompt_pretraining
 from petkit.runs.store import RunStore
-from petkit.storage.parquet_shards import read_column, read_matrix
+from petkit.storage.parquet_shards import read_matrix
 from petkit.storage.row_array import RowArray
 from petkit.student.soft_labels import read_soft_rows
 from petkit.task import task as task_module
+from tests.shards import read_column
 from tests.stages import prompt_task
 from tests.stages.tiny_task import load, products, run_task
 

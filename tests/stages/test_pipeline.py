@@ -216,9 +216,9 @@ def test_changed_setting_is_refused_and_nothing_is_touched(pipeline_file: Path, 
     with pytest.raises(RunConflict) as refused:
         run_task(pipeline_file, copy, "student.steps=41")
     assert str(refused.value).splitlines() == [
-        "run: made by other settings:",
+        "run: made with other settings:",
         "  stage_c/model: stale: student.steps 40 → 41",
-        "(--force does these steps again and replaces them; --out FOLDER starts a new run and keeps them)",
+        "(--force redoes and replaces these steps; --out FOLDER starts a new run and keeps them)",
     ]
     assert {path: path.stat().st_mtime_ns for path in copy.rglob("*")} == before
 
@@ -270,7 +270,7 @@ def test_a_stage_says_that_what_it_reads_was_made_by_other_settings(pipeline_fil
     result = run_task(pipeline_file, copy, "teachers.steps=41", stages=("b", "c"), on_event=heard.append)
     told = [f"{event.step}: {event.message}" for event in heard if isinstance(event, Notice)]
     assert result.ran == ()
-    assert told == ["stage_a/colon-1/model: used as it is, though stale: teachers.steps 40 → 41, and 3 more like it"]
+    assert told == ["stage_a/colon-1/model: used as it is, though stale: teachers.steps 40 → 41, and 3 more"]
 
 
 # -- missing and damaged steps -----------------------------------------------------------------------

@@ -137,7 +137,7 @@ def test_keeping_another_number_ranks_nothing_anew(pipeline_file: Path, run: Pat
 def test_what_a_ranking_depends_on(override: str, why: str, pipeline_file: Path, run: Path) -> None:
     (entry, rest) = look_ahead(load(pipeline_file, *KEEP, override), run).planned
     assert (entry.step, entry.action, entry.why) == ("stage_a/ranking", "stale", f"stale: {why}") and rest.step == "…"
-    with pytest.raises(RunConflict, match=r"run: made by other settings:\n  stage_a/ranking: stale: "):
+    with pytest.raises(RunConflict, match=r"run: made with other settings:\n  stage_a/ranking: stale: "):
         run_task(pipeline_file, run, *KEEP, override)
 
 
@@ -175,7 +175,7 @@ def test_a_later_stage_tells_that_its_ranking_is_of_other_settings(pipeline_file
     heard: list[Event] = []
     run_task(pipeline_file, run, *KEEP, "demonstrations.per_label=1", stages=("b",), on_event=heard.append)
     told = [f"{event.step}: {event.message}" for event in heard if isinstance(event, Notice)]
-    assert told == ["stage_a/ranking: used as it is, though stale: demonstrations null → [1, 40], and 1 more like it"]
+    assert told == ["stage_a/ranking: used as it is, though stale: demonstrations null → [1, 40], and 1 more"]
 
 
 def test_a_ranking_of_other_patterns_is_not_used(pipeline_file: Path, run: Path) -> None:

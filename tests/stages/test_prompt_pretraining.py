@@ -233,7 +233,7 @@ def test_a_prompt_made_by_other_settings_is_not_replaced(override: str, why: str
     with pytest.raises(RunConflict) as refused:
         make(pipeline_file, here / "out", override.replace("words.", "pretrain_prompt.words."))
 
-    assert str(refused.value).startswith(f"out: made by other settings: {why}")
+    assert str(refused.value).startswith(f"out: made with other settings: {why}")
     assert files(here / "out") == before
 
 
@@ -241,7 +241,7 @@ def test_other_folders_are_left_alone(pipeline_file: Path, here: Path) -> None:
     (here / "run").mkdir()
     RunStore(here / "run").write_manifest({"task": "topics", "labels": ["a", "b"]})
 
-    with pytest.raises(RunConflict, match=r"^run: holds a run, not a pretrained prompt \(choose another --out\)$"):
+    with pytest.raises(RunConflict, match=r"^run: contains a run, not a pretrained prompt \(choose another --out\)$"):
         make(pipeline_file, here / "run")
 
 
@@ -255,7 +255,7 @@ def test_interrupted_and_resumed_is_undisturbed(objective: str, pipeline_file: P
     assert sorted(entry.name for entry in (folder / "checkpoints" / "prompt").iterdir()) == ["00000006"]
     made, heard = make(pipeline_file, folder, wanted)
 
-    assert steps_done(heard) == [7, 8, 9, 10] and notices(heard)[0] == "goes on after 6 steps"
+    assert steps_done(heard) == [7, 8, 9, 10] and notices(heard)[0] == "resumes after 6 steps"
     assert files(folder) == files(here / "undisturbed")
     assert {**made.facts, "seconds": 0} == {**whole.facts, "seconds": 0}
     assert not (folder / "checkpoints").exists() and not (folder / ".work").exists()

@@ -21,7 +21,7 @@ from petkit.runs.store import RunStore
 from petkit.stages import a_teachers
 from petkit.stages.pipeline import look_ahead
 from petkit.storage import fault_points
-from petkit.storage.integrity import sealed
+from petkit.storage.checksum import json_with_checksum
 from petkit.teachers import scoring
 from tests.stages.tiny_task import load, products, run_task, write_task
 
@@ -96,7 +96,7 @@ def test_a_training_goes_on_where_it_was_killed(step: str, overrides: tuple[str,
     kill(pipeline_file, here / "run", step, 4, *overrides)
     assert [entry.name for entry in (here / "run" / "checkpoints" / step).iterdir()] == ["00000004"]
     heard = resumed(pipeline_file, here / "run", *overrides)
-    assert "goes on after 4 steps" in notices(heard, step)
+    assert "resumes after 4 steps" in notices(heard, step)
     assert progress(heard, step)[:2] == [5, 6]
     assert products(here / "run") == products(undisturbed)
     assert not (here / "run" / "checkpoints").exists()
@@ -109,7 +109,7 @@ def test_a_training_that_came_to_its_end_is_not_done_again(pipeline_file: Path, 
     with pytest.raises(SystemExit):
         run_task(pipeline_file, here / "run", *SHORT, on_event=on_event)
     heard = resumed(pipeline_file, here / "run")
-    assert notices(heard, MODEL) == ["goes on after 6 steps"] and progress(heard, MODEL) == []
+    assert notices(heard, MODEL) == ["resumes after 6 steps"] and progress(heard, MODEL) == []
     assert products(here / "run") == products(undisturbed)
 
 
@@ -119,7 +119,7 @@ def test_folds_that_are_done_are_not_done_again(pipeline_file: Path, here: Path)
     step = "stage_a/brackets-1/folds"
     kill(pipeline_file, here / "run", step, 6 + 2, *overrides)
     heard = resumed(pipeline_file, here / "run", *overrides)
-    assert notices(heard, step) == ["goes on after 1 finished part", "goes on after 2 steps"]
+    assert notices(heard, step) == ["resumes after 1 finished part", "resumes after 2 steps"]
     assert progress(heard, step) == list(range(9, 19))
     assert products(here / "run") == products(undisturbed)
 
@@ -130,7 +130,7 @@ def test_shards_that_are_scored_are_not_scored_again(pipeline_file: Path, here: 
     undisturbed = run_task(pipeline_file, here / "undisturbed", *SHORT).folder
     kill(pipeline_file, here / "run", LOGITS, 24)
     heard = resumed(pipeline_file, here / "run")
-    assert notices(heard, LOGITS) == ["goes on after 2 finished parts"]
+    assert notices(heard, LOGITS) == ["resumes after 2 finished parts"]
     assert progress(heard, LOGITS) == [24, 30]
     assert products(here / "run") == products(undisturbed)
 
@@ -144,7 +144,7 @@ def test_a_training_does_without_a_checkpoint_there_is_no_room_for(
     heard: list[Event] = []
     run_task(pipeline_file, here / "run", *SHORT, KEPT, on_event=heard.append)
     told = notices(heard, STUDENT)
-    lack = {"ENOSPC": "the disk is full", "EFBIG": "a file may not grow as large as is needed (ulimit -f tells the limit)"}
+    lack = {"ENOSPC": "the disk is full", "EFBIG": "a file may not grow as large as needed (ulimit -f shows the limit)"}
     assert told == [f"the checkpoint of 1 step is not kept: {lack[fault]}"]  # and not again for every step
     assert products(here / "run") == products(undisturbed)
 
@@ -172,7 +172,7 @@ def test_a_dry_run_says_what_is_begun(pipeline_file: Path, here: Path) -> None:
 def test_a_checkpoint_of_other_settings_is_not_used(pipeline_file: Path, here: Path) -> None:
     kill(pipeline_file, here / "run", STUDENT, 4)
     heard = resumed(pipeline_file, here / "run", "student.seed=2")
-    assert notices(heard, STUDENT) == ["the checkpoint of 4 steps is not used: made by other settings: student.seed 1 → 2"]
+    assert notices(heard, STUDENT) == ["the checkpoint of 4 steps is not used: made with other settings: student.seed 1 → 2"]
     assert progress(heard, STUDENT) == [1, 2, 3, 4, 5, 6]
     run_task(pipeline_file, here / "fresh", *SHORT, "student.seed=2")
     assert products(here / "run") == products(here / "fresh")
@@ -183,7 +183,7 @@ def test_a_teacher_that_left_and_comes_back_goes_on(pipeline_file: Path, here: P
     run_task(pipeline_file, here / "run", *SHORT, "teachers.seeds=[2]")
     heard: list[Event] = []
     run_task(pipeline_file, here / "run", *SHORT, "teachers.seeds=[1,2]", force="stale", on_event=heard.append)
-    assert "goes on after 4 steps" in notices(heard, MODEL)
+    assert "resumes after 4 steps" in notices(heard, MODEL)
     assert not (here / "run" / "checkpoints").exists()
 
 
@@ -210,7 +210,7 @@ def test_a_signal_lets_the_batch_end(
     with pytest.raises(error) as left:
         run_task(pipeline_file, here / "run", *SHORT, on_event=on_event)
     assert error is KeyboardInterrupt or left.value.args == (143,)
-    assert notices(heard, "run") == ["stopping after this batch; what is done is kept (again: stop at once)"]
+    assert notices(heard, "run") == ["stopping after this batch; finished work is kept (again: stop at once)"]
     assert [event.step for event in heard if isinstance(event, StepStarted)][-1] == step
     assert not (here / "run" / ".work").exists() and signal.getsignal(number) is before
     again = resumed(pipeline_file, here / "run")
@@ -265,7 +265,7 @@ def test_never_wants_no_run(pipeline_file: Path, copy: Path) -> None:
     before = products(copy)
     with pytest.raises(RunConflict) as refused:
         run_task(pipeline_file, copy, "student.steps=3", resume="never")
-    assert str(refused.value) == "run: holds a run already (choose another --out, or --resume auto to go on with it)"
+    assert str(refused.value) == "run: already contains a run (choose another --out, or --resume auto to resume it)"
     assert products(copy) == before
 
 
@@ -276,7 +276,7 @@ def test_never_begins_where_there_is_none(pipeline_file: Path, here: Path) -> No
 def test_require_wants_a_run(pipeline_file: Path, here: Path) -> None:
     with pytest.raises(RunConflict) as refused:
         run_task(pipeline_file, here / "run", resume="require")
-    assert str(refused.value) == "run: holds nothing to go on with (check --out, or --resume auto to begin)"
+    assert str(refused.value) == "run: contains no run to resume (check --out, or --resume auto to start one)"
     assert not (here / "run").exists()
 
 
@@ -298,18 +298,18 @@ def test_a_run_that_moved_is_told(pipeline_file: Path, copy: Path) -> None:
     manifest["versions"]["torch"] = "1.0"
     manifest["arithmetic"]["threads"] = 64
     manifest["machine"]["processor"] = "an abacus"
-    (copy / "manifest.json").write_text(sealed(manifest))
+    (copy / "manifest.json").write_text(json_with_checksum(manifest))
     moved = f"torch 1.0 → {here_now['torch']}, threads 64 → 1, processor an abacus → "
     with pytest.raises(RunConflict) as refused:
         run_task(pipeline_file, copy, "student.steps=3", resume="require", force="stale")
-    assert str(refused.value).startswith(f"run: began in another environment: {moved}")
+    assert str(refused.value).startswith(f"run: started in another environment: {moved}")
     heard: list[Event] = []
     run_task(pipeline_file, copy, on_event=heard.append)
     assert notices(heard, "run") == []  # there was nothing to make
     for _ in range(2):  # the second is told as well: the run still began elsewhere
         run_task(pipeline_file, copy, "student.steps=3", force="c", on_event=heard.append)
     assert len(told := notices(heard, "run")) == 2
-    assert all(line.startswith(f"this run began in another environment ({moved}") for line in told)
+    assert all(line.startswith(f"environment changed since the run started ({moved}") for line in told)
     run_task(pipeline_file, copy, force="all")
     assert run_task(pipeline_file, copy, resume="require").ran == ()
 
@@ -318,7 +318,7 @@ def test_what_an_older_manifest_does_not_tell_is_not_compared(pipeline_file: Pat
     manifest: dict[str, Any] = json.loads((copy / "manifest.json").read_text())
     for part in ("versions", "machine"):
         del manifest[part]
-    (copy / "manifest.json").write_text(sealed(manifest))
+    (copy / "manifest.json").write_text(json_with_checksum(manifest))
     assert run_task(pipeline_file, copy, resume="require").ran == ()
 
 
@@ -329,5 +329,5 @@ def test_an_adaptation_too(here: Path, model_folder: Callable[[str], Path]) -> N
     with pytest.raises(RunConflict, match="nothing to go on with"):
         adapt(load(pipeline_file, "adapt.steps=2"), here / "adapted", resume="require")
     adapt(load(pipeline_file, "adapt.steps=2"), here / "adapted", resume="never")
-    with pytest.raises(RunConflict, match=r"^adapted: holds an adapted model already"):
+    with pytest.raises(RunConflict, match=r"^adapted: already contains an adapted model"):
         adapt(load(pipeline_file, "adapt.steps=2"), here / "adapted", resume="never")

@@ -18,10 +18,11 @@ from petkit.errors import InvalidInput
 from petkit.models.batch import IndexArray, collate
 from petkit.models.loading import load_masked_lm
 from petkit.stages import c_student
-from petkit.storage.parquet_shards import read_column, read_matrix
+from petkit.storage.parquet_shards import read_matrix
 from petkit.student.objective import StudentObjective, StudentTargets, Turn
 from petkit.task.task import Task
 from petkit.teachers.models import teacher_models
+from tests.shards import read_column
 from tests.stages.tiny_task import load, run_task, student_weights, write_task
 from tests.tiny import save_tiny_model, tiny_tokenizer
 

@@ -18,7 +18,7 @@ from petkit.ensemble.combine import combine
 from petkit.models.batch import collate
 from petkit.models.loading import load_classifier, load_tokenizer
 from petkit.prompts.token_store import TokenStore
-from petkit.storage.integrity import sealed
+from petkit.storage.checksum import json_with_checksum
 from petkit.storage.parquet_shards import read_matrix, read_shards
 from petkit.task.task import Task
 from tests.stages.tiny_task import load, products, rows, run_task, student_weights, write_rows, write_task
@@ -97,7 +97,7 @@ def rewrite(step: Path, name: str, text: str) -> None:
     record = json.loads((step / "step.json").read_text())
     record["files"][name] = {"bytes": len(text.encode()), "sha256": hashlib.sha256(text.encode()).hexdigest()}
     del record["seal"]
-    (step / "step.json").write_text(sealed(record))
+    (step / "step.json").write_text(json_with_checksum(record))
 
 
 # -- the student's loss ------------------------------------------------------------------------------

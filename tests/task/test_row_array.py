@@ -49,7 +49,7 @@ def test_nothing_in_it(on_disk: bool, tmp_path: Path) -> None:
     assert len(array) == 0 and array[:].shape == (0, 2)
 
 
-def test_a_file_of_an_earlier_process_is_begun_anew(tmp_path: Path) -> None:
+def test_a_file_of_an_earlier_process_is_truncated(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"something else")
 
     assert filled(tmp_path / "file", BLOCKS[0])[:].tolist() == BLOCKS[0]
