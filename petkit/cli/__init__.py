@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from importlib import import_module
 
 from petkit.cli import console
@@ -14,8 +15,8 @@ from petkit.events import FORCE_TARGETS
 __all__ = ["app", "main", "spell_out_force"]
 INTERRUPTED = (130, 143)  # the exit codes by convention, of Ctrl-C and of SIGTERM; typer too makes 130 of Ctrl-C
 
-for _commands in ("running", "labelling", "looking", "keeping", "setup"):  # they register themselves; the help has this order
-    import_module(f"petkit.cli.{_commands}")
+for _commands in ("run", "classifier", "preview", "project"):  # they register themselves; the help has this order
+    import_module(f"petkit.cli.{_commands}_commands")
 
 
 def spell_out_force(arguments: list[str]) -> list[str]:
@@ -30,7 +31,7 @@ def spell_out_force(arguments: list[str]) -> list[str]:
 
 
 def _interrupted(arguments: list[str]) -> str:
-    """Return what to tell somebody who stopped a command."""
+    """Return the message after an interruption."""
     if not {"run", "stage-a", "stage-b", "stage-c", "adapt", "pretrain-prompt"}.intersection(arguments[:1]):
         return "interrupted"
     forced = [
@@ -48,6 +49,8 @@ def main() -> None:
         finally:
             sys.stdout.flush()  # a reader that has gone is met here, not while Python shuts down
     except PetkitError as error:
+        if os.environ.get("PETKIT_DEBUG"):
+            traceback.print_exception(error)
         console.show_error(error)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, SystemExit) as leaving:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Remarks(Console):
-    """A console beside the results: when nobody reads it any more, the work goes on (rich alone would end the process)."""
+    """A console for remarks: when its reader has gone, the work continues (rich alone would end the process)."""
 
     def on_broken_pipe(self) -> None:
         """Say nothing further."""
@@ -56,8 +56,8 @@ def show_failure(error: Exception) -> None:
     if isinstance(error, OSError) and error.strerror:
         note(in_one_line(": ".join(map(str, filter(None, ("petkit", error.filename, error.strerror))))))
         return
-    told = f"petkit: internal error: {type(error).__name__}: {error} (set PETKIT_DEBUG=1 to see where, and please report it)"
-    note(in_one_line(told))
+    message = f"petkit: internal error: {type(error).__name__}: {error} (set PETKIT_DEBUG=1 to see where, and please report it)"
+    note(in_one_line(message))
 
 
 def say(line: str) -> None:
@@ -66,7 +66,7 @@ def say(line: str) -> None:
 
 
 def note(remark: str) -> None:
-    """Print a remark beside the result."""
+    """Print a remark to standard error."""
     err.print(text(remark))
 
 
@@ -86,7 +86,7 @@ def show_forecast(forecast: Forecast) -> None:
 
 
 def show_result(result: RunResult) -> None:
-    """Print the table at the end of a run: untrained and trained accuracy, and where the model lies."""
+    """Print the table at the end of a run: untrained and trained accuracy, and the path of the model."""
     if not result.ran:
         say("Nothing to do: every step is finished and up to date.")
     if result.metrics is not None:
@@ -213,7 +213,7 @@ def show_ranking(ranking: Ranking) -> None:
 
 
 def show_verbalizer(found: FoundVerbalizer) -> None:
-    """Print found label words, and beside them those that the pipeline names."""
+    """Print found label words, next to those that the pipeline names."""
     table = _table("label", "word", "log-likelihood ratio", "", right=(2,))
     for label, words in found.words.items():
         named = found.named.get(label, {})

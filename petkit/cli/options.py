@@ -10,11 +10,11 @@ import typer
 from petkit import network
 
 
-def _forbid_network(asked: bool) -> bool:
-    """Take ``--offline`` in while options are read: before any library that fetches is imported."""
-    if asked:
+def _forbid_network(offline: bool) -> bool:
+    """Apply ``--offline`` while options are parsed: before any library that downloads is imported."""
+    if offline:
         network.forbid()
-    return asked
+    return offline
 
 
 PipelineFile = Annotated[Path, typer.Argument(metavar="PIPELINE", help="The pipeline's YAML file.", show_default=False)]
@@ -25,19 +25,20 @@ Set = Annotated[
 Force = Annotated[
     str | None,
     typer.Option(
-        metavar="[STAGE]", help="Redo steps made with other settings; with a, b, c, evaluation or all also those finished ones."
+        metavar="[STAGE]", help="Redo stale steps; with a, b, c, evaluation or all, also redo finished steps of that stage."
     ),
 ]
 Resume = Annotated[
     str,
     typer.Option(
         metavar="auto|require|never",
-        help="Go on with a run that is there; or require one, begun with these versions on such a machine; or none.",
+        help="auto: resume if the run exists; require: fail unless it exists with the same versions and hardware; "
+        "never: fail if it exists.",
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would run, why, and what it would take; write nothing.")]
 KeepAdapter = Annotated[
-    bool, typer.Option("--keep-adapter", help="Keep the student's adapter beside the model it is merged into.")
+    bool, typer.Option("--keep-adapter", help="Keep the student's adapter in addition to the model it is merged into.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -46,13 +47,13 @@ Offline = Annotated[
     bool,
     typer.Option("--offline", callback=_forbid_network, help="Never use the network; hub names only from the local cache."),
 ]
-With = Annotated[str, typer.Option("--with", metavar="student|teachers", help="Who predicts.")]
+With = Annotated[str, typer.Option("--with", metavar="student|teachers", help="The model that predicts.")]
 
 
 def load(pipeline: Path, overrides: list[str]) -> Any:
-    """Read a pipeline file and look at the data it names, before anything heavy is imported: most mistakes show here.
+    """Read a pipeline file and check the data it names, before any heavy import: most mistakes are found here.
 
-    A pipeline that names nothing on the hub needs no network, and gets none.
+    The network is forbidden where the pipeline names nothing on the Hub.
     """
     from petkit.config.loader import load_pipeline
     from petkit.data.precheck import look_at_pipeline

@@ -29,7 +29,7 @@ def refuse_resume(store: RunStore, resume: str, device: Device) -> None:
 
     Raises:
         InvalidInput: not one of :data:`petkit.events.RESUME`.
-        RunConflict: ``require`` and there is no run, or one started in another environment; ``never`` and there is one.
+        RunConflict: ``require`` without a run, or with one started in another environment; ``never`` and there is one.
     """
     if resume not in RESUME:
         raise InvalidInput([Problem.of_option("--resume", f"unknown {resume!r}", f"one of {', '.join(RESUME)}")])

@@ -1,7 +1,7 @@
-"""``petkit verify``: is everything in a run folder as it was when it was finished? Reads only.
+"""``petkit verify``: whether everything in a run folder is unchanged since it was finished. Reads only.
 
 Every file of every step and checkpoint is read and hashed; the manifest, the resolved pipeline and each line of the log
-carry sums of their own. For what is damaged it says which command makes it anew.
+carry sums of their own. For what is damaged it says which command makes it again.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _COMMANDS = {ADAPTED_MODEL: "adapt", PRETRAINED_PROMPT: "pretrain-prompt"}
 
 @dataclass(frozen=True)
 class Verified:
-    """How one step, checkpoint or file stands: in words where it is not whole, and what to do about it."""
+    """The state of one step, checkpoint or file, the reason where it is not whole, and what to do."""
 
     name: str
     state: State
@@ -63,7 +63,7 @@ class Verification:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is to come, as far as the folder tells: an evaluation or baseline to come leaves no trace."""
+        """Whether nothing is left to do, as far as the folder shows: a missing evaluation or baseline leaves no trace."""
         return not any(entry.state == "unfinished" for entry in self.entries)
 
     def to_dict(self) -> dict[str, Any]:
@@ -77,7 +77,7 @@ class Verification:
 
 
 def verify(folder: Path) -> Verification:
-    """Look at everything in a run folder, or in a folder that one of its steps was copied to.
+    """Verify a run folder, or a folder that one of its steps was copied to.
 
     Raises:
         ModelRefused: it is neither.
@@ -107,7 +107,7 @@ class _Run:
         config = self.folder / CONFIG
         pipeline = str(config) if is_checked_yaml(_bytes(config)) and self.kind == RUN else "PIPELINE"
         self.again = shlex.join(["petkit", _COMMANDS.get(self.kind, "run"), pipeline, "--out", str(self.folder)])
-        self.anew = f"{self.again} makes it again, and nothing else"
+        self.redo = f"{self.again} makes it again, and nothing else"
 
     def entries(self) -> Iterator[Verified]:
         """Give the files at the top, the steps, the checkpoints and the rest."""
@@ -115,7 +115,7 @@ class _Run:
         yield self._top(CONFIG, is_checked_yaml, "nothing reads it: {again} writes it again")
         yield self._log()
         for step in self.steps:
-            yield self._step(step, self.anew)
+            yield self._step(step, self.redo)
         yield from self._without_record()
         yield from self._gone()
         for name in self.checkpoints:
@@ -157,9 +157,9 @@ class _Run:
         return _step(self.folder / name, name, hint) or Verified(name, "whole")
 
     def _without_record(self) -> Iterator[Verified]:
-        """Give what lies where a step or checkpoint would and has no record, and what lies beside them."""
+        """Yield folders of steps or checkpoints without a record, and files next to them."""
         for top in (*STEP_FOLDERS, CHECKPOINTS):
-            anew = _NOT_USED if top == CHECKPOINTS else f"{self.anew}; {_ELSE}"
+            hint = _NOT_USED if top == CHECKPOINTS else f"{self.redo}; {_ELSE}"
             if (self.folder / top).is_symlink():
                 yield Verified(top, "damaged", "is a link", "put the folder itself there")
                 continue
@@ -171,7 +171,7 @@ class _Run:
                 for name in [name for name in folders if (Path(place) / name).is_symlink()]:
                     yield Verified(f"{here}/{name}", "damaged", "is a link", "put the folder itself there")
                 if any(is_looked_for(name) for name in names):
-                    yield Verified(here, "damaged", f"{RECORD} is missing", anew)
+                    yield Verified(here, "damaged", f"{RECORD} is missing", hint)
                     folders.clear()
                 elif names:
                     name = f"{here}/{sorted(names)[0]}"
@@ -191,10 +191,10 @@ class _Run:
             to_look_at += needs - seen
             seen |= needs
         for name, step in sorted(gone.items()):
-            yield Verified(name, "damaged", f"is missing, and {step} was made from it", self.anew)
+            yield Verified(name, "damaged", f"is missing, and {step} was made from it", self.redo)
         coming = _STAGES if self.kind == RUN else {ADAPTED_MODEL: ("model",), PRETRAINED_PROMPT: ("prompt",)}.get(self.kind, ())
         for top in coming:
-            holds = any(names for _, _, names in os.walk(self.folder / top)) or (self.folder / top).is_symlink()  # told above
+            holds = any(names for _, _, names in os.walk(self.folder / top)) or (self.folder / top).is_symlink()  # reported above
             if not holds and not any(step.split("/")[0] == top for step in gone):
                 yield Verified(top, "unfinished", "not done yet, or deleted", f"{self.again} goes on")
                 return

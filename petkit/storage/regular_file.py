@@ -25,10 +25,10 @@ def refuse_no_file(path: Path) -> None:
     shown = shown_path(path)
     try:
         mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: an impossible name
-        raise InvalidInput([Problem.of_file(shown, "no such file")]) from None
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: an impossible name
+        raise InvalidInput([Problem.of_file(shown, "no such file")]) from error
     except OSError as error:
-        raise InvalidInput([Problem.of_file(shown, f"cannot be read: {error.strerror}")]) from None
+        raise InvalidInput([Problem.of_file(shown, f"cannot be read: {error.strerror}")]) from error
     if stat.S_ISDIR(mode):
         raise InvalidInput([Problem.of_file(shown, "is a folder, not a file")])
     for is_kind, name in _OTHER_KINDS:

@@ -38,9 +38,9 @@ def test_adapt_as_json_into_a_folder_of_choice(tiny: Path, petkit_command: Petki
     answer = petkit_command("adapt", "pipeline.yaml", *SHORT, "--out", "my models/a", "--json", "--quiet")
 
     assert (answer.code, answer.err) == (0, "")
-    told = json.loads(answer.out)
-    assert (told["model"], told["ran"], told["rows"], told["held_out_rows"]) == ("my models/a/model", True, 4, 1)
-    assert told["perplexity_after"] > 1
+    reported = json.loads(answer.out)
+    assert (reported["model"], reported["ran"], reported["rows"], reported["held_out_rows"]) == ("my models/a/model", True, 4, 1)
+    assert reported["perplexity_after"] > 1
     assert not Path("runs").exists()
     assert "--set 'model=my models/a/model'" in petkit_command("adapt", "pipeline.yaml", *SHORT, "--out", "my models/a").out
 
@@ -67,8 +67,8 @@ def test_adapt_refuses_a_model_made_by_other_settings(tiny: Path, petkit_command
     answer = petkit_command("adapt", "pipeline.yaml", *SHORT, "--set", "adapt.seed=3")
 
     assert (answer.code, answer.out) == (2, "")
-    told = "runs/tiny-adapted: made with other settings: adapt.seed 1 → 3 (choose another --out, or delete the folder to replace it)\n"
-    assert answer.err == told
+    reported = "runs/tiny-adapted: made with other settings: adapt.seed 1 → 3 (choose another --out, or delete the folder to replace it)\n"
+    assert answer.err == reported
 
 
 def test_adapt_into_a_run_is_refused(tiny: Path, petkit_command: Petkit) -> None:
@@ -93,7 +93,7 @@ def test_a_run_into_an_adapted_model_is_refused(tiny: Path, petkit_command: Petk
     assert project.snapshot(tiny) == before
 
 
-def test_adapt_whose_last_step_spoils_the_model_is_no_internal_error(tiny: Path, petkit_command: Petkit) -> None:
+def test_adapt_whose_last_step_spoils_the_model_is_not_an_internal_error(tiny: Path, petkit_command: Petkit) -> None:
     diverging = ("--set", "adapt.steps=1", "--set", "adapt.learning_rate=1e30", "--quiet")
 
     answer = petkit_command("adapt", "pipeline.yaml", *diverging)

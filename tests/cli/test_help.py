@@ -96,7 +96,7 @@ def test_version(petkit_command: Callable[..., Outcome]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reported"),
     [
         (("nonsense",), "No such command 'nonsense'"),
         (("run",), "Missing argument 'PIPELINE'"),
@@ -106,11 +106,13 @@ def test_version(petkit_command: Callable[..., Outcome]) -> None:
     ],
     ids=["command", "missing", "option", "surplus", "second missing"],
 )
-def test_wrong_use_is_told_without_a_trace(arguments: tuple[str, ...], told: str, petkit_command: Callable[..., Outcome]) -> None:
+def test_wrong_use_is_reported_without_a_trace(
+    arguments: tuple[str, ...], reported: str, petkit_command: Callable[..., Outcome]
+) -> None:
     answer = petkit_command(*arguments)
 
     assert (answer.code, answer.out) == (2, "")
-    assert told in answer.err and "Traceback" not in answer.err
+    assert reported in answer.err and "Traceback" not in answer.err
 
 
 def test_without_a_command_it_explains_itself(petkit_command: Callable[..., Outcome]) -> None:

@@ -13,7 +13,7 @@ from petkit.cli import console
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reported"),
     [
         (["run", "p.yaml"], "interrupted; finished work is kept, run the same command to go on"),
         (["run", "p.yaml", "--force"], "interrupted; finished work is kept, run the same command to go on"),
@@ -22,7 +22,7 @@ from petkit.cli import console
     ],
 )
 def test_what_an_interruption_costs(
-    arguments: list[str], told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], reported: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -31,7 +31,7 @@ def test_what_an_interruption_costs(
     monkeypatch.setattr(sys, "argv", ["petkit", *arguments])
     with pytest.raises(SystemExit) as left:
         cli.main()
-    assert left.value.code == 130 and capsys.readouterr().err == f"{told}\n"
+    assert left.value.code == 130 and capsys.readouterr().err == f"{reported}\n"
 
 
 STOPPED_WHILE_IMPORTING = """

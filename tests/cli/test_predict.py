@@ -68,12 +68,12 @@ def written(folder: Path, kind: str) -> Path:
     return path
 
 
-def check_rows(told: list[dict[str, Any]], predictor: Predictor, ids: list[str]) -> None:
+def check_rows(reported: list[dict[str, Any]], predictor: Predictor, ids: list[str]) -> None:
     """Compare printed rows with what the predictor says in Python."""
     expected = predictor(TEXTS)
-    assert [row["id"] for row in told] == ids
-    assert [row["text"] for row in told] == list(TEXTS)
-    for row, prediction in zip(told, expected, strict=True):
+    assert [row["id"] for row in reported] == ids
+    assert [row["text"] for row in reported] == list(TEXTS)
+    for row, prediction in zip(reported, expected, strict=True):
         assert row["label"] == prediction.label == max(row["probabilities"], key=row["probabilities"].__getitem__)
         assert row["probabilities"] == pytest.approx(prediction.probabilities, abs=2e-6)
         assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-5)
@@ -127,12 +127,12 @@ def test_output_file(kind: str, finished_run: Path, student: Predictor, here: Pa
         return
     table = list(csv.reader(io.StringIO(text), delimiter="\t" if kind == "tsv" else ","))
     assert table[0] == ["id", "text", "label", "probability", "p(World)", "p(Sports)"]
-    told = [
+    reported = [
         {"id": row[0], "text": row[1], "label": row[2], "probability": float(row[3])}
         | {"probabilities": {"World": float(row[4]), "Sports": float(row[5])}}
         for row in table[1:]
     ]
-    check_rows(told, student, ["n0", "n1", "n2"])
+    check_rows(reported, student, ["n0", "n1", "n2"])
 
 
 @pytest.mark.parametrize("before", [None, "what was there\n"], ids=["new", "existing"])
@@ -195,11 +195,11 @@ def test_pairs(who: str, pair_run: Path, petkit_command: Petkit) -> None:
 
     answer = petkit_command("predict", pair_run, "--with", who, "--input", "-", stdin=project.json_lines([row]).encode())
 
-    (told,) = answers(answer.out)
+    (reported,) = answers(answer.out)
     predictor = Predictor.load(pair_run, teachers=who == "teachers")
     (expected,) = predictor([{"premise": "the game", "hypothesis": "it is good"}])
-    assert told["probabilities"] == pytest.approx(expected.probabilities, abs=2e-6)
-    assert (told["premise"], told["hypothesis"]) == ("the game", "it is good")
+    assert reported["probabilities"] == pytest.approx(expected.probabilities, abs=2e-6)
+    assert (reported["premise"], reported["hypothesis"]) == ("the game", "it is good")
 
 
 def test_a_row_without_its_fields_is_refused_in_python(student: Predictor) -> None:
@@ -236,7 +236,7 @@ def test_standard_input_is_read_as_a_stream(student: Predictor) -> None:
 
 
 @pytest.mark.parametrize("many", [3, 5000], ids=["at the end", "midway"])
-def test_a_reader_that_leaves_is_no_failure(many: int, finished_run: Path, here: Path) -> None:
+def test_a_reader_that_leaves_is_not_a_failure(many: int, finished_run: Path, here: Path) -> None:
     (here / "in.jsonl").write_text(project.json_lines({"text": "a game"} for _ in range(many)), encoding="utf-8")
     command = [sys.executable, "-m", "petkit", "predict", str(finished_run), "--input", "in.jsonl"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -294,9 +294,9 @@ def test_evaluate_agrees_with_the_run(who: str, named: str, roberta_run: Path, p
     answer = petkit_command("evaluate", roberta_run, roberta_run.parent / "test.jsonl", "--json", "--with", who)
 
     of_the_run = json.loads((roberta_run / "evaluation" / "metrics.json").read_text(encoding="utf-8"))[named]
-    told = json.loads(answer.out)
-    assert told["confusion"] == of_the_run["confusion"]
-    assert told["nll"] == pytest.approx(of_the_run["nll"], abs=1e-6)
+    reported = json.loads(answer.out)
+    assert reported["confusion"] == of_the_run["confusion"]
+    assert reported["nll"] == pytest.approx(of_the_run["nll"], abs=1e-6)
 
 
 def test_evaluate_table(finished_run: Path, tiny: Path, petkit_command: Petkit) -> None:
@@ -304,10 +304,10 @@ def test_evaluate_table(finished_run: Path, tiny: Path, petkit_command: Petkit) 
 
     answer = petkit_command("evaluate", finished_run, "test.jsonl")
 
-    told = {tuple(line.split()[:2]) for line in answer.out.splitlines()}
-    assert ("accuracy", f"{100 * figures['accuracy']:.1f}") in told
-    assert ("ECE", f"{figures['ece']:.4f}") in told
-    assert ("rows", "3") in told
+    reported = {tuple(line.split()[:2]) for line in answer.out.splitlines()}
+    assert ("accuracy", f"{100 * figures['accuracy']:.1f}") in reported
+    assert ("ECE", f"{figures['ece']:.4f}") in reported
+    assert ("rows", "3") in reported
     for label, counts in zip(("World", "Sports"), figures["confusion"], strict=True):
-        assert (label, str(counts[0])) in told
-        assert (label, f"{100 * figures['labels'][label]['precision']:.1f}") in told
+        assert (label, str(counts[0])) in reported
+        assert (label, f"{100 * figures['labels'][label]['precision']:.1f}") in reported

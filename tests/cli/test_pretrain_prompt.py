@@ -24,13 +24,13 @@ SENTENCES = (
 
 
 @pytest.fixture
-def told(tiny: Path) -> Path:
+def reported(tiny: Path) -> Path:
     """The tiny project with texts of several sentences."""
     (tiny / "unlabeled.jsonl").write_text(project.json_lines({"text": text} for text in SENTENCES))
     return tiny
 
 
-def test_it_says_whether_it_helped_and_how_to_use_it(told: Path, petkit_command: Petkit) -> None:
+def test_it_says_whether_it_helped_and_how_to_use_it(reported: Path, petkit_command: Petkit) -> None:
     answer = petkit_command("pretrain-prompt", "pipeline.yaml", *SHORT)
 
     assert answer.code == 0
@@ -49,7 +49,7 @@ def test_it_says_whether_it_helped_and_how_to_use_it(told: Path, petkit_command:
     assert (again.code, again.out, again.err) == (0, answer.out, "prompt: up to date\n")
 
 
-def test_as_json_into_a_folder_of_choice(told: Path, petkit_command: Petkit) -> None:
+def test_as_json_into_a_folder_of_choice(reported: Path, petkit_command: Petkit) -> None:
     both = (*SHORT, "--set", "pretrain_prompt.objective=both")
     answer = petkit_command("pretrain-prompt", "pipeline.yaml", *both, "--out", "my prompts/a, b", "--json", "--quiet")
 
@@ -75,14 +75,14 @@ def test_texts_of_one_sentence_are_refused(tiny: Path, petkit_command: Petkit) -
     assert project.snapshot(tiny) == before
 
 
-def test_neither_labels_nor_their_words_are_needed(told: Path, petkit_command: Petkit) -> None:
+def test_neither_labels_nor_their_words_are_needed(reported: Path, petkit_command: Petkit) -> None:
     Path("train.jsonl").unlink()
     Path("verbalizer.yaml").write_text("labels: {one: [unheard], two: [unknowable]}\n")
 
     assert petkit_command("pretrain-prompt", "pipeline.yaml", *SHORT, "--quiet").code == 0
 
 
-def test_other_settings_are_refused(told: Path, petkit_command: Petkit) -> None:
+def test_other_settings_are_refused(reported: Path, petkit_command: Petkit) -> None:
     petkit_command("pretrain-prompt", "pipeline.yaml", *SHORT, "--quiet")
 
     answer = petkit_command("pretrain-prompt", "pipeline.yaml", *SHORT, "--set", "pretrain_prompt.seed=3")
@@ -91,19 +91,19 @@ def test_other_settings_are_refused(told: Path, petkit_command: Petkit) -> None:
     assert (answer.code, answer.out, answer.err) == (2, "", f"runs/tiny-prompt: {why}\n")
 
 
-def test_a_run_into_a_prompt_is_refused(told: Path, petkit_command: Petkit) -> None:
+def test_a_run_into_a_prompt_is_refused(reported: Path, petkit_command: Petkit) -> None:
     petkit_command("pretrain-prompt", "pipeline.yaml", *SHORT, "--out", "prompt", "--quiet")
-    before = project.snapshot(told)
+    before = project.snapshot(reported)
 
     answer = petkit_command("run", "pipeline.yaml", "--out", "prompt")
 
-    told_so = "prompt: contains a pretrained prompt, not a run (choose another --out)\n"
-    assert (answer.code, answer.out, answer.err) == (2, "", told_so)
-    assert project.snapshot(told) == before
+    message = "prompt: contains a pretrained prompt, not a run (choose another --out)\n"
+    assert (answer.code, answer.out, answer.err) == (2, "", message)
+    assert project.snapshot(reported) == before
 
 
 @pytest.mark.parametrize(
-    ("override", "told_so"),
+    ("override", "message"),
     [
         ("pretrain_prompt.objective=none", "must be 'next_sentence', 'masked_lm' or 'both', not 'none'"),
         ("pretrain_prompt.words={next: no}", "'no' is also the word of next"),
@@ -111,23 +111,23 @@ def test_a_run_into_a_prompt_is_refused(told: Path, petkit_command: Petkit) -> N
         ("teachers.adapter={kind: prompt_tuning, start: nowhere}", None),
     ],
 )
-def test_a_mistake_is_one_line(override: str, told_so: str | None, told: Path, petkit_command: Petkit) -> None:
-    before = project.snapshot(told)
+def test_a_mistake_is_one_line(override: str, message: str | None, reported: Path, petkit_command: Petkit) -> None:
+    before = project.snapshot(reported)
     answer = petkit_command("pretrain-prompt", "pipeline.yaml", *SHORT, "--set", override, "--quiet")
 
-    if told_so is None:  # a prompt that is to be made need not be there yet
+    if message is None:  # a prompt that is to be made need not be there yet
         assert answer.code == 0
         return
-    assert (answer.code, answer.out) == (2, "") and told_so in answer.err
-    assert project.snapshot(told) == before
+    assert (answer.code, answer.out) == (2, "") and message in answer.err
+    assert project.snapshot(reported) == before
 
 
-def test_a_start_that_is_not_there(told: Path, petkit_command: Petkit) -> None:
+def test_a_start_that_is_not_there(reported: Path, petkit_command: Petkit) -> None:
     start = "teachers.adapter={kind: prompt_tuning, start: nowhere}"
-    before = project.snapshot(told)
+    before = project.snapshot(reported)
 
     for command in ("run", "validate", "zero-shot"):
         answer = petkit_command(command, "pipeline.yaml", "--set", start)
         message = "teachers.adapter.start: nowhere: no such folder (petkit pretrain-prompt makes one)"
         assert (answer.code, answer.out, answer.err) == (2, "", f"--set {start}: {message}\n")
-    assert project.snapshot(told) == before
+    assert project.snapshot(reported) == before

@@ -91,12 +91,12 @@ def test_quiet_and_json(tiny: Path, petkit_command: Petkit) -> None:
     answer = petkit_command("run", "pipeline.yaml", "--quiet", "--json", "--out", "elsewhere")
 
     assert (answer.code, answer.err) == (0, "")
-    told: dict[str, Any] = json.loads(answer.out)
-    assert told["run"] == "elsewhere"
-    assert (tiny / told["student"] / "config.json").is_file()
-    assert tuple(told["ran"]) == STEPS
-    assert told["metrics"]["rows"] == 3
-    assert set(told["metrics"]["teachers"]) == {"colon-1", "brackets-1"}
+    reported: dict[str, Any] = json.loads(answer.out)
+    assert reported["run"] == "elsewhere"
+    assert (tiny / reported["student"] / "config.json").is_file()
+    assert tuple(reported["ran"]) == STEPS
+    assert reported["metrics"]["rows"] == 3
+    assert set(reported["metrics"]["teachers"]) == {"colon-1", "brackets-1"}
     assert not (tiny / "runs").exists()
 
 
@@ -107,7 +107,7 @@ def test_json_is_alone_on_standard_output_when_progress_is_shown(beside_run: Pat
     assert answer.err.splitlines() == [f"{step}: up to date" for step in STEPS]
 
 
-def test_without_a_test_set_there_is_no_evaluation(tiny: Path, petkit_command: Petkit) -> None:
+def test_without_a_test_set_nothing_is_evaluated(tiny: Path, petkit_command: Petkit) -> None:
     answer = petkit_command("run", "pipeline.yaml", "--set", "data.test=null", "--quiet")
 
     assert (answer.code, answer.err) == (0, "")
@@ -123,8 +123,8 @@ def test_dry_run_writes_nothing(command: str, tiny: Path, petkit_command: Petkit
 
     assert (answer.code, answer.err) == (0, "")
     own = [step for step in STEPS if command == "run" or step.startswith(command.replace("-", "_"))]
-    told, _, expected = answer.out.partition("estimate ")
-    assert [line.split()[:5] for line in told.splitlines()[1:]] == [[step, "run", "not", "done", "yet"] for step in own]
+    reported, _, expected = answer.out.partition("estimate ")
+    assert [line.split()[:5] for line in reported.splitlines()[1:]] == [[step, "run", "not", "done", "yet"] for step in own]
     stages = ["stage a"] if command == "stage-a" else ["stage a", "stage b", "stage c", "evaluation"]
     assert [line[:10].strip() for line in expected.splitlines()[1:-2]] == [*stages, "in all"]
     assert project.snapshot(tiny) == before
@@ -166,13 +166,13 @@ def test_dry_run_says_why(beside_run: Path, petkit_command: Petkit) -> None:
 
     answer = petkit_command("run", "pipeline.yaml", "--out", "run", "--dry-run", "--json", "--set", "student.steps=3")
 
-    told = reasons(answer)
-    assert told["stage_a/colon-1/model"] == "finished"
-    assert told["stage_b"] == "not done yet"
-    assert "student.steps 2 → 3" in told["stage_c/model"]
+    reported = reasons(answer)
+    assert reported["stage_a/colon-1/model"] == "finished"
+    assert reported["stage_b"] == "not done yet"
+    assert "student.steps 2 → 3" in reported["stage_c/model"]
     table = petkit_command("run", "pipeline.yaml", "--out", "run", "--dry-run", "--set", "student.steps=3").out
-    told, _, expected = table.partition("estimate ")
-    assert "student.steps 2 → 3" in told and len(told.splitlines()) == len(STEPS) + 1
+    reported, _, expected = table.partition("estimate ")
+    assert "student.steps 2 → 3" in reported and len(reported.splitlines()) == len(STEPS) + 1
     assert [line[:10].strip() for line in expected.splitlines()[1:4]] == ["stage b", "stage c", "evaluation"]
 
 
@@ -212,9 +212,9 @@ def test_stages_alone_meet_in_the_run_folder(tiny: Path, petkit_command: Petkit)
     for stage in "abc":
         answer = petkit_command(f"stage-{stage}", "pipeline.yaml", "--json", "--quiet")
         assert (answer.code, answer.err) == (0, "")
-        told = json.loads(answer.out)
-        assert told["ran"] == [step for step in STEPS if step.startswith(f"stage_{stage}")]
-        assert told["metrics"] is None
+        reported = json.loads(answer.out)
+        assert reported["ran"] == [step for step in STEPS if step.startswith(f"stage_{stage}")]
+        assert reported["metrics"] is None
 
     answer = petkit_command("run", "pipeline.yaml", "--json", "--quiet")
 
@@ -241,7 +241,7 @@ def test_set_takes_paths_from_the_current_folder(tiny: Path, petkit_command: Pet
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "told"),
+    ("error", "code", "reported"),
     [
         (KeyboardInterrupt(), 130, "interrupted; finished work is kept, run the same command to go on"),
         (SystemExit(143), 143, "interrupted; finished work is kept, run the same command to go on"),
@@ -250,8 +250,8 @@ def test_set_takes_paths_from_the_current_folder(tiny: Path, petkit_command: Pet
     ],
     ids=["Ctrl-C", "SIGTERM", "full disk", "fault"],
 )
-def test_what_stops_a_run_is_told_in_one_line(
-    error: BaseException, code: int, told: str, tiny: Path, petkit_command: Petkit, monkeypatch: pytest.MonkeyPatch
+def test_what_stops_a_run_is_reported_in_one_line(
+    error: BaseException, code: int, reported: str, tiny: Path, petkit_command: Petkit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*_: object, **__: object) -> None:
         raise error
@@ -262,7 +262,18 @@ def test_what_stops_a_run_is_told_in_one_line(
     answer = petkit_command("run", "pipeline.yaml")
 
     assert (answer.code, answer.out) == (code, "")
-    assert answer.err.startswith(told) and answer.err.count("\n") == 1
+    assert answer.err.startswith(reported) and answer.err.count("\n") == 1
+
+
+def test_debugging_shows_the_cause(here: Path, petkit_command: Petkit, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = petkit_command("validate", "missing.yaml")
+    monkeypatch.setenv("PETKIT_DEBUG", "1")
+
+    debugged = petkit_command("validate", "missing.yaml")
+
+    assert (plain.code, plain.out) == (debugged.code, debugged.out) == (2, "")
+    assert "Traceback" not in plain.err
+    assert debugged.err.startswith("Traceback") and "FileNotFoundError" in debugged.err and debugged.err.endswith(plain.err)
 
 
 def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,26 +316,26 @@ def test_a_remark_gets_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_validate_as_json(tiny: Path, petkit_command: Petkit) -> None:
     answer = petkit_command("validate", "pipeline.yaml", "--json")
 
-    told = json.loads(answer.out)
+    reported = json.loads(answer.out)
     assert (answer.code, answer.err) == (0, "")
-    assert told["rows"] == {"train": 4, "unlabeled": 5, "test": 3}
-    assert [word["written"] for word in told["patterns"][0]["words"]["Sports"]] == ["sports", "football"]
+    assert reported["rows"] == {"train": 4, "unlabeled": 5, "test": 3}
+    assert [word["written"] for word in reported["patterns"][0]["words"]["Sports"]] == ["sports", "football"]
 
 
 def test_a_dry_run_tells_people_and_programs_the_same(beside_run: Path, petkit_command: Petkit) -> None:
     command = ("run", "pipeline.yaml", "--out", "run", "--dry-run", "--force", "c")
 
-    told = json.loads(petkit_command(*command, "--json").out)["estimate"]
+    reported = json.loads(petkit_command(*command, "--json").out)["estimate"]
     table = petkit_command(*command).out.partition("estimate ")[2].splitlines()
 
-    assert told["timed"] == "finished steps" and list(told["stages"]) == ["c", "evaluation"]
-    for line, cost in zip(table[1:4], [*told["stages"].values(), told["total"]], strict=True):
+    assert reported["timed"] == "finished steps" and list(reported["stages"]) == ["c", "evaluation"]
+    for line, cost in zip(table[1:4], [*reported["stages"].values(), reported["total"]], strict=True):
         assert f" {duration(cost['seconds'])} " in line and line.endswith(f" {size(cost['disk'])}")
-    assert told["total"]["seconds"] == pytest.approx(sum(cost["seconds"] for cost in told["stages"].values()))
-    assert table[4].startswith(f"disk: {size(told['disk']['written'])} to be written")
+    assert reported["total"]["seconds"] == pytest.approx(sum(cost["seconds"] for cost in reported["stages"].values()))
+    assert table[4].startswith(f"disk: {size(reported['disk']['written'])} to be written")
 
 
-def test_a_full_disk_is_told_in_one_line(tiny: Path, petkit_command: Petkit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_in_one_line(tiny: Path, petkit_command: Petkit, monkeypatch: pytest.MonkeyPatch) -> None:
     before, usage = project.snapshot(tiny), shutil.disk_usage(tiny)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
 

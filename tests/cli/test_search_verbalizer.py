@@ -150,8 +150,8 @@ def test_a_file_is_overwritten_only_with_force(search: Command, tiny: Path) -> N
 
     refused = search("--out", "words.yaml")
 
-    told = "words.yaml: already exists (choose another file, or overwrite it with --force)\n"
-    assert (refused.code, refused.out, refused.err) == (2, "", told)  # before any work
+    reported = "words.yaml: already exists (choose another file, or overwrite it with --force)\n"
+    assert (refused.code, refused.out, refused.err) == (2, "", reported)  # before any work
     assert (tiny / "words.yaml").read_text() == "mine"
     assert search("--force", "--out", "words.yaml").code == 0
     assert "labels:" in (tiny / "words.yaml").read_text()
@@ -159,7 +159,7 @@ def test_a_file_is_overwritten_only_with_force(search: Command, tiny: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "reported"),
     [
         (("--out", "nowhere/words.yaml"), "nowhere/words.yaml: is in a folder that does not exist (make the folder first)"),
         (("--out", "."), ".: is a folder (name a file in it)"),
@@ -179,12 +179,12 @@ def test_a_file_is_overwritten_only_with_force(search: Command, tiny: Path) -> N
         ),
     ],
 )  # fmt: skip
-def test_refused(options: tuple[str, ...], told: str, search: Command, tiny: Path) -> None:
+def test_refused(options: tuple[str, ...], reported: str, search: Command, tiny: Path) -> None:
     before = project.snapshot(tiny)
 
     refused = search(*options, "--quiet")
 
-    assert (refused.code, refused.out, refused.err) == (2, "", f"{told}\n")
+    assert (refused.code, refused.out, refused.err) == (2, "", f"{reported}\n")
     assert project.snapshot(tiny) == before
 
 
@@ -217,5 +217,5 @@ def test_the_file_tells_a_command_that_can_be_pasted_whatever_its_name(name: str
     written = (tiny / name).read_text(encoding="utf-8")
     (tiny / name).rename(tiny / "plain.yaml")
     assert load_pipeline(tiny / "pipeline.yaml", ["verbalizer=plain.yaml"]).spec.verbalizer.kind == "words"
-    (told,) = [line for line in written.splitlines() if line.startswith("#   petkit run ")]
-    assert shlex.split(told.removeprefix("#"))[-2:] == ["--set", f"verbalizer={in_one_line(name)}"]
+    (reported,) = [line for line in written.splitlines() if line.startswith("#   petkit run ")]
+    assert shlex.split(reported.removeprefix("#"))[-2:] == ["--set", f"verbalizer={in_one_line(name)}"]

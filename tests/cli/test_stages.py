@@ -65,6 +65,6 @@ def test_stage_b_refuses_logits_of_other_rows(run: Path, petkit_command: Petkit)
     answer = petkit_command("stage-b", "pipeline.yaml", "--out", "run", "--force", "--quiet")
 
     assert (answer.code, answer.out) == (2, "")
-    told = "run: the logits of teacher colon-1 are out of date: data.unlabeled changed (run petkit stage-a --force)\n"
-    assert answer.err == told
+    reported = "run: the logits of teacher colon-1 are out of date: data.unlabeled changed (run petkit stage-a --force)\n"
+    assert answer.err == reported
     assert project.snapshot(run / "stage_b") == before

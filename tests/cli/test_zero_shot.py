@@ -1,4 +1,4 @@
-"""``petkit zero-shot`` and ``petkit rank-patterns`` as commands: what is printed, and how mistakes are told."""
+"""``petkit zero-shot`` and ``petkit rank-patterns`` as commands: what is printed, and how mistakes are reported."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_rank_patterns(tiny: Path, petkit_command: Petkit) -> None:
     assert project.snapshot(tiny) == before
 
 
-def test_rank_patterns_told_to_keep_one(tiny: Path, petkit_command: Petkit) -> None:
+def test_rank_patterns_reported_to_keep_one(tiny: Path, petkit_command: Petkit) -> None:
     answer = petkit_command("rank-patterns", "pipeline.yaml", "--set", "keep_patterns=1", "--set", "data.train=null", "--quiet")
 
     assert (answer.code, answer.err) == (0, "")
@@ -106,7 +106,7 @@ def test_rank_patterns_as_json(tiny: Path, petkit_command: Petkit) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "reported"),
     [
         (("data.unlabeled=none.jsonl",), "data.unlabeled: none.jsonl: no such file"),
         (("keep_patterns=3",), "keeps 3 of 2 patterns"),
@@ -114,8 +114,10 @@ def test_rank_patterns_as_json(tiny: Path, petkit_command: Petkit) -> None:
     ],
     ids=["data", "keep", "model"],
 )
-def test_mistakes_are_one_line(command: str, overrides: tuple[str, ...], told: str, tiny: Path, petkit_command: Petkit) -> None:
+def test_mistakes_are_one_line(
+    command: str, overrides: tuple[str, ...], reported: str, tiny: Path, petkit_command: Petkit
+) -> None:
     answer = petkit_command(command, "pipeline.yaml", *(part for override in overrides for part in ("--set", override)))
 
     assert (answer.code, answer.out) == (2, "")
-    assert told in answer.err and len(answer.err.splitlines()) == 1
+    assert reported in answer.err and len(answer.err.splitlines()) == 1

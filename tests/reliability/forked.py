@@ -55,7 +55,7 @@ def running(
         hears.close()
 
 
-def told(folder: Path) -> list[Any]:
+def reported(folder: Path) -> list[Any]:
     """Return the events in the run folder."""
     path = folder / "events.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -1,7 +1,7 @@
 """Every kind of file in a run folder × everything that can happen to it → what petkit makes of it.
 
 A cell is good if the damage is found or has no part in anything, nothing damaged is ever read, no other finished step is
-made anew, and the command that made the folder either makes it whole again, byte for byte, or says what to do.
+made again, and the command that made the folder either makes it whole again, byte for byte, or says what to do.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class Matrix:
         own = next((step for step in checksums(self.bench.clean) if name.startswith(f"{step}/")), None)
         redone = [step for step, checksum in before.items() if checksums(folder).get(step) != checksum and step != own]
         if redone and not name.startswith("checkpoints/"):
-            wrong.append(f"{redone[0]} was lost or made anew")
+            wrong.append(f"{redone[0]} was lost or made again")
         if again != "refused":
             if products(folder) != self.products:
                 wrong.append("the end is another than that of a clean run")
@@ -169,7 +169,7 @@ class Matrix:
             ran: Any = self.bench.again(folder)
         except PetkitError as error:
             if "\n" in str(error) or "(" not in str(error):
-                wrong.append("the refusal has no cure")
+                wrong.append("the refusal has no hint")
             return "refused"
         return "repaired" if ran else "nothing to do"
 
@@ -200,10 +200,10 @@ def table(cells: list[Cell]) -> Iterator[str]:
         yield f"{bench}: petkit verify / use / the same command again"
         for outcomes_, kinds in rows.items():
             yield "  " + ", ".join(kinds)
-            told: dict[str, list[str]] = {}
+            reported: dict[str, list[str]] = {}
             for fault, outcome in zip(FAULTS, outcomes_, strict=True):
-                told.setdefault(outcome, []).append(fault)
-            yield from (f"      {outcome:<42} {', '.join(faults)}" for outcome, faults in told.items())
+                reported.setdefault(outcome, []).append(fault)
+            yield from (f"      {outcome:<42} {', '.join(faults)}" for outcome, faults in reported.items())
     bad = [cell for cell in cells if cell.wrong]
     yield f"{len(cells)} cells, {len(bad)} bad"
     yield from (f"  {cell.bench}: {cell.artefact}, {cell.fault}: {cell.wrong}" for cell in bad)

@@ -95,7 +95,7 @@ def test_killed_at_every_point_of_a_run_in_turn(pipeline_file: Path, undisturbed
     for point in OF_A_RUN:
         assert dies(pipeline_file, folder, point), f"{point} is never reached"
         now = checksums(folder)
-        assert before.items() <= now.items(), f"{point}: a finished step was lost or made anew"
+        assert before.items() <= now.items(), f"{point}: a finished step was lost or made again"
         before = now
     result = run_task(pipeline_file, folder, *SHORT)
     assert before.items() <= checksums(folder).items() and not set(before) & set(result.ran)

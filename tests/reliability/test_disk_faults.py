@@ -21,18 +21,18 @@ from petkit.storage.atomic import write_text
 from petkit.storage.fault_points import ANY, VARIABLE
 from petkit.task import task as task_module
 from tests.cli.conftest import Outcome, petkit_command
-from tests.reliability.forked import PATIENCE, SHORT, fork_server, running, told
+from tests.reliability.forked import PATIENCE, SHORT, fork_server, reported, running
 from tests.reliability.matrix import checksums
 from tests.stages.tiny_task import planned, products, run_task
 
 __all__ = ["fork_server", "petkit_command"]
 TOO_LARGE = "a file may not grow as large as needed (ulimit -f shows the limit)"
-MENDED = "finished steps are kept; fix the problem and rerun the same command"
+FIXED = "finished steps are kept; fix the problem and rerun the same command"
 
 
 @pytest.fixture
 def fails_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """``fails_at("*#3=ENOSPC")``: from the third crash point on the disk is full; ``fails_at("")`` mends it."""
+    """``fails_at("*#3=ENOSPC")``: from the third crash point on the disk is full; ``fails_at("")`` fixes it."""
 
     def set_fault(where: str) -> None:
         fault_points.passed = 0
@@ -58,7 +58,7 @@ def test_disk_full_at_one_write_after_another(
         assert not (folder / ".work").exists()  # what was half-made gives its place back
         before, number = checksums(folder), number + 7
     assert refused[0] == "run: cannot be written: No space left on device"
-    assert len(refused) > 10 and set(refused[1:]) == {f"run: the disk is full ({MENDED})"}
+    assert len(refused) > 10 and set(refused[1:]) == {f"run: the disk is full ({FIXED})"}
     assert products(folder) == products(undisturbed) and verify(folder).whole
 
 
@@ -75,13 +75,13 @@ def test_disk_full_while_the_rows_of_a_large_set_are_put_there(
     fails_at(f"rows: before write#{number}=ENOSPC")
     with pytest.raises(DiskRefused) as refused:
         run_task(pipeline_file, here / "run", *SHORT)
-    assert str(refused.value) == f"run: the disk is full ({MENDED})" and not (here / "run" / ".work").exists()
+    assert str(refused.value) == f"run: the disk is full ({FIXED})" and not (here / "run" / ".work").exists()
     fails_at("")
     run_task(pipeline_file, here / "run", *SHORT)
     assert products(here / "run") == products(undisturbed)
 
 
-def test_a_log_there_is_no_room_for_costs_nothing(
+def test_a_log_without_room_costs_nothing(
     fails_at: Callable[[str], None], pipeline_file: Path, undisturbed: Path, here: Path
 ) -> None:
     fails_at("event: before write=ENOSPC")
@@ -111,7 +111,7 @@ def test_a_disk_that_refuses_is_named(
     fails_at(f"{point}={fault}")
     with pytest.raises(DiskRefused) as refused:
         run_task(pipeline_file, here / "run", *SHORT)
-    assert str(refused.value) == f"run: {name} cannot be read or written: {words} ({MENDED})" and refused.value.exit_code == 1
+    assert str(refused.value) == f"run: {name} cannot be read or written: {words} ({FIXED})" and refused.value.exit_code == 1
     fails_at("")
     run_task(pipeline_file, here / "run", *SHORT)
     assert products(here / "run") == products(undisturbed)
@@ -133,7 +133,7 @@ def test_writers_that_the_system_cuts_short(pipeline_file: Path, undisturbed: Pa
     biggest = max(sizes)
     for limit in (100, 1_500, 4_000, biggest // 2, biggest - 1):
         with running(run_with_small_files, pipeline_file, folder, limit) as (_, hears):
-            assert hears.poll(PATIENCE) and hears.recv() == f"run: {TOO_LARGE} ({MENDED})", limit
+            assert hears.poll(PATIENCE) and hears.recv() == f"run: {TOO_LARGE} ({FIXED})", limit
         assert checksums(folder) == {} and not (folder / ".work").exists()
     run_task(pipeline_file, folder, *SHORT)
     assert products(folder) == products(undisturbed)
@@ -145,7 +145,7 @@ def test_the_command_line_says_it_in_one_line(
     settings = [part for setting in SHORT for part in ("--set", setting)]
     fails_at("publish: recorded#3=ENOSPC")
     full = petkit_command("run", pipeline_file, "--out", "run", "--quiet", *settings)
-    assert (full.code, full.out, full.err) == (1, "", f"run: the disk is full ({MENDED})\n")
+    assert (full.code, full.out, full.err) == (1, "", f"run: the disk is full ({FIXED})\n")
     fails_at("file: written=ENOSPC")
     output = petkit_command("predict", undisturbed, "a game", "--output", here / "out.csv")
     assert (output.code, output.err) == (1, f"petkit: {here / 'out.csv'}: No space left on device\n")
@@ -214,5 +214,5 @@ def test_a_clock_that_goes_backwards_changes_nothing(
     result = run_task(pipeline_file, here / "run", *SHORT)
     assert not set(before) & set(result.ran) and before.items() <= checksums(here / "run").items()
     assert products(here / "run") == products(undisturbed)
-    written = [entry["time"] for entry in told(here / "run")]
+    written = [entry["time"] for entry in reported(here / "run")]
     assert written == sorted(written, reverse=True) and len(set(written)) == len(written)

@@ -1,4 +1,4 @@
-"""Records that prove a step whole: every bit counts, nothing outside is touched, and what cannot be read is not made anew."""
+"""Records that prove a step whole: every bit counts, nothing outside is touched, and what cannot be read is not made again."""
 
 from __future__ import annotations
 
@@ -104,11 +104,11 @@ def test_nothing_is_written_through_a_link(store: RunStore, here: Path, name: st
 def test_a_file_that_a_loader_would_look_for_is_refused_and_kept(store: RunStore, name: str) -> None:
     publish(store)
     (store.folder / STEP / name).write_text("{}")
-    told = f"run: {STEP}/{name} was not written by petkit, and might be read with the other files"
+    reported = f"run: {STEP}/{name} was not written by petkit, and might be read with the other files"
     for look in (store.path, lambda step: store.status(step, INPUTS)):
         with pytest.raises(RunConflict) as refused:
             look(STEP)
-        assert str(refused.value) == f"{told} (move it out of the run folder)"
+        assert str(refused.value) == f"{reported} (move it out of the run folder)"
     assert (store.folder / STEP / name).is_file()
 
 
@@ -120,7 +120,7 @@ def test_other_files_in_a_step_do_no_harm(store: RunStore) -> None:
 
 
 @pytest.mark.parametrize("name", [RECORD, "model.bin"])
-def test_what_cannot_be_read_is_not_made_anew(store: RunStore, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_read_is_not_made_again(store: RunStore, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(store)
     opened = io.open
 

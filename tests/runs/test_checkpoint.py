@@ -1,4 +1,4 @@
-"""Checkpoints in the run folder: the newest whole one of the same inputs counts, every other one is told and left alone."""
+"""Checkpoints in the run folder: the newest whole one of the same inputs counts, every other one is reported and left alone."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def keep_two(store: RunStore, heard: list[Event]) -> None:
     os.replace(store.folder / "aside", folder(store, 10))
 
 
-def told(heard: list[Event]) -> list[str]:
+def reported(heard: list[Event]) -> list[str]:
     assert all(isinstance(event, Notice) and event.step == STEP for event in heard)
     return [event.message for event in heard if isinstance(event, Notice)]
 
@@ -77,7 +77,7 @@ def test_what_is_kept_comes_back(store: RunStore, heard: list[Event]) -> None:
     found = checkpoints(store, heard).load()
     assert found is not None and set(found) == set(state(0.1))
     assert all(torch.equal(found[name], value) and found[name].dtype == value.dtype for name, value in state(0.1).items())
-    assert told(heard) == ["resumes after 10 steps"]
+    assert reported(heard) == ["resumes after 10 steps"]
 
 
 def test_the_newest_is_used_and_older_ones_go(store: RunStore, heard: list[Event]) -> None:
@@ -118,11 +118,11 @@ DAMAGE = [
 
 
 @pytest.mark.parametrize(("damage", "why"), DAMAGE)
-def test_a_damaged_one_is_told_and_the_one_before_used(damage: Any, why: str, store: RunStore, heard: list[Event]) -> None:
+def test_a_damaged_one_is_reported_and_the_one_before_used(damage: Any, why: str, store: RunStore, heard: list[Event]) -> None:
     keep_two(store, heard)
     damage(folder(store, 20))
     assert loaded(store, heard) == 1.0
-    first, second = told(heard)
+    first, second = reported(heard)
     assert re.fullmatch(f"the checkpoint of 20 steps is not used: {why}", first)
     assert second == "resumes after 10 steps"
     checkpoints(store, heard).save(30, state(3.0))
@@ -140,7 +140,7 @@ def test_a_damaged_one_is_told_and_the_one_before_used(damage: Any, why: str, st
 def test_other_settings_do_not_use_it_and_leave_it_alone(inputs: Inputs, why: str, store: RunStore, heard: list[Event]) -> None:
     checkpoints(store, heard).save(10, state(1.0))
     assert loaded(store, heard, inputs) is None
-    assert told(heard) == [f"the checkpoint of 10 steps is not used: made with other settings: {why}"]
+    assert reported(heard) == [f"the checkpoint of 10 steps is not used: made with other settings: {why}"]
     assert loaded(store, heard) == 1.0
 
 
@@ -150,7 +150,7 @@ def test_other_versions_do_not_use_it(store: RunStore, heard: list[Event], monke
     newer = {**checkpoint_module.package_versions(), "torch": "99.0"}
     monkeypatch.setattr(checkpoint_module, "package_versions", lambda: newer)
     assert loaded(store, heard) is None
-    assert told(heard) == [
+    assert reported(heard) == [
         f"the checkpoint of 10 steps is not used: made with other settings: version of torch {torch.__version__} → 99.0"
     ]
 
@@ -178,7 +178,7 @@ def test_a_broken_attempt_leaves_the_last_one(
             rename = os.replace
             patch.setattr(os, "replace", lambda old, new: full() if Path(new) == folder(store, 20) else rename(old, new))
         checkpoints(store, heard).save(20, state(2.0))
-    assert told(heard) == ["the checkpoint of 20 steps is not kept: the disk is full"]
+    assert reported(heard) == ["the checkpoint of 20 steps is not kept: the disk is full"]
     assert not list((store.folder / ".work" / "steps").iterdir())  # what was half-made gives its place back
     assert [entry.name for entry in folder(store, 10).parent.iterdir()] == ["00000010"]
     assert loaded(store, heard) == 1.0
@@ -191,10 +191,10 @@ def test_as_much_room_is_left_as_is_taken(store: RunStore, heard: list[Event], m
         monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free))
         checkpoints(store, heard).save(10, state(1.0))
         assert (loaded(store, []) == 1.0) == kept
-    assert told(heard) == ["the checkpoint of 10 steps is not kept: the disk is full"]
+    assert reported(heard) == ["the checkpoint of 10 steps is not kept: the disk is full"]
 
 
-def test_a_lack_of_room_is_told_once_and_ends_the_parts(
+def test_a_lack_of_room_is_reported_once_and_ends_the_parts(
     store: RunStore, heard: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keeping, parts = checkpoints(store, heard), StepParts(store, STEP, INPUTS, heard.append)
@@ -203,7 +203,7 @@ def test_a_lack_of_room_is_told_once_and_ends_the_parts(
         for step in (10, 20):
             keeping.save(step, state(1.0))
             parts.save(step // 10 - 1, np.zeros(3, np.float32))
-    assert told(heard) == ["the checkpoint of 10 steps is not kept: the disk is full", "part 1 is not kept: the disk is full"]
+    assert reported(heard) == ["the checkpoint of 10 steps is not kept: the disk is full", "part 1 is not kept: the disk is full"]
     keeping.save(30, state(2.0))  # there is room again
     parts.save(2, np.zeros(3, np.float32))
     assert loaded(store, []) == 2.0 and not (store.folder / "checkpoints" / STEP / "parts").exists()
@@ -269,7 +269,7 @@ def test_parts_come_back_in_order(store: RunStore, heard: list[Event]) -> None:
     for number in (0, 1, 2):
         parts(store, heard).save(number, np.full((2, 1), number, np.float32))
     assert loaded_parts(store, heard) == [[[0.0], [0.0]], [[1.0], [1.0]], [[2.0], [2.0]]]
-    assert told(heard) == ["resumes after 3 finished parts"]
+    assert reported(heard) == ["resumes after 3 finished parts"]
     assert loaded_parts(store, heard, {**INPUTS, "x.steps": 200}) == []
 
 
@@ -280,7 +280,7 @@ def test_parts_after_a_damaged_one_are_made_again(damage: Any, why: str, store: 
         parts(store, heard).save(number, np.full((2, 1), number, np.float32))
     damage(store.folder / "checkpoints" / STEP / "parts" / "00000001")
     assert loaded_parts(store, heard) == [[[0.0], [0.0]]]
-    first, second = told(heard)
+    first, second = reported(heard)
     assert re.fullmatch(f"part 2 is not used: {why}", first)
     assert second == "resumes after 1 finished part"
 

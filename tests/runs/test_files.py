@@ -30,7 +30,7 @@ def test_errors_that_are_not_the_disks_are_left_alone(store: RunStore, error: OS
     assert raised.value is error and error.filename is None
 
 
-def test_a_mistake_that_quotes_the_systems_words_is_told_as_it_is(store: RunStore) -> None:
+def test_a_mistake_that_quotes_the_systems_words_is_reported_as_it_is(store: RunStore) -> None:
     mistake = InvalidInput(
         [Problem.of_file("rows.jsonl", "label 'File too large' is not in the verbalizer", line=3, key="label")]
     )

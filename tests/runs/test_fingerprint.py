@@ -1,4 +1,4 @@
-"""What a step depends on: which differences count, and how they are told."""
+"""What a step depends on: which differences count, and how they are reported."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_numbers_that_json_does_not_know_are_refused(number: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("other", "told"),
+    ("other", "reported"),
     [
         (BASE, ""),
         (changed(teachers__steps=200), "teachers.steps 100 → 200"),
@@ -72,8 +72,8 @@ def test_numbers_that_json_does_not_know_are_refused(number: float) -> None:
         (changed(teachers__steps=200, model=OTHER_HASH), "model changed, teachers.steps 100 → 200"),
     ],
 )
-def test_changes_in_words(other: Inputs, told: str) -> None:
-    assert changes(BASE, other) == told
+def test_changes_in_words(other: Inputs, reported: str) -> None:
+    assert changes(BASE, other) == reported
 
 
 def test_true_is_not_one_and_one_is_not_one_point_zero() -> None:

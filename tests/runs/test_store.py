@@ -134,7 +134,7 @@ def test_a_step_copied_under_another_name_is_not_that_step(store: RunStore) -> N
     assert store.status("stage_a/colon-2/model", INPUTS).state == "damaged"
 
 
-def test_a_damaged_step_is_made_anew(store: RunStore) -> None:
+def test_a_damaged_step_is_made_again(store: RunStore) -> None:
     publish(store)
     (store.folder / STEP / "model.bin").unlink()
     publish(store)
@@ -185,7 +185,7 @@ def test_what_a_killed_run_left_in_work_is_swept_away(store: RunStore) -> None:
     assert not (store.folder / ".work").exists()
 
 
-def test_killed_before_the_first_manifest_is_no_foreign_folder(store: RunStore) -> None:
+def test_killed_before_the_first_manifest_is_not_a_foreign_folder(store: RunStore) -> None:
     """Killed at the worst moment: the folder holds a lock, work, and a manifest that was not yet renamed."""
     (store.folder / ".work" / "steps").mkdir(parents=True)
     for name in (".lock", ".manifest.json.12345678.tmp"):

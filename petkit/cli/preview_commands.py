@@ -1,4 +1,4 @@
-"""Commands that look before anything is trained: ``validate``, ``zero-shot``, ``rank-patterns``, ``search-verbalizer``."""
+"""Commands that show something before anything is trained: ``validate``, ``zero-shot``, ``rank-patterns``, ``search-verbalizer``."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def zero_shot(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """What every pattern knows untrained, plain and calibrated; writes nothing."""
+    """Zero-shot accuracy of every pattern, plain and calibrated; writes nothing."""
     from dataclasses import asdict
 
     loaded = load(pipeline, set_)
-    from petkit.commands.zero_shot import zero_shot as ask
+    from petkit.commands.zero_shot import zero_shot as score
 
     with RunDisplay(quiet=quiet) as display:
-        found = ask(loaded, display)
+        found = score(loaded, display)
     console.show_json(asdict(found)) if json else console.show_zero_shot(found)
 
 
@@ -76,7 +76,7 @@ def search_verbalizer(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Find label words on the few-shot examples."""
+    """Find label words on the labelled rows."""
     from dataclasses import asdict
 
     loaded = load(pipeline, set_)

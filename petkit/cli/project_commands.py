@@ -1,4 +1,4 @@
-"""Commands for a new machine or project: ``init``, ``doctor``."""
+"""Commands for a project as a whole: ``verify``, ``init``, ``doctor``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,22 @@ import typer
 from petkit.cli import console
 from petkit.cli.application import app
 from petkit.cli.options import Json, Offline
+
+
+@app.command(epilog="Example: petkit verify runs/ag-news")
+def verify(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run folder, or a folder a finished step was copied to.", show_default=False)
+    ],
+    json: Json = False,
+) -> None:
+    """Check every file of a run for damage; writes nothing. Exit code 1 if one is damaged."""
+    from petkit.runs.verify import verify as look
+
+    found = look(run)
+    console.show_json(found.to_dict()) if json else console.show_verification(found)
+    if not found.whole:
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: petkit init my-task --labels complaint,praise,question --from messages.csv")

@@ -85,7 +85,7 @@ def evaluate(
 
 
 def _reported_if_none(rows: Iterable[Any], source: str | None) -> Iterator[Any]:
-    """Pass rows on; where there are none, say so: whoever sent them may have meant another file."""
+    """Pass rows on; where there are none, print a note: it may be the wrong file."""
     number = 0
     for number, row in enumerate(rows, 1):  # noqa: B007
         yield row

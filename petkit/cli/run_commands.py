@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,46 +46,47 @@ _stages_command("stage-b", ("b",), "Stage B alone: combine the teachers into sof
 _stages_command("stage-c", ("c",), "Stage C alone: distil the soft labels into the classifier.")
 
 
-@app.command(epilog="Example: petkit adapt pipelines/ag_news.yaml --set adapt.steps=1000")
-def adapt(
-    pipeline: PipelineFile,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="New folder. Default: runs/<task>-adapted.")] = None,
-    set_: Set = [],  # noqa: B006 (typer copies it)
-    resume: Resume = "auto",
-    offline: Offline = False,
-    quiet: Quiet = False,
-    json: Json = False,
-) -> None:
-    """Train the language model on the unlabelled set, for pipelines to start from."""
-    _refuse_unknown("--resume", resume, RESUME)
-    loaded = load(pipeline, set_)
-    from petkit.pretraining.adapt import adapt as adapt_model
+def _pretraining_command(name: str, result: str, text: str, example: str) -> None:
+    """Add a command that trains on the unlabelled set alone; both take the same options.
 
-    with RunDisplay(quiet=quiet) as display:
-        adapted = adapt_model(loaded, out or Path("runs") / f"{loaded.spec.task}-adapted", resume=resume, on_event=display)
-    console.show_json(adapted.to_dict()) if json else console.say(adapted.summary(pipeline))
+    Args:
+        result: ending of the default folder.
+        example: a setting for the example in the help.
+    """
+
+    def command(
+        pipeline: PipelineFile,
+        out: Path | None = None,
+        set_: Set = [],  # noqa: B006 (typer copies it)
+        resume: Resume = "auto",
+        offline: Offline = False,
+        quiet: Quiet = False,
+        json: Json = False,
+    ) -> None:
+        _refuse_unknown("--resume", resume, RESUME)
+        loaded = load(pipeline, set_)
+        function = name.replace("-", "_")
+        train = getattr(import_module(f"petkit.pretraining.{function}"), function)
+        with RunDisplay(quiet=quiet) as display:
+            made = train(loaded, out or Path("runs") / f"{loaded.spec.task}-{result}", resume=resume, on_event=display)
+        console.show_json(made.to_dict()) if json else console.say(made.summary(pipeline))
+
+    # Set here because its help names the folder.
+    command.__annotations__["out"] = Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help=f"New folder. Default: runs/<task>-{result}.")
+    ]
+    app.command(name, help=text, epilog=f"Example: petkit {name} pipelines/ag_news.yaml --set {example}")(command)
 
 
-@app.command(
-    "pretrain-prompt", epilog="Example: petkit pretrain-prompt pipelines/ag_news.yaml --set pretrain_prompt.objective=masked_lm"
+_pretraining_command(
+    "adapt", "adapted", "Train the language model on the unlabelled set, for pipelines to start from.", "adapt.steps=1000"
 )
-def pretrain_prompt(
-    pipeline: PipelineFile,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="New folder. Default: runs/<task>-prompt.")] = None,
-    set_: Set = [],  # noqa: B006 (typer copies it)
-    resume: Resume = "auto",
-    offline: Offline = False,
-    quiet: Quiet = False,
-    json: Json = False,
-) -> None:
-    """Train a soft prompt on the unlabelled set, for prompt tuning to start from."""
-    _refuse_unknown("--resume", resume, RESUME)
-    loaded = load(pipeline, set_)
-    from petkit.pretraining.pretrain_prompt import pretrain_prompt as pretrain
-
-    with RunDisplay(quiet=quiet) as display:
-        made = pretrain(loaded, out or Path("runs") / f"{loaded.spec.task}-prompt", resume=resume, on_event=display)
-    console.show_json(made.to_dict()) if json else console.say(made.summary(pipeline))
+_pretraining_command(
+    "pretrain-prompt",
+    "prompt",
+    "Train a soft prompt on the unlabelled set, for prompt tuning to start from.",
+    "pretrain_prompt.objective=masked_lm",
+)
 
 
 def _run(
