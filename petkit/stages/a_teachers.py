@@ -15,6 +15,7 @@ from petkit.engine.inference import label_logits
 from petkit.ensemble.calibration import CONTENT_FREE
 from petkit.models.label_scorers import LabelScorer
 from petkit.runs.fingerprint import Inputs, flat
+from petkit.runs.inputs import demonstration_inputs, label_words, model_inputs, verbalizer_inputs
 from petkit.runs.layout import CONTENT_FREE_FILE, TEACHER_FILE, teacher_folds, teacher_logits, teacher_model
 from petkit.runs.step import Job, Step
 from petkit.storage.atomic import write_json
@@ -85,16 +86,14 @@ def _steps_of(task: Task, device: Device, models: TeacherModels, teacher: Teache
 def _asked(task: Task, device: Device, teacher: Teacher) -> Inputs:
     """Return what a teacher is asked and with which model: the inputs of trained and untrained ones alike."""
     spec, pvp = task.spec, task.pvps[teacher.pattern]
-    shown = spec.demonstrations
     return {
         "step.version": 2,
         **task.common_inputs(device),
-        "model": task.model_hash,
-        "max_length": task.max_length,
+        **model_inputs(task.model_hash, task.max_length),
         "pattern": list(spec.patterns[teacher.pattern].segments),
-        "verbalizer": {label: list(words) for label, words in pvp.verbalizer.labels.items()},
-        **{f"verbalizer.{key}": getattr(pvp.verbalizer, key) for key in ("multi_token", "decoding", "kind")},
-        "demonstrations": [shown.per_label, shown.max_tokens] if shown.per_label else None,
+        "verbalizer": label_words(pvp.verbalizer.labels),
+        **verbalizer_inputs(pvp.verbalizer),
+        **demonstration_inputs(spec.demonstrations),
         # Untrained, the other adapters leave the model as it is.
         **({"four_bit": True} if spec.teachers.adapter.kind == "qlora" else {}),
     }
@@ -108,7 +107,7 @@ def _second_pattern(task: Task, teacher: Teacher) -> Inputs:
     words = task.pvps[second].verbalizer.labels
     return {
         "second pattern": list(task.spec.patterns[second].segments),
-        "second pattern's verbalizer": {label: list(own) for label, own in words.items()},
+        "second pattern's verbalizer": label_words(words),
     }
 
 

@@ -23,6 +23,7 @@ from petkit.metrics.comparison import compare, verdict
 from petkit.metrics.decision import Decision
 from petkit.metrics.metrics import evaluate
 from petkit.runs.fingerprint import Inputs, flat
+from petkit.runs.inputs import demonstration_inputs, label_words, model_inputs, verbalizer_inputs
 from petkit.runs.layout import BASELINE_FILE, EVALUATION, baseline
 from petkit.runs.step import Job, Step
 from petkit.runs.store import RunStore
@@ -88,13 +89,12 @@ def _inputs(name: str, task: Task, device: Device) -> Inputs:
     if name == "supervised":
         inputs |= {
             **task.common_inputs(device),
-            "model": task.student_model_hash,
-            "max_length": task.student_max_length,
+            **model_inputs(task.student_model_hash, task.student_max_length),
             **flat("student", student_settings(task)),
             **task.start_inputs["student"],
         }
     elif name == "setfit":
-        inputs |= {"model": task.model_hash, "max_length": task.max_length, "student.seed": spec.student.seed}
+        inputs |= {**model_inputs(task.model_hash, task.max_length), "student.seed": spec.student.seed}
     elif name == "zero_shot":
         inputs |= {**task.common_inputs(device), **task.unlabeled_inputs(), **_asked_untrained(task)}
     return inputs
@@ -102,14 +102,14 @@ def _inputs(name: str, task: Task, device: Device) -> Inputs:
 
 def _asked_untrained(task: Task) -> dict[str, Any]:
     """Return what the untrained model is asked, pattern by pattern."""
-    spec, shown = task.spec, task.spec.demonstrations
-    inputs: dict[str, Any] = {"model": task.model_hash, "max_length": task.max_length, "combine": spec.soft_labels.combine}
+    spec = task.spec
+    inputs: dict[str, Any] = {**model_inputs(task.model_hash, task.max_length), "combine": spec.soft_labels.combine}
     for pattern, pvp in zip(spec.patterns, task.pvps, strict=True):
         inputs[f"pattern.{pvp.id}"] = list(pattern.segments)
-        inputs[f"verbalizer.{pvp.id}"] = {label: list(words) for label, words in pvp.verbalizer.labels.items()}
-    inputs |= {f"verbalizer.{key}": getattr(spec.verbalizer, key) for key in ("multi_token", "decoding", "kind")}
-    if shown.per_label:
-        inputs |= {"demonstrations": [shown.per_label, shown.max_tokens], "data.train": task.scans["train"].sha256}
+        inputs[f"verbalizer.{pvp.id}"] = label_words(pvp.verbalizer.labels)
+    inputs |= verbalizer_inputs(spec.verbalizer)
+    if spec.demonstrations.per_label:
+        inputs |= {**demonstration_inputs(spec.demonstrations), "data.train": task.scans["train"].sha256}
     return inputs
 
 

@@ -26,6 +26,7 @@ from petkit.models.label_scorers import LabelScorer
 from petkit.prompts.pvp import PVP
 from petkit.prompts.token_store import TokenStore
 from petkit.runs.fingerprint import Inputs, flat
+from petkit.runs.inputs import model_inputs
 from petkit.runs.layout import ENSEMBLE_FILE, SOFT_LABELS, STUDENT, STUDENT_FILE, teacher_model
 from petkit.runs.step import Job, Step
 from petkit.storage.atomic import write_json
@@ -44,8 +45,7 @@ def steps(task: Task, device: Device, models: TeacherModels) -> list[Step]:
         "step.version": 2,
         **task.common_inputs(device),
         "fields": list(task.fields),
-        "model": task.student_model_hash,
-        "max_length": task.student_max_length,
+        **model_inputs(task.student_model_hash, task.student_max_length),
         "data.train": task.scans["train"].sha256 if task.train else None,
         "data.unlabeled": task.scans["unlabeled"].sha256,
         "student.temperature": task.spec.student_temperature,

@@ -16,6 +16,7 @@ from petkit.events import Event, StepFinished
 from petkit.prompt_search.label_words import search_label_words
 from petkit.prompt_search.pattern_ranking import ranking
 from petkit.runs.fingerprint import Inputs
+from petkit.runs.inputs import demonstration_inputs, label_words, model_inputs, verbalizer_inputs
 from petkit.runs.layout import LABEL_WORDS, LABEL_WORDS_FILE, RANKING, RANKING_FILE
 from petkit.runs.step import Job, Step
 from petkit.runs.store import RunStore
@@ -30,8 +31,7 @@ def steps(task: Task, device: Device) -> list[Step]:
         "step.version": 1,
         **task.common_inputs(device),
         **task.unlabeled_inputs(),
-        "model": task.model_hash,
-        "max_length": task.max_length,
+        **model_inputs(task.model_hash, task.max_length),
         "patterns": {pattern.id: list(pattern.segments) for pattern in spec.patterns},
         "data.train": task.scans["train"].sha256 if task.train else None,
     }
@@ -40,13 +40,12 @@ def steps(task: Task, device: Device) -> list[Step]:
         inputs = {**shared, **{f"verbalizer.auto.{key}": value for key, value in spec.verbalizer.auto.model_dump().items()}}
         found.append(Step(LABEL_WORDS, "a", inputs, lambda job: _find_words(job, task, device)))
     if spec.keep_patterns != "all":
-        words, shown = spec.verbalizer, spec.demonstrations
         needs = tuple(step.name for step in found)
         inputs = {  # how many are kept is read from the ranking, not written in it
             **shared,
-            "verbalizer": {label: list(own) for label, own in words.labels.items()},
-            **{f"verbalizer.{key}": getattr(words, key) for key in ("multi_token", "decoding", "kind")},
-            "demonstrations": [shown.per_label, shown.max_tokens] if shown.per_label else None,
+            "verbalizer": label_words(spec.verbalizer.labels),
+            **verbalizer_inputs(spec.verbalizer),
+            **demonstration_inputs(spec.demonstrations),
         }
         found.append(Step(RANKING, "a", inputs, lambda job: _rank(job, task, device), needs))
     return found
