@@ -137,4 +137,4 @@ def test_a_pipeline_takes_what_is_written(
         data[key] = complete if key == "verbalizer" else data.get(key, {}) | complete
     pipeline.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
-    Task(load_pipeline(pipeline))
+    Task.checked(load_pipeline(pipeline))

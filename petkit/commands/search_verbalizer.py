@@ -104,7 +104,7 @@ def search_verbalizer(pipeline: Pipeline, pattern: str | None = None, on_event: 
     if pattern is not None and pattern not in known:
         raise InvalidInput([Problem.of_option("--pattern", f"unknown pattern {pattern!r}", did_you_mean(pattern, known))])
     written = pipeline.spec.verbalizer
-    task = Task(_with_words_to_find(pipeline))
+    task = Task.checked(_with_words_to_find(pipeline))
     if pattern is not None:
         task = task.narrowed([pattern], None)
     patterns = tuple(pvp.id for pvp in task.pvps)

@@ -50,7 +50,7 @@ def check_pipeline(pipeline: Pipeline) -> Check:
     Raises:
         InvalidInput: all mistakes, at once.
     """
-    task = Task(pipeline)
+    task = Task.checked(pipeline)
     refuse_impossible(task)
     counts = Counter(label for example in task.train for label in example.labels)
     return Check(

@@ -65,7 +65,7 @@ def zero_shot(pipeline: Pipeline, on_event: OnEvent = ignore) -> ZeroShot:
     Raises:
         InvalidInput: all mistakes in the input, at once.
     """
-    task = Task(pipeline)
+    task = Task.checked(pipeline)
     device = choose_device(task.spec.compute)
     labelled = [part for part in LABELLED if part in task.scans]
     targets = {part: targets_of(list(task.rows(part)), len(task.labels)) for part in labelled}

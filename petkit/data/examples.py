@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -59,11 +59,19 @@ def targets_of(examples: Sequence[Example], labels: int) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Scan:
-    """What one pass over a source found: size, content hash (of the fields and labels used) and mistakes."""
+    """Result of one pass over a source.
+
+    Attributes:
+        sha256: hash of the fields and labels used.
+        columns: column names of the first row.
+        head: the first valid examples, as many as were to be kept.
+    """
 
     rows: int
     sha256: str
     problems: tuple[Problem, ...]
+    columns: tuple[str, ...] = ()
+    head: tuple[Example, ...] = field(default=(), repr=False, compare=False)
 
 
 class ExampleSource:
@@ -102,7 +110,7 @@ class ExampleSource:
         Raises:
             InvalidInput: at the first bad row (``scan`` reports all of them).
         """
-        for example, problems in self._checked():
+        for example, problems in self._checked(self._records()):
             if example is None:
                 raise InvalidInput(problems)
             yield example
@@ -120,16 +128,26 @@ class ExampleSource:
         if digest.hexdigest() != scan.sha256:
             raise InvalidInput([Problem.of_file(self.shown, "changed while petkit was working with it", "run again")])
 
-    def scan(self) -> Scan:
-        """Read everything once: count, hash and check. Shows the first 20 bad rows and counts the rest."""
+    def scan(self, keep: int = 0) -> Scan:
+        """Read everything once: count, hash and check, and keep the first ``keep`` examples.
+
+        Lists the problems of the first 20 bad rows and counts the rest.
+        """
         digest = self._digest()
         problems: list[Problem] = []
+        head: list[Example] = []
+        columns: tuple[str, ...] = ()
         rows = bad = 0
         try:
-            for example, found in self._checked():
+            records = self._records()
+            first = next(records, None)
+            columns = () if first is None else tuple(map(str, first.values))
+            for example, found in self._checked(chain(() if first is None else (first,), records)):
                 rows += 1
                 if example is not None:
                     self._add(digest, example)
+                    if len(head) < keep:
+                        head.append(example)
                     continue
                 bad += 1
                 if bad <= SHOWN_PROBLEMS:
@@ -145,11 +163,7 @@ class ExampleSource:
             problems.append(Problem.of_file(self.shown, f"… and {bad - SHOWN_PROBLEMS:,} more rows like these"))
         if rows == 0 and not problems:
             problems.append(Problem.of_file(self.shown, "the file holds no rows"))
-        return Scan(rows, digest.hexdigest(), tuple(problems))
-
-    def columns(self) -> tuple[str, ...]:
-        """Return the column names of the first row (empty for an empty file)."""
-        return next((tuple(map(str, record.values)) for record in islice(read_records(self.source, ()), 1)), ())
+        return Scan(rows, digest.hexdigest(), tuple(problems), columns, tuple(head))
 
     def _digest(self) -> hashlib._Hash:
         read = (sorted(self.fields), self.labels, "multi") if self.multi else (sorted(self.fields), self.labels)
@@ -160,13 +174,16 @@ class ExampleSource:
         said = (sorted(example.fields.items()), example.labels if self.multi else example.label)
         digest.update(repr(said).encode("utf-8", "surrogatepass"))
 
-    def _checked(self) -> Iterator[tuple[Example | None, list[Problem]]]:
+    def _records(self) -> Iterator[Record]:
+        used = {self.data.column(name) for name in (*self.fields, "id", *(() if self.labels is None else ("label",)))}
+        return read_records(self.source, used)
+
+    def _checked(self, records: Iterable[Record]) -> Iterator[tuple[Example | None, list[Problem]]]:
         names = self.data.label_names
         if names is None and self.labels is not None:
             names = class_names(self.source, self.data.column("label"))
         bad = 0
-        used = {self.data.column(name) for name in (*self.fields, "id", *(() if self.labels is None else ("label",)))}
-        for index, record in enumerate(read_records(self.source, used), 1):
+        for index, record in enumerate(records, 1):
             if self.most_rows is not None and index > self.most_rows:
                 message = f"more than {self.most_rows:,} labelled rows"
                 raise BeyondLimit([Problem.of_file(self.shown, message, "put the others into data.unlabeled", line=record.line)])

@@ -15,5 +15,5 @@ def rank_patterns(pipeline: Pipeline, on_event: OnEvent = ignore) -> Ranking:
     Raises:
         InvalidInput: all mistakes in the input, at once.
     """
-    task = Task(pipeline)
+    task = Task.checked(pipeline)
     return ranking(task, choose_device(task.spec.compute), on_event)

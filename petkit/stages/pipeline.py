@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from petkit.runs.step import Step, carry_out
 from petkit.runs.store import RunStore
 from petkit.stages import a_teachers, b_soft_labels, baselines, c_student, evaluation, preparation
 from petkit.task.task import Task
+from petkit.task.token_stores import TokenStores
 from petkit.teachers.models import teacher_models
 
 
@@ -96,7 +97,7 @@ def look_ahead(
     resume: str = "auto",
 ) -> Outlook:
     """Say what :func:`run` would do with these arguments; writes nothing and raises as it would for bad input."""
-    task, store = Task(pipeline), RunStore(folder)
+    task, store = Task.checked(pipeline), RunStore(folder)
     baselines.refuse_impossible(task)
     store.refuse_foreign()
     device = device_of(task, store)
@@ -137,7 +138,7 @@ def run(
         IncompleteRun: a stage that was not asked for is not finished.
         KeyboardInterrupt, SystemExit: a signal; work in progress was kept.
     """
-    task = Task(pipeline)
+    task = Task.checked(pipeline)
     baselines.refuse_impossible(task)
     store = RunStore(folder)
     store.refuse_foreign()
@@ -163,7 +164,7 @@ def run(
         if "recovered" in begun:
             tell(Notice("run", f"manifest.json {begun['recovered']} and is written anew; finished steps stay"))
         _describe(store, task, device, force)
-        task.scratch = store.scratch("tokens")
+        task = replace(task, stores=TokenStores(store.scratch("tokens")))
         keep_every = 60 * task.spec.compute.checkpoint_minutes
         ran = [step.name for step in first if step.stage in stages and _advance(step, store, force, keep_every, tell)]
         task = preparation.prepared(task, store)

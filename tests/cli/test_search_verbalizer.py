@@ -76,7 +76,7 @@ def test_the_file_is_an_ordinary_verbalizer(search: Command, tiny: Path) -> None
     assert {label: list(words) for label, words in loaded.spec.verbalizer.labels.items()} == {
         label: list(words) for label, words in found.items()
     }
-    Task(loaded)  # every word is found again in every pattern
+    Task.checked(loaded)  # every word is found again in every pattern
     lines = (tiny / "words.yaml").read_text(encoding="utf-8").splitlines()
     for label, words in found.items():
         scores = ", ".join(f"{score:.2f}" for score in words.values())
@@ -100,7 +100,7 @@ def test_labels_that_need_quotes(search: Command, tiny: Path) -> None:
     assert shown.code == 0, shown.err
     loaded = load_pipeline(tiny / "pipeline.yaml", ["verbalizer=words.yaml", "data.test=null"])
     assert sorted(loaded.spec.labels) == sorted(ODD_LABELS)
-    assert Task(loaded).labels == tuple(sorted(ODD_LABELS))
+    assert Task.checked(loaded).labels == tuple(sorted(ODD_LABELS))
     assert all(len(words) == 1 for words in loaded.spec.verbalizer.labels.values())
 
 

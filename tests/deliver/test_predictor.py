@@ -94,7 +94,7 @@ def test_the_ensemble_answers_new_rows_as_it_did_the_unlabelled_set(
     shutil.rmtree(run / "stage_a" / "colon-1")
 
     predictor = Predictor.load(run, teachers=True, compute=FLOAT32)
-    rows = [example.fields for example in Task(load_pipeline(made / "pipeline.yaml")).rows("unlabeled")]
+    rows = [example.fields for example in Task.checked(load_pipeline(made / "pipeline.yaml")).rows("unlabeled")]
     expected = read_matrix(run / "stage_b" / "soft_labels", "logits")
     np.testing.assert_allclose(predictor.logits(rows), expected, atol=1e-5)
     assert mean_shares(predictor, rows) == pytest.approx((0.25, 0.75), abs=2e-4)

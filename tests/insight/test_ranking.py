@@ -59,7 +59,7 @@ def test_the_rank_is_the_mean_of_three(found: Ranking) -> None:
 
 
 def test_information_is_that_of_the_calibrated_answers(task: Path, found: Ranking) -> None:
-    task = Task(load(task))
+    task = Task.checked(load(task))
     for pvp in task.pvps:
         scorer = load_scorer(task.spec.model, pvp, DEVICE)
         logits = np.concatenate(list(shard_logits(scorer, pvp, task, "unlabeled", DEVICE, lambda done: None)))
@@ -79,7 +79,7 @@ def test_equals_stay_in_the_order_of_the_file(task: Path, monkeypatch: pytest.Mo
 
 
 def test_best_patterns_are_the_first(task: Path, found: Ranking) -> None:
-    task = Task(load(task))
+    task = Task.checked(load(task))
 
     assert best_patterns(task, DEVICE, 2) == tuple(pattern.id for pattern in found.patterns[:2])
     assert len(best_patterns(task, DEVICE, 9)) == 4

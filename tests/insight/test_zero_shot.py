@@ -53,7 +53,7 @@ def calibrated(task: Task, part: str) -> dict[str, list[FloatArray]]:
 
 @pytest.mark.parametrize("part", ["train", "test"])
 def test_accuracies(part: str, task: Path, found: ZeroShot) -> None:
-    task = Task(load(task))
+    task = Task.checked(load(task))
     gold = np.array([example.label for example in task.rows(part)])
     expected = calibrated(task, part)
 
@@ -75,7 +75,7 @@ def test_what_is_told(found: ZeroShot) -> None:
 
 
 def test_label_shares(task: Path, found: ZeroShot) -> None:
-    expected = calibrated(Task(load(task)), "unlabeled")
+    expected = calibrated(Task.checked(load(task)), "unlabeled")
 
     for way in WAYS:
         counts = np.bincount(expected[way][0].argmax(1), minlength=3) / 30
@@ -83,7 +83,7 @@ def test_label_shares(task: Path, found: ZeroShot) -> None:
 
 
 def test_the_ensemble_combines_as_the_pipeline_says(task: Path) -> None:
-    task = Task(load(task))
+    task = Task.checked(load(task))
     gold = np.array([example.label for example in task.rows("test")])
     votes = [np.exp(log_softmax(logits)) for logits in calibrated(task, "test")["batch"]]
 
@@ -126,7 +126,7 @@ def test_rows_of_several_labels(task: Path, tmp_path: Path) -> None:
     rows = [{"text": "the game", "label": ["Sports", "World"]}, {"text": "a question", "label": ["Science"]}]
     write_rows(tmp_path / "several.jsonl", rows)  # type: ignore[arg-type]
     several = load(task, "label_kind=multi", *(f"data.{part}={tmp_path / 'several.jsonl'}" for part in ("train", "test")))
-    task = Task(several)
+    task = Task.checked(several)
     scorer = load_scorer(task.spec.model, task.pvps[0], DEVICE)
     logits, unlabeled = (
         np.concatenate(list(shard_logits(scorer, task.pvps[0], task, part, DEVICE, lambda done: None)))

@@ -55,7 +55,7 @@ def test_unused_columns_may_be_large(unused: pa.Array, here: Path) -> None:
         ("y", TEXTS[1], 0),
         ("z", TEXTS[2], 1),
     ]
-    assert rows.scan().problems == () and rows.columns() == ("id", "unused", "text", "label")
+    assert rows.scan().problems == () and rows.scan().columns == ("id", "unused", "text", "label")
 
 
 @pytest.mark.parametrize("kind", [pa.float32(), pa.int8()], ids=str)

@@ -45,7 +45,7 @@ def publish(run: Path, logits: np.ndarray, *, cuts: Sequence[int] = (), empty: n
 
 def publish_folds(run: Path, pipeline_file: Path, logits: np.ndarray, **other: Any) -> np.ndarray:
     """Write what the teachers say of the labelled rows they were not trained on."""
-    store, task = RunStore(run), Task(load(pipeline_file))
+    store, task = RunStore(run), Task.checked(load(pipeline_file))
     inputs = {"labels": list(task.labels), "data.train": task.scans["train"].sha256, **other}
     with store.locked():
         for name, own in zip(NAMES, logits, strict=True):

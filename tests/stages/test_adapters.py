@@ -119,7 +119,7 @@ def test_another_student_is_its_adapter(kind: str, pipeline_file: Path, here: Pa
     predicted = [list(answer.probabilities.values()) for answer in Predictor.load(result.folder)(test_rows)]
     np.testing.assert_allclose(predicted, stored, atol=1e-5)
     with pytest.raises(InvalidInput, match="holds an adapter, and no model of its own"):
-        Task(load(pipeline_file, f"student.model={result.student}"))
+        Task.checked(load(pipeline_file, f"student.model={result.student}"))
     about = json.loads((result.student / "petkit.json").read_text())
     about["base_sha256"] = "0" * 64
     alone = Path(shutil.copytree(result.student, here / "alone"))
@@ -153,19 +153,19 @@ def test_tokens_without_room_are_never_made(pipeline_file: Path, monkeypatch: py
     asked: list[str] = []
     monkeypatch.setattr(backbones, "attach", lambda model, spec, head: asked.append(spec.kind))
     with pytest.raises(InvalidInput, match=r"teachers\.adapter\.tokens: 10000 virtual tokens leave 0 of") as caught:
-        Task(load(pipeline_file, "teachers.adapter={kind: p_tuning_v2, tokens: 10000}", "student.adapter=lora"))
+        Task.checked(load(pipeline_file, "teachers.adapter={kind: p_tuning_v2, tokens: 10000}", "student.adapter=lora"))
     assert len(caught.value.problems) == 1 and asked == ["lora"]
 
 
 def test_soft_tokens_of_a_pattern_take_no_other_room(pipeline_file: Path) -> None:
     """P-Tuning v1 makes them, and puts nothing before the row."""
     adapter = "teachers.adapter={kind: p_tuning_v1, tokens: 16}"
-    with pytest.raises(InvalidInput, match=r"max_length: 64 tokens are more than .* beside 16 virtual ones \(48\)"):
-        Task(load(pipeline_file, SOFT, adapter, "max_length=64"))
-    with pytest.raises(InvalidInput, match=r"beside 16 virtual ones \(48\)"):  # the student reads plain rows
-        Task(load(pipeline_file, ALL_SOFT, adapter.replace("teachers", "student"), "max_length=64"))
+    with pytest.raises(InvalidInput, match=r"max_length: 64 tokens are more than .* in addition to 16 virtual ones \(48\)"):
+        Task.checked(load(pipeline_file, SOFT, adapter, "max_length=64"))
+    with pytest.raises(InvalidInput, match=r"in addition to 16 virtual ones \(48\)"):  # the student reads plain rows
+        Task.checked(load(pipeline_file, ALL_SOFT, adapter.replace("teachers", "student"), "max_length=64"))
 
-    task = Task(load(pipeline_file, ALL_SOFT, adapter, "max_length=64"))
+    task = Task.checked(load(pipeline_file, ALL_SOFT, adapter, "max_length=64"))
     pvp = task.pvps[0]
     row = pvp.encode_texts([{"text": "game " * 100}], task.tokenizer)
     with teacher_models(task.spec.model, task.spec.teachers.adapted, DEVICE).new(pvp) as scorer:
@@ -225,7 +225,7 @@ def test_the_backbone_has_changed(here: Path, model_folder: Callable[[str], Path
         (("student.adapter={kind: p_tuning_v1, tokens: 57}",), "student.adapter.tokens: 57 virtual tokens leave 7 of"),
         (
             ("teachers.adapter={kind: prompt_tuning, tokens: 20}", "max_length=60"),
-            r"max_length: 60 tokens are more than .* can read beside 20 virtual ones \(44\)",
+            r"max_length: 60 tokens are more than .* can read in addition to 20 virtual ones \(44\)",
         ),
         (("teachers.adapter=low_rank",), "teachers.adapter: must be one of none, lora, .*, not 'low_rank'"),
         (("teachers.adapter={rank: 4}",), "teachers.adapter: must say its kind, as in {kind: lora}"),
@@ -247,7 +247,7 @@ def test_the_backbone_has_changed(here: Path, model_folder: Callable[[str], Path
 )
 def test_refused(overrides: tuple[str, ...], said: str, pipeline_file: Path) -> None:
     with pytest.raises(InvalidInput, match=said) as caught:
-        Task(load(pipeline_file, *overrides))
+        Task.checked(load(pipeline_file, *overrides))
     assert len(caught.value.problems) == 1, caught.value.problems
 
 
@@ -265,9 +265,9 @@ def test_a_model_that_cannot_be_read_at_the_mask(pipeline_file: Path, here: Path
     mobile = other_model("mobilebert", here / "mobile", embedding_size=16, intra_bottleneck_size=16, true_hidden_size=16)
     said = "model: .*mobile: a 'mobilebert' model cannot be read at the mask alone: .* .use another model, such as BERT"
     with pytest.raises(InvalidInput, match=said) as caught:
-        Task(load(pipeline_file, f"model={mobile}", "student.model=embedded"))
+        Task.checked(load(pipeline_file, f"model={mobile}", "student.model=embedded"))
     assert len(caught.value.problems) == 1
-    Task(load(pipeline_file, f"student.model={mobile}"))  # a classifier is read otherwise
+    Task.checked(load(pipeline_file, f"student.model={mobile}"))  # a classifier is read otherwise
     with pytest.raises(InvalidInput, match=said):
         pretrain_prompt(load(pipeline_file, f"model={mobile}", "pretrain_prompt.objective=masked_lm"), here / "prompt")
     assert not (here / "prompt").exists()
@@ -278,7 +278,7 @@ def test_a_model_that_reads_no_virtual_tokens(pipeline_file: Path, here: Path) -
     said = "a 'ibert' model cannot carry prompt_tuning: its answers do not depend on every virtual token, .* .use lora"
     tuned = "{kind: prompt_tuning, tokens: 3}"
     with pytest.raises(InvalidInput, match=said) as caught:
-        Task(load(pipeline_file, f"model={ibert}", f"teachers.adapter={tuned}", f"student.adapter={tuned}"))
+        Task.checked(load(pipeline_file, f"model={ibert}", f"teachers.adapter={tuned}", f"student.adapter={tuned}"))
     assert [problem.key for problem in caught.value.problems] == ["teachers.adapter", "student.adapter"]
     with pytest.raises(InvalidInput, match=said):
         pretrain_prompt(load(pipeline_file, f"model={ibert}", "pretrain_prompt.objective=masked_lm"), here / "prompt")

@@ -27,7 +27,7 @@ GOLD = [list(TOPICS)[index % 3] for index in range(60)]
 
 def planned(pipeline_file: Path, folder: Path, *overrides: str) -> dict[str, tuple[str, str]]:
     """Return action and reason of every baseline."""
-    task, store = Task(load_pipeline(pipeline_file, overrides)), RunStore(folder)
+    task, store = Task.checked(load_pipeline(pipeline_file, overrides)), RunStore(folder)
     steps = baselines.steps(task, device_of(task, store))
     return {entry.step: (entry.action, entry.why) for entry in plan(steps, store)}
 
@@ -106,7 +106,7 @@ STALE = [
 def compared(pipeline_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with every baseline that needs no other package, and no more."""
     folder = tmp_path_factory.mktemp("compared") / "run"
-    task, store = Task(load_pipeline(pipeline_file, (f"baselines={ALL}",))), RunStore(folder)
+    task, store = Task.checked(load_pipeline(pipeline_file, (f"baselines={ALL}",))), RunStore(folder)
     with store.locked():
         for step in baselines.steps(task, device_of(task, store)):
             with store.publishing(step.name, step.all_inputs(store), {}):
@@ -175,7 +175,7 @@ def test_verdict_of_hand_made_predictions(
     student: range, tfidf: range, text: str, pipeline_file: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     answers = {"student": right_on(student), "majority": ["Sports"] * 60, "tfidf": right_on(tfidf)}
-    found = baselines.read_results(publish(here / "run", answers), Task(load_pipeline(pipeline_file, (CHEAP,))))
+    found = baselines.read_results(publish(here / "run", answers), Task.checked(load_pipeline(pipeline_file, (CHEAP,))))
 
     assert found["verdict"]["text"] == text
     assert found["baselines"]["majority"]["difference"] == pytest.approx((len(student) - 20) / 60)

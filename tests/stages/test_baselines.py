@@ -38,7 +38,7 @@ GOLD = [LABELS.index(row["label"]) for row in TEST]
 
 
 def task_of(pipeline_file: Path, *overrides: str) -> Task:
-    return Task(load_pipeline(pipeline_file, overrides))
+    return Task.checked(load_pipeline(pipeline_file, overrides))
 
 
 def do(

@@ -160,7 +160,7 @@ def test_what_else_can_be_asked_for(asked: tuple[str, ...], causal_task: Folder,
 
 def test_words_of_several_tokens_after_the_longest_rows(causal_task: Folder) -> None:
     """The row and its answer fill the model's 64 positions; padding takes none."""
-    task = Task(load(causal_task("gpt2"), LONG, "max_length=64"))
+    task = Task.checked(load(causal_task("gpt2"), LONG, "max_length=64"))
     (row,) = task.pvps[0].encode_texts([{"text": "game " * 100}], task.tokenizer)
     scorer = scorer_of(load_language_model(task.spec.model), task.pvps[0]).eval()
     logits = label_logits(scorer, [row], task.tokenizer, Device("cpu", "float32", 1), 4096)
@@ -203,7 +203,7 @@ def test_untrained_patterns_and_the_check(causal_task: Folder) -> None:
 @every_architecture
 @pytest.mark.parametrize("several", [False, True])
 def test_next_token_is_the_loss_of_transformers(arch: str, several: bool, causal_task: Folder) -> None:
-    task = Task(
+    task = Task.checked(
         load(causal_task(arch), "teachers.loss=next_token", *((LONG,) if several else ("verbalizer.labels.Sports=[sports]",)))
     )
     pvp, device = task.pvps[0], Device("cpu", "float32", 1)
@@ -250,7 +250,7 @@ def test_next_token_is_the_loss_of_transformers(arch: str, several: bool, causal
 )
 def test_what_needs_a_mask_is_refused(asked: str, told: str, causal_task: Folder) -> None:
     with pytest.raises(InvalidInput) as raised:
-        Task(load(causal_task("gpt2"), asked))
+        Task.checked(load(causal_task("gpt2"), asked))
     (line,) = str(raised.value).splitlines()
     assert told in line
 
@@ -263,14 +263,14 @@ def test_the_slot_must_be_last(text: str | list[str], causal_task: Folder, tmp_p
     data["patterns"][0]["text"] = text
     path.write_text(yaml.safe_dump(data, sort_keys=False))
     with pytest.raises(InvalidInput) as raised:
-        Task(load(path))
+        Task.checked(load(path))
     (line,) = str(raised.value).splitlines()
     assert line.endswith("pattern 'category': with a causal model the slot must be last (write one text that ends with {mask})")
 
 
 def test_next_token_needs_a_causal_model(tmp_path: Path, model_folder: Folder) -> None:
     with pytest.raises(InvalidInput, match=r"teachers.loss: next_token is for causal models, and .+ is a masked one"):
-        Task(load(write_task(tmp_path / "task", model_folder("bert")), "teachers.loss=next_token"))
+        Task.checked(load(write_task(tmp_path / "task", model_folder("bert")), "teachers.loss=next_token"))
 
 
 @pytest.mark.parametrize(
@@ -285,4 +285,4 @@ def test_next_token_needs_a_causal_model(tmp_path: Path, model_folder: Folder) -
 )
 def test_what_next_token_does_not_go_with(asked: str, told: str, causal_task: Folder) -> None:
     with pytest.raises(InvalidInput, match=told):
-        Task(load(causal_task("gpt2"), "teachers.loss=next_token", asked))
+        Task.checked(load(causal_task("gpt2"), "teachers.loss=next_token", asked))

@@ -48,7 +48,7 @@ def looked(pipeline_file: Path, folder: Path, *overrides: str, **options: Any) -
 
 
 def footprint(pipeline_file: Path, *overrides: str) -> Footprint:
-    task = Task(load(pipeline_file, *overrides))
+    task = Task.checked(load(pipeline_file, *overrides))
     return Footprint(task, device_of(task, RunStore("nowhere")), Sample.of(task))
 
 

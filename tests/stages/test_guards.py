@@ -51,7 +51,7 @@ def test_one_labelled_row_cannot_be_held_out(key: str, pipeline_file: Path, here
     overrides = ("label_kind=multi", f"data.train={here / 'one.jsonl'}", "data.test=null", f"soft_labels.{key}=out_of_fold")
 
     with pytest.raises(InvalidInput) as refused:
-        Task(load(pipeline_file, *overrides))
+        Task.checked(load(pipeline_file, *overrides))
     (line,) = str(refused.value).splitlines()
     assert line.endswith(f"soft_labels.{key}: out_of_fold needs two labelled rows, and there is one (add an example)")
 
@@ -59,24 +59,24 @@ def test_one_labelled_row_cannot_be_held_out(key: str, pipeline_file: Path, here
 def test_generations_without_end_are_refused(pipeline_file: Path) -> None:
     """A training set that hardly grows never reaches its thousand rows."""
     with pytest.raises(InvalidInput, match=r"generations\.count: 2 patterns × \d seeds × [\d,]+ generations are [\d,]+ teachers"):
-        Task(load(pipeline_file, "generations={count: auto, scale: 1.000001}"))
+        Task.checked(load(pipeline_file, "generations={count: auto, scale: 1.000001}"))
 
 
 def test_labelled_rows_have_a_number(pipeline_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "LABELLED_ROWS", 3)
 
     with pytest.raises(InvalidInput) as refused:
-        Task(load(pipeline_file))
+        Task.checked(load(pipeline_file))
     (line,) = str(refused.value).splitlines()
     assert line.endswith("train.jsonl:4: more than 3 labelled rows (put the others into data.unlabeled)")
 
 
 def test_labels_that_cannot_be_read_are_no_second_mistake(pipeline_file: Path, here: Path) -> None:
     overrides = ("verbalizer={auto: {per_label: 1}}", "soft_labels.prior={Sports: 1, Science: 1, World: 2}")
-    Task(load(pipeline_file, *overrides))
+    Task.checked(load(pipeline_file, *overrides))
 
     with pytest.raises(InvalidInput) as refused:
-        Task(load(pipeline_file, *overrides, "data.train=none.jsonl"))
+        Task.checked(load(pipeline_file, *overrides, "data.train=none.jsonl"))
     (line,) = str(refused.value).splitlines()
     assert line.endswith("data.train: none.jsonl: no such file")
 
@@ -162,7 +162,7 @@ def test_overrides_belong_to_a_file(pipeline_file: Path, copy: Path) -> None:
 @pytest.mark.parametrize("how", ["rows", "tokens", "student"])
 def test_data_that_changes_under_way_is_refused(part: str, how: str, here: Path, model_folder: Folder) -> None:
     pipeline_file = write_task(here / "task", model_folder("bert"))
-    task = Task(load(pipeline_file))
+    task = Task.checked(load(pipeline_file))
     count = task.scans[part].rows
     write_rows(pipeline_file.parent / f"{part}.jsonl", rows(count, count)[::-1])
     with pytest.raises(InvalidInput, match=rf"{part}\.jsonl: changed while petkit was working with it"):
@@ -218,7 +218,7 @@ def test_the_resolved_pipeline_is_a_pipeline(arch: str, here: Path, model_folder
     quick = ("teachers.steps=1", "student.steps=1", "teachers.seeds=[1]", ONE_PATTERN)
     run_task(pipeline_file, here / "run", *quick)
     resolved = here / "run" / "config.resolved.yaml"
-    used = Task(load(pipeline_file)).max_length
+    used = Task.checked(load(pipeline_file)).max_length
     assert used <= 64 and load(resolved).spec.max_length == used
     assert {entry.action for entry in planned(resolved, here / "run").values()} == {"skip"}
 

@@ -85,7 +85,7 @@ def test_every_generation_is_made_of_steps_of_its_own(ipet: IpetRun) -> None:
 
 
 def test_a_teacher_learns_from_others_and_never_from_its_predecessor(ipet: IpetRun, pipeline_file: Path) -> None:
-    task = Task(load(pipeline_file, *IPET))
+    task = Task.checked(load(pipeline_file, *IPET))
     device = device_of(task, RunStore(ipet.folder))
     models = teacher_models(task.spec.model, task.spec.teachers.adapted, device)
     found = {step.name: step.needs for step in teacher_steps(task, device, models)}
@@ -98,7 +98,7 @@ def test_a_teacher_learns_from_others_and_never_from_its_predecessor(ipet: IpetR
 
 @pytest.mark.parametrize("name", [f"{name}-g{number}" for name in FIRST for number in (1, 2)])
 def test_rows_are_learned_as_the_labellers_see_them(name: str, ipet: IpetRun, pipeline_file: Path) -> None:
-    data, task = ipet.learned[name], Task(load(pipeline_file, *IPET))
+    data, task = ipet.learned[name], Task.checked(load(pipeline_file, *IPET))
     assert data.targets[:9].tolist() == task.targets().tolist()  # the labelled rows stay
     inputs = step_file(ipet.folder, name)["inputs"]
     labellers = [step for step in inputs if step.endswith("/logits")]
@@ -245,7 +245,7 @@ def test_from_zero_the_first_generation_learns_the_likeliest_rows_of_every_label
 
 @pytest.mark.parametrize("kind", ["zero", "zero_ipet"])
 def test_without_labelled_rows_no_gold_row_is_asked_for(kind: str, pipeline_file: Path, request: pytest.FixtureRequest) -> None:
-    assert Task(load(pipeline_file, *NO_ROWS)).hard_weight == 0 and Task(load(pipeline_file)).hard_weight == 0.2
+    assert Task.checked(load(pipeline_file, *NO_ROWS)).hard_weight == 0 and Task.checked(load(pipeline_file)).hard_weight == 0.2
     folder: Path = request.getfixturevalue(kind)
     assert (folder / "stage_c" / "model" / "model.safetensors").is_file()
     inputs = json.loads((folder / "stage_c" / "model" / "step.json").read_text())["inputs"]

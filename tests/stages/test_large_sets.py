@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from petkit.runs.store import RunStore
 from petkit.storage.parquet_shards import read_matrix
 from petkit.storage.row_array import RowArray
 from petkit.student.soft_labels import read_soft_rows
-from petkit.task import task as task_module
+from petkit.task import token_stores
+from petkit.task.task import Task
+from petkit.task.token_stores import TokenStores
 from tests.shards import read_column
 from tests.stages import prompt_task
 from tests.stages.tiny_task import load, products, run_task
@@ -33,7 +36,7 @@ def test_rows_on_disk_give_the_same_bytes(pipeline_file: Path, here: Path, monke
         files.add("" if self.path is None else f"{self.path.parent.name}/{self.path.name}")
 
     monkeypatch.setattr(RowArray, "append", watched)
-    monkeypatch.setattr(task_module, "HELD_ROWS", 10)
+    monkeypatch.setattr(token_stores, "HELD_ROWS", 10)
     run_task(pipeline_file, here / "on disk", *SHORT, ROWS)
 
     assert {"soft_labels/labels.float32", "soft_labels/weights.float32", "soft_labels/kept.int64"} < files
@@ -70,11 +73,12 @@ def test_the_choice_of_rows_is_the_same_in_any_number_of_shards(
 
 
 def test_scratch_is_for_large_parts_only(pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task_module, "HELD_ROWS", 20)
-    task = task_module.Task(load(pipeline_file))
-    assert task.scratch_of("unlabeled", "name") is None  # nothing was given to work in
-    task.scratch = RunStore(here / "run").scratch("tokens")
-    assert task.scratch_of("unlabeled", "name") == task.scratch / "name"
+    monkeypatch.setattr(token_stores, "HELD_ROWS", 20)
+    task = Task.checked(load(pipeline_file))
+    assert task.scratch_of("unlabeled", "name") is None  # without a scratch folder
+    scratch = RunStore(here / "run").scratch("tokens")
+    task = replace(task, stores=TokenStores(scratch))
+    assert task.scratch_of("unlabeled", "name") == scratch / "name"
     assert task.scratch_of("train", "name") is None
 
 

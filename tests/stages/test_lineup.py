@@ -93,7 +93,7 @@ def test_nobody_learns_from_its_own_predecessor(rows: int, names: Sequence[str],
 
 
 def check(pipeline_file: Path, *overrides: str) -> Task:
-    return Task(load(pipeline_file, *overrides))
+    return Task.checked(load(pipeline_file, *overrides))
 
 
 @pytest.mark.parametrize("overrides", [("teachers.seeds=[1]",), ("teachers.seeds=[1, 2]", ONE_PATTERN)])

@@ -251,8 +251,8 @@ def test_words_are_searched_before_patterns_are_ranked(pipeline_file: Path, here
 
 
 MISTAKES = [
-    ("", "train.jsonl: label: holds no labels; a classifier needs at least two\ntrain.jsonl: the file holds no rows"),
-    ('{"text": "a", "label": "x"}\n', "train.jsonl: label: holds one label; a classifier needs at least two"),
+    ("", "train.jsonl: label: contains no labels; a classifier needs at least two\ntrain.jsonl: the file holds no rows"),
+    ('{"text": "a", "label": "x"}\n', "train.jsonl: label: contains one label; a classifier needs at least two"),
     (None, "--set data.train=train.jsonl: data.train: train.jsonl: no such file"),
 ]
 
@@ -264,7 +264,7 @@ def test_labels_that_cannot_be_read_off_the_data_are_one_mistake(
     if content is not None:
         (here / "train.jsonl").write_text(content)
     with pytest.raises(InvalidInput) as refused:
-        Task(load(pipeline_file, *AUTO, "data.train=train.jsonl", "generations.count=auto"))
+        Task.checked(load(pipeline_file, *AUTO, "data.train=train.jsonl", "generations.count=auto"))
     assert str(refused.value) == expected
 
 

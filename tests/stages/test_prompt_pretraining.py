@@ -325,7 +325,7 @@ def test_tokens_that_leave_no_room(tokens: int, left: int, pipeline_file: Path, 
 def test_a_length_that_is_too_much_beside_the_prompt(pipeline_file: Path, here: Path) -> None:
     (line,) = refused(pipeline_file, here, "max_length=61")
     assert line.startswith("--set max_length=61: max_length: 61 tokens are more than ") and line.endswith(
-        "beside 4 virtual ones (60)"
+        "in addition to 4 virtual ones (60)"
     )
     made, _ = make(pipeline_file, here / "out", "max_length=60", "steps=1", "objective=both")
     assert made.ran

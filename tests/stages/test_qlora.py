@@ -52,7 +52,7 @@ def real() -> None:
 
 @pytest.fixture
 def task(pipeline_file: Path) -> Task:
-    return Task(load(pipeline_file))
+    return Task.checked(load(pipeline_file))
 
 
 def learn(model: nn.Module, batch: Any, gold: Tensor, steps: int = 20) -> list[float]:
@@ -88,15 +88,15 @@ def test_a_missing_package_is_told_before_anything_is_written(
 def test_only_the_section_that_asks_is_named(pipeline_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("transformers.utils.import_utils.is_bitsandbytes_available", lambda oldest: False)
     with pytest.raises(InvalidInput) as refused:
-        Task(load(pipeline_file, "student.adapter=qlora"))
+        Task.checked(load(pipeline_file, "student.adapter=qlora"))
     assert str(refused.value) == f"--set student.adapter=qlora: student.adapter: {MISSING}"
-    assert Task(load(pipeline_file, "student.adapter=lora", "teachers.adapter=lora"))
+    assert Task.checked(load(pipeline_file, "student.adapter=lora", "teachers.adapter=lora"))
 
 
 def test_a_device_that_is_not_there_is_told_as_such(pipeline_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(InvalidInput, match=r"compute\.device: cuda is not available"):
-        Task(load(pipeline_file, "teachers.adapter=qlora", "compute.device=cuda"))
+        Task.checked(load(pipeline_file, "teachers.adapter=qlora", "compute.device=cuda"))
 
 
 # -- teachers ------------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ def test_a_device_that_is_not_there_is_told_as_such(pipeline_file: Path, monkeyp
 @pytest.mark.parametrize("arch", ["bert", "modernbert"])
 def test_teachers_take_turns_beside_one_backbone(arch: str, model_folder: Callable[[str], Path], here: Path) -> None:
     """Train, save, score, train another, score the first again: the backbone is the same throughout."""
-    task = Task(load(write_task(here / "task", model_folder(arch))))
+    task = Task.checked(load(write_task(here / "task", model_folder(arch))))
     models = teacher_models(task.spec.model, QLORA, DEVICE)
     pvp, gold = task.pvps[0], torch.from_numpy(task.targets())
     batch = collate([pvp.encode(tokens) for tokens in task.tokens("train")], task.tokenizer)
@@ -208,7 +208,7 @@ def test_a_student_is_merged_into_what_its_bits_stand_for(multi: bool, task: Tas
 @pytest.mark.usefixtures("real")
 def test_a_run_from_teachers_to_a_plain_student(pipeline_file: Path, here: Path) -> None:
     result = run_task(pipeline_file, here / "run", *OVERRIDES)
-    store, task = RunStore(here / "run"), Task(load(pipeline_file, *OVERRIDES))
+    store, task = RunStore(here / "run"), Task.checked(load(pipeline_file, *OVERRIDES))
     for name in ("colon-1", "brackets-1"):
         facts = store.facts(teacher_model(name))
         assert facts["last_loss"] < 0.9 * facts["first_loss"]
@@ -227,7 +227,7 @@ def test_a_run_from_teachers_to_a_plain_student(pipeline_file: Path, here: Path)
 def test_untrained_teachers_answer_in_four_bits_too_and_are_known_by_it(pipeline_file: Path, here: Path) -> None:
     untrained = ("data.train=null", "teachers.seeds=[1]", "student.steps=2", "student.hard_weight=0")
     run_task(pipeline_file, here / "run", *untrained, *OVERRIDES[:1])
-    store, task = RunStore(here / "run"), Task(load(pipeline_file, *untrained, *OVERRIDES[:1]))
+    store, task = RunStore(here / "run"), Task.checked(load(pipeline_file, *untrained, *OVERRIDES[:1]))
     name = task.teachers[0].name
     written = torch.from_numpy(read_matrix(store.path(teacher_logits(name)), "logits"))
 

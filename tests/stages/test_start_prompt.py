@@ -70,7 +70,7 @@ def refused(pipeline_file: Path, *overrides: str) -> list[str]:
 
 
 def test_the_first_answers_are_those_of_the_prompt(pipeline_file: Path) -> None:
-    task = Task(load(pipeline_file, START))
+    task = Task.checked(load(pipeline_file, START))
     adapter = task.spec.teachers.adapted
     assert isinstance(adapter, PromptTuningSpec) and adapter.tokens == TOKENS
     pvp = task.pvps[0]
@@ -125,7 +125,7 @@ def test_later_generations_start_from_it(pipeline_file: Path, here: Path) -> Non
 
 def test_a_start_leaves_a_new_head_as_it_was_drawn(pipeline_file: Path) -> None:
     spec = PromptTuningSpec(kind="prompt_tuning", tokens=TOKENS, start="prompt/prompt")
-    model = load_masked_lm(Task(load(pipeline_file)).spec.model)
+    model = load_masked_lm(Task.checked(load(pipeline_file)).spec.model)
     head = ["cls.predictions.transform.dense.weight"]
     before = dict(model.named_parameters())[head[0]].detach().clone()
     adapter = attach(model, spec, head=head)
@@ -240,7 +240,7 @@ def test_a_model_that_is_not_there_is_told_once(pipeline_file: Path) -> None:
 def test_another_number_of_tokens(pipeline_file: Path) -> None:
     (line,) = refused(pipeline_file, START.replace("}", ", tokens: 5}"))
     assert line.endswith(f"teachers.adapter.tokens: 5 virtual tokens, and prompt holds {TOKENS} (leave tokens out)")
-    spec = Task(load(pipeline_file, START.replace("}", f", tokens: {TOKENS}}}"))).spec
+    spec = Task.checked(load(pipeline_file, START.replace("}", f", tokens: {TOKENS}}}"))).spec
     assert spec.teachers.virtual_tokens == TOKENS
 
 
@@ -255,11 +255,11 @@ def test_another_kind_of_adapter(pipeline_file: Path) -> None:
 def test_an_adapter_folder_that_is_no_pretrained_prompt(pipeline_file: Path, here: Path) -> None:
     run_task(pipeline_file, here / "run", "teachers.adapter={kind: lora}", *QUICK, stages=("a",))
     with pytest.raises(InvalidInput, match=r"start: run/stage_a/colon-1/model: holds no pretrained prompt \("):
-        Task(load(pipeline_file, START.replace("start: prompt", "start: run/stage_a/colon-1/model")))
+        Task.checked(load(pipeline_file, START.replace("start: prompt", "start: run/stage_a/colon-1/model")))
 
 
 def test_a_prompt_that_vanishes_later(pipeline_file: Path) -> None:
-    spec = Task(load(pipeline_file, START)).spec
+    spec = Task.checked(load(pipeline_file, START)).spec
     shutil.rmtree("prompt")
     adapter = spec.teachers.adapted
     assert adapter is not None

@@ -104,7 +104,7 @@ def test_features_are_those_of_the_first_teacher_at_the_mask(
     monkeypatch.setattr(c_student, "StudentObjective", Watched)
     before = (copy / "stage_a" / "colon-1" / "model" / "model.safetensors").read_bytes()
     run_task(pipeline_file, copy, SHORT, "student.feature_weight=1", stages=("c",), force="stale")
-    model, task = load_masked_lm(str(copy / "stage_a" / "colon-1" / "model")), Task(load(pipeline_file))
+    model, task = load_masked_lm(str(copy / "stage_a" / "colon-1" / "model")), Task.checked(load(pipeline_file))
     for rows, found in asked[:3]:
         batch = collate([task.pvps[0].encode(task.tokens("unlabeled").row(int(row))) for row in rows], task.tokenizer)
         hidden = model.base_model(**batch.model_inputs).last_hidden_state[torch.arange(len(rows)), batch.mask_positions]
@@ -123,7 +123,9 @@ def load_state(folder: Path) -> dict[str, Tensor]:
 
 def test_features_make_the_student_depend_on_that_teacher(pipeline_file: Path, copy: Path) -> None:
     def needs(*overrides: str) -> tuple[str, ...]:
-        return c_student.steps(Task(load(pipeline_file, *overrides)), DEVICE, teacher_models("embedded", None, DEVICE))[0].needs
+        return c_student.steps(Task.checked(load(pipeline_file, *overrides)), DEVICE, teacher_models("embedded", None, DEVICE))[
+            0
+        ].needs
 
     assert needs() == ("stage_b",)
     assert needs("student.feature_weight=1") == ("stage_b", "stage_a/colon-1/model")
@@ -151,6 +153,6 @@ def test_a_student_without_a_mask_cannot_hide_words(here: Path, model_folder: Ca
     settings = json.loads((student / "tokenizer_config.json").read_text())
     (student / "tokenizer_config.json").write_text(json.dumps({**settings, "mask_token": None}))
     pipeline_file = write_task(here / "task", model_folder("bert"))
-    Task(load(pipeline_file, f"student.model={student}"))
+    Task.checked(load(pipeline_file, f"student.model={student}"))
     with pytest.raises(InvalidInput, match=r"student.consistency_weight: hides tokens behind a mask, and .* has none"):
-        Task(load(pipeline_file, f"student.model={student}", "student.consistency_weight=1"))
+        Task.checked(load(pipeline_file, f"student.model={student}", "student.consistency_weight=1"))

@@ -64,7 +64,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
 
 def train_folds(pipeline_file: Path, folder: Path, *overrides: str) -> tuple[Task, FloatArray]:
     """Score the folds of the first teacher; return its workload and the logits."""
-    task = Task(load(pipeline_file, *QUICK, *overrides))
+    task = Task.checked(load(pipeline_file, *QUICK, *overrides))
     job = Job("stage_a/folds", folder / "folds", RunStore(folder), ignore, {}, math.inf)
     models = teacher_models(task.spec.model, task.spec.teachers.adapted, DEVICE)
     TeacherTraining(task, DEVICE, models, task.teachers[0]).score_folds(job)
@@ -147,7 +147,9 @@ def test_row_by_row_the_second_pattern_shows_the_same_text(pipeline_file: Path, 
     run_task(pipeline_file, here / "run", *QUICK, *overrides, stages=("a",))
     # Generation 0 of both patterns; then generation 1 and its three folds, which lack three labelled rows each.
     assert [len(data.targets) for data in watch.data] == [9, 9, *[12, 9, 9, 9] * 2]
-    bare = [pvp.encode({key: np.zeros(0, np.int32) for key in pvp.pattern.keys}) for pvp in Task(load(pipeline_file)).pvps]
+    bare = [
+        pvp.encode({key: np.zeros(0, np.int32) for key in pvp.pattern.keys}) for pvp in Task.checked(load(pipeline_file)).pvps
+    ]
     start = {row.mask: len(row.ids) - 1 for row in bare}  # the text comes last, before [SEP]
     assert len(start) == 2  # so that the mask's place tells the pattern
     for data in watch.data:
@@ -160,7 +162,7 @@ def test_row_by_row_the_second_pattern_shows_the_same_text(pipeline_file: Path, 
 def test_folds_of_later_generations_leave_out_gold_rows_only(pipeline_file: Path, here: Path, watch: Watch) -> None:
     overrides = ("teachers.seeds=[1]", "teachers.steps=2", "generations.count=1", "generations.scale=2")
     run_task(pipeline_file, here / "run", *QUICK, *overrides, stages=("a",))
-    gold = gold_texts(Task(load(pipeline_file)))
+    gold = gold_texts(Task.checked(load(pipeline_file)))
     whole, *folds = watch.data[2:6]  # the first pattern's teacher of generation 1
     drawn = texts(list(whole.encoded))[9:]
     assert drawn and texts(list(whole.encoded))[:9] == gold
@@ -181,7 +183,7 @@ def test_another_second_pattern_makes_a_teacher_stale(override: str, stale: bool
 
     def inputs(*overrides: str) -> Any:
         models = teacher_models("embedded", None, DEVICE)
-        return dict(steps(Task(load(pipeline_file, *overrides)), DEVICE, models)[0].inputs)  # of the first pattern
+        return dict(steps(Task.checked(load(pipeline_file, *overrides)), DEVICE, models)[0].inputs)  # of the first pattern
 
     assert (inputs(SECOND) != inputs(SECOND, override)) == stale
     assert inputs() == inputs(override)  # nobody else looks at the next pattern

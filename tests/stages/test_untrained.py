@@ -28,7 +28,7 @@ DEVICE = Device("cpu", "float32", 1)
 
 @pytest.fixture(scope="module")
 def task(pipeline_file: Path) -> Task:
-    return Task(load(pipeline_file))
+    return Task.checked(load(pipeline_file))
 
 
 def first(task: Task) -> tuple[PVP, LabelScorer]:
@@ -62,7 +62,9 @@ def test_the_sample_is_the_first_unlabelled_rows(task: Task, monkeypatch: pytest
 
 def test_texts_without_content_fill_every_field(model_folder: Callable[[str], Path], tmp_path: Path) -> None:
     """``[MASK]`` as text is brackets and letters: each row has the pattern's one mask and no other."""
-    pair = Task(load(write_task(tmp_path / "pair", model_folder("bert"), ("a", "b"), {"pair": ["{a} ?", "{mask} , {b}"]})))
+    pair = Task.checked(
+        load(write_task(tmp_path / "pair", model_folder("bert"), ("a", "b"), {"pair": ["{a} ?", "{mask} , {b}"]}))
+    )
     asked: list[list[str]] = []
 
     class Listening:
@@ -93,7 +95,7 @@ def test_log_priors_are_those_of_the_answers(task: Task) -> None:
 
 
 def test_independent_labels_have_mean_logits(pipeline_file: Path) -> None:
-    multi = Task(load(pipeline_file, "label_kind=multi"))
+    multi = Task.checked(load(pipeline_file, "label_kind=multi"))
 
     found = untrained.priors_of(multi, np.array([[1, 2, 3], [3, 2, 1]], np.float32), np.array([[0, 0, 9], [0, 6, 0]], np.float32))
 
@@ -102,7 +104,7 @@ def test_independent_labels_have_mean_logits(pipeline_file: Path) -> None:
 
 
 def test_soft_tokens_start_the_same_at_every_look(model_folder: Callable[[str], Path], tmp_path: Path) -> None:
-    soft = Task(load(write_task(tmp_path / "soft", model_folder("bert"), patterns={"soft": "{soft:2} {mask} : {text}"})))
+    soft = Task.checked(load(write_task(tmp_path / "soft", model_folder("bert"), patterns={"soft": "{soft:2} {mask} : {text}"})))
 
     once, again = (untrained.content_free_logits(soft, *first(soft), DEVICE) for _ in range(2))
 
@@ -110,7 +112,7 @@ def test_soft_tokens_start_the_same_at_every_look(model_folder: Callable[[str], 
 
 
 def test_no_example_is_its_own_demonstration(pipeline_file: Path) -> None:
-    shown = Task(load(pipeline_file, "demonstrations.per_label=1"))
+    shown = Task.checked(load(pipeline_file, "demonstrations.per_label=1"))
     pvp, scorer = first(shown)
     store = shown.tokens("train")
 
@@ -144,4 +146,4 @@ def test_words_still_to_be_found_are_refused(pipeline_file: Path, tmp_path: Path
     path.write_text(f"{start}verbalizer: {json.dumps({'auto': {}})}\nmodel:{rest.split('model:')[1]}")
 
     with pytest.raises(InvalidInput, match="untrained patterns have no words to read before they are found"):
-        first(Task(load(path)))
+        first(Task.checked(load(path)))

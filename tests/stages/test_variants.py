@@ -209,7 +209,7 @@ def test_long_rows_are_cut_the_same_way_everywhere(here: Path, model_folder: Fol
 
 def student_logits(pipeline_file: Path, student: Path) -> np.ndarray:
     """Return petkit's own logits of a student on the test set."""
-    task = Task(load(pipeline_file))
+    task = Task.checked(load(pipeline_file))
     tokens = TokenStore.build(task.source("test"), task.student_tokenizer, task.student_pattern.keys, 32, "tail")
     encoded = [task.student_pattern.encode(row) for row in tokens]
     model = ClassifierLogits(load_classifier(str(student)))
@@ -242,7 +242,7 @@ def test_evaluation_reports_the_students_own_probabilities(pipeline_file: Path, 
 
 
 def test_padding_does_not_change_the_students_logits(pipeline_file: Path, finished: Path) -> None:
-    task = Task(load(pipeline_file))
+    task = Task.checked(load(pipeline_file))
     model = ClassifierLogits(load_classifier(str(finished / "stage_c" / "model")))
     tokens = task.tokens("test", student=True)
     encoded = [task.student_pattern.encode(row) for row in tokens]

@@ -67,7 +67,7 @@ def random_task(tmp_path_factory: pytest.TempPathFactory, model_folder: Folder) 
 
 
 def find(path: Path, *overrides: str, named: VerbalizerSpec | None = None) -> Found:
-    return search_label_words(Task(load(path, *overrides)), DEVICE, named=named)
+    return search_label_words(Task.checked(load(path, *overrides)), DEVICE, named=named)
 
 
 def written(found: Found) -> dict[str, dict[str, list[str]]]:
@@ -124,7 +124,7 @@ def seen_words(task: Task) -> set[str]:
 
 @pytest.mark.parametrize("overrides", [AUTO, JOINT])
 def test_scores_are_those_of_the_naive_form(overrides: str, random_task: Path) -> None:
-    task = Task(load(random_task, overrides))
+    task = Task.checked(load(random_task, overrides))
     found = search_label_words(task, DEVICE)
 
     verbalizers = {
@@ -146,7 +146,7 @@ def test_scores_are_those_of_the_naive_form(overrides: str, random_task: Path) -
 
 
 def test_no_better_word_was_passed_over(random_task: Path) -> None:
-    task = Task(load(random_task, "verbalizer={auto: {per_label: 2}}"))
+    task = Task.checked(load(random_task, "verbalizer={auto: {per_label: 2}}"))
     found = search_label_words(task, DEVICE)
     chosen = {word for words in found.words["end"].values() for word, _ in words}
     others = [task.tokenizer.word_tokens(word, " ")[0] for word in seen_words(task) - chosen]
@@ -183,7 +183,7 @@ def test_the_same_again_whatever_the_precision_and_the_batches(random_task: Path
     first = find(random_task, JOINT)
 
     assert find(random_task, JOINT) == first
-    assert search_label_words(Task(load(random_task, JOINT)), Device("cpu", "bfloat16", 1)) == first
+    assert search_label_words(Task.checked(load(random_task, JOINT)), Device("cpu", "bfloat16", 1)) == first
     monkeypatch.setattr(verbalizer_search, "_LOGITS_AT_ONCE", 1)
     one_by_one = find(random_task, JOINT)
     assert written(one_by_one) == written(first)
@@ -193,7 +193,7 @@ def test_the_same_again_whatever_the_precision_and_the_batches(random_task: Path
 def test_progress_counts_every_row_in_every_pattern_once(planted: Path) -> None:
     told: list[tuple[int, int]] = []
 
-    search_label_words(Task(load(planted, AUTO)), DEVICE, lambda done, total: told.append((done, total)))
+    search_label_words(Task.checked(load(planted, AUTO)), DEVICE, lambda done, total: told.append((done, total)))
 
     assert told[-1] == (18, 18)
     assert [done for done, _ in told] == sorted({done for done, _ in told})
@@ -240,7 +240,7 @@ def test_words_the_model_hardly_ever_says_are_not_offered(random_task: Path, mon
     monkeypatch.setattr(verbalizer_search, "OFFERED", 1)
     found = find(random_task, AUTO)
 
-    task = Task(load(random_task, AUTO))
+    task = Task.checked(load(random_task, AUTO))
     tokens = {word: task.tokenizer.word_tokens(word, " ")[0] for word in seen_words(task)}
     for odds, words in zip(naive_odds(task, 1), found.words["end"].values(), strict=True):
         mean = odds.mean(axis=0)
@@ -275,7 +275,7 @@ def test_too_few_words(overrides: tuple[str, ...], told: list[str], planted: Pat
 
 def test_too_few_candidates_are_seen_before_any_work(planted: Path) -> None:
     with pytest.raises(InvalidInput, match="candidates: 8 candidates are too few: 3 labels of 3 words need 9"):
-        Task(load(planted, "verbalizer={auto: {candidates: 8, per_label: 3}}"))
+        Task.checked(load(planted, "verbalizer={auto: {candidates: 8, per_label: 3}}"))
 
 
 def test_labels_of_the_task_are_those_of_train(planted: Path) -> None:

@@ -77,7 +77,7 @@ def run_task(path: Path, folder: Path, *overrides: str, **options: Any) -> RunRe
 
 def planned(path: Path, folder: Path, *overrides: str, force: str | None = None) -> dict[str, PlannedStep]:
     """Return the plan by step name."""
-    task, store = Task(load(path, *overrides)), RunStore(folder)
+    task, store = Task.checked(load(path, *overrides)), RunStore(folder)
     return {entry.step: entry for entry in plan(all_steps(task, device_of(task, store)), store, force)}
 
 

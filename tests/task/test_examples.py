@@ -194,7 +194,7 @@ def test_file_without_rows(here: Path, content: str) -> None:
     (here / name).write_text(content)
 
     assert problems(source(name)) == [f"{name}: the file holds no rows"]
-    assert source(name).columns() == ()
+    assert source(name).scan().columns == ()
 
 
 def test_missing_file_is_a_problem_of_the_scan(here: Path) -> None:
@@ -212,7 +212,7 @@ def test_mistakes_before_a_damaged_place_are_kept(here: Path) -> None:
 
 
 def test_columns_are_those_of_the_first_row(here: Path) -> None:
-    assert source(jsonl(here / "rows.jsonl", [GOOD, "broken"])).columns() == ("text", "label")
+    assert source(jsonl(here / "rows.jsonl", [GOOD, "broken"])).scan().columns == ("text", "label")
 
 
 def test_ids_do_not_depend_on_blank_lines_or_the_pass(here: Path) -> None:

@@ -10,9 +10,9 @@ import pytest
 
 from petkit import limits
 from petkit.config.schema import DataSpec
+from petkit.data import label_discovery
+from petkit.data.label_discovery import labels_in
 from petkit.errors import InvalidInput
-from petkit.task import label_discovery
-from petkit.task.label_discovery import labels_in
 
 
 def labels(values: list[Any], here: Path, **columns: str) -> tuple[str, ...]:
@@ -34,7 +34,7 @@ def test_numbers_come_in_their_own_order(here: Path) -> None:
 
 def test_a_scale_must_have_an_order(here: Path) -> None:
     labels(["low", "high"], here)
-    with pytest.raises(InvalidInput, match=r"train\.jsonl: label: does not tell the order of its labels"):
+    with pytest.raises(InvalidInput, match=r"train\.jsonl: label: the order of its labels is unknown"):
         labels_in("train.jsonl", DataSpec(unlabeled=""), ordinal=True)
     labels([3, 10, 1], here)
     assert labels_in("train.jsonl", DataSpec(unlabeled=""), ordinal=True) == ("1", "3", "10")
@@ -48,15 +48,15 @@ def test_the_column_has_the_name_the_data_gives_it(here: Path) -> None:
     assert labels(["b", "a"], here, label="label") == ("a", "b")
     with pytest.raises(InvalidInput) as refused:
         labels(["b", "a"], here, label="topic")
-    assert str(refused.value) == "train.jsonl: topic: holds no labels; a classifier needs at least two"
+    assert str(refused.value) == "train.jsonl: topic: contains no labels; a classifier needs at least two"
 
 
 def test_one_label_is_too_few_and_texts_are_too_many(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InvalidInput, match=r"train\.jsonl: label: holds one label; a classifier needs at least two"):
+    with pytest.raises(InvalidInput, match=r"train\.jsonl: label: contains one label; a classifier needs at least two"):
         labels(["a", "a"], here)
     monkeypatch.setattr(limits, "LABELS", 3)
     assert labels(["a", "b", "c", "a"], here) == ("a", "b", "c")
-    with pytest.raises(InvalidInput, match=r"train\.jsonl:4: label: holds more than 3 different labels"):
+    with pytest.raises(InvalidInput, match=r"train\.jsonl:4: label: contains more than 3 different labels"):
         labels(["a", "b", "c", "d", "e"], here)
 
 
@@ -66,7 +66,7 @@ def test_a_source_that_names_its_classes_keeps_their_order(monkeypatch: pytest.M
 
 
 def test_the_alphabet_is_no_scale(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = "train.jsonl: label: does not tell the order of its labels, and label_kind is ordinal"
+    told = "train.jsonl: label: the order of its labels is unknown, and label_kind is ordinal"
     labels(["low", "middle", "high"], here)
     with pytest.raises(InvalidInput) as refused:
         labels_in("train.jsonl", DataSpec(unlabeled=""), ordinal=True)

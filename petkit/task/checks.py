@@ -1,0 +1,161 @@
+"""Checks of a pipeline against its data, patterns and label words; each returns the problems it finds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from petkit import limits
+from petkit.config.caps import too_many_teachers
+from petkit.config.loader import Pipeline
+from petkit.config.rules import in_prior
+from petkit.config.schema import PipelineSpec
+from petkit.data.examples import Example, ExampleSource, Scan
+from petkit.data.label_discovery import labels_in
+from petkit.errors import InvalidInput, Problem, did_you_mean, listed
+from petkit.prompts.pattern import Pattern
+from petkit.prompts.pvp import PVP, task_fields
+from petkit.task.teacher_list import generation_count, list_teachers, others
+
+# Enough rows to estimate lengths, speed and disk.
+KEPT_ROWS = 256
+
+
+def find_labels(pipeline: Pipeline) -> tuple[tuple[str, ...], list[Problem]]:
+    """Return the labels: of the verbalizer, of ``data.label_names``, or of the labelled rows; none where they are unknown."""
+    data = pipeline.spec.data
+    if pipeline.spec.labels or data.label_names is not None:
+        return pipeline.spec.labels or data.label_names or (), []
+    try:
+        return labels_in(str(data.train), data, ordinal=pipeline.spec.label_kind == "ordinal"), []
+    except InvalidInput as error:
+        # Problems of the file as a whole are reported when its rows are read.
+        return (), [problem for problem in error.problems if problem.key]
+
+
+def source_of(spec: PipelineSpec, fields: Sequence[str], labels: Sequence[str], part: str) -> ExampleSource:
+    """Return ``train``, ``unlabeled`` or ``test`` as a stream of examples."""
+    known = None if part == "unlabeled" else labels or None
+    most = limits.LABELLED_ROWS if part == "train" else None  # they are kept in memory
+    return ExampleSource(getattr(spec.data, part), spec.data, fields, known, spec.label_kind, most)
+
+
+def scan_data(pipeline: Pipeline, labels: Sequence[str]) -> tuple[dict[str, Scan], list[Problem]]:
+    """Read every part of the data once; where patterns name unknown fields, only these are reported."""
+    spec, fields = pipeline.spec, task_fields(pipeline.spec.patterns)
+    scans: dict[str, Scan] = {}
+    problems: list[Problem] = []
+    for part in ("train", "unlabeled", "test"):
+        if getattr(spec.data, part) is None:
+            continue
+        scans[part] = scan = source_of(spec, fields, labels, part).scan(limits.LABELLED_ROWS if part == "train" else KEPT_ROWS)
+        if len(scans) == 1:
+            unknown, unused = _field_problems(pipeline, scan.columns)
+            if unknown:
+                return {}, unknown + unused
+            problems += unused
+        for problem in scan.problems:
+            # A missing file is reported where the pipeline names it.
+            missing = problem.line is None and problem.message == "no such file"
+            problems.append(pipeline.problem(("data", part), f"{problem.file}: no such file") if missing else problem)
+    return scans, problems
+
+
+def _field_problems(pipeline: Pipeline, columns: Sequence[str]) -> tuple[list[Problem], list[Problem]]:
+    """Return what is wrong with the patterns' fields, and with ``data.columns``, against the columns of the data."""
+    spec, data = pipeline.spec, pipeline.spec.data
+    if not columns:
+        return [], []
+    usable = listed([column for column in dict.fromkeys(columns) if column != data.column("label")])
+    unknown = []
+    for index, pattern in enumerate(spec.patterns):
+        for field in Pattern.from_spec(pattern).fields:
+            column = data.column(field)
+            if column == data.column("label"):
+                message, hint = f"{{{field}}} gives the label away", "leave it out"
+            elif column not in columns:
+                message = f"unknown field {{{field}}}; the data has: {usable}"
+                hint = f"or map it: data.columns: {{{field}: its column}}"
+            else:
+                continue
+            if field == "soft":
+                hint = "trained tokens are written with their number: {soft:3}"
+            unknown.append(pipeline.problem(("patterns", index, "text"), f"pattern {pattern.id!r}: {message}", hint, key=""))
+    known = {*task_fields(spec.patterns), "label", "id"}
+    unused = [
+        pipeline.problem(("data", "columns", field), "no pattern uses this field", did_you_mean(field, sorted(known)))
+        for field in data.columns
+        if field not in known
+    ]
+    return unknown, unused
+
+
+def labelled_row_problems(pipeline: Pipeline, labels: Sequence[str], train: Sequence[Example]) -> list[Problem]:
+    """Return the labels that have too few labelled rows for what is configured."""
+    spec, shown = pipeline.spec, source_of(pipeline.spec, (), labels, "train").shown
+    problems: list[Problem] = []
+    if spec.soft_labels.out_of_fold and len(train) == 1:
+        key = "weighting" if spec.soft_labels.weighting == "out_of_fold" else "teacher_temperature"
+        message = "out_of_fold needs two labelled rows, and there is one"
+        problems.append(pipeline.problem(("soft_labels", key), message, "add an example"))
+    counts = Counter(label for example in train for label in example.labels)
+    for index, label in enumerate(labels):
+        if spec.verbalizer.auto is not None and counts[index] == 1:
+            message = f"label {label!r} has one row in {shown}; label words cannot be found on it"
+            problems.append(pipeline.problem(("verbalizer", "auto"), message, "add an example or name the words"))
+        if not counts[index]:
+            message, hint = f"label {label!r} has no row in {shown}", "add examples or remove the label"
+            problems.append(pipeline.problem(("verbalizer", "labels", label), message, hint, key=""))
+    return problems
+
+
+def pattern_problems(pipeline: Pipeline, pvps: Sequence[PVP]) -> list[Problem]:
+    """Return the settings of the teachers that contradict the patterns or the verbalizer."""
+    spec = pipeline.spec
+    problems: list[Problem] = []
+    soft = [pvp.id for pvp in pvps if pvp.pattern.soft_tokens]
+    if spec.teachers.consistency.kind == "second_pattern" and soft:
+        message = f"second_pattern shares one model between patterns, and pattern {soft[0]!r} has soft tokens"
+        problems.append(pipeline.problem(("teachers", "consistency", "kind"), message, "use word_masking"))
+    if spec.teachers.consistency.kind == "second_pattern" and spec.keep_patterns == 1:
+        message = "second_pattern needs two patterns, and keep_patterns leaves one"
+        problems.append(pipeline.problem(("teachers", "consistency", "kind"), message))
+    if spec.verbalizer.kind != "words" and spec.teachers.loss in ("decoupled_label", "next_token"):
+        message = f"{spec.teachers.loss} needs words, and verbalizer.kind is {spec.verbalizer.kind}"
+        problems.append(pipeline.problem(("teachers", "loss"), message))
+    return problems
+
+
+def label_problems(pipeline: Pipeline, labels: Sequence[str]) -> list[Problem]:
+    """Check the settings that depend on the labels where these were read from the data."""
+    spec, auto = pipeline.spec, pipeline.spec.verbalizer.auto
+    if auto is None or not labels:
+        return []
+    problems: list[Problem] = []
+    needed = len(labels) * auto.per_label
+    if auto.candidates < needed:
+        message = f"{auto.candidates} candidates are too few: {len(labels)} labels of {auto.per_label} words need {needed}"
+        problems.append(pipeline.problem(("verbalizer", "auto", "candidates"), message))
+    wrong = in_prior(spec.soft_labels.prior, labels)
+    return problems + [pipeline.problem(("soft_labels", *place), message) for place, message in wrong]
+
+
+def teacher_problems(pipeline: Pipeline, labels: int, scans: Mapping[str, Scan], train_rows: int) -> list[Problem]:
+    """Return why a generation of teachers would have no other teacher, or no rows, to learn from."""
+    spec = pipeline.spec
+    kept = spec.patterns if spec.keep_patterns == "all" else spec.patterns[: spec.keep_patterns]
+    trained = 1 + generation_count(spec.generations, train_rows, labels)
+    too_many = too_many_teachers(len(kept), len(spec.teachers.seeds), trained)
+    if too_many:
+        return [pipeline.problem(("generations", "count"), too_many)]
+    generations = list_teachers(kept, spec.teachers.seeds, spec.generations, train_rows, labels)
+    if len(generations) > 1 and not train_rows and scans["unlabeled"].rows < labels:
+        message = f"{scans['unlabeled'].rows} rows cannot teach {labels} labels"
+        return [pipeline.problem(("data", "unlabeled"), message, "add unlabelled rows")]
+    for before, generation in pairwise(generations):
+        if any(not others(teacher, before) for teacher in generation):
+            message = "each teacher learns from others, and there is no other"
+            hint = "add a pattern or a seed" if train_rows else "add a pattern: without labelled rows seeds do not differ"
+            return [pipeline.problem(("generations", "count"), message, hint)]
+    return []
