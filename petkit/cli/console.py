@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from petkit.predict.predictor import Prediction
     from petkit.prompt_search.pattern_ranking import Ranking
     from petkit.runs.verify import Verification
-    from petkit.stages.forecast import Forecast
-    from petkit.stages.pipeline import RunResult
+    from petkit.stages.pipeline import Forecast, RunResult
 
 
 class Remarks(Console):

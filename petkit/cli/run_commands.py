@@ -108,7 +108,7 @@ def _run(
 
     folder = out or Path("runs") / loaded.spec.task
     if dry_run:
-        from petkit.stages.forecast import forecast
+        from petkit.stages.pipeline import dry_run as forecast
 
         expected = forecast(loaded, folder, stages=stages, force=force, resume=resume)
         console.show_json(expected.to_dict()) if json else console.show_forecast(expected)

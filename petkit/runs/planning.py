@@ -64,15 +64,8 @@ def any_work(planned: Sequence[PlannedStep], stages: Sequence[Stage]) -> bool:
     return any(entry.action != "skip" and entry.stage in stages for entry in planned)
 
 
-def sound_plan(steps: Sequence[Step], store: RunStore, force: str | None, stages: Sequence[Stage]) -> list[PlannedStep]:
-    """Return the plan of ``steps``; refuse steps without their inputs (``--force`` would not help) and stale steps."""
-    planned = plan(steps, store, force, stages)
-    refuse_unready(steps, store, stages)
-    _refuse_stale(planned, store, stages)
-    return planned
-
-
-def _refuse_stale(planned: Sequence[PlannedStep], store: RunStore, stages: Sequence[Stage]) -> None:
+def refuse_stale(planned: Sequence[PlannedStep], store: RunStore, stages: Sequence[Stage]) -> None:
+    """Refuse steps of these stages that other settings made."""
     stale = [entry for entry in planned if entry.action == "stale" and entry.stage in stages]
     if not stale:
         return

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from petkit.config.loader import Pipeline, dump_spec
-from petkit.cost.estimate import room_for
+from petkit.cost.estimate import Disk, Estimate, estimate, room_for
 from petkit.engine.device import Device, choose_device, quick_collections, release_memory
 from petkit.events import (
     STAGES,
@@ -28,7 +28,7 @@ from petkit.events import (
 from petkit.models.loading import shown_name
 from petkit.runs.checkpoint import clear_checkpoints
 from petkit.runs.layout import STUDENT, STUDENT_FILE
-from petkit.runs.planning import PlannedStep, any_work, plan, refuse_unready, report_stale_sources, sound_plan, to_do
+from petkit.runs.planning import PlannedStep, any_work, plan, refuse_stale, refuse_unready, report_stale_sources, to_do
 from petkit.runs.provenance import now
 from petkit.runs.resume import MOVED, environment, moved_from, refuse_resume
 from petkit.runs.signals import stop_if_requested, stopping_gently
@@ -41,15 +41,66 @@ from petkit.teachers.models import teacher_models
 
 
 @dataclass(frozen=True)
-class Outlook:
-    """What a run would do: the plan as it is shown, and the steps behind it, as far as they have names (``steps``: all)."""
+class Prepared:
+    """A checked task with its plan.
 
+    Attributes:
+        checked: as the pipeline file describes it.
+        task: with the label words and patterns found, where preparation is finished.
+        first: the steps of preparation; ``first_plan`` is their plan.
+        steps: all further steps; None until preparation has found what they depend on.
+        plan: that of ``steps``.
+        todo: the ``steps`` to be worked on.
+    """
+
+    checked: Task
     task: Task
     store: RunStore
     device: Device
-    planned: list[PlannedStep]
-    steps: Sequence[Step]
-    todo: Sequence[Step]
+    stages: Sequence[Stage]
+    force: str | None
+    first: Sequence[Step]
+    first_plan: Sequence[PlannedStep]
+    steps: Sequence[Step] | None = None
+    plan: Sequence[PlannedStep] = ()
+    todo: Sequence[Step] = ()
+
+    @property
+    def planned(self) -> list[PlannedStep]:
+        """The plan of all steps in the order of work, as far as they are known."""
+        if self.steps is None:
+            later = f"the steps after {self.first[-1].name} have their names and patterns from it"
+            return [*self.first_plan, PlannedStep("…", "a", "run", later)]
+        return [entry for entry in (*self.first_plan, *self.plan) if entry.stage in self.stages]
+
+    def with_steps(self) -> Prepared:
+        """Return it with the steps after preparation, which must be finished."""
+        task = preparation.prepared(self.checked, self.store)
+        steps = all_steps(task, self.device)
+        refuse_unready(steps, self.store, self.stages)
+        planned = plan(steps, self.store, self.force, self.stages)
+        return replace(self, task=task, steps=steps, plan=planned, todo=to_do(steps, planned, self.stages))
+
+    def refuse_stale(self) -> None:
+        """Refuse steps that other settings made, unless they are to be redone."""
+        refuse_stale([*self.first_plan, *self.plan], self.store, self.stages)
+
+    def disk(self) -> Disk:
+        """Return the disk space needed and free; refuse what is clearly too little."""
+        return room_for(self.task, self.store, self.device, self.todo)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run would do, and its estimate; None where there is nothing to do, or where ``unknown`` says why."""
+
+    steps: list[PlannedStep]
+    estimate: Estimate | None
+    unknown: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data: seconds and bytes."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -88,31 +139,49 @@ def all_steps(task: Task, device: Device) -> list[Step]:
     ]
 
 
-def look_ahead(
+def prepare(
     pipeline: Pipeline,
     folder: str | Path,
     *,
     stages: Sequence[Stage] = STAGES,
     force: str | None = None,
     resume: str = "auto",
-) -> Outlook:
-    """Say what :func:`run` would do with these arguments; writes nothing and raises as it would for bad input."""
+) -> Prepared:
+    """Check everything and plan; writes nothing. The arguments are those of :func:`run`."""
     task, store = Task.checked(pipeline), RunStore(folder)
     baselines.refuse_impossible(task)
     store.refuse_foreign()
     device = device_of(task, store)
     refuse_resume(store, resume, device)
+    return _planned(task, store, device, stages, force)
+
+
+def _planned(task: Task, store: RunStore, device: Device, stages: Sequence[Stage], force: str | None) -> Prepared:
     first = preparation.steps(task, device)
-    planned = plan(first, store, force, stages)
-    if any_work(planned, stages):
-        later = f"the steps after {first[-1].name} have their names and patterns from it"
-        return Outlook(task, store, device, [*planned, PlannedStep("…", "a", "run", later)], (), ())
-    task = preparation.prepared(task, store)
-    steps = all_steps(task, device)
-    refuse_unready(steps, store, stages)
-    shown = plan(steps, store, force, stages)
-    told = [entry for entry in [*planned, *shown] if entry.stage in stages]
-    return Outlook(task, store, device, told, steps, to_do(steps, shown, stages))
+    first_plan = plan(first, store, force, stages)
+    ready = Prepared(task, task, store, device, stages, force, first, first_plan)
+    return ready if any_work(first_plan, stages) else ready.with_steps()
+
+
+def dry_run(
+    pipeline: Pipeline,
+    folder: str | Path,
+    *,
+    stages: Sequence[Stage] = STAGES,
+    force: str | None = None,
+    resume: str = "auto",
+) -> Forecast:
+    """Return what :func:`run` would do with these arguments, with the time, memory and disk that takes.
+
+    Writes nothing; takes some seconds where the speed of the models has to be measured.
+
+    Raises:
+        PetkitError: as the run would.
+    """
+    ready = prepare(pipeline, folder, stages=stages, force=force, resume=resume)
+    if ready.steps is None:
+        return Forecast(ready.planned, None, "no estimate before the steps have their names")
+    return Forecast(ready.planned, estimate(ready.task, ready.store, ready.device, ready.steps, ready.todo))
 
 
 def run(
@@ -138,46 +207,43 @@ def run(
         IncompleteRun: a stage that was not asked for is not finished.
         KeyboardInterrupt, SystemExit: a signal; work in progress was kept.
     """
-    task = Task.checked(pipeline)
-    baselines.refuse_impossible(task)
-    store = RunStore(folder)
-    store.refuse_foreign()
-    device = device_of(task, store)
-    refuse_resume(store, resume, device)
-    first = preparation.steps(task, device)
-    if not any_work(sound_plan(first, store, force, stages), stages):
-        # Before anything is written.
-        ready = preparation.prepared(task, store)
-        steps = all_steps(ready, device)
-        room_for(ready, store, device, to_do(steps, sound_plan(steps, store, force, stages), stages))
+    ready = prepare(pipeline, folder, stages=stages, force=force, resume=resume)
+    ready.refuse_stale()
+    disk = None if ready.steps is None else ready.disk()  # before anything is written
+    expected, store, device = ready.todo, ready.store, ready.device
     with store.locked(), quick_collections(), stopping_gently(lambda message: on_event(Notice("run", message))):
 
-        def tell(event: Event) -> None:
+        def report(event: Event) -> None:
             if not isinstance(event, Progress):
                 store.log(event)
             on_event(event)
 
-        # Another process may have worked here until now.
-        before = sound_plan(first, store, force, stages)
+        def advance(steps: Sequence[Step]) -> list[str]:
+            keep_every = 60 * ready.checked.spec.compute.checkpoint_minutes
+            return [step.name for step in steps if step.stage in stages and _advance(step, store, force, keep_every, report)]
+
+        # Another process may have worked here until now: its records count.
+        task = replace(ready.checked, stores=TokenStores(store.scratch("tokens")))
+        ready = _planned(task, store, device, stages, force)
+        ready.refuse_stale()
         begun = store.manifest()
         moved = moved_from(begun, device)
         if "recovered" in begun:
-            tell(Notice("run", f"manifest.json {begun['recovered']} and is written anew; finished steps stay"))
+            report(Notice("run", f"manifest.json {begun['recovered']} and is rewritten; finished steps stay"))
         _describe(store, task, device, force)
-        task = replace(task, stores=TokenStores(store.scratch("tokens")))
-        keep_every = 60 * task.spec.compute.checkpoint_minutes
-        ran = [step.name for step in first if step.stage in stages and _advance(step, store, force, keep_every, tell)]
-        task = preparation.prepared(task, store)
-        steps = all_steps(task, device)
-        planned = sound_plan(steps, store, force, stages)
-        todo = to_do(steps, planned, stages)
-        disk = room_for(task, store, device, todo)
-        tell(RunStarted(len(todo), disk.needed, disk.free))
-        if moved and todo:
-            tell(Notice("run", MOVED.format(moved)))
-        report_stale_sources([*before, *planned], stages, tell)
-        _report_left_out(task, stages, tell)
-        ran += [step.name for step in steps if step.stage in stages and _advance(step, store, force, keep_every, tell)]
+        ran = advance(ready.first)
+        if ready.steps is None:
+            ready = ready.with_steps()
+            ready.refuse_stale()
+        if disk is None or [step.name for step in ready.todo] != [step.name for step in expected]:
+            disk = ready.disk()
+        task, steps = ready.task, ready.steps or ()
+        report(RunStarted(len(ready.todo), disk.needed, disk.free))
+        if moved and ready.todo:
+            report(Notice("run", MOVED.format(moved)))
+        report_stale_sources([*ready.first_plan, *ready.plan], stages, report)
+        _report_left_out(task, stages, report)
+        ran += advance(steps)
     # Without a test set there may still be an evaluation of an earlier student in the folder.
     evaluated = any(step.stage == "evaluation" and step.stage in stages for step in steps)
     student = next(step for step in steps if step.name == STUDENT)
@@ -212,12 +278,12 @@ def _advance(step: Step, store: RunStore, force: str | None, keep_every: float, 
 
 
 def _report_left_out(task: Task, stages: Sequence[Stage], on_event: OnEvent) -> None:
-    """Say what was asked for and counts for nothing."""
+    """Report settings that have no effect."""
     for section, stage in (("teachers", "a"), ("student", "c")):
         settings = getattr(task.spec, section)
         if stage in stages and settings.adapted is not None and "learning_rate" in settings.model_fields_set:
-            used = f"{section}.adapter.learning_rate ({settings.adapted.learning_rate:g}) does"
-            on_event(Notice("settings", f"{section}.learning_rate does not count beside an adapter; {used}"))
+            used = f"{section}.adapter.learning_rate ({settings.adapted.learning_rate:g}) is used"
+            on_event(Notice("settings", f"{section}.learning_rate is ignored with an adapter; {used}"))
     if task.spec.baselines and task.spec.data.test is None and "evaluation" in stages:
         on_event(Notice("baselines", "not run: there is no test set to compare on (name one as data.test)"))
 

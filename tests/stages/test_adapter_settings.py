@@ -39,8 +39,8 @@ def test_a_rate_that_does_not_count_is_told(pipeline_file: Path, here: Path) -> 
     run(load(pipeline_file, *settings), here / "run", on_event=heard.append)
     told = [event.message for event in heard if isinstance(event, Notice) and event.step == "settings"]
     assert told == [
-        "teachers.learning_rate does not count beside an adapter; teachers.adapter.learning_rate (0.0005) does",  # the task's
-        "student.learning_rate does not count beside an adapter; student.adapter.learning_rate (0.005) does",
+        "teachers.learning_rate is ignored with an adapter; teachers.adapter.learning_rate (0.0005) is used",  # the task's
+        "student.learning_rate is ignored with an adapter; student.adapter.learning_rate (0.005) is used",
     ]
 
 

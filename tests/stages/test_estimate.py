@@ -21,8 +21,7 @@ from petkit.events import RunStarted
 from petkit.models.size import model_size
 from petkit.runs.layout import SOFT_LABELS, STUDENT
 from petkit.runs.store import RunStore
-from petkit.stages.forecast import Forecast, forecast
-from petkit.stages.pipeline import device_of
+from petkit.stages.pipeline import Forecast, device_of, dry_run
 from petkit.task.task import Task
 from tests.stages.conftest import FirstRun
 from tests.stages.tiny_task import load, run_task
@@ -44,7 +43,7 @@ def bytes_in(folder: Path, *parts: str) -> int:
 
 
 def looked(pipeline_file: Path, folder: Path, *overrides: str, **options: Any) -> Forecast:
-    return forecast(load(pipeline_file, *overrides), folder, **options)
+    return dry_run(load(pipeline_file, *overrides), folder, **options)
 
 
 def footprint(pipeline_file: Path, *overrides: str) -> Footprint:

@@ -17,7 +17,7 @@ from petkit.events import Event, Notice, RunStarted, StepFinished, StepStarted
 from petkit.runs.planning import PlannedStep
 from petkit.runs.store import RunStore
 from petkit.stages import preparation
-from petkit.stages.pipeline import look_ahead
+from petkit.stages.pipeline import prepare
 from petkit.task.task import Task
 from tests.stages.tiny_task import load, products, run_task
 
@@ -59,7 +59,7 @@ def shown(planned: list[PlannedStep]) -> list[tuple[str, str]]:
 
 
 def look(pipeline_file: Path, folder: Path, *overrides: str, **options: Any) -> list[tuple[str, str]]:
-    return shown(look_ahead(load(pipeline_file, *overrides), folder, **options).planned)
+    return shown(prepare(load(pipeline_file, *overrides), folder, **options).planned)
 
 
 # -- patterns that are kept --------------------------------------------------------------------------
@@ -80,7 +80,7 @@ def test_ranking_comes_first_and_then_the_teachers_of_the_best_pattern_only(
 
 
 def test_a_dry_run_before_and_after(ranked: tuple[Path, list[Event]], pipeline_file: Path, here: Path) -> None:
-    planned = look_ahead(load(pipeline_file, *KEEP), here / "none").planned
+    planned = prepare(load(pipeline_file, *KEEP), here / "none").planned
     assert shown(planned) == [("stage_a/ranking", "run"), ("…", "run")] and not (here / "none").exists()
     assert planned[1].why == "the steps after stage_a/ranking have their names and patterns from it"
     best = order(ranked[0])[0]
@@ -135,7 +135,7 @@ def test_keeping_another_number_ranks_nothing_anew(pipeline_file: Path, run: Pat
     ],
 )
 def test_what_a_ranking_depends_on(override: str, why: str, pipeline_file: Path, run: Path) -> None:
-    (entry, rest) = look_ahead(load(pipeline_file, *KEEP, override), run).planned
+    (entry, rest) = prepare(load(pipeline_file, *KEEP, override), run).planned
     assert (entry.step, entry.action, entry.why) == ("stage_a/ranking", "stale", f"stale: {why}") and rest.step == "…"
     with pytest.raises(RunConflict, match=r"run: made with other settings:\n  stage_a/ranking: stale: "):
         run_task(pipeline_file, run, *KEEP, override)

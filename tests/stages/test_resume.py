@@ -19,7 +19,7 @@ from petkit.events import Event, Notice, Progress, StepStarted
 from petkit.runs import signals
 from petkit.runs.store import RunStore
 from petkit.stages import a_teachers
-from petkit.stages.pipeline import look_ahead
+from petkit.stages.pipeline import prepare
 from petkit.storage import fault_points
 from petkit.storage.checksum import json_with_checksum
 from petkit.teachers import scoring
@@ -165,7 +165,7 @@ def test_a_signal_is_obeyed_where_there_is_no_room_to_keep_the_state(
 
 def test_a_dry_run_says_what_is_begun(pipeline_file: Path, here: Path) -> None:
     kill(pipeline_file, here / "run", MODEL, 4)
-    planned = {entry.step: entry.why for entry in look_ahead(load(pipeline_file, *SHORT), here / "run").planned}
+    planned = {entry.step: entry.why for entry in prepare(load(pipeline_file, *SHORT), here / "run").planned}
     assert (planned[MODEL], planned[LOGITS]) == ("not done yet, but begun", "not done yet")
 
 
@@ -288,7 +288,7 @@ def test_what_is_neither_is_refused(pipeline_file: Path, here: Path) -> None:
     with pytest.raises(InvalidInput, match=r"^--resume: unknown 'maybe' \(one of auto, require, never\)$"):
         run_task(pipeline_file, here / "run", resume="maybe")
     with pytest.raises(RunConflict, match="nothing to go on with"):
-        look_ahead(load(pipeline_file), here / "run", resume="require")
+        prepare(load(pipeline_file), here / "run", resume="require")
 
 
 def test_a_run_that_moved_is_told(pipeline_file: Path, copy: Path) -> None:

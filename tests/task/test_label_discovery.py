@@ -70,7 +70,7 @@ def test_the_alphabet_is_no_scale(here: Path, monkeypatch: pytest.MonkeyPatch) -
     labels(["low", "middle", "high"], here)
     with pytest.raises(InvalidInput) as refused:
         labels_in("train.jsonl", DataSpec(unlabeled=""), ordinal=True)
-    assert str(refused.value) == f"{told} (name them in order beside auto: labels: {{low: [], …}})"
+    assert str(refused.value) == f"{told} (list them: labels: {{low: [], …}})"
 
     labels([3, 1, 2], here)
     assert labels_in("train.jsonl", DataSpec(unlabeled=""), ordinal=True) == ("1", "2", "3")
