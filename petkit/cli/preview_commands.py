@@ -56,7 +56,7 @@ def rank_patterns(
     from dataclasses import asdict
 
     loaded = load(pipeline, set_)
-    from petkit.prompt_search.rank_patterns import rank_patterns as rank
+    from petkit.prompt_search.pattern_ranking import rank_patterns as rank
 
     with RunDisplay(quiet=quiet) as display:
         found = rank(loaded, display)

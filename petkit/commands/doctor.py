@@ -1,14 +1,14 @@
-"""``petkit doctor``: is this installation able to work, and how fast is this machine."""
+"""``petkit doctor``: a check of the installation, and the speed of this machine."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
 import torch
 
 from petkit.config.schema import ComputeSpec
-from petkit.engine.device import choose_device, inference, prepare_for_inference
+from petkit.engine.device import Device, choose_device, inference, prepare_for_inference
 from petkit.engine.matmul_speedup import matmul_seconds
 from petkit.errors import PetkitError
 from petkit.models.batch import collate
@@ -23,7 +23,7 @@ _OPTIONAL = ("peft", "bitsandbytes")
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the examination."""
+    """One line of the report."""
 
     name: str
     healthy: bool
@@ -50,15 +50,13 @@ def examine() -> list[Finding]:
     return findings
 
 
-def _fill_in(device: Any) -> str:
-    """Ask the embedded model for one word, through the same head that teachers use."""
+def _fill_in(device: Device) -> str:
+    """Return the embedded model's word in a sentence, read with the head that teachers use."""
     words = ["london", "paris", "bread", "monday"]
     tokenizer = load_tokenizer(EMBEDDED)
     ids = tokenizer.hf.convert_tokens_to_ids(words)
     scorer = WordScorer(load_masked_lm(EMBEDDED), [[[token]] for token in ids])
     prepare_for_inference(scorer, device)
-    import numpy as np
-
     text = np.array(tokenizer.hf(f"{tokenizer.hf.mask_token} is the capital of France.")["input_ids"], np.int32)
     row = Encoded(text, len(text), int(np.flatnonzero(text == tokenizer.mask_id)[0]))
     with inference(device):

@@ -1,4 +1,4 @@
-"""``petkit validate``: everything that can be known about a pipeline before training, in seconds."""
+"""``petkit validate``: checks a pipeline before training and shows its patterns on a real row."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class PatternView:
 
 @dataclass(frozen=True)
 class Check:
-    """What a sound pipeline looks like, and what in it deserves a second look."""
+    """Description of a valid pipeline, with warnings."""
 
     task: str
     rows: dict[str, int]
@@ -71,7 +71,7 @@ def _views(task: Task) -> Iterable[PatternView]:
     store = TokenStore.build(sample, task.tokenizer, keys, task.max_length + 1, task.spec.truncate)
     example = task.train[0] if task.train else next(iter(task.source("unlabeled")))
     tokens = (task.tokens("train") if task.train else store).row(0)
-    no_words = ((),) * len(task.labels)  # they are still to be found
+    no_words = ((),) * len(task.labels)  # not searched yet
     for index, pvp in enumerate(task.pvps):
         lengths = {key: store.lengths(key) for key in pvp.pattern.keys}
         cut = sum(pvp.pattern.is_cut({key: int(counts[row]) for key, counts in lengths.items()}) for row in range(store.rows))
@@ -110,7 +110,7 @@ def _warnings(task: Task) -> Iterable[str]:
 
 
 def _labelled_doubts(task: Task, train: dict[int, list[Example]]) -> Iterable[str]:
-    """Yield what looks wrong with the few-shot examples."""
+    """Yield warnings about the labelled rows."""
     source = task.source("train")
     yield from _repeats(train, source)
     counts = Counter(label for example in task.train for label in example.labels)

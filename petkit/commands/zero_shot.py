@@ -1,4 +1,4 @@
-"""``petkit zero-shot``: what the patterns know untrained, with and without what they always favour."""
+"""``petkit zero-shot``: zero-shot accuracy of the patterns, with and without calibration."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Answers: TypeAlias = dict[str, dict[str, FloatArray]]
 
 @dataclass(frozen=True)
 class Untrained:
-    """What a pattern, or all together, answers untrained.
+    """The zero-shot result of a pattern, or of their ensemble.
 
     Attributes:
         accuracy: part of the data (train, test) → calibration (raw, contextual, batch) → accuracy.
@@ -45,8 +45,8 @@ class ZeroShot:
     """Every pattern untrained, and their ensemble with equal weights.
 
     Attributes:
-        rows: part of the data → rows looked at.
-        notes: what limits these figures.
+        rows: part of the data → rows scored.
+        notes: limits of these figures.
     """
 
     task: str
@@ -58,9 +58,9 @@ class ZeroShot:
 
 
 def zero_shot(pipeline: Pipeline, on_event: OnEvent = ignore) -> ZeroShot:
-    """Ask every pattern untrained about the few-shot examples, a sample of the unlabelled set and the test set.
+    """Score the labelled rows, a sample of the unlabelled set and the test set with every untrained pattern.
 
-    Writes nothing. Batch calibration learns from the unlabelled sample alone, never from the test set.
+    Writes nothing. Batch calibration uses the unlabelled sample only, never the test set.
 
     Raises:
         InvalidInput: all mistakes in the input, at once.
@@ -69,14 +69,14 @@ def zero_shot(pipeline: Pipeline, on_event: OnEvent = ignore) -> ZeroShot:
     device = choose_device(task.spec.compute)
     labelled = [part for part in LABELLED if part in task.scans]
     targets = {part: targets_of(list(task.rows(part)), len(task.labels)) for part in labelled}
-    asked = [_answers(task, pvp, scorer, device, labelled) for pvp, scorer in untrained(task, device, on_event)]
-    patterns = {pvp.id: _judge(task, answers, targets) for pvp, answers in zip(task.pvps, asked, strict=True)}
+    answers = [_answers(task, pvp, scorer, device, labelled) for pvp, scorer in untrained(task, device, on_event)]
+    patterns = {pvp.id: _judge(task, own, targets) for pvp, own in zip(task.pvps, answers, strict=True)}
     return ZeroShot(
         task=task.spec.task,
         label_kind=task.spec.label_kind,
-        rows={"unlabeled": len(asked[0]["raw"]["unlabeled"]), **{part: len(gold) for part, gold in targets.items()}},
+        rows={"unlabeled": len(answers[0]["raw"]["unlabeled"]), **{part: len(gold) for part, gold in targets.items()}},
         patterns=patterns,
-        ensemble=_judge(task, _together(task, asked), targets),
+        ensemble=_judge(task, _together(task, answers), targets),
         notes=_notes(task),
     )
 

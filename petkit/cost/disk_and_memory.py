@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,6 @@ from petkit.storage.parquet_shards import SHARD_ROWS
 from petkit.storage.row_array import HELD_ROWS
 from petkit.task.task import Task
 
-SAMPLE = 256  # the first rows of the unlabelled set, taken for typical ones
 _FLOAT = 4  # bytes
 # Beside a parameter that is trained: its gradient and AdamW's two moments. A checkpoint holds it and the moments.
 _BESIDE_TRAINED, _IN_CHECKPOINT = 3 * _FLOAT, 3 * _FLOAT
@@ -56,7 +54,7 @@ class Sample:
     def of(cls, task: Task) -> Sample:
         """Read and tokenise the first rows."""
         pvp, plain = task.pvps[0], task.student_pattern
-        rows = list(islice(task.source("unlabeled"), SAMPLE))
+        rows = task.scans["unlabeled"].head
         keys = tuple(dict.fromkeys(key for each in task.pvps for key in each.pattern.keys))
         own = TokenStore.build(rows, task.tokenizer, keys, task.max_length, task.spec.truncate)
         students = TokenStore.build(rows, task.student_tokenizer, plain.keys, task.student_max_length, task.spec.truncate)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from petkit.config.schema import StudentSpec, TeachersSpec
-from petkit.cost.disk_and_memory import SAMPLE, Sample
+from petkit.cost.disk_and_memory import Sample
 from petkit.engine.device import Device
 from petkit.engine.inference import label_logits
 from petkit.engine.sampling import training_batches
@@ -23,6 +23,7 @@ from petkit.prompts.pattern import Encoded
 from petkit.prompts.token_store import TokenStore
 from petkit.prompts.tokenizer import PieceTokenizer
 from petkit.student.model import new_student
+from petkit.task.checks import KEPT_ROWS
 from petkit.task.task import Task
 from petkit.teachers.models import TeacherModels
 
@@ -66,7 +67,7 @@ def time_models(task: Task, device: Device, models: TeacherModels, sample: Sampl
 
 def _time_reading(task: Task) -> float:
     started = time.perf_counter()
-    rows = (example for example, _ in zip(task.source("unlabeled"), range(SAMPLE), strict=False))
+    rows = (example for example, _ in zip(task.source("unlabeled"), range(KEPT_ROWS), strict=False))
     keys = tuple(dict.fromkeys(key for pvp in task.pvps for key in pvp.pattern.keys))
     store = TokenStore.build(rows, task.tokenizer, keys, task.max_length, task.spec.truncate)
     return (time.perf_counter() - started) / store.rows
@@ -96,9 +97,9 @@ def _seconds_per_row(score: Callable[[Sequence[Encoded]], None], rows: Sequence[
         some = [rows[(done + index) % len(rows)] for index in range(portion)]
         score(some)
         done, spent = done + portion, time.perf_counter() - started
-        if spent > _SECONDS or done >= 4 * SAMPLE:
+        if spent > _SECONDS or done >= 4 * KEPT_ROWS:
             return spent / done
-        portion = min(2 * portion, SAMPLE)
+        portion = min(2 * portion, KEPT_ROWS)
 
 
 def _time_student(task: Task, device: Device, sample: Sample) -> float:

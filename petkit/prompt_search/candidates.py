@@ -1,7 +1,7 @@
-"""Which words of a tokenizer's vocabulary could stand for a label, most frequent in the task's own texts first.
+"""Candidate label words from a tokenizer's vocabulary, the most frequent in the unlabelled set first.
 
-PETAL (Schick et al. 2020, section 4.1) tries whole words of two letters or more that are frequent in the unlabelled set. What a
-whole word is, the tokenizer is asked: its marks (``##``, ``Ġ``, ``▁``) need not be known.
+PETAL (Schick et al. 2020, section 4.1) tries whole words of two letters or more that are frequent in the unlabelled set. Whole
+words are found by encoding: the marks of a tokenizer (``##``, ``Ġ``, ``▁``) need not be known.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def named_words(verbalizer: VerbalizerSpec, tokenizer: PieceTokenizer, slots: Se
 
 
 def _words(tokenizer: PieceTokenizer, tokens: Counts) -> list[str]:
-    """Return the tokens that are whole words, as written; those with a special meaning are spelled like no word."""
+    """Return the tokens that are whole words, as written; special tokens are not."""
     written = [tokenizer.hf.decode([token], clean_up_tokenization_spaces=False).strip() for token in tokens.tolist()]
     after_space = tokenizer.encode(written, " ")
     words = [
@@ -95,7 +95,7 @@ def _words(tokenizer: PieceTokenizer, tokens: Counts) -> list[str]:
 
 def _is_word(text: str) -> bool:
     letters = sum(letter.isalpha() for letter in text)
-    # Vowel signs and other marks belong to the letters they stand on.
+    # Vowel signs and other marks belong to their letters.
     only_letters = all(unicodedata.category(letter)[0] in "LM" for letter in text)
     return only_letters and letters >= (1 if scripts(text) <= _SYLLABIC else 2)
 

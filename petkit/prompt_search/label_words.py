@@ -1,7 +1,7 @@
-"""Label words found on the few-shot examples: PETAL, by likelihood ratio (Schick, Schmid & Schütze, COLING 2020).
+"""Search for label words on the labelled rows: PETAL, by likelihood ratio (Schick, Schmid & Schütze, COLING 2020).
 
-The untrained model answers every pattern for every labelled row, once. Nothing but these rows and the unlabelled set, which
-says what words are frequent, has a part in the choice; test data is never looked at.
+The untrained model scores every labelled row under every pattern once. Only these rows, and the word frequencies of the
+unlabelled set, are used; test data is never read.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from petkit.prompts.pattern import MaskContext
 from petkit.prompts.pvp import PVP
 from petkit.task.task import Task
 
-# How many words a label is offered, those that the model finds most probable in its rows (PETAL, section 4.1).
+# Candidates per label: the words most probable in its rows (PETAL, section 4.1).
 OFFERED = 1000
 # Logits held at once: 2^23 floats are 32 MB, and a few arrays of that size exist side by side.
 _LOGITS_AT_ONCE = 2**23
 
-# Told how many rows have been answered, and how many there are to answer.
-Told: TypeAlias = Callable[[int, int], None]
+# Called with the number of rows scored and their total.
+OnRows: TypeAlias = Callable[[int, int], None]
 
 
 class ScoredWord(NamedTuple):
@@ -42,12 +42,12 @@ class ScoredWord(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Found:
-    """The label words found.
+class SearchResult:
+    """Label words with their scores.
 
     Attributes:
         words: pattern id → label → its words, best first; the same for all patterns where they were searched jointly.
-        named: label → those of the words asked about that can be read in every pattern, with sums over all patterns.
+        named: label → the given words that are one token in every pattern, with sums over all patterns.
     """
 
     words: dict[str, dict[str, list[ScoredWord]]]
@@ -55,7 +55,7 @@ class Found:
 
 
 class _Pool:
-    """Words that are weighed together for some patterns, and the sum of their mean log-odds in these."""
+    """Candidate words of some patterns, and the sum of their mean log-odds over these patterns."""
 
     def __init__(self, task: Task, patterns: Sequence[int], offered: Candidates) -> None:
         self.patterns = patterns
@@ -63,7 +63,7 @@ class _Pool:
         self.summed: Array = np.zeros((len(task.labels), len(offered.words)))  # (labels, words)
 
     def add(self, pattern: int, mean_log_odds: Array) -> None:
-        """Add what the model answers to a pattern, shape ``(labels, vocabulary)``, if it is one of these."""
+        """Add the log-odds ``(labels, vocabulary)`` of a pattern, if it is one of these."""
         if pattern in self.patterns:
             self.summed += mean_log_odds[:, self.offered.tokens[self.patterns.index(pattern)]]
 
@@ -71,32 +71,32 @@ class _Pool:
 def search_label_words(
     task: Task,
     device: Device,
-    progress: Told = lambda done, total: None,
+    progress: OnRows = lambda done, total: None,
     *,
     named: VerbalizerSpec | None = None,
-) -> Found:
+) -> SearchResult:
     """Find the label words of a pipeline with ``verbalizer.auto``.
 
     Args:
-        work: with two labelled rows or more per label.
-        device: where to run; the answers are few and read in float32 whatever its precision.
-        named: words of the same labels whose scores are wanted too.
+        task: with two labelled rows or more per label.
+        device: where to run; logits are computed in float32 regardless of its precision.
+        named: further words of the same labels to score.
 
     Raises:
         InvalidInput: fewer words can be tried than are needed.
     """
     pools = _pools(task)
     every = range(len(task.pvps))
-    asked = [] if named is None else [_Pool(task, every, named_words(named, task.tokenizer, _slots(task, every)))]
+    given = [] if named is None else [_Pool(task, every, named_words(named, task.tokenizer, _slots(task, every)))]
     counts = np.bincount(task.targets(), minlength=len(task.labels))  # (labels,)
     for pattern, mean_log_odds in enumerate(_mean_log_odds(task, device, counts, progress)):
-        for pool in (*pools, *asked):
+        for pool in (*pools, *given):
             pool.add(pattern, mean_log_odds)
     words: dict[str, dict[str, list[ScoredWord]]] = {}
     for pool in pools:
         found = _choose(task, pool, counts)
         words |= {task.pvps[pattern].id: found for pattern in pool.patterns}
-    return Found(words, {} if named is None else _scores_of(task, asked[0], counts, named))
+    return SearchResult(words, {} if named is None else _scores_of(task, given[0], counts, named))
 
 
 def _pools(task: Task) -> list[_Pool]:
@@ -125,7 +125,7 @@ def _choose(task: Task, pool: _Pool, counts: Counts) -> dict[str, list[ScoredWor
     """Return each label's words with their scores, best first."""
     per_label = _auto(task).per_label
     scores = likelihood_ratio(pool.summed, counts)  # (labels, words)
-    # However many words other labels take, enough of these are left.
+    # Enough words must be left when other labels have taken theirs.
     likely = likeliest(pool.summed, max(OFFERED, len(task.labels) * per_label))
     chosen = best_words(np.where(likely, scores, -np.inf), per_label)
     return {
@@ -143,7 +143,7 @@ def _scores_of(task: Task, pool: _Pool, counts: Counts, named: VerbalizerSpec) -
     }
 
 
-def _mean_log_odds(task: Task, device: Device, counts: Counts, progress: Told) -> Iterator[Array]:
+def _mean_log_odds(task: Task, device: Device, counts: Counts, progress: OnRows) -> Iterator[Array]:
     """Yield for every pattern the mean log-odds of every token in the rows of every label, shape ``(labels, vocabulary)``."""
     device = replace(device, precision="float32")
     reader = MaskReader(load_language_model(task.spec.model))
@@ -169,7 +169,7 @@ def _mean_log_odds(task: Task, device: Device, counts: Counts, progress: Told) -
 
 
 def _give_soft_tokens(reader: MaskReader, pvp: PVP) -> None:
-    """Let the model read the soft tokens of a pattern as they start, the same at every look, until it gets others."""
+    """Give the model the soft tokens of a pattern with their initial vectors, the same ones each time."""
     if pvp.pattern.soft_tokens:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -183,5 +183,5 @@ def _slots(task: Task, patterns: Sequence[int]) -> list[MaskContext]:
 
 def _auto(task: Task) -> AutoVerbalizerSpec:
     auto = task.spec.verbalizer.auto
-    assert auto is not None  # nobody searches for words that are named
+    assert auto is not None  # the caller searches for words only with verbalizer.auto
     return auto

@@ -1,6 +1,6 @@
-"""Words that tell one label from the others, by their likelihood ratio: PETAL (Schick, Schmid & Schütze, COLING 2020).
+"""Words that separate one label from the others, by likelihood ratio: PETAL (Schick, Schmid & Schütze, COLING 2020).
 
-Asked with a pattern, a masked language model gives every token t a probability q(t | x) at the mask of row x. Take t as the
+Under a pattern, a masked language model gives every token t a probability q(t | x) at the mask of row x. Take t as the
 answer "yes" to the question whether x has label y, and any other token as "no": the t that answers it best for the labelled
 rows T has the greatest log-likelihood ratio (arXiv 2010.13641, equation 7), where the rows of all other labels together weigh
 as much as the rows T_y of this one (equation 5):
@@ -57,7 +57,7 @@ def likelihood_ratio(mean_log_odds: Array, counts: NDArray[np.int64]) -> Array:
 def likeliest(mean_log_odds: Array, count: int) -> NDArray[np.bool_]:
     """Say which words are among the ``count`` that the model finds most probable in rows of the label (section 4.1).
 
-    Without this, words that it hardly ever says win: their probabilities vary most.
+    Without this, very improbable words win: their probabilities vary most.
 
     Args:
         mean_log_odds: over the rows of each label, shape ``(labels, words)``.

@@ -1,4 +1,4 @@
-"""Which patterns suit the model, told before any is trained and without a development set.
+"""Ranks patterns before any is trained, and without a development set.
 
 Three measures, each in its own way blind: a pattern's answers may depend on the text and still be wrong
 (information), patterns may agree in error (agreement), and a handful of labelled rows says little
@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from petkit.config.loader import Pipeline
 from petkit.data.examples import targets_of
-from petkit.engine.device import Device
+from petkit.engine.device import Device, choose_device
 from petkit.ensemble.calibration import batch_prior, calibrate
 from petkit.ensemble.combine import FloatArray, as_class_logits, choices, entropy, log_softmax
 from petkit.events import OnEvent, ignore
@@ -29,11 +30,11 @@ Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class RankedPattern:
-    """What speaks for a pattern.
+    """The measures of a pattern.
 
     Attributes:
         rank: mean of its ranks in the measures below; 1 is best.
-        information: nats that the text tells about the untrained answer; more is better.
+        information: mutual information of text and untrained prediction in nats; more is better.
         agreement: share of unlabelled rows where it answers as most other patterns do; None where it is the only one.
         cross_entropy: nats per labelled row, cross-validated; less is better. None where it cannot be taken.
     """
@@ -61,12 +62,14 @@ class Ranking:
     left_out: str
 
 
-def ranking(task: Task, device: Device, on_event: OnEvent = ignore) -> Ranking:
-    """Rank the patterns of a pipeline by one look at the unlabelled sample and the few-shot examples.
+def rank(task: Task, device: Device, on_event: OnEvent = ignore) -> Ranking:
+    """Rank the patterns of a task by untrained scores of an unlabelled sample and of the labelled rows.
 
     Raises:
         InvalidInput: the label words are still to be found.
     """
+    from scipy.stats import rankdata
+
     multi = task.spec.label_kind == "multi"
     left_out = _why_left_out(task)
     folds = [] if left_out else _folds(task)
@@ -82,9 +85,9 @@ def ranking(task: Task, device: Device, on_event: OnEvent = ignore) -> Ranking:
     information = [mutual_information(sample, multi=multi) for sample in samples]
     agreement = agreement_with_others(np.stack(samples), multi=multi) if len(samples) > 1 else []
     cross_entropies = [cross_validated(train, gold, folds, multi=multi) for train in trains]
-    measures = [ranks([-value for value in information])]
-    measures += [ranks([-value for value in agreement])] if agreement else []
-    measures += [ranks(cross_entropies)] if cross_entropies else []
+    measures = [rankdata(np.negative(information))]
+    measures += [rankdata(np.negative(agreement))] if agreement else []
+    measures += [rankdata(cross_entropies)] if cross_entropies else []
     patterns = [
         RankedPattern(
             id=pvp.id,
@@ -101,13 +104,18 @@ def ranking(task: Task, device: Device, on_event: OnEvent = ignore) -> Ranking:
     return Ranking(tuple(sorted(patterns, key=lambda pattern: pattern.rank)), kept, len(samples[0]), left_out)
 
 
-def best_patterns(task: Task, device: Device, count: int) -> tuple[str, ...]:
-    """Return the ids of the ``count`` best patterns, best first; see :func:`ranking`."""
-    return tuple(pattern.id for pattern in ranking(task, device).patterns[:count])
+def rank_patterns(pipeline: Pipeline, on_event: OnEvent = ignore) -> Ranking:
+    """Rank all patterns of a pipeline; writes nothing, trains nothing and never reads test labels.
+
+    Raises:
+        InvalidInput: all problems of the input, at once.
+    """
+    task = Task.checked(pipeline)
+    return rank(task, choose_device(task.spec.compute), on_event)
 
 
 def mutual_information(logits: FloatArray, *, multi: bool = False) -> float:
-    """Return what the text tells about the answer, ``H(mean_n p_n) - mean_n H(p_n)`` in nats (Sorensen et al. 2022, equation 3).
+    """Return the mutual information of text and answer, ``H(mean_n p_n) - mean_n H(p_n)`` in nats (Sorensen et al. 2022, equation 3).
 
     0 where every row is answered alike; ln(labels) where rows are answered with certainty and all labels equally often.
 
@@ -184,15 +192,6 @@ def fit_map(answers: Array, targets: Array) -> tuple[float, Array]:
 
     found = minimize(loss, np.zeros(1 + int(np.prod(shape))), jac=True, method="L-BFGS-B").x
     return float(np.exp(found[0])), found[1:].reshape(shape)
-
-
-def ranks(values: Sequence[float]) -> Array:
-    """Return the rank of every value, 1 for the least; equal values share the mean of their ranks."""
-    given = np.asarray(values, np.float64)
-    less = (given < given[:, None]).sum(axis=1)
-    equal = (given == given[:, None]).sum(axis=1)
-    mean_ranks: Array = less + (equal + 1) / 2
-    return mean_ranks
 
 
 def _why_left_out(task: Task) -> str:

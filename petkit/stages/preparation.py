@@ -1,6 +1,6 @@
-"""What must be known before teachers can be named: label words that are found, and which patterns are used.
+"""Steps before stage A: finding label words, and choosing among the patterns.
 
-Both are steps like any other, finished once and then read; :func:`prepared` gives the workload they lead to.
+Both are steps like any other, finished once and then read; :func:`prepared` returns the task that results.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from petkit.engine.device import Device
 from petkit.errors import IncompleteRun
 from petkit.events import Event, StepFinished
 from petkit.prompt_search.label_words import search_label_words
-from petkit.prompt_search.pattern_ranking import ranking
+from petkit.prompt_search.pattern_ranking import rank
 from petkit.runs.fingerprint import Inputs
 from petkit.runs.inputs import demonstration_inputs, label_words, model_inputs, verbalizer_inputs
 from petkit.runs.layout import LABEL_WORDS, LABEL_WORDS_FILE, RANKING, RANKING_FILE
@@ -52,7 +52,7 @@ def steps(task: Task, device: Device) -> list[Step]:
 
 
 def prepared(task: Task, store: RunStore) -> Task:
-    """Return the workload with found label words and kept patterns, as the finished steps say.
+    """Return the task with found label words and kept patterns, as the finished steps say.
 
     Raises:
         IncompleteRun: they are not finished, or were made for other patterns.
@@ -106,12 +106,12 @@ def _rank(job: Job, task: Task, device: Device) -> None:
         task = _with_words(task, job.store)
     done = 0
 
-    def tell(event: Event) -> None:
+    def report(event: Event) -> None:
         nonlocal done
         if isinstance(event, StepFinished):  # of a pattern: the ranking has steps of its own
             done += 1
             job.progress(done, len(task.pvps), "patterns")
 
-    ranked = ranking(task, device, tell)
+    ranked = rank(task, device, report)
     write_json(job.folder / RANKING_FILE, {name: value for name, value in asdict(ranked).items() if name != "kept"})
     job.facts["best"] = ranked.patterns[0].id

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import rankdata
 
 from petkit.engine.device import Device
 from petkit.ensemble.calibration import batch_prior
-from petkit.prompt_search import pattern_ranking as ranking
-from petkit.prompt_search.pattern_ranking import Ranking, best_patterns, mutual_information
-from petkit.prompt_search.rank_patterns import rank_patterns
+from petkit.prompt_search.pattern_ranking import Ranking, mutual_information, rank_patterns
 from petkit.task.task import Task
 from petkit.teachers.scoring import load_scorer, shard_logits
 from tests.cli.project import snapshot
@@ -52,7 +51,7 @@ def test_the_rank_is_the_mean_of_three(found: Ranking) -> None:
         sorted(found.patterns, key=lambda pattern: pattern.cross_entropy or math.inf),
     ]
     agreements = [pattern.agreement for pattern in found.patterns]
-    agreement_ranks = ranking.ranks([-(share or 0) for share in agreements])
+    agreement_ranks = rankdata([-(share or 0) for share in agreements])
     for index, pattern in enumerate(found.patterns):
         expected = [1 + order.index(pattern) for order in by_measure]
         assert pattern.rank == pytest.approx((sum(expected) + agreement_ranks[index]) / 3)
@@ -69,20 +68,13 @@ def test_information_is_that_of_the_calibrated_answers(task: Path, found: Rankin
 
 
 def test_equals_stay_in_the_order_of_the_file(task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranking, "mutual_information", lambda logits, multi: 0.5)
-    monkeypatch.setattr(ranking, "agreement_with_others", lambda logits, multi: [0.5] * 4)
-    monkeypatch.setattr(ranking, "cross_validated", lambda logits, gold, folds, multi: 1.0)
+    monkeypatch.setattr("petkit.prompt_search.pattern_ranking.mutual_information", lambda logits, multi: 0.5)
+    monkeypatch.setattr("petkit.prompt_search.pattern_ranking.agreement_with_others", lambda logits, multi: [0.5] * 4)
+    monkeypatch.setattr("petkit.prompt_search.pattern_ranking.cross_validated", lambda logits, gold, folds, multi: 1.0)
 
     found = rank_patterns(load(task))
 
     assert [(pattern.id, pattern.rank) for pattern in found.patterns] == [(name, 2.5) for name in PATTERNS]
-
-
-def test_best_patterns_are_the_first(task: Path, found: Ranking) -> None:
-    task = Task.checked(load(task))
-
-    assert best_patterns(task, DEVICE, 2) == tuple(pattern.id for pattern in found.patterns[:2])
-    assert len(best_patterns(task, DEVICE, 9)) == 4
 
 
 def test_test_data_has_no_part_in_it(task: Path, found: Ranking, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from petkit.prompt_search.pattern_ranking import Fold, agreement_with_others, cross_validated, fit_map, mutual_information, ranks
+from petkit.prompt_search.pattern_ranking import Fold, agreement_with_others, cross_validated, fit_map, mutual_information
 
 NONE = -1000.0  # a logit that leaves no probability
 
@@ -62,14 +62,6 @@ def test_agreement_of_independent_labels_counts_every_yes_and_no() -> None:
     logits = np.array([[[1, -1, -1, 1]], [[1, -1, 1, -1]]], np.float32)
 
     assert agreement_with_others(logits, multi=True) == [0.5, 0.5]
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [([3, 1, 1, 5], [3, 1.5, 1.5, 4]), ([0.2], [1]), ([7, 7, 7], [2, 2, 2]), ([-3, -2, -1], [1, 2, 3])],
-)
-def test_ranks(values: list[float], expected: list[float]) -> None:
-    assert ranks(values).tolist() == expected
 
 
 def test_the_map_of_answers_that_say_nothing_is_a_shrunken_frequency() -> None:
