@@ -102,7 +102,7 @@ def _warnings(task: Task) -> Iterable[str]:
     leaked = [example for example in test if _key(example) in seen_in_train]
     if leaked:
         lines = ", ".join(str(example.line) for example in leaked[:_SHOWN])
-        yield f"{test_source.shown}: {len(leaked)} rows are also few-shot examples (lines {lines}); their accuracy says nothing"
+        yield f"{test_source.shown}: {len(leaked)} rows are also labelled rows of train (lines {lines}); their accuracy says nothing"
     shared = sum(_key(example) in texts for example in test)
     if shared:
         yield f"{test_source.shown}: {shared:,} of {len(test):,} rows are also in the unlabelled set; use such figures with care"
@@ -117,7 +117,7 @@ def _labelled_doubts(task: Task, train: dict[int, list[Example]]) -> Iterable[st
     if task.spec.label_kind != "multi" and max(counts.values()) > 3 * min(counts.values()):
         yield f"{source.shown}: the largest label has more than three times the rows of the smallest; the classifier will lean to it"
     if task.spec.label_kind == "multi" and all(len(example.labels) == 1 for example in task.train):
-        yield f"{source.shown}: every row has exactly one label; label_kind: single would tell the labels apart better"
+        yield f"{source.shown}: every row has exactly one label; label_kind: single would separate the labels better"
 
 
 def _texts(examples: Iterable[Example]) -> dict[int, list[Example]]:
@@ -131,9 +131,9 @@ def _repeats(grouped: dict[int, list[Example]], source: ExampleSource) -> Iterab
     for rows in [rows for rows in grouped.values() if len(rows) > 1][:_SHOWN]:
         lines = ", ".join(str(example.line) for example in rows)
         if len({example.labels for example in rows}) > 1:
-            yield f"{source.shown}: lines {lines} hold the same text under different labels"
+            yield f"{source.shown}: lines {lines} have the same text under different labels"
         else:
-            yield f"{source.shown}: lines {lines} hold the same text"
+            yield f"{source.shown}: lines {lines} have the same text"
 
 
 def _key(example: Example) -> int:

@@ -1,4 +1,4 @@
-"""A prompt made by ``petkit pretrain-prompt``: how it lies on disk, and where a pipeline starts from it.
+"""A prompt made by ``petkit pretrain-prompt``: its files, and the pipelines that start from it.
 
     FOLDER/prompt/adapter_config.json, adapter_model.safetensors     as PEFT writes prompt tuning
     FOLDER/prompt/petkit.json                                        what it was made for, and the hash of its tensors
@@ -43,7 +43,7 @@ def save_prompt(adapter: Adapter, folder: Path, base: str, facts: Mapping[str, A
 
     Args:
         base: name of the frozen model.
-        facts: what else is worth knowing of its making.
+        facts: further facts to record.
     """
     adapter.save(folder, base)
     made_for = {"kind": PRETRAINED_PROMPT, "base": base, "base_sha256": model_fingerprint(base)}
@@ -51,7 +51,7 @@ def save_prompt(adapter: Adapter, folder: Path, base: str, facts: Mapping[str, A
 
 
 def read_prompt(folder: str | Path, model: str, fingerprint: str) -> StartPrompt:
-    """Check a pretrained prompt that is to stand before the rows of ``model``, which has this fingerprint.
+    """Check a pretrained prompt for use with ``model``, which has this fingerprint.
 
     Raises:
         ModelRefused: it is missing, damaged, something else, or was made for another model.
@@ -64,22 +64,22 @@ def read_prompt(folder: str | Path, model: str, fingerprint: str) -> StartPrompt
         about = json.loads((inner / _ABOUT_FILE).read_text(encoding="utf-8"))
         kind, base, tokens, expected = (about[key] for key in ("kind", "base_sha256", "tokens", "sha256"))
     except FileNotFoundError:
-        unfinished = "is not finished" if (named / "checkpoints").is_dir() else "holds no pretrained prompt"
+        unfinished = "is not finished" if (named / "checkpoints").is_dir() else "contains no pretrained prompt"
         raise ModelRefused(f"{shown}: {unfinished} (petkit pretrain-prompt makes one)") from None
     except (OSError, ValueError, LookupError, TypeError):
         raise ModelRefused(
-            f"{shown}: holds no pretrained prompt, or its {_ABOUT_FILE} is damaged (make the prompt again)"
+            f"{shown}: contains no pretrained prompt, or its {_ABOUT_FILE} is damaged (make the prompt again)"
         ) from None
     if kind != PRETRAINED_PROMPT:
-        raise ModelRefused(f"{shown}: holds no pretrained prompt (petkit pretrain-prompt makes one)")
+        raise ModelRefused(f"{shown}: contains no pretrained prompt (petkit pretrain-prompt makes one)")
     state = read_adapter(inner)
     found = sha256(inner / STATE_FILE)
     if found != expected or list(state) != [_VECTORS] or len(state[_VECTORS]) != tokens:
         raise ModelRefused(f"{shown}: {STATE_FILE} has changed since it was made (make the prompt again)")
     if base != fingerprint:
         made_for = shown_name(str(about.get("base")))
-        told = "as it was then" if made_for == shown_name(model) else f"not for {shown_name(model)}"
-        raise ModelRefused(f"{shown}: the prompt was made for {made_for}, {told} (make one for this model)")
+        base_now = "with earlier weights" if made_for == shown_name(model) else f"not for {shown_name(model)}"
+        raise ModelRefused(f"{shown}: the prompt was made for {made_for}, {base_now} (make one for this model)")
     wrong = mistake(inner)
     if wrong:
         raise ModelRefused(f"{shown}: {wrong} (make the prompt again)")
@@ -90,8 +90,8 @@ def with_starts(pipeline: Pipeline) -> tuple[Pipeline, dict[str, Inputs], list[P
     """Look up the prompts that teachers and student start from.
 
     Returns:
-        The pipeline with the folders that really hold them and their numbers of tokens; per section what its training
-        depends on besides its settings; and what is wrong. A section whose prompt cannot be used starts without it.
+        The pipeline with the prompts' folders and numbers of tokens; per section the fingerprint of its prompt; and the
+        problems. A section whose prompt cannot be used starts without it.
     """
     spec = pipeline.spec
     inputs: dict[str, Inputs] = {"teachers": {}, "student": {}}
@@ -106,7 +106,7 @@ def with_starts(pipeline: Pipeline) -> tuple[Pipeline, dict[str, Inputs], list[P
         try:
             expected = model_fingerprint(model)
         except ModelRefused:
-            continue  # told where the model is named
+            continue  # reported where the model is named
         try:
             prompt = read_prompt(adapter.start, model, expected)
         except ModelRefused as error:
@@ -115,7 +115,7 @@ def with_starts(pipeline: Pipeline) -> tuple[Pipeline, dict[str, Inputs], list[P
             start, tokens = prompt.folder, prompt.tokens
             inputs[section] = {f"{section}.adapter.start": prompt.sha256}
             if "tokens" in adapter.model_fields_set and adapter.tokens != tokens:
-                message = f"{adapter.tokens} virtual tokens, and {shown_path(adapter.start)} holds {tokens}"
+                message = f"{adapter.tokens} virtual tokens, and {shown_path(adapter.start)} contains {tokens}"
                 problems.append(pipeline.problem((section, "adapter", "tokens"), message, "leave tokens out"))
         found = adapter.model_copy(update={"start": None if start is None else str(start), "tokens": tokens})
         spec = spec.model_copy(update={section: settings.model_copy(update={"adapter": found})})

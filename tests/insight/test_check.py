@@ -91,9 +91,9 @@ WORLD, SPORTS = project.TRAIN[0], project.TRAIN[2]
 @pytest.mark.parametrize(
     ("rows", "told"),
     [
-        ({"train": [WORLD, SPORTS, WORLD]}, "train.jsonl: lines 1, 3 hold the same text"),
-        ({"train": [WORLD, SPORTS, ("The  NEWS of the world ", "World")]}, "train.jsonl: lines 1, 3 hold the same text"),
-        ({"train": [WORLD, SPORTS, (WORLD[0], "Sports")]}, "train.jsonl: lines 1, 3 hold the same text under different labels"),
+        ({"train": [WORLD, SPORTS, WORLD]}, "train.jsonl: lines 1, 3 have the same text"),
+        ({"train": [WORLD, SPORTS, ("The  NEWS of the world ", "World")]}, "train.jsonl: lines 1, 3 have the same text"),
+        ({"train": [WORLD, SPORTS, (WORLD[0], "Sports")]}, "train.jsonl: lines 1, 3 have the same text under different labels"),
         (
             {"train": [WORLD, SPORTS, ("a", "World"), ("b", "World"), ("c", "World")]},
             "train.jsonl: the largest label has more than three times the rows of the smallest; the classifier will lean to it",
@@ -101,14 +101,14 @@ WORLD, SPORTS = project.TRAIN[0], project.TRAIN[2]
         ({"unlabeled": ["a", "b", "a", "A", "c"]}, "unlabeled.jsonl: 2 of 5 rows repeat an earlier row"),
         (
             {"test": [("a", "World"), (SPORTS[0].upper(), "Sports")]},
-            "test.jsonl: 1 rows are also few-shot examples (lines 2); their accuracy says nothing",
+            "test.jsonl: 1 rows are also labelled rows of train (lines 2); their accuracy says nothing",
         ),
         (
             {"test": [("a", "World"), (project.UNLABELED[0], "World")]},
             "test.jsonl: 1 of 2 rows are also in the unlabelled set; use such figures with care",
         ),
-        ({"test": [("a", "World"), ("a", "World")]}, "test.jsonl: lines 1, 2 hold the same text"),
-        ({"test": [("a", "World"), ("a", "Sports")]}, "test.jsonl: lines 1, 2 hold the same text under different labels"),
+        ({"test": [("a", "World"), ("a", "World")]}, "test.jsonl: lines 1, 2 have the same text"),
+        ({"test": [("a", "World"), ("a", "Sports")]}, "test.jsonl: lines 1, 2 have the same text under different labels"),
     ],
     ids=[
         "duplicate", "duplicate but for case and space", "conflict", "unbalanced", "unlabelled repeats",
@@ -165,21 +165,21 @@ def test_rows_of_several_labels_are_counted_by_label(here: Path, model_folder: C
 
     assert check.label_counts == {"World": 1, "Sports": 2}
     assert [warning.split(": ")[1] for warning in check.warnings] == [
-        "1 rows are also few-shot examples (lines 1); their accuracy says nothing"
+        "1 rows are also labelled rows of train (lines 1); their accuracy says nothing"
     ]
 
 
 def test_rows_of_one_label_each_where_there_may_be_several(here: Path, model_folder: Callable[[str], Path]) -> None:
     rows = [{"text": f"{text} {label}", "label": [label]} for text in "abcde" for label in ("World", "Sports")]
 
-    told = "train.jsonl: every row has exactly one label; label_kind: single would tell the labels apart better"
+    told = "train.jsonl: every row has exactly one label; label_kind: single would separate the labels better"
     assert several(here, model_folder("bert"), rows, [{"text": "x", "label": []}]).warnings == (told,)
 
 
 def test_same_text_under_other_labels(here: Path, model_folder: Callable[[str], Path]) -> None:
     check = several(here, model_folder("bert"), [*SEVERAL, {**SEVERAL[2], "label": ["World"]}], [{"text": "x", "label": []}])
 
-    assert check.warnings == ("train.jsonl: lines 3, 4 hold the same text under different labels",)
+    assert check.warnings == ("train.jsonl: lines 3, 4 have the same text under different labels",)
 
 
 def test_a_pipeline_without_labelled_rows(here: Path, model_folder: Callable[[str], Path]) -> None:

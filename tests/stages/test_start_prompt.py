@@ -172,7 +172,7 @@ def test_another_prompt_makes_teachers_and_student_stale(pipeline_file: Path, he
         (lambda folder: shutil.rmtree(folder), "prompt: no such folder (petkit pretrain-prompt makes one)"),
         (
             lambda folder: shutil.rmtree(folder / "prompt"),
-            "prompt: holds no pretrained prompt (petkit pretrain-prompt makes one)",
+            "prompt: contains no pretrained prompt (petkit pretrain-prompt makes one)",
         ),
         (
             lambda folder: (shutil.rmtree(folder / "prompt"), (folder / "checkpoints").mkdir()),
@@ -180,11 +180,11 @@ def test_another_prompt_makes_teachers_and_student_stale(pipeline_file: Path, he
         ),
         (
             lambda folder: (folder / "prompt" / "petkit.json").write_text("{"),
-            "prompt: holds no pretrained prompt, or its petkit.json is damaged",
+            "prompt: contains no pretrained prompt, or its petkit.json is damaged",
         ),
         (
             lambda folder: (folder / "prompt" / "petkit.json").write_text('{"kind": "student"}'),
-            "prompt: holds no pretrained prompt, or its petkit.json is damaged",
+            "prompt: contains no pretrained prompt, or its petkit.json is damaged",
         ),
         (
             lambda folder: (folder / "prompt" / "adapter_config.json").unlink(),
@@ -229,7 +229,7 @@ def test_a_prompt_for_another_model(pipeline_file: Path, here: Path, model_folde
     about = json.loads((here / "prompt" / "prompt" / "petkit.json").read_text())
     (here / "prompt" / "prompt" / "petkit.json").write_text(json.dumps({**about, "base": str(other)}))
     (line,) = refused(pipeline_file, START, "model=other")
-    assert line.endswith("prompt: the prompt was made for other, as it was then (make one for this model)")
+    assert line.endswith("prompt: the prompt was made for other, with earlier weights (make one for this model)")
 
 
 def test_a_model_that_is_not_there_is_told_once(pipeline_file: Path) -> None:
@@ -239,7 +239,7 @@ def test_a_model_that_is_not_there_is_told_once(pipeline_file: Path) -> None:
 
 def test_another_number_of_tokens(pipeline_file: Path) -> None:
     (line,) = refused(pipeline_file, START.replace("}", ", tokens: 5}"))
-    assert line.endswith(f"teachers.adapter.tokens: 5 virtual tokens, and prompt holds {TOKENS} (leave tokens out)")
+    assert line.endswith(f"teachers.adapter.tokens: 5 virtual tokens, and prompt contains {TOKENS} (leave tokens out)")
     spec = Task.checked(load(pipeline_file, START.replace("}", f", tokens: {TOKENS}}}"))).spec
     assert spec.teachers.virtual_tokens == TOKENS
 
@@ -254,7 +254,7 @@ def test_another_kind_of_adapter(pipeline_file: Path) -> None:
 
 def test_an_adapter_folder_that_is_no_pretrained_prompt(pipeline_file: Path, here: Path) -> None:
     run_task(pipeline_file, here / "run", "teachers.adapter={kind: lora}", *QUICK, stages=("a",))
-    with pytest.raises(InvalidInput, match=r"start: run/stage_a/colon-1/model: holds no pretrained prompt \("):
+    with pytest.raises(InvalidInput, match=r"start: run/stage_a/colon-1/model: contains no pretrained prompt \("):
         Task.checked(load(pipeline_file, START.replace("start: prompt", "start: run/stage_a/colon-1/model")))
 
 

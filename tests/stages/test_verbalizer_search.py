@@ -16,7 +16,7 @@ from petkit.errors import InvalidInput
 from petkit.models.batch import collate
 from petkit.models.loading import load_masked_lm
 from petkit.prompt_search import label_words as verbalizer_search
-from petkit.prompt_search.label_words import Found, search_label_words
+from petkit.prompt_search.label_words import SearchResult, search_label_words
 from petkit.task.task import Task
 from tests.stages.tiny_task import LABEL_WORDS, TOPICS, load, rows, write_rows, write_task
 from tests.tiny import tiny_model_folder, tiny_tokenizer
@@ -66,11 +66,11 @@ def random_task(tmp_path_factory: pytest.TempPathFactory, model_folder: Folder) 
     )
 
 
-def find(path: Path, *overrides: str, named: VerbalizerSpec | None = None) -> Found:
+def find(path: Path, *overrides: str, named: VerbalizerSpec | None = None) -> SearchResult:
     return search_label_words(Task.checked(load(path, *overrides)), DEVICE, named=named)
 
 
-def written(found: Found) -> dict[str, dict[str, list[str]]]:
+def written(found: SearchResult) -> dict[str, dict[str, list[str]]]:
     return {
         pattern: {label: [word for word, _ in words] for label, words in labels.items()}
         for pattern, labels in found.words.items()
