@@ -83,9 +83,9 @@ def test_label_shares(task: Path, found: ZeroShot) -> None:
 
 
 def test_the_ensemble_combines_as_the_pipeline_says(task: Path) -> None:
-    task = Task.checked(load(task))
-    gold = np.array([example.label for example in task.rows("test")])
-    votes = [np.exp(log_softmax(logits)) for logits in calibrated(task, "test")["batch"]]
+    checked = Task.checked(load(task))
+    gold = np.array([example.label for example in checked.rows("test")])
+    votes = [np.exp(log_softmax(logits)) for logits in calibrated(checked, "test")["batch"]]
 
     found = zero_shot(load(task, "soft_labels.combine=probs"))
 
