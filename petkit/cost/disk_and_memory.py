@@ -1,6 +1,6 @@
 """How much disk and memory a run will take, by formulas: numbers of parameters, rows, labels and tokens.
 
-What is written can be told well, to a few per cent; memory is a guess, mostly at what training keeps of each token.
+Disk is estimated to a few per cent; memory to about a third, as it depends on what training keeps of each token.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from petkit.storage.row_array import HELD_ROWS
 from petkit.task.task import Task
 
 _FLOAT = 4  # bytes
-# Beside a parameter that is trained: its gradient and AdamW's two moments. A checkpoint holds it and the moments.
-_BESIDE_TRAINED, _IN_CHECKPOINT = 3 * _FLOAT, 3 * _FLOAT
+# In addition to a trained parameter: its gradient and AdamW's two moments. A checkpoint holds it and the moments.
+_PER_TRAINED, _IN_CHECKPOINT = 3 * _FLOAT, 3 * _FLOAT
 _CHECKPOINTS = 2  # the last one goes only when the next is whole
-_ADAPTER_SHARE = 0.02  # of the model's parameters: a generous guess at adapters, which differ with their options
+_ADAPTER_SHARE = 0.02  # of the model's parameters: an upper guess, as adapters differ with their options
 _TOKENIZER_ENTRY = 60  # bytes of its files per token
 _TABLE = 2_000  # bytes of a Parquet file without rows
-_SOFT_ROW, _ANSWER_ROW = 30, 40  # bytes of a row beside its logits: id, label, entropy, agreement, weight; id and labels
-# What Python and the libraries take where the system does not tell.
+_SOFT_ROW, _ANSWER_ROW = 30, 40  # bytes of a row in addition to its logits: id, label, entropy, agreement, weight; id and labels
+# Python and the libraries, where the system does not report it.
 _PROCESS = 500_000_000
 _IMPORTED_ON_THE_WAY = ("accelerate", "sklearn.metrics", "transformers.modeling_utils")
 
@@ -71,7 +71,7 @@ class Footprint:
     """The disk and memory of a pipeline's steps.
 
     Args:
-        sample: what its rows are like.
+        sample: typical rows.
     """
 
     def __init__(self, task: Task, device: Device, sample: Sample) -> None:
@@ -130,7 +130,7 @@ class Footprint:
         return base + self._scoring()
 
     def _training(self, section: str, rows: Sequence[Encoded], size: ModelSize, settings: TeachersSpec | StudentSpec) -> int:
-        """Weights, what stands beside those that are trained, and what the backward pass needs of every token.
+        """Weights, gradients and moments of those trained, and the activations of every token.
 
         The last is ``layers · tokens · (66 · hidden + 9 · heads · length)`` bytes: Korthikanti et al. (2022), equation 1, in
         float32 instead of 16 bits and with attention as a matrix of its own.
@@ -147,7 +147,7 @@ class Footprint:
             if settings.auxiliary_mlm_weight:
                 kept += int(3 * _FLOAT * settings.mlm_share * settings.unlabeled_batch_size * length * size.vocabulary)
         weights = size.parameters * (_FLOAT + (2 if self.device.precision == "bfloat16" else 0))
-        return weights + self._trained(section) * _BESIDE_TRAINED + int(kept * passes)
+        return weights + self._trained(section) * _PER_TRAINED + int(kept * passes)
 
     def _scoring(self) -> int:
         """Weights, the widest layer of a batch, and a shard of rows."""

@@ -1,4 +1,4 @@
-"""What a run will take, told before it starts: time, memory and disk, by stage and in all.
+"""Estimate of a run's time, memory and disk before it starts, by stage and in all.
 
 Disk and memory come from formulas (:mod:`petkit.cost.disk_and_memory`). Time comes from steps of the same kind that are
 finished in the run folder; where there are none, from a short measurement (:mod:`petkit.cost.timing`).
@@ -26,7 +26,7 @@ from petkit.task.task import Task
 from petkit.teachers.models import teacher_models
 from petkit.units import duration, size
 
-# Stage B, beside reading: for each row, teacher and label.
+# Stage B without reading: per row, teacher and label.
 _VOTE_SECONDS = 1e-7
 # Bytes written, hashed and forced to disk in a second.
 _WRITTEN_PER_SECOND = 200e6
@@ -37,7 +37,7 @@ Basis = Literal["finished steps", "a short measurement", "finished steps and a s
 
 @dataclass(frozen=True)
 class Cost:
-    """What some steps take: seconds, bytes of memory at the peak, bytes written that stay."""
+    """Seconds, bytes of peak memory, and bytes written, of some steps."""
 
     seconds: float
     memory: int
@@ -46,12 +46,12 @@ class Cost:
 
 @dataclass(frozen=True)
 class Disk:
-    """What a run takes of the disk, and what there is.
+    """Disk space that a run needs, and that is free.
 
     Attributes:
         written: bytes that stay.
-        passing: bytes that must be there for a while.
-        checkpoints: bytes that may be there for a while; a run that finds no room for them goes on without.
+        passing: bytes needed for a while.
+        checkpoints: bytes used for a while if there is room; a run goes on without them.
         free: bytes that are free where the run folder is.
     """
 
@@ -146,7 +146,7 @@ def estimate(task: Task, store: RunStore, device: Device, steps: Sequence[Step],
     """Return what the steps to do will take; None where there are none.
 
     Args:
-        steps: every step of the pipeline: those of them that are finished tell how long others of their kind take.
+        steps: every step of the pipeline; finished ones give the time of others of their kind.
         todo: those that the run will work on.
     """
     if not todo:
@@ -205,7 +205,7 @@ def _seconds(step: str, task: Task, speed: Speed) -> float:
 
 
 def _recorded(store: RunStore, steps: Iterable[Step]) -> dict[str, float]:
-    """Return how long the steps took that are finished with the settings of now."""
+    """Return the seconds of the steps that are finished with the present settings."""
     found = {}
     for step in steps:
         took = store.facts(step.name).get("seconds")

@@ -56,7 +56,7 @@ def time_models(task: Task, device: Device, models: TeacherModels, sample: Sampl
     """Time what the stages will do most of. Nothing is written, and torch's random state stays as it is.
 
     Raises:
-        ModelRefused: a model cannot be had.
+        ModelRefused: a model cannot be loaded.
     """
     with torch.random.fork_rng(devices=[]):
         loading, scoring, teacher_step = _time_teacher(task, device, models, sample)
@@ -147,6 +147,6 @@ def _time_training(
     try:
         fit(model, drawn(), loss_of, settings.in_training, device, lambda step, loss: ends.append(time.perf_counter()))
     except TrainingDiverged:
-        ends.append(time.perf_counter())  # the run will say so; here it only was a step
+        ends.append(time.perf_counter())  # the run will report it; here only its time counts
     steps = np.diff(ends)
     return float(np.median(steps[1:]) if len(steps) > 1 else steps[0])
