@@ -157,7 +157,7 @@ def test_forced_anew_after_a_change_the_teachers_follow_the_ranking(
     pipeline_file: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     best = order(run)[0]
-    turned = preparation.ranking
+    turned = preparation.rank
 
     def worst_first(*given: Any) -> Any:
         from dataclasses import replace
@@ -165,7 +165,7 @@ def test_forced_anew_after_a_change_the_teachers_follow_the_ranking(
         ranked = turned(*given)
         return replace(ranked, patterns=ranked.patterns[::-1])
 
-    monkeypatch.setattr(preparation, "ranking", worst_first)
+    monkeypatch.setattr(preparation, "rank", worst_first)
     ran = run_task(pipeline_file, run, *KEEP, "max_length=30", force="stale").ran
     other = order(run)[0]
     assert other != best and ran[:3] == ("stage_a/ranking", f"stage_a/{other}-1/model", f"stage_a/{other}-1/logits")
