@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,8 +19,6 @@ from petkit.cli.progress import RunDisplay
 @app.command(epilog="Example: petkit validate pipelines/ag_news.yaml")
 def validate(pipeline: PipelineFile, set_: Set = [], offline: Offline = False, json: Json = False) -> None:  # noqa: B006
     """Find every mistake before training."""
-    from dataclasses import asdict
-
     loaded = load(pipeline, set_)
     from petkit.commands.validate import check_pipeline
 
@@ -25,42 +26,39 @@ def validate(pipeline: PipelineFile, set_: Set = [], offline: Offline = False, j
     console.show_json(asdict(check)) if json else console.show_check(check)
 
 
-@app.command("zero-shot", epilog="Example: petkit zero-shot pipelines/ag_news.yaml --set data.train=my.jsonl")
-def zero_shot(
-    pipeline: PipelineFile,
-    set_: Set = [],  # noqa: B006 (typer copies it)
-    offline: Offline = False,
-    quiet: Quiet = False,
-    json: Json = False,
-) -> None:
-    """Zero-shot accuracy of every pattern, plain and calibrated; writes nothing."""
-    from dataclasses import asdict
+def _scoring_command(name: str, module: str, show: Callable[[Any], None], text: str, example: str) -> None:
+    """Add a command that scores the untrained patterns; its function has its name, in ``module``."""
 
-    loaded = load(pipeline, set_)
-    from petkit.commands.zero_shot import zero_shot as score
+    def command(
+        pipeline: PipelineFile,
+        set_: Set = [],  # noqa: B006 (typer copies it)
+        offline: Offline = False,
+        quiet: Quiet = False,
+        json: Json = False,
+    ) -> None:
+        loaded = load(pipeline, set_)
+        score = getattr(import_module(f"petkit.{module}"), name.replace("-", "_"))
+        with RunDisplay(quiet=quiet) as display:
+            found = score(loaded, display)
+        console.show_json(asdict(found)) if json else show(found)
 
-    with RunDisplay(quiet=quiet) as display:
-        found = score(loaded, display)
-    console.show_json(asdict(found)) if json else console.show_zero_shot(found)
+    app.command(name, help=text, epilog=f"Example: petkit {name} pipelines/ag_news.yaml --set {example}")(command)
 
 
-@app.command("rank-patterns", epilog="Example: petkit rank-patterns pipelines/ag_news.yaml --set patterns=my-patterns.yaml")
-def rank_patterns(
-    pipeline: PipelineFile,
-    set_: Set = [],  # noqa: B006 (typer copies it)
-    offline: Offline = False,
-    quiet: Quiet = False,
-    json: Json = False,
-) -> None:
-    """Order the patterns by how well they suit the model, without a development set; writes nothing."""
-    from dataclasses import asdict
-
-    loaded = load(pipeline, set_)
-    from petkit.prompt_search.pattern_ranking import rank_patterns as rank
-
-    with RunDisplay(quiet=quiet) as display:
-        found = rank(loaded, display)
-    console.show_json(asdict(found)) if json else console.show_ranking(found)
+_scoring_command(
+    "zero-shot",
+    "commands.zero_shot",
+    console.show_zero_shot,
+    "Zero-shot accuracy of every pattern, plain and calibrated; writes nothing.",
+    "data.train=my.jsonl",
+)
+_scoring_command(
+    "rank-patterns",
+    "prompt_search.pattern_ranking",
+    console.show_ranking,
+    "Order the patterns by how well they suit the model, without a development set; writes nothing.",
+    "patterns=my-patterns.yaml",
+)
 
 
 @app.command("search-verbalizer", epilog="Example: petkit search-verbalizer pipelines/ag_news.yaml --out my-words.yaml")
@@ -77,8 +75,6 @@ def search_verbalizer(
     json: Json = False,
 ) -> None:
     """Find label words on the labelled rows."""
-    from dataclasses import asdict
-
     loaded = load(pipeline, set_)
     from petkit.commands import search_verbalizer as found_verbalizer
 
