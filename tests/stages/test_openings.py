@@ -68,5 +68,5 @@ def test_labels_read_off_the_data_cost_one_more_opening(pipeline_file: Path, ope
     """Rows are hashed with the labels, so the labels must be known first."""
     from petkit.task.task import Task
 
-    Task.checked(load(pipeline_file, "verbalizer=auto"))
+    Task.checked(load(pipeline_file, "verbalizer={auto: {per_label: 1}}"))
     assert opened["train.jsonl"] == 2 and opened["unlabeled.jsonl"] == opened["test.jsonl"] == 1
