@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.test_public_names import NAMES
 
@@ -32,7 +33,7 @@ def run_examples(name: str, value: Any) -> int:
     options = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
     runner = doctest.DocTestRunner(optionflags=options)
     home = sys.modules[value.__module__]
-    for test in doctest.DocTestFinder().find(value, name, module=home, globs=dict(vars(home))):
+    for test in doctest.DocTestFinder().find(value, name, module=home, globs={"torch": torch, **vars(home)}):
         runner.run(test)
     assert runner.failures == 0
     return runner.tries

@@ -11,8 +11,8 @@ import pytest
 NAMES = {
     "petkit": """IncompleteRun InvalidInput ModelRefused PetkitError PipelineSpec Prediction Predictor RunConflict RunResult
         __version__ load_pipeline run""",
-    "petkit.losses": """auxiliary balanced_class_weights binary_cross_entropy binary_distillation consistency cross_entropy
-        decoupled_label distillation feature_distillation hinge info_nce jensen_shannon label_conditioning masked_lm
+    "petkit.losses": """DIVERGENCES LOSSES auxiliary balanced_class_weights binary_cross_entropy binary_distillation consistency
+        cross_entropy decoupled_label distillation feature_distillation hinge info_nce jensen_shannon label_conditioning masked_lm
         next_token_cross_entropy r_drop reverse_distillation student_loss supervised_contrastive""",
     "petkit.prompts": """CompiledPattern Encoded LabelWords PVP Pattern PieceTokenizer compile_pvp find_label_words share_room
         shorten task_fields""",

@@ -120,16 +120,16 @@ def fit(
 
 @contextmanager
 def _autocast_forward(model: nn.Module, device: Device) -> Iterator[None]:
-    """Run the model's forward pass, and nothing else of the loss, in the device's number format; its output is float32."""
+    """Run the model's forward pass, and nothing else of the loss, in the device's number format; its outputs are float32."""
     if device.precision == "float32":
         yield
         return
     forward = model.forward
 
-    def in_format(*args: Any, **options: Any) -> Tensor:
+    def in_format(*args: Any, **options: Any) -> Tensor | tuple[Tensor, ...]:
         with device.autocast:
-            output: Tensor = forward(*args, **options)
-        return output.float()
+            output: Tensor | tuple[Tensor, ...] = forward(*args, **options)
+        return output.float() if isinstance(output, Tensor) else tuple(part.float() for part in output)
 
     vars(model)["forward"] = in_format
     try:

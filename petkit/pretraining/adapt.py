@@ -1,7 +1,7 @@
 """``petkit adapt``: more masked-LM training of a backbone on the unlabelled set (Gururangan et al. 2020, section 4).
 
 Task-adaptive pretraining needs texts only: no labels, no patterns' label words. It makes a plain model folder
-that pipelines name as their ``model``. Part of the texts is kept aside to tell whether it helped.
+that pipelines name as their ``model``. Part of the texts is held out to measure whether it helped.
 
     RUN/manifest.json, config.resolved.yaml, events.jsonl
     RUN/model/            the adapted model, step.json
@@ -13,7 +13,6 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -26,60 +25,52 @@ from petkit.models.batch import Batch
 from petkit.models.loading import load_masked_lm
 from petkit.models.mask_reader import MaskReader
 from petkit.pretraining.masked_lm import MaskedTexts, perplexity
-from petkit.pretraining.single_step_run import LoneStep, Made, make
+from petkit.pretraining.single_step_run import SingleStepResult, run_single_step
 from petkit.pretraining.unlabeled_texts import UnlabeledTexts, hold_out
-from petkit.runs.fingerprint import Inputs, flat
+from petkit.runs.fingerprint import flat
 from petkit.runs.step import Job
 from petkit.runs.store import ADAPTED_MODEL
 from petkit.storage.row_array import HELD_ROWS
 
-MODEL = "model"
-
 
 @dataclass(frozen=True)
-class Adapted(Made):
+class Adapted(SingleStepResult):
     """An adapted model: its folder, whether there was work to do, and the figures of its making."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return {"model": str(self.folder), "ran": self.ran, **self.facts}
+    STEP = "model"
 
     def summary(self, pipeline: Path) -> str:
-        """Say whether it helped, and how a pipeline file uses it."""
+        """Return whether it helped, and the command that uses it."""
         facts, command = self.facts, ["petkit", "run", str(pipeline), "--set", f"model={self.folder}"]
         return (
-            f"perplexity on {facts['held_out_rows']:,} rows kept aside: "
+            f"perplexity on {facts['held_out_rows']:,} held-out rows: "
             f"{facts['perplexity_before']:.1f} → {facts['perplexity_after']:.1f}\n"
             f"model: {self.folder}\nuse it: {shlex.join(command)}"
         )
 
 
 def adapt(pipeline: Pipeline, folder: str | Path, *, resume: str = "auto", on_event: OnEvent = ignore) -> Adapted:
-    """Adapt a pipeline's model to its unlabelled set, in a run folder of its own; goes on where a killed one stopped.
+    """Adapt a pipeline's model to its unlabelled set, in a run folder of its own; resumes after a kill.
 
     Args:
-        folder: the run folder; the model lies in ``model`` there.
+        folder: the run folder; the model is in ``model`` there.
         resume: see :func:`petkit.runs.resume.refuse_resume`.
-        on_event: hears every event.
+        on_event: called with every event.
 
     Raises:
         InvalidInput: mistakes in the input; nothing was written.
-        RunConflict: the folder is in use, holds something else, or a model made with other settings.
+        RunConflict: the folder is in use, contains something else, or a model made with other settings.
         TrainingDiverged: the loss is no longer finite.
     """
     texts = UnlabeledTexts(pipeline, "adapting")
-    settings = pipeline.spec.adapt
-
-    def inputs(device: Device) -> Inputs:
-        return {**texts.inputs(device), **flat("adapt", settings.model_dump())}
-
-    step = LoneStep(MODEL, ADAPTED_MODEL, inputs, lambda job, device: _train(texts, job, device))
-    made = make(step, pipeline, folder, texts.max_length, on_event, resume)
-    return Adapted(made.folder, made.ran, made.facts)
+    settings = flat("adapt", pipeline.spec.adapt.model_dump())
+    return run_single_step(
+        Adapted, ADAPTED_MODEL, texts, settings, lambda job, device: _train(texts, job, device), folder, on_event, resume
+    )
 
 
 class _MaskedLM(MaskReader):
-    """A masked LM that answers at the hidden tokens only."""
+    """A masked LM that predicts the hidden tokens only."""
 
     def forward(self, batch: Batch, rows: Tensor, columns: Tensor) -> Tensor:
         """Return the logits at the given places, shape ``(hidden, vocabulary)``."""
@@ -87,7 +78,7 @@ class _MaskedLM(MaskReader):
 
 
 def _train(texts: UnlabeledTexts, job: Job, device: Device) -> None:
-    """Train the model into the job's folder, beside its tokenizer."""
+    """Train the model, and write it and its tokenizer to the job's folder."""
     settings = texts.spec.adapt
     kept, held_out = hold_out(np.arange(texts.scan.rows), settings.seed)
     scratch = job.store.scratch("tokens") if texts.scan.rows > HELD_ROWS else None

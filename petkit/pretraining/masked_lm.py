@@ -33,7 +33,7 @@ class MaskedTexts:
         settings: batch size, steps, seed and the share of tokens to hide.
         kept: the rows to train on.
         held_out: the rows to check on.
-        scratch: where the tokens of large sets lie; None: in memory.
+        scratch: where the tokens of large sets are stored; None: in memory.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class MaskedTexts:
 
 
 def perplexity(loss: float, section: str) -> float:
-    """Return ``e^loss``: among how many words the model hesitates.
+    """Return the perplexity, ``e^loss``.
 
     Args:
         section: whose learning rate is to blame.
@@ -100,11 +100,11 @@ def perplexity(loss: float, section: str) -> float:
     Raises:
         TrainingDiverged: there is no such number. The last step can do that, and no step after it finds out.
     """
-    if not loss < _MOST_NATS:  # no comparison with NaN is true
+    if not loss < _MOST_NATS:  # comparisons with NaN are false
         raise diverged(loss, section)
     return math.exp(loss)
 
 
 def diverged(loss: float, section: str) -> TrainingDiverged:
-    """Return the error for a loss on the rows kept aside that is no sensible number."""
-    return TrainingDiverged(f"training diverged: the loss on the rows kept aside is {loss:.3g} (lower {section}.learning_rate)")
+    """Return the error for a loss on the held-out rows that is NaN, infinite or too large."""
+    return TrainingDiverged(f"training diverged: the loss on held-out rows is {loss:.3g} (lower {section}.learning_rate)")

@@ -1,4 +1,4 @@
-"""Next-sentence questions on the unlabelled rows: which pairs are asked at every step, and their loss (PPT, section 3.2)."""
+"""Next-sentence questions on the unlabelled rows: the pairs of every step, and their loss (PPT, section 3.2)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from petkit.prompts.verbalizer import WordProblem
 # The paper's: ``first <slot>. second``.
 _PATTERN = PatternSpec(id="next-sentence", text="{first} {mask}. {second}")
 _FIRST, _SECOND = "first", "second"
-# Pairs to check on, whatever the number of rows kept aside; drawn from the seed (see ``unlabeled_texts``).
+# Pairs to check on, whatever the number of held-out rows; drawn from the seed (see ``unlabeled_texts``).
 _HELD_OUT_PAIRS, _AT_ONCE = 256, 64
 _PAIRS_ASIDE = (0, 3)
 
@@ -52,7 +52,7 @@ class SentenceQuestions:
         index: where the texts' sentences are.
         kept: the rows to train on; held-out sentences never come up in training.
         held_out: the rows to check on.
-        scratch: where the tokens of large sets lie; None: in memory.
+        scratch: where the tokens of large sets are stored; None: in memory.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class SentenceQuestions:
             model: gives label logits of a batch, shape ``(batch, labels)``.
         """
         step, texts = batch
-        pairs, answers = self.asked(*self.index.draw(texts, self.pool, np.random.default_rng([self.settings.seed, step])))
+        pairs, answers = self.encoded_pairs(*self.index.draw(texts, self.pool, np.random.default_rng([self.settings.seed, step])))
         return cross_entropy(model(pairs), answers)
 
     def held_out_figures(self, model: nn.Module) -> tuple[float, float]:
@@ -102,7 +102,7 @@ class SentenceQuestions:
         with inference(self.device):
             for start in range(0, len(first), _AT_ONCE):
                 some = slice(start, start + _AT_ONCE)
-                pairs, targets = self.asked(first[some], second[some], answers[some])
+                pairs, targets = self.encoded_pairs(first[some], second[some], answers[some])
                 logits = model(pairs)  # (batch, labels)
                 total += cross_entropy(logits, targets).item() * len(targets)
                 right += (logits.argmax(1) == targets).sum().item()
@@ -110,11 +110,11 @@ class SentenceQuestions:
 
     def _drawn_aside(self, texts: Numbers) -> tuple[Numbers, Numbers, Numbers]:
         random = np.random.default_rng([self.settings.seed, *_PAIRS_ASIDE])
-        # One row kept aside has no other beside it: others' sentences come from anywhere.
+        # A single held-out row has no other row: other texts' sentences come from anywhere.
         everywhere = np.arange(self.index.starts[-1])
         return self.index.draw(np.resize(texts, _HELD_OUT_PAIRS), everywhere, random)
 
-    def asked(self, first: Numbers, second: Numbers, answers: Numbers) -> tuple[Batch, Tensor]:
+    def encoded_pairs(self, first: Numbers, second: Numbers, answers: Numbers) -> tuple[Batch, Tensor]:
         """Return pairs as the model reads them, and the numbers of their answers' words, shape ``(pairs,)``."""
         rows = []
         for one, two in zip(first, second, strict=True):

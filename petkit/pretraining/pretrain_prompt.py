@@ -11,7 +11,7 @@ self-supervised cloze questions, with the model frozen. What is the paper's here
 - The paper pre-trains 100 tokens of an 11-billion-parameter model on 10 GB of open text; this is one task's unlabelled set.
   Its task of choosing the next sentence of several, and its unified form of all tasks, are left out.
 
-Part of the texts is kept aside to tell whether it helped.
+Part of the texts is held out to measure whether it helped.
 
     RUN/manifest.json, config.resolved.yaml, events.jsonl
     RUN/prompt/           the prompt, in PEFT's format, petkit.json, step.json
@@ -49,9 +49,9 @@ from petkit.models.safety.probe import check_reading
 from petkit.pretraining.masked_lm import MaskedTexts, diverged, perplexity
 from petkit.pretraining.next_sentence import SentenceQuestions, question
 from petkit.pretraining.sentences import Numbers, SentenceIndex
-from petkit.pretraining.single_step_run import LoneStep, Made, make
+from petkit.pretraining.single_step_run import SingleStepResult, run_single_step
 from petkit.pretraining.unlabeled_texts import UnlabeledTexts, hold_out
-from petkit.runs.fingerprint import Inputs, flat
+from petkit.runs.fingerprint import flat
 from petkit.runs.step import Job
 from petkit.runs.store import PRETRAINED_PROMPT
 from petkit.storage.row_array import HELD_ROWS
@@ -61,25 +61,23 @@ _SECTION = "pretrain_prompt"
 # Rows to check on, and rows that sentences of another text can come from.
 _LEAST_ROWS = 3
 
-# What a step learns from: pairs of sentences, rows with hidden words, or both.
-Turn: TypeAlias = tuple[tuple[int, Numbers] | None, tuple[int, IndexArray] | None]
+# The batches of a step: pairs of sentences, rows with hidden words, or both.
+Batches: TypeAlias = tuple[tuple[int, Numbers] | None, tuple[int, IndexArray] | None]
 
 
 @dataclass(frozen=True)
-class PretrainedPrompt(Made):
+class PretrainedPrompt(SingleStepResult):
     """A pretrained prompt: its folder, whether there was work to do, and the figures of its making."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return {"prompt": str(self.folder), "ran": self.ran, **self.facts}
+    STEP = PROMPT
 
     def summary(self, pipeline: Path) -> str:
-        """Say whether it helped, and how a pipeline file uses it."""
+        """Return whether it helped, and the command that uses it."""
         facts, lines = self.facts, []
-        aside = f"{facts['held_out_rows']:,} rows kept aside"
+        aside = f"{facts['held_out_rows']:,} held-out rows"
         if "accuracy_before" in facts:
             before, after = (100 * facts[f"accuracy_{when}"] for when in ("before", "after"))
-            lines.append(f"next sentence told right in pairs from {aside}: {before:.1f} % → {after:.1f} %")
+            lines.append(f"next-sentence accuracy in pairs from {aside}: {before:.1f} % → {after:.1f} %")
         if "perplexity_before" in facts:
             lines.append(f"perplexity on {aside}: {facts['perplexity_before']:.1f} → {facts['perplexity_after']:.1f}")
         path = str(self.folder)
@@ -92,31 +90,29 @@ class PretrainedPrompt(Made):
 def pretrain_prompt(
     pipeline: Pipeline, folder: str | Path, *, resume: str = "auto", on_event: OnEvent = ignore
 ) -> PretrainedPrompt:
-    """Train a prompt for a pipeline's model, in a run folder of its own; goes on where a killed one stopped.
+    """Train a prompt for a pipeline's model, in a run folder of its own; resumes after a kill.
 
     Args:
-        folder: the run folder; the prompt lies in ``prompt`` there.
+        folder: the run folder; the prompt is in ``prompt`` there.
         resume: see :func:`petkit.runs.resume.refuse_resume`.
-        on_event: hears every event.
+        on_event: called with every event.
 
     Raises:
         InvalidInput: mistakes in the input; nothing was written.
-        RunConflict: the folder is in use, holds something else, or a prompt made with other settings.
+        RunConflict: the folder is in use, contains something else, or a prompt made with other settings.
         TrainingDiverged: the loss is no longer finite.
     """
     texts = _Texts(pipeline)
-    settings = pipeline.spec.pretrain_prompt
+    settings = flat(_SECTION, pipeline.spec.pretrain_prompt.fingerprint_settings())
 
-    def inputs(device: Device) -> Inputs:
-        return {**texts.inputs(device), **flat(_SECTION, settings.fingerprint_settings())}
+    def work(job: Job, device: Device) -> None:
+        _Pretraining(texts, device, job).train()
 
-    step = LoneStep(PROMPT, PRETRAINED_PROMPT, inputs, lambda job, device: _Pretraining(texts, device, job).train())
-    made = make(step, pipeline, folder, texts.max_length, on_event, resume)
-    return PretrainedPrompt(made.folder, made.ran, made.facts)
+    return run_single_step(PretrainedPrompt, PRETRAINED_PROMPT, texts, settings, work, folder, on_event, resume)
 
 
 class _Texts(UnlabeledTexts):
-    """The unlabelled set, its sentences where they are asked for, and the model that is to read them.
+    """The unlabelled set, its sentences where they are asked for, and the model that reads them.
 
     Raises:
         InvalidInput: all mistakes, at once.
@@ -141,8 +137,8 @@ class _Texts(UnlabeledTexts):
             three = self.sentences.asks_three
             found = len(self.sentences.rows_with_pairs())
             if found < _LEAST_ROWS:
-                told = "no row" if found == 0 else f"{found} row{'s' if found > 1 else ''} only"
-                message = f"next_sentence needs texts of two sentences or more, and {self.source.shown} has {told} of that kind"
+                count = "no row" if found == 0 else f"{found} row{'s' if found > 1 else ''} only"
+                message = f"next_sentence needs texts of two sentences or more, and {self.source.shown} has {count} of that kind"
                 problems.append(self.pipeline.problem((_SECTION, "objective"), message, "use masked_lm"))
         for wrong in question(self, self.settings, three=three)[1]:
             hint = "use a common word that is one token of the model"
@@ -151,7 +147,7 @@ class _Texts(UnlabeledTexts):
 
 
 class _PromptedModel(nn.Module):
-    """A frozen masked LM behind virtual tokens: answers a question, or the hidden words."""
+    """A frozen masked LM behind virtual tokens: classifies pairs of sentences, or predicts hidden words."""
 
     def __init__(self, reader: MaskReader, prompt: Adapter, scorer: LabelScorer | None) -> None:
         super().__init__()
@@ -195,7 +191,7 @@ class _Pretraining:
         before = self._figures(model)
         fit(
             model,
-            self._turns(),
+            self._batches(),
             self._loss,
             settings,
             self.device,
@@ -208,7 +204,7 @@ class _Pretraining:
         for when, figures in (("before", before), ("after", after)):
             job.facts.update({f"{name}_{when}": value for name, value in figures.items()})
         if after["loss"] >= before["loss"]:
-            fell = f"the loss on rows kept aside did not fall: {before['loss']:.2f} → {after['loss']:.2f}"
+            fell = f"the loss on held-out rows did not fall: {before['loss']:.2f} → {after['loss']:.2f}"
             message = f"{fell}; random words are as good a start (change {_SECTION}.learning_rate or steps)"
             job.on_event(Notice(job.step, message))
         facts = {"objective": settings.objective, "steps": settings.steps, "tokens": settings.tokens}
@@ -223,16 +219,16 @@ class _Pretraining:
         scorer = None if self.questions is None else WordScorer(reader, self.questions.pvp.words.token_ids)
         return _PromptedModel(reader, prompt, scorer).to(self.device.name)
 
-    def _turns(self) -> Iterator[Turn]:
-        """Yield what every step learns from."""
+    def _batches(self) -> Iterator[Batches]:
+        """Yield the batches of every step."""
         nothing = [None] * self.settings.steps
         pairs = nothing if self.questions is None else self.questions.batches()
         rows = nothing if self.hidden is None else self.hidden.batches()
         return zip(pairs, rows, strict=True)
 
-    def _loss(self, model: nn.Module, turn: Turn) -> Tensor:
+    def _loss(self, model: nn.Module, batches: Batches) -> Tensor:
         """Return the loss of a step; of both objectives, the sum."""
-        pairs, rows = turn
+        pairs, rows = batches
         losses = []
         if self.questions is not None and pairs is not None:
             losses.append(self.questions.loss(model, pairs))
@@ -244,7 +240,7 @@ class _Pretraining:
         """Return how well the held-out rows are answered: loss in nats, accuracy and perplexity.
 
         Raises:
-            TrainingDiverged: the last step spoilt the prompt.
+            TrainingDiverged: the prompt contains NaN or Inf after the last step.
         """
         found = {"loss": 0.0}
         if self.questions is not None:

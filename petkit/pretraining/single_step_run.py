@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeVar
 
 from petkit.config.loader import Pipeline, dump_spec
 from petkit.engine.device import Device, choose_device, quick_collections
 from petkit.errors import RunConflict
 from petkit.events import Event, Notice, OnEvent, Progress, RunStarted, StepSkipped
+from petkit.pretraining.unlabeled_texts import UnlabeledTexts
 from petkit.runs.checkpoint import clear_checkpoints
 from petkit.runs.fingerprint import Inputs
 from petkit.runs.provenance import now
@@ -22,78 +23,78 @@ from petkit.runs.signals import stopping_gently
 from petkit.runs.step import Job, carry_out
 from petkit.runs.store import RunStore
 
-Work: TypeAlias = Callable[[Job, Device], None]
-
 
 @dataclass(frozen=True)
-class LoneStep:
-    """What is to be made.
+class SingleStepResult:
+    """The outcome of such a run: the step's folder, whether there was work to do, and the figures of its training."""
 
-    Attributes:
-        name: of its folder in the run folder.
-        kind: what the run folder will hold (see :mod:`petkit.runs.store`).
-        inputs: gives what it is made from, for an arithmetic.
-        work: makes its files.
-    """
-
-    name: str
-    kind: str
-    inputs: Callable[[Device], Inputs]
-    work: Work
-
-
-@dataclass(frozen=True)
-class Made:
-    """What was made: its folder, whether there was work to do, and the figures of its making."""
+    STEP: ClassVar[str]  # the step's name, and that of its folder in the run folder
 
     folder: Path
     ran: bool
     facts: dict[str, Any]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return {self.STEP: str(self.folder), "ran": self.ran, **self.facts}
 
-def make(
-    step: LoneStep, pipeline: Pipeline, folder: str | Path, max_length: int, on_event: OnEvent, resume: str = "auto"
-) -> Made:
-    """Make the step in its run folder, unless it is there already.
+
+Result = TypeVar("Result", bound=SingleStepResult)
+
+
+def run_single_step(
+    result: type[Result],
+    kind: str,
+    texts: UnlabeledTexts,
+    settings: Inputs,
+    work: Callable[[Job, Device], None],
+    folder: str | Path,
+    on_event: OnEvent,
+    resume: str,
+) -> Result:
+    """Train on unlabelled texts in a run folder, unless it is finished.
 
     Args:
-        max_length: tokens per row that were really used.
+        kind: of the run folder (see :mod:`petkit.runs.store`).
+        settings: the inputs of the step in addition to those of the texts.
+        work: trains, and writes the files.
         resume: see :func:`petkit.runs.resume.refuse_resume`.
 
     Raises:
-        RunConflict: the folder is in use, holds something else, or a step made with other settings.
+        RunConflict: the folder is in use, contains something else, or a step made by other settings.
     """
-    store = RunStore(folder, step.kind)
+    pipeline, max_length, name = texts.pipeline, texts.max_length, result.STEP
+    store = RunStore(folder, kind)
     store.refuse_foreign()
     device = choose_device(pipeline.spec.compute, store.manifest().get("arithmetic"))
     refuse_resume(store, resume, device)
-    inputs = step.inputs(device)
+    inputs = {**texts.inputs(device), **settings}
 
-    def tell(event: Event) -> None:
+    def report(event: Event) -> None:
         if not isinstance(event, Progress):
             store.log(event)
         on_event(event)
 
-    with store.locked(), quick_collections(), stopping_gently(lambda message: on_event(Notice(step.name, message))):
-        status = store.status(step.name, inputs)
+    with store.locked(), quick_collections(), stopping_gently(lambda message: on_event(Notice(name, message))):
+        status = store.status(name, inputs)
         if status.state == "stale":
             raise RunConflict(
                 f"{store.shown}: made with other settings: {status.why} (choose another --out, or delete the folder to replace it)"
             )
         if status.state == "finished":
-            clear_checkpoints(store, step.name)
+            clear_checkpoints(store, name)
             if not store.is_described():
                 _describe(store, pipeline, device, max_length)
-            on_event(StepSkipped(step.name))
+            on_event(StepSkipped(name))
         else:
             moved = moved_from(store.manifest(), device)
             _describe(store, pipeline, device, max_length)
-            tell(RunStarted(1))
+            report(RunStarted(1))
             if moved:
-                tell(Notice(step.name, MOVED.format(moved)))
+                report(Notice(name, MOVED.format(moved)))
             keep_every = 60 * pipeline.spec.compute.checkpoint_minutes
-            carry_out(step.name, status.why, inputs, lambda job: step.work(job, device), store, keep_every, tell)
-        return Made(store.path(step.name), status.state != "finished", store.facts(step.name))
+            carry_out(name, status.why, inputs, lambda job: work(job, device), store, keep_every, report)
+        return result(store.path(name), status.state != "finished", store.facts(name))
 
 
 def _describe(store: RunStore, pipeline: Pipeline, device: Device, max_length: int) -> None:

@@ -1,4 +1,4 @@
-"""The unlabelled set and the model that is to read it: what is trained on texts alone needs nothing else."""
+"""The unlabelled set and the model that reads it: what is trained on texts alone needs nothing else."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _ROWS_ASIDE = (0, 1)
 
 
 class UnlabeledTexts:
-    """The unlabelled set and the model that is to read it. Building it checks both and writes nothing.
+    """The unlabelled set and the model that reads it. Building it checks both and writes nothing.
 
     Labelled rows and label words do not matter here and may be missing or wrong.
 
     Args:
         doing: what is done with the texts, for messages.
-        virtual_tokens: tokens that will stand before every row.
-        virtual_tokens_at: where they are asked for.
+        virtual_tokens: tokens that will precede every row.
+        virtual_tokens_at: the option that sets them.
 
     Raises:
         InvalidInput: all mistakes, at once.
@@ -99,10 +99,10 @@ class UnlabeledTexts:
         return problems
 
     def _try_out(self, model: Any) -> None:
-        """Refuse a model, not the embedded one, that cannot do what is asked of it.
+        """Refuse a model, not the embedded one, that cannot be trained this way.
 
         Raises:
-            ModelRefused: with the cure.
+            ModelRefused: with the hint.
         """
 
     def _check_further(self, *, readable: bool) -> list[Problem]:
@@ -115,7 +115,7 @@ class UnlabeledTexts:
 
 
 def hold_out(rows: IndexArray, seed: int) -> tuple[IndexArray, IndexArray]:
-    """Return the rows to train on and those kept aside to see whether it helped: a twentieth, 512 at most.
+    """Return the rows to train on and held-out rows to see whether it helped: a twentieth, 512 at most.
 
     Returns:
         The former in the order of ``rows``, the latter as drawn.

@@ -1,16 +1,16 @@
-"""What the student is trained on: soft labels, gold labels, and what may stand beside them (PET, section 3.3).
+"""A student's training loss: on soft labels, on gold labels, and losses added to them (PET, section 3.3).
 
 ``L = (1 - hard_weight) · T² · D(p, softmax(s / T)) + hard_weight · CE(gold) + Σ weight · extra`` with D the KL
-divergence unless another is asked for. Whatever is not asked for costs nothing.
+divergence by default. Losses of weight 0 are not computed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,26 +18,22 @@ from petkit import losses
 from petkit.config.schema import StudentSpec
 from petkit.engine.device import Device
 from petkit.engine.inference import ClassifierLogits
+from petkit.engine.sampling import StepRows
 from petkit.engine.token_masking import TokenMasking
 from petkit.models.batch import Batch, IndexArray
+from petkit.prompts.tokenizer import PieceTokenizer
 from petkit.storage.row_array import RowArray
-
-_DIVERGENCES = {
-    "kl": losses.distillation,
-    "reverse_kl": losses.reverse_distillation,
-    "jensen_shannon": losses.jensen_shannon,
-}
 
 
 @dataclass(frozen=True)
 class StudentTargets:
-    """What the student learns from.
+    """Soft and gold labels of a student, with their weights.
 
     Attributes:
         soft_labels: of every unlabelled row, shape ``(rows, labels)``: log-probabilities at the teachers' temperature,
             or logits divided by it where a row may have any number of labels.
-        row_weights: how much each unlabelled row counts, shape ``(rows,)``.
-        gold: class indices of the few-shot examples ``(examples,)``, or ``(examples, labels)`` of 0 and 1.
+        row_weights: weight of each unlabelled row, shape ``(rows,)``.
+        gold: class indices of the labelled rows ``(rows,)``, or ``(rows, labels)`` of 0 and 1.
         temperature: of the student's logits.
         hard_weight: share of the gold-label loss.
     """
@@ -62,15 +58,6 @@ class StudentTargets:
         return torch.as_tensor(self.row_weights[rows])
 
 
-@dataclass(frozen=True)
-class Turn:
-    """One step's rows: numbers of unlabelled rows and of few-shot examples (or none), and the step's own randomness."""
-
-    rows: IndexArray
-    gold: IndexArray | None
-    random: np.random.Generator
-
-
 class Student(nn.Module):
     """The classifier, and the projection of its features to a teacher's where those are distilled."""
 
@@ -91,86 +78,84 @@ class Student(nn.Module):
 
 
 class StudentObjective:
-    """The loss of the student, called with the :class:`Student` and a :class:`Turn`.
+    """The loss of the student, called with the :class:`Student` and the :class:`StepRows`.
 
     Args:
         settings: which losses, with which weights.
-        lesson: soft and gold labels.
-        labels: how many labels there are.
-        batch_of: assembles numbered unlabelled rows and few-shot examples into one batch (on the processor).
-        masking: hides tokens, where consistency asks for it.
-        viewing: hides tokens, where the contrastive loss compares masked views.
-        teacher_features: gives a teacher's features of numbered unlabelled rows ``(rows, hidden)``, where they are distilled.
+        targets: soft and gold labels.
+        labels: number of labels.
+        batch_of: assembles numbered unlabelled and labelled rows into one batch (on the processor).
+        tokenizer: of the student; hides tokens of consistency and masked views.
+        teacher_features: a teacher's features of numbered unlabelled rows ``(rows, hidden)``, where they are distilled.
     """
 
     def __init__(
         self,
         settings: StudentSpec,
-        lesson: StudentTargets,
+        targets: StudentTargets,
         labels: int,
         batch_of: Callable[[IndexArray, IndexArray | None], Batch],
+        tokenizer: PieceTokenizer,
         device: Device,
-        masking: TokenMasking | None = None,
-        viewing: TokenMasking | None = None,
         teacher_features: Callable[[IndexArray], Tensor] | None = None,
     ) -> None:
-        self.settings, self.lesson, self.batch_of = settings, lesson, batch_of
-        self.device, self.masking, self.viewing, self.teacher_features = device, masking, viewing, teacher_features
-        self.class_weights = losses.balanced_class_weights(lesson.gold, labels) if settings.class_weights == "balanced" else None
+        self.settings, self.targets, self.batch_of = settings, targets, batch_of
+        self.device, self.teacher_features = device, teacher_features
+        self.masking = cache(partial(TokenMasking, tokenizer, always=True))
+        self.class_weights = losses.balanced_class_weights(targets.gold, labels) if settings.class_weights == "balanced" else None
 
-    def __call__(self, student: Any, turn: Turn) -> Tensor:
+    def __call__(self, student: Any, step: StepRows) -> Tensor:
         """Return the loss of one step, shape ``()``."""
-        settings, lesson, count = self.settings, self.lesson, len(turn.rows)
+        settings, binary, count = self.settings, self.targets.multi, len(step.rows)
         device = self.device.name
         # Soft and gold rows go through the model together: one forward pass per step.
-        batch = self.batch_of(turn.rows, turn.gold)
+        batch = self.batch_of(step.rows, step.added)
         on_device = batch.to(device)
         logits, features, projected = student(on_device)  # (count + gold, …): labels, hidden, teacher's hidden
-        loss = self._main(logits, turn)
+        loss = self._main(logits, step)
         if settings.r_drop_weight:
             again = student(on_device)[0]
-            loss = (loss + self._main(again, turn)) / 2
-            loss = loss + settings.r_drop_weight * losses.r_drop(logits, again, binary=lesson.multi)
+            loss = (loss + self._main(again, step)) / 2
+            loss = loss + settings.r_drop_weight * losses.r_drop(logits, again, binary=binary)
         if settings.consistency_weight:
-            assert self.masking is not None
-            perturbed = student(self.masking(batch, turn.random).batch.to(device))[0]
-            loss = loss + settings.consistency_weight * losses.consistency(logits, perturbed, binary=lesson.multi)
+            hidden = self.masking(settings.masked_share)(batch, step.random)
+            perturbed = student(hidden.batch.to(device))[0]
+            loss = loss + settings.consistency_weight * losses.consistency(logits, perturbed, binary=binary)
         if settings.feature_weight:
             assert self.teacher_features is not None
-            wanted = self.teacher_features(turn.rows)  # (count, hidden)
+            wanted = self.teacher_features(step.rows)  # (count, hidden)
             loss = loss + settings.feature_weight * losses.feature_distillation(projected[:count], wanted)
         if settings.contrastive.weight:
-            loss = loss + settings.contrastive.weight * self._contrast(student, batch, features, turn)
+            loss = loss + settings.contrastive.weight * self._contrast(student, batch, features, step)
         return loss
 
-    def _contrast(self, student: Any, batch: Batch, features: Tensor, turn: Turn) -> Tensor:
+    def _contrast(self, student: Any, batch: Batch, features: Tensor, step: StepRows) -> Tensor:
         """Return the contrastive loss of the rows' features, shape ``(batch, hidden)``."""
         contrastive = self.settings.contrastive
         if contrastive.partners == "same_label":
-            return losses.supervised_contrastive(features, self._likely_labels(turn).to(features.device), contrastive.temperature)
-        assert self.viewing is not None
-        view = student(self.viewing(batch, turn.random).batch.to(self.device.name))[1]
+            return losses.supervised_contrastive(features, self._likely_labels(step).to(features.device), contrastive.temperature)
+        view = student(self.masking(contrastive.masked_share)(batch, step.random).batch.to(self.device.name))[1]
         return losses.info_nce(features, view, contrastive.temperature)
 
-    def _main(self, logits: Tensor, turn: Turn) -> Tensor:
+    def _main(self, logits: Tensor, step: StepRows) -> Tensor:
         """Return the soft-label loss and the gold-label loss in their shares."""
-        lesson, count = self.lesson, len(turn.rows)
-        soft = lesson.soft(turn.rows).to(logits.device)
-        weights = lesson.weights(turn.rows).to(logits.device)
-        divergence = losses.binary_distillation if lesson.multi else _DIVERGENCES[self.settings.divergence]
-        distilled = divergence(logits[:count], soft, lesson.temperature, weights)
-        gold = None if turn.gold is None else self._gold_loss(logits[count:], lesson.gold[turn.gold].to(logits.device))
-        return losses.student_loss(distilled, gold, lesson.hard_weight)
+        targets, count = self.targets, len(step.rows)
+        soft = targets.soft(step.rows).to(logits.device)
+        weights = targets.weights(step.rows).to(logits.device)
+        divergence = losses.binary_distillation if targets.multi else losses.DIVERGENCES[self.settings.divergence]
+        distilled = divergence(logits[:count], soft, targets.temperature, weights)
+        gold = None if step.added is None else self._gold_loss(logits[count:], targets.gold[step.added].to(logits.device))
+        return losses.student_loss(distilled, gold, targets.hard_weight)
 
     def _gold_loss(self, logits: Tensor, gold: Tensor) -> Tensor:
         settings = self.settings
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)
-        loss = losses.binary_cross_entropy if self.lesson.multi else losses.cross_entropy
+        loss = losses.binary_cross_entropy if self.targets.multi else losses.cross_entropy
         return loss(
             logits, gold, label_smoothing=settings.label_smoothing, class_weights=weights, focal_gamma=settings.focal_gamma
         )
 
-    def _likely_labels(self, turn: Turn) -> Tensor:
-        """Return the gold label of few-shot examples and the teachers' most likely one of other rows."""
-        likely = self.lesson.soft(turn.rows).argmax(dim=1)
-        return likely if turn.gold is None else torch.cat([likely, self.lesson.gold[turn.gold]])
+    def _likely_labels(self, step: StepRows) -> Tensor:
+        """Return the gold label of labelled rows and the teachers' most likely one of other rows."""
+        likely = self.targets.soft(step.rows).argmax(dim=1)
+        return likely if step.added is None else torch.cat([likely, self.targets.gold[step.added]])

@@ -22,7 +22,7 @@ def test_adapt_says_whether_it_helped_and_how_to_use_it(tiny: Path, petkit_comma
     assert answer.code == 0
     assert answer.err.startswith("model: not done yet … done in ")
     perplexity, model, use = answer.out.splitlines()
-    assert re.fullmatch(r"perplexity on 1 rows kept aside: \d+\.\d → \d+\.\d", perplexity)
+    assert re.fullmatch(r"perplexity on 1 held-out rows: \d+\.\d → \d+\.\d", perplexity)
     assert model == "model: runs/tiny-adapted/model"
     assert use == "use it: petkit run pipeline.yaml --set model=runs/tiny-adapted/model"
     _, *command = shlex.split(use.removeprefix("use it: "))
@@ -99,5 +99,5 @@ def test_adapt_whose_last_step_spoils_the_model_is_not_an_internal_error(tiny: P
     answer = petkit_command("adapt", "pipeline.yaml", *diverging)
 
     assert (answer.code, answer.out) == (1, "")
-    assert answer.err == "training diverged: the loss on the rows kept aside is nan (lower adapt.learning_rate)\n"
+    assert answer.err == "training diverged: the loss on held-out rows is nan (lower adapt.learning_rate)\n"
     assert not Path("runs/tiny-adapted/model").exists()

@@ -36,7 +36,7 @@ def test_it_says_whether_it_helped_and_how_to_use_it(reported: Path, petkit_comm
     assert answer.code == 0
     assert answer.err.startswith("prompt: not done yet … ") and "done in " in answer.err
     right, prompt, use = answer.out.splitlines()
-    assert re.fullmatch(r"next sentence told right in pairs from 1 rows kept aside: \d+\.\d % → \d+\.\d %", right)
+    assert re.fullmatch(r"next-sentence accuracy in pairs from 1 held-out rows: \d+\.\d % → \d+\.\d %", right)
     assert prompt == "prompt: runs/tiny-prompt/prompt"
     assert (
         use == "use it: petkit run pipeline.yaml --set 'teachers.adapter={kind: prompt_tuning, start: runs/tiny-prompt/prompt}'"

@@ -144,7 +144,7 @@ def test_texts_of_two_sentences_have_two_answers(here: Path, model_folder: Folde
     make(pipeline_file, here / "out")
 
     assert list(asked[0].pvp.verbalizer.labels) == ["next", "other_text"]
-    batch, answers = asked[0].asked(*asked[0].index.draw(asked[0].anchors, asked[0].pool, np.random.default_rng(1)))
+    batch, answers = asked[0].encoded_pairs(*asked[0].index.draw(asked[0].anchors, asked[0].pool, np.random.default_rng(1)))
     assert set(answers.tolist()) == {0, 1} and (batch.mask_positions > 0).all()
 
 
@@ -191,9 +191,9 @@ def test_many_rows_lie_on_disk_while_they_are_read(here: Path, model_folder: Fol
 def test_a_prompt_that_learns_nothing_is_told(pipeline_file: Path, here: Path) -> None:
     _, heard = make(pipeline_file, here / "out", "learning_rate=1e-30", "weight_decay=0.0")
 
-    (told,) = notices(heard)
-    same = r"the loss on rows kept aside did not fall: (\d\.\d\d) → \1; random words are as good a start"
-    assert re.fullmatch(same + r" \(change pretrain_prompt\.learning_rate or steps\)", told)
+    (reported,) = notices(heard)
+    same = r"the loss on held-out rows did not fall: (\d\.\d\d) → \1; random words are as good a start"
+    assert re.fullmatch(same + r" \(change pretrain_prompt\.learning_rate or steps\)", reported)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -285,14 +285,12 @@ def refused(pipeline_file: Path, here: Path, *overrides: str) -> list[str]:
     return str(error.value).splitlines()
 
 
-@pytest.mark.parametrize(("pairs", "told"), [(0, "no row"), (1, "1 row only"), (2, "2 rows only")])
-def test_texts_without_pairs_of_sentences(pairs: int, told: str, pipeline_file: Path, here: Path) -> None:
+@pytest.mark.parametrize(("pairs", "reported"), [(0, "no row"), (1, "1 row only"), (2, "2 rows only")])
+def test_texts_without_pairs_of_sentences(pairs: int, reported: str, pipeline_file: Path, here: Path) -> None:
     write_rows(pipeline_file.parent / "unlabeled.jsonl", [{"text": "a game"}] * 20 + [{"text": "a game. a team."}] * pairs)
 
     (line,) = refused(pipeline_file, here)
-    message = (
-        f"next_sentence needs texts of two sentences or more, and task/unlabeled.jsonl has {told} of that kind (use masked_lm)"
-    )
+    message = f"next_sentence needs texts of two sentences or more, and task/unlabeled.jsonl has {reported} of that kind (use masked_lm)"
     assert line.endswith(f"pretrain_prompt.objective: {message}")
     assert refused(pipeline_file, here, "objective=both") == [
         f"--set pretrain_prompt.objective=both: pretrain_prompt.objective: {message}"
@@ -335,8 +333,8 @@ def test_a_length_that_is_too_much_beside_the_prompt(pipeline_file: Path, here: 
 
 def test_mistakes_are_told_together(pipeline_file: Path, here: Path) -> None:
     (pipeline_file.parent / "unlabeled.jsonl").write_text("")
-    told = refused(pipeline_file, here, "pretrain_prompt.words={next: unheard, same_text: very}")
-    assert ["words.next: 'unheard' is" in told[1], told[0]] == [True, "task/unlabeled.jsonl: the file holds no rows"]
+    reported = refused(pipeline_file, here, "pretrain_prompt.words={next: unheard, same_text: very}")
+    assert ["words.next: 'unheard' is" in reported[1], reported[0]] == [True, "task/unlabeled.jsonl: the file holds no rows"]
 
 
 def test_one_row(pipeline_file: Path, here: Path) -> None:

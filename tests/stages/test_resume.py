@@ -18,11 +18,10 @@ from petkit.errors import InvalidInput, RunConflict
 from petkit.events import Event, Notice, Progress, StepStarted
 from petkit.runs import signals
 from petkit.runs.store import RunStore
-from petkit.stages import a_teachers
 from petkit.stages.pipeline import prepare
 from petkit.storage import fault_points
 from petkit.storage.checksum import json_with_checksum
-from petkit.teachers import scoring
+from petkit.teachers import logits, scoring
 from tests.stages.tiny_task import load, products, run_task, write_task
 
 SHORT = ("teachers.seeds=[1]", "teachers.steps=6", "student.steps=6", "teachers.dropout=0.1", "student.dropout=0.1")
@@ -125,7 +124,7 @@ def test_folds_that_are_done_are_not_done_again(pipeline_file: Path, here: Path)
 
 
 def test_shards_that_are_scored_are_not_scored_again(pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (scoring, a_teachers):
+    for module in (scoring, logits):
         monkeypatch.setattr(module, "SHARD_ROWS", 8)  # of 30 rows
     undisturbed = run_task(pipeline_file, here / "undisturbed", *SHORT).folder
     kill(pipeline_file, here / "run", LOGITS, 24)

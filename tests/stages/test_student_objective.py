@@ -15,12 +15,13 @@ from torch import Tensor
 from petkit.config.schema import StudentSpec
 from petkit.engine.device import Device
 from petkit.engine.inference import ClassifierLogits
+from petkit.engine.sampling import StepRows
 from petkit.engine.token_masking import TokenMasking
 from petkit.engine.training_loop import set_dropout
 from petkit.models.batch import Batch, IndexArray, collate
 from petkit.models.loading import new_classifier
 from petkit.prompts.pattern import CompiledPattern, Encoded, Pattern
-from petkit.student.objective import Student, StudentObjective, StudentTargets, Turn
+from petkit.student.objective import Student, StudentObjective, StudentTargets
 from tests.stages.teacher_bench import TEXTS, TOKENIZER, near
 
 DEVICE = Device("cpu", "float32", 1)
@@ -50,7 +51,7 @@ class Bench:
     asked: list[IndexArray]  # of the teacher
 
     def loss(self, gold: Any = GOLD_ROWS, seed: int = 7) -> Tensor:
-        return self.objective(self.student, Turn(ROWS, gold, np.random.default_rng(seed)))
+        return self.objective(self.student, StepRows(ROWS, gold, np.random.default_rng(seed)))
 
     def untouched(self, gold: Any = GOLD_ROWS) -> tuple[Tensor, Tensor]:
         """Return logits and first hidden vectors of the rows."""
@@ -92,10 +93,8 @@ def bench(model_folder: Callable[[str], Path]) -> Make:
             wanted: Tensor = teacher[rows]
             return wanted
 
-        lesson = StudentTargets(soft, WEIGHTS, gold, T, hard_weight)
-        masking = TokenMasking(TOKENIZER, spec.masked_share, always=True)
-        viewing = TokenMasking(TOKENIZER, spec.contrastive.masked_share, always=True)
-        objective = StudentObjective(spec, lesson, 3, batch_of, DEVICE, masking, viewing, features)
+        targets = StudentTargets(soft, WEIGHTS, gold, T, hard_weight)
+        objective = StudentObjective(spec, targets, 3, batch_of, TOKENIZER, DEVICE, features)
         return Bench(student, objective, plain, seen, asked)
 
     return make
@@ -133,7 +132,7 @@ def test_without_gold_rows_the_soft_labels_have_it_all(bench: Make) -> None:
 
 def test_rows_weigh_what_their_weight_says(bench: Make) -> None:
     made = bench(hard_weight=0.0)
-    made.objective.lesson = StudentTargets(SOFT, torch.tensor([0.0, 0, 0, 0, 1.0, 0.0]), GOLD, T, 0.0)
+    made.objective.targets = StudentTargets(SOFT, torch.tensor([0.0, 0, 0, 0, 1.0, 0.0]), GOLD, T, 0.0)
     logits, _ = made.untouched(None)
     p, q = SOFT[4], (logits[0] / T).log_softmax(-1)
     near(made.loss(None), T**2 * (p.exp() * (p - q)).sum())

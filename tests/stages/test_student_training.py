@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from petkit.engine.device import Device
+from petkit.engine.sampling import StepRows
 from petkit.errors import InvalidInput
 from petkit.models.batch import IndexArray, collate
 from petkit.models.loading import load_masked_lm
 from petkit.stages import c_student
 from petkit.storage.parquet_shards import read_matrix
-from petkit.student.objective import StudentObjective, StudentTargets, Turn
+from petkit.student import training as student_training
+from petkit.student.objective import StudentObjective, StudentTargets
 from petkit.task.task import Task
 from petkit.teachers.models import teacher_models
 from tests.shards import read_column
@@ -31,60 +33,62 @@ SHORT = "student.steps=12"
 
 
 @pytest.fixture
-def turns(monkeypatch: pytest.MonkeyPatch) -> list[Turn]:
-    """Every turn that a student takes."""
-    seen: list[Turn] = []
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[StepRows]:
+    """Every step that a student takes."""
+    seen: list[StepRows] = []
 
     class Watched(StudentObjective):
-        def __call__(self, student: Any, turn: Turn) -> Tensor:
-            seen.append(turn)
-            return super().__call__(student, turn)
+        def __call__(self, student: Any, step: StepRows) -> Tensor:
+            seen.append(step)
+            return super().__call__(student, step)
 
-    monkeypatch.setattr(c_student, "StudentObjective", Watched)
+    monkeypatch.setattr(student_training, "StudentObjective", Watched)
     return seen
 
 
-def test_the_lesson_is_what_stage_b_wrote(pipeline_file: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lessons: list[StudentTargets] = []
-    monkeypatch.setattr(c_student, "StudentTargets", lambda *given: lessons.append(StudentTargets(*given)) or lessons[-1])
+def test_the_targets_are_what_stage_b_wrote(pipeline_file: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found_targets: list[StudentTargets] = []
+    monkeypatch.setattr(
+        student_training, "StudentTargets", lambda *given: found_targets.append(StudentTargets(*given)) or found_targets[-1]
+    )
     run_task(pipeline_file, copy, SHORT, "student.temperature=3", stages=("c",), force="stale")
-    (lesson,) = lessons
+    (targets,) = found_targets
     logits = read_matrix(copy / "stage_b" / "soft_labels", "logits")
     probabilities = np.exp(logits / 2) / np.exp(logits / 2).sum(axis=1, keepdims=True)  # at the temperature of the soft labels
-    np.testing.assert_allclose(lesson.soft(np.arange(30)).exp(), probabilities, rtol=1e-5)
-    np.testing.assert_array_equal(lesson.weights(np.arange(30)), read_column(copy / "stage_b" / "soft_labels", "weight"))
-    assert (lesson.temperature, lesson.hard_weight, lesson.gold.tolist()) == (3, 0.2, [0, 1, 2] * 3)
+    np.testing.assert_allclose(targets.soft(np.arange(30)).exp(), probabilities, rtol=1e-5)
+    np.testing.assert_array_equal(targets.weights(np.arange(30)), read_column(copy / "stage_b" / "soft_labels", "weight"))
+    assert (targets.temperature, targets.hard_weight, targets.gold.tolist()) == (3, 0.2, [0, 1, 2] * 3)
 
 
-def test_rows_that_do_not_count_are_never_drawn(pipeline_file: Path, copy: Path, turns: list[Turn]) -> None:
+def test_rows_that_do_not_count_are_never_drawn(pipeline_file: Path, copy: Path, steps: list[StepRows]) -> None:
     run_task(pipeline_file, copy, SHORT, "soft_labels.top_share=0.4", stages=("b", "c"), force="stale")
     weights = read_column(copy / "stage_b" / "soft_labels", "weight")
-    drawn = {row for turn in turns for row in turn.rows.tolist()}
+    drawn = {row for step in steps for row in step.rows.tolist()}
     assert (weights == 0).sum() > 10 and drawn == set(np.flatnonzero(weights).tolist())  # and all others are
-    assert {len(turn.rows) for turn in turns} <= {6, -(-int((weights > 0).sum()) // 2)}
-    assert {row for turn in turns for row in turn.gold.tolist()} == set(range(9)) and len(turns) == 12
+    assert {len(step.rows) for step in steps} <= {6, -(-int((weights > 0).sum()) // 2)}
+    assert {row for step in steps for row in step.added.tolist()} == set(range(9)) and len(steps) == 12
 
 
 @pytest.mark.parametrize("overrides", [("student.hard_weight=0",), ("data.train=null", "teachers.steps=1")])
-def test_no_gold_row_is_drawn_without_a_gold_loss(overrides: Any, pipeline_file: Path, copy: Path, turns: list[Turn]) -> None:
+def test_no_gold_row_is_drawn_without_a_gold_loss(overrides: Any, pipeline_file: Path, copy: Path, steps: list[StepRows]) -> None:
     run_task(pipeline_file, copy, SHORT, *overrides, stages=("a", "b", "c"), force="stale")
-    assert len(turns) == 12 and all(turn.gold is None for turn in turns)
+    assert len(steps) == 12 and all(step.added is None for step in steps)
 
 
 def test_a_step_draws_from_the_seed_and_its_number_alone(
     pipeline_file: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Wasteful(StudentObjective):
-        def __call__(self, student: Any, turn: Turn) -> Tensor:
-            loss = super().__call__(student, turn)
+        def __call__(self, student: Any, step: StepRows) -> Tensor:
+            loss = super().__call__(student, step)
             torch.rand(5)
-            turn.random.random(5)
+            step.random.random(5)
             return loss
 
     overrides = ("student.steps=3", "student.dropout=0.2", "student.r_drop_weight=1", "student.consistency_weight=1")
     run_task(pipeline_file, copy, *overrides, stages=("c",), force="c")
     plain = student_weights(copy)
-    monkeypatch.setattr(c_student, "StudentObjective", Wasteful)
+    monkeypatch.setattr(student_training, "StudentObjective", Wasteful)
     run_task(pipeline_file, copy, *overrides, stages=("c",), force="c")
     assert student_weights(copy) == plain
 
@@ -101,7 +105,7 @@ def test_features_are_those_of_the_first_teacher_at_the_mask(
             assert answer is not None
             self.teacher_features = lambda rows: asked.append((rows, answer(rows))) or asked[-1][1]
 
-    monkeypatch.setattr(c_student, "StudentObjective", Watched)
+    monkeypatch.setattr(student_training, "StudentObjective", Watched)
     before = (copy / "stage_a" / "colon-1" / "model" / "model.safetensors").read_bytes()
     run_task(pipeline_file, copy, SHORT, "student.feature_weight=1", stages=("c",), force="stale")
     model, task = load_masked_lm(str(copy / "stage_a" / "colon-1" / "model")), Task.checked(load(pipeline_file))
