@@ -153,14 +153,14 @@ class SharedBackbone(TeacherModels):
         if folder not in self._states:
             self._states[folder] = read_adapter(folder)
         reader, adapter = self._reader, self._adapter
-        with torch.random.fork_rng(devices=[]):
-            if reader is None or adapter is None or self._virtual_tokens(pvp):
-                reader = self._backbone_reader(None)
+        if reader is None or adapter is None or self._virtual_tokens(pvp):
+            reader = self._backbone_reader(None)
+            with torch.random.fork_rng(devices=[]):
                 adapter = self._attach(reader, pvp)
-            adapter.put(self._states[folder], str(folder))
-            with self._scorer(reader, adapter, pvp) as scorer:
-                load_own_state(scorer, folder)
-                yield scorer.eval()
+        adapter.put(self._states[folder], str(folder))
+        with torch.random.fork_rng(devices=[]), self._scorer(reader, adapter, pvp) as scorer:
+            load_own_state(scorer, folder)
+            yield scorer.eval()
         if self._virtual_tokens(pvp):
             self._detach()
 
