@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from functools import cache
 
 
 def processor_seconds() -> float:
@@ -12,7 +11,6 @@ def processor_seconds() -> float:
     return sum(os.times()[:4])
 
 
-@cache
 def slowness() -> float:
     """Return how many times slower than an ordinary processor this one runs Python (at least 1)."""
     started = time.process_time()

@@ -235,6 +235,7 @@ def test_standard_input_is_read_as_a_stream(student: Predictor) -> None:
     assert next(rows.stream_rows(lines(), student)).fields == {"text": "a game"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("many", [3, 5000], ids=["at the end", "midway"])
 def test_a_reader_that_leaves_is_not_a_failure(many: int, finished_run: Path, here: Path) -> None:
     (here / "in.jsonl").write_text(project.json_lines({"text": "a game"} for _ in range(many)), encoding="utf-8")

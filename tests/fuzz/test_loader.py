@@ -64,6 +64,7 @@ def test_the_sound_files_load(here: Path) -> None:
     assert isinstance(outcome(write(here, dumped(WHOLE))), PipelineSpec)
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(mutated(WHOLE))
 def test_a_pipeline_with_broken_places(here: Path, data: Any) -> None:

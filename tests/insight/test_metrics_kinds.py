@@ -100,6 +100,7 @@ def test_several_labels_against_scikit_learn(rows: int, labels: int, seed: int) 
     assert found.brier == pytest.approx(((probabilities - gold) ** 2).sum(axis=1).mean())
 
 
+@pytest.mark.slow
 def test_bootstrap_of_decisions_is_that_of_rows() -> None:
     random = np.random.default_rng(3)
     gold = random.random((150, 3)) < 0.4

@@ -27,6 +27,7 @@ def guarded(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedP
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_run_and_its_predictions_open_no_address(tiny: Path) -> None:
     run = guarded(tiny, "run", "pipeline.yaml", "--out", "run", "--set", "student.adapter=lora")
     assert (run.returncode, "NETWORK" in run.stderr) == (0, False), run.stderr

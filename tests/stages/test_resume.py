@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,6 +50,27 @@ def die() -> None:
     raise Killed
 
 
+@pytest.fixture(scope="module")
+def undisturbed(pipeline_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """``undisturbed(*overrides)`` is a finished run with them, made once; it is never changed."""
+    made: dict[tuple[str, ...], Path] = {}
+
+    def run(*overrides: str) -> Path:
+        if overrides not in made:
+            made[overrides] = run_task(pipeline_file, tmp_path_factory.mktemp("undisturbed") / "run", *SHORT, *overrides).folder
+        return made[overrides]
+
+    return run
+
+
+def without(step: str, finished: Path, folder: Path) -> Path:
+    """Copy a finished run without one step and the evaluation: a run into the copy makes only these."""
+    shutil.copytree(finished, folder)
+    for name in (step, "evaluation"):
+        shutil.rmtree(folder / name)
+    return folder
+
+
 def kill(pipeline_file: Path, folder: Path, step: str, done: int, *overrides: str) -> None:
     with pytest.raises(Killed):
         run_task(pipeline_file, folder, *SHORT, KEPT, *overrides, on_event=at(step, done, die)[0])
@@ -90,37 +112,41 @@ CASES = [
 
 
 @pytest.mark.parametrize(("step", "overrides"), CASES)
-def test_a_training_goes_on_where_it_was_killed(step: str, overrides: tuple[str, ...], pipeline_file: Path, here: Path) -> None:
-    undisturbed = run_task(pipeline_file, here / "undisturbed", *SHORT, *overrides).folder
+def test_a_training_goes_on_where_it_was_killed(
+    step: str, overrides: tuple[str, ...], pipeline_file: Path, undisturbed: Callable[..., Path], here: Path
+) -> None:
+    without(step, undisturbed(*overrides), here / "run")
     kill(pipeline_file, here / "run", step, 4, *overrides)
     assert [entry.name for entry in (here / "run" / "checkpoints" / step).iterdir()] == ["00000004"]
     heard = resumed(pipeline_file, here / "run", *overrides)
     assert "resumes after 4 steps" in notices(heard, step)
     assert progress(heard, step)[:2] == [5, 6]
-    assert products(here / "run") == products(undisturbed)
+    assert products(here / "run") == products(undisturbed(*overrides))
     assert not (here / "run" / "checkpoints").exists()
 
 
-def test_a_training_that_came_to_its_end_is_not_done_again(pipeline_file: Path, here: Path) -> None:
+def test_a_training_that_came_to_its_end_is_not_done_again(
+    pipeline_file: Path, undisturbed: Callable[..., Path], here: Path
+) -> None:
     """The last step is done, the model not yet written: a signal keeps even that."""
-    undisturbed = run_task(pipeline_file, here / "undisturbed", *SHORT).folder
+    without(MODEL, undisturbed(), here / "run")
     on_event, _ = at(MODEL, 5, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(SystemExit):
         run_task(pipeline_file, here / "run", *SHORT, on_event=on_event)
     heard = resumed(pipeline_file, here / "run")
     assert notices(heard, MODEL) == ["resumes after 6 steps"] and progress(heard, MODEL) == []
-    assert products(here / "run") == products(undisturbed)
+    assert products(here / "run") == products(undisturbed())
 
 
-def test_folds_that_are_done_are_not_done_again(pipeline_file: Path, here: Path) -> None:
+def test_folds_that_are_done_are_not_done_again(pipeline_file: Path, undisturbed: Callable[..., Path], here: Path) -> None:
     overrides = ("soft_labels.weighting=out_of_fold", "soft_labels.folds=3")
-    undisturbed = run_task(pipeline_file, here / "undisturbed", *SHORT, *overrides).folder
     step = "stage_a/brackets-1/folds"
+    without(step, undisturbed(*overrides), here / "run")
     kill(pipeline_file, here / "run", step, 6 + 2, *overrides)
     heard = resumed(pipeline_file, here / "run", *overrides)
     assert notices(heard, step) == ["resumes after 1 finished part", "resumes after 2 steps"]
     assert progress(heard, step) == list(range(9, 19))
-    assert products(here / "run") == products(undisturbed)
+    assert products(here / "run") == products(undisturbed(*overrides))
 
 
 def test_shards_that_are_scored_are_not_scored_again(pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,22 +162,22 @@ def test_shards_that_are_scored_are_not_scored_again(pipeline_file: Path, here: 
 
 @pytest.mark.parametrize("fault", ["ENOSPC", "EFBIG"])
 def test_a_training_does_without_a_checkpoint_there_is_no_room_for(
-    fault: str, pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+    fault: str, pipeline_file: Path, undisturbed: Callable[..., Path], here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    undisturbed = run_task(pipeline_file, here / "undisturbed", *SHORT).folder
+    without(STUDENT, undisturbed(), here / "run")
     monkeypatch.setenv(fault_points.VARIABLE, f"checkpoint: before write={fault}")
     heard: list[Event] = []
     run_task(pipeline_file, here / "run", *SHORT, KEPT, on_event=heard.append)
     told = notices(heard, STUDENT)
     lack = {"ENOSPC": "the disk is full", "EFBIG": "a file may not grow as large as needed (ulimit -f shows the limit)"}
     assert told == [f"the checkpoint of 1 step is not kept: {lack[fault]}"]  # and not again for every step
-    assert products(here / "run") == products(undisturbed)
+    assert products(here / "run") == products(undisturbed())
 
 
 def test_a_signal_is_obeyed_where_there_is_no_room_to_keep_the_state(
-    pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+    pipeline_file: Path, undisturbed: Callable[..., Path], here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    undisturbed = run_task(pipeline_file, here / "undisturbed", *SHORT).folder
+    without(MODEL, undisturbed(), here / "run")
     monkeypatch.setenv(fault_points.VARIABLE, "checkpoint: before write=ENOSPC")
     on_event, heard = at(MODEL, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(SystemExit):
@@ -159,7 +185,7 @@ def test_a_signal_is_obeyed_where_there_is_no_room_to_keep_the_state(
     assert notices(heard, MODEL) == ["the checkpoint of 4 steps is not kept: the disk is full"]
     monkeypatch.delenv(fault_points.VARIABLE)
     assert progress(resumed(pipeline_file, here / "run"), MODEL) == [1, 2, 3, 4, 5, 6]
-    assert products(here / "run") == products(undisturbed)
+    assert products(here / "run") == products(undisturbed())
 
 
 def test_a_dry_run_says_what_is_begun(pipeline_file: Path, here: Path) -> None:
@@ -168,13 +194,14 @@ def test_a_dry_run_says_what_is_begun(pipeline_file: Path, here: Path) -> None:
     assert (planned[MODEL], planned[LOGITS]) == ("not done yet, but begun", "not done yet")
 
 
-def test_a_checkpoint_of_other_settings_is_not_used(pipeline_file: Path, here: Path) -> None:
+def test_a_checkpoint_of_other_settings_is_not_used(pipeline_file: Path, undisturbed: Callable[..., Path], here: Path) -> None:
+    without(STUDENT, undisturbed(), here / "run")
     kill(pipeline_file, here / "run", STUDENT, 4)
     heard = resumed(pipeline_file, here / "run", "student.seed=2")
     assert notices(heard, STUDENT) == ["the checkpoint of 4 steps is not used: made with other settings: student.seed 1 → 2"]
     assert progress(heard, STUDENT) == [1, 2, 3, 4, 5, 6]
-    run_task(pipeline_file, here / "fresh", *SHORT, "student.seed=2")
-    assert products(here / "run") == products(here / "fresh")
+    run_task(pipeline_file, here / "run", *SHORT, "student.seed=2")  # the evaluation
+    assert products(here / "run") == products(undisturbed("student.seed=2"))
 
 
 def test_a_teacher_that_left_and_comes_back_goes_on(pipeline_file: Path, here: Path) -> None:
@@ -186,8 +213,8 @@ def test_a_teacher_that_left_and_comes_back_goes_on(pipeline_file: Path, here: P
     assert not (here / "run" / "checkpoints").exists()
 
 
-def test_what_a_kill_left_beside_a_finished_step_goes(pipeline_file: Path, here: Path) -> None:
-    folder = run_task(pipeline_file, here / "run", *SHORT).folder
+def test_what_a_kill_left_beside_a_finished_step_goes(pipeline_file: Path, undisturbed: Callable[..., Path], here: Path) -> None:
+    folder = Path(shutil.copytree(undisturbed(), here / "run"))
     (folder / "checkpoints" / STUDENT / "00000004").mkdir(parents=True)
     run_task(pipeline_file, folder, *SHORT)
     assert not (folder / "checkpoints").exists()
@@ -201,10 +228,16 @@ def test_what_a_kill_left_beside_a_finished_step_goes(pipeline_file: Path, here:
 )
 @pytest.mark.parametrize(("step", "done"), [(MODEL, 3), (LOGITS, 30), ("stage_b", 30), (STUDENT, 6)])
 def test_a_signal_lets_the_batch_end(
-    number: signal.Signals, error: type[BaseException], step: str, done: int, pipeline_file: Path, here: Path
+    number: signal.Signals,
+    error: type[BaseException],
+    step: str,
+    done: int,
+    pipeline_file: Path,
+    undisturbed: Callable[..., Path],
+    here: Path,
 ) -> None:
     before = signal.getsignal(number)
-    undisturbed = run_task(pipeline_file, here / "undisturbed", *SHORT).folder
+    without(step, undisturbed(), here / "run")
     on_event, heard = at(step, done, lambda: os.kill(os.getpid(), number))
     with pytest.raises(error) as left:
         run_task(pipeline_file, here / "run", *SHORT, on_event=on_event)
@@ -217,7 +250,7 @@ def test_a_signal_lets_the_batch_end(
         assert progress(again, step) == [5, 6]
     if step == STUDENT:  # it was the last, and the model was written
         assert progress(again, step) == []
-    assert products(here / "run") == products(undisturbed)
+    assert products(here / "run") == products(undisturbed())
 
 
 def test_a_second_signal_leaves_at_once(pipeline_file: Path, here: Path) -> None:
@@ -238,8 +271,17 @@ def test_a_second_signal_leaves_at_once(pipeline_file: Path, here: Path) -> None
     assert RunStore(here / "run").content(STUDENT) is not None
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "Ctrl-C"])
-def test_the_command_line_says_so(number: signal.Signals, code: int, pipeline_file: Path, here: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130)],
+    ids=["SIGTERM", "Ctrl-C"],
+)
+def test_the_command_line_says_so(
+    number: signal.Signals, code: int, pipeline_file: Path, undisturbed: Callable[..., Path], here: Path
+) -> None:
+    without(STUDENT, undisturbed(), here / "run")
+    (here / "run" / "events.jsonl").unlink()
     overrides = [argument for override in (*SHORT, "student.steps=100000") for argument in ("--set", override)]
     command = [sys.executable, "-m", "petkit", "run", str(pipeline_file), "--out", "run", "--quiet", *overrides]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
