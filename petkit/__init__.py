@@ -55,7 +55,8 @@ if TYPE_CHECKING:
     from petkit.config.loader import load_pipeline
     from petkit.config.schema import PipelineSpec
     from petkit.errors import IncompleteRun, InvalidInput, ModelRefused, PetkitError, RunConflict
-    from petkit.predict.predictor import Prediction, Predictor
+    from petkit.predict.prediction import Prediction
+    from petkit.predict.predictor import Predictor
     from petkit.stages.pipeline import RunResult
 
 _MODULES = {
@@ -63,7 +64,8 @@ _MODULES = {
     "petkit.config.loader": ("load_pipeline",),
     "petkit.config.schema": ("PipelineSpec",),
     "petkit.errors": ("IncompleteRun", "InvalidInput", "ModelRefused", "PetkitError", "RunConflict"),
-    "petkit.predict.predictor": ("Prediction", "Predictor"),
+    "petkit.predict.prediction": ("Prediction",),
+    "petkit.predict.predictor": ("Predictor",),
     "petkit.stages.pipeline": ("RunResult",),
 }
 

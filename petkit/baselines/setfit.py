@@ -1,4 +1,4 @@
-"""SetFit, the rival without patterns: sentence vectors trained on pairs of few-shot rows (Tunstall et al. 2022).
+"""SetFit: a classifier on sentence vectors trained on pairs of labelled rows, without patterns (Tunstall et al. 2022).
 
 The package ``setfit`` is optional and imported only here.
 """
@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 
+from petkit.baselines.base import Answer, Baseline, targets, texts, train_inputs
 from petkit.baselines.tfidf import log_shares
-from petkit.ensemble.combine import FloatArray
+from petkit.engine.device import Device
+from petkit.ensemble import FloatArray, LabelKind
 from petkit.errors import ModelRefused, shown_path
+from petkit.models.loading import model_source
+from petkit.runs.fingerprint import Inputs
+from petkit.runs.inputs import model_inputs
+from petkit.runs.step import Job
+from petkit.task.task import Task
 
 # The paper's R: pairs per row and kind. SetFit's own default grows with the square of the rows.
 _ITERATIONS = 20
@@ -25,30 +30,24 @@ _ALMOST = 1e-7
 _PARTS = ("Transformer", "Pooling", "Normalize")
 
 
-def is_installed() -> bool:
-    """Say whether the package is there, without importing it."""
-    return find_spec("setfit") is not None
-
-
 def setfit_logits(
     model: str,
     texts: Sequence[str],
     targets: FloatArray,
     unseen: Sequence[str],
     *,
-    multi: bool = False,
+    kind: LabelKind = LabelKind.SINGLE,
     max_length: int,
     seed: int,
     device: str,
-) -> tuple[FloatArray, dict[str, Any]]:
+) -> Answer:
     """Train SetFit with its own defaults and apply it.
 
     Args:
-        model: a model folder; one that is no sentence-transformers model is read with mean pooling.
-        texts: the few-shot rows.
+        model: a model folder; without sentence-transformers modules it is read with mean pooling.
+        texts: the labelled rows.
         targets: their labels, 1 or 0, shape ``(len(texts), labels)``.
         unseen: the rows to label.
-        multi: whether a row may have several labels.
         max_length: tokens per row.
         seed: of the pairs and of training.
         device: cpu, cuda, cuda:N or mps.
@@ -57,7 +56,7 @@ def setfit_logits(
         Logits of shape ``(len(unseen), labels)``, and the settings.
 
     Raises:
-        ModelRefused: a sentence-transformers model made of other parts than a transformer, pooling and a norm.
+        ModelRefused: a sentence-transformers model with other parts than a transformer, pooling and a norm.
     """
     _check_modules(Path(model))
     from datasets import Dataset
@@ -68,10 +67,10 @@ def setfit_logits(
 
     body = SentenceTransformer(model, device=device, trust_remote_code=False, model_kwargs={"use_safetensors": True})
     body.max_seq_length = max_length
-    # Not SetFitModel.from_pretrained: it would unpickle a head that lies in the folder.
-    head = OneVsRestClassifier(LogisticRegression()) if multi else LogisticRegression()
-    classifier = SetFitModel(model_body=body, model_head=head, multi_target_strategy="one-vs-rest" if multi else None)
-    labels = targets.astype(int).tolist() if multi else targets.argmax(axis=1).tolist()
+    # Not SetFitModel.from_pretrained: it would unpickle a head stored in the folder.
+    head = OneVsRestClassifier(LogisticRegression()) if kind.multi else LogisticRegression()
+    classifier = SetFitModel(model_body=body, model_head=head, multi_target_strategy="one-vs-rest" if kind.multi else None)
+    labels = targets.astype(int).tolist() if kind.multi else targets.argmax(axis=1).tolist()
     with TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,
@@ -86,7 +85,7 @@ def setfit_logits(
         Trainer(model=classifier, args=arguments, train_dataset=Dataset.from_dict({"text": list(texts), "label": labels})).train()
     probabilities = classifier.predict_proba(list(unseen), as_numpy=True, show_progress_bar=False)  # (rows, classes)
     settings = {"batch_size": _BATCH_SIZE, "num_iterations": _ITERATIONS, "max_length": max_length, "seed": seed}
-    if not multi:
+    if not kind.multi:
         return log_shares(probabilities, classifier.model_head.classes_, targets.shape[1]), settings
     sure = np.clip(probabilities, _ALMOST, 1 - _ALMOST)
     return np.log(sure / (1 - sure)).astype(np.float32), settings
@@ -108,3 +107,24 @@ def _check_modules(folder: Path) -> None:
             raise ModelRefused(f"{shown}: {kind!r:.100} is none of {', '.join(_PARTS)}, and no other code is run")
         if not (folder / path).resolve().is_relative_to(folder.resolve()):
             raise ModelRefused(f"{shown}: {path!r:.100} leads out of the folder")
+
+
+def _answer(task: Task, device: Device, job: Job) -> Answer:
+    return setfit_logits(
+        model_source(task.spec.model),
+        texts(task, "train"),
+        targets(task),
+        texts(task, "test"),
+        kind=task.label_kind,
+        max_length=task.max_length,
+        seed=task.spec.student.seed,
+        device=device.name,
+    )
+
+
+def _inputs(task: Task, device: Device) -> Inputs:
+    seed = task.spec.student.seed
+    return {**train_inputs(task, device), **model_inputs(task.model_hash, task.max_length), "student.seed": seed}
+
+
+SETFIT = Baseline(_answer, _inputs, package="setfit")

@@ -1,4 +1,4 @@
-"""Classifiers that only count: labels (majority), or words and characters (TF-IDF). What any method must beat."""
+"""Logistic regression on the TF-IDF of words and characters."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from petkit.ensemble.combine import FloatArray
+from petkit.baselines.base import Answer, Baseline, targets, texts
+from petkit.baselines.majority import majority_logits
+from petkit.engine.device import Device
+from petkit.ensemble import FloatArray, LabelKind
+from petkit.runs.step import Job
+from petkit.task.task import Task
 
-# A mark or an emoji is a word too: a row can hold nothing else.
+# A mark or an emoji is a word too: a row may consist of nothing else.
 _WORD = r"(?u)\w+|[^\w\s]"
 # Inverse strengths of regularisation, the strongest first: of equally good ones the first is taken.
 STRENGTHS = (0.1, 1.0, 10.0, 100.0)
@@ -20,41 +25,17 @@ _FOLDS = 5
 _TINY = np.finfo(np.float32).tiny
 
 
-def majority_logits(targets: FloatArray, rows: int, *, multi: bool = False) -> FloatArray:
-    """Return the same logits for every row: what the labels' counts say.
-
-    One label per row: the log of each label's share, (count + 1) / (n + labels), so that the most frequent
-    label wins, of equally frequent ones the first. Several labels: each label's log-odds,
-    (count + 1) / (n - count + 1), so that a row is given the labels of at least half of the few-shot rows.
-
-    Args:
-        targets: 1 where a few-shot row has the label, shape ``(n, labels)``.
-        rows: how many rows to label.
-        multi: whether a row may have several labels.
-
-    Returns:
-        Shape ``(rows, labels)``.
-    """
-    n, labels = targets.shape
-    counts = targets.sum(axis=0, dtype=np.float64)  # (labels,)
-    shares = (counts + 1) / (n - counts + 1 if multi else n + labels)
-    return np.tile(np.log(shares).astype(np.float32), (rows, 1))
-
-
-def tfidf_logits(
-    texts: Sequence[str], targets: FloatArray, unseen: Sequence[str], *, multi: bool = False
-) -> tuple[FloatArray, dict[str, Any]]:
+def tfidf_logits(texts: Sequence[str], targets: FloatArray, unseen: Sequence[str], kind: LabelKind = LabelKind.SINGLE) -> Answer:
     """Train a logistic regression on the TF-IDF of words and characters, and apply it.
 
-    Words alone and in pairs; one to five characters inside words, which also tell endings, misspellings
-    and the words of languages without spaces. The regularisation is the one with the best cross-validated
+    Words alone and in pairs; one to five characters inside words, for endings, misspellings
+    and languages without spaces. The regularisation is the one with the best cross-validated
     likelihood within ``texts``. Several labels: one regression per label.
 
     Args:
-        texts: the few-shot rows.
+        texts: the labelled rows.
         targets: their labels, 1 or 0, shape ``(len(texts), labels)``.
         unseen: the rows to label.
-        multi: whether a row may have several labels.
 
     Returns:
         Logits of shape ``(len(unseen), labels)``, and the settings chosen.
@@ -68,10 +49,10 @@ def tfidf_logits(
     known = counted.fit_transform(texts)
     new = counted.transform(unseen)
     settings: dict[str, Any] = {"words": [1, 2], "characters": [1, 5], "features": int(known.shape[1])}
-    if not multi:
+    if not kind.multi:
         model, settings["C"] = _regression(known, targets.argmax(axis=1))
         return log_shares(model.predict_proba(new), model.classes_, targets.shape[1]), settings
-    logits = majority_logits(targets, len(unseen), multi=True)
+    logits = majority_logits(targets, len(unseen), kind)
     settings["C"] = [None] * targets.shape[1]
     for label in np.flatnonzero(targets.any(axis=0) & ~targets.all(axis=0)):  # the others have nothing to tell apart
         model, settings["C"][label] = _regression(known, targets[:, label].astype(np.int64))
@@ -101,3 +82,10 @@ def _regression(features: Any, labels: NDArray[np.int64]) -> tuple[Any, float]:
         cv=StratifiedKFold(folds, shuffle=True, random_state=0),
     ).fit(features, labels)
     return search.best_estimator_, float(search.best_params_["C"])
+
+
+def _answer(task: Task, device: Device, job: Job) -> Answer:
+    return tfidf_logits(texts(task, "train"), targets(task), texts(task, "test"), task.label_kind)
+
+
+TFIDF = Baseline(_answer)

@@ -9,13 +9,11 @@ from typing import TypeAlias
 import numpy as np
 
 from petkit.config.loader import Pipeline
-from petkit.config.schema import LabelKind
 from petkit.data.examples import targets_of
 from petkit.engine.device import Device, choose_device
-from petkit.ensemble.calibration import calibrate
-from petkit.ensemble.combine import FloatArray, combine
+from petkit.ensemble import FloatArray, LabelKind, calibrate, combine
 from petkit.events import OnEvent, ignore
-from petkit.metrics.decision import Decision
+from petkit.metrics import Decision
 from petkit.models.label_scorers import LabelScorer
 from petkit.prompts.pvp import PVP
 from petkit.task.task import Task
@@ -73,7 +71,7 @@ def zero_shot(pipeline: Pipeline, on_event: OnEvent = ignore) -> ZeroShot:
     patterns = {pvp.id: _judge(task, own, targets) for pvp, own in zip(task.pvps, answers, strict=True)}
     return ZeroShot(
         task=task.spec.task,
-        label_kind=task.spec.label_kind,
+        label_kind=task.label_kind,
         rows={"unlabeled": len(answers[0]["raw"]["unlabeled"]), **{part: len(gold) for part, gold in targets.items()}},
         patterns=patterns,
         ensemble=_judge(task, _together(task, answers), targets),
@@ -96,16 +94,16 @@ def _answers(task: Task, pvp: PVP, scorer: LabelScorer, device: Device, labelled
 
 def _together(task: Task, answers: list[Answers]) -> Answers:
     """Combine the patterns with equal weights, as ``soft_labels.combine`` says."""
-    how, multi = task.spec.soft_labels.combine, task.spec.label_kind == "multi"
+    how = task.spec.soft_labels.combine
     equal = np.ones(len(answers), np.float32)
     return {
-        way: {part: combine(np.stack([one[way][part] for one in answers]), equal, how, multi=multi) for part in parts}
+        way: {part: combine(np.stack([one[way][part] for one in answers]), equal, how, task.label_kind) for part in parts}
         for way, parts in answers[0].items()
     }
 
 
 def _judge(task: Task, answers: Answers, targets: Mapping[str, FloatArray]) -> Untrained:
-    decision = Decision(task.spec.label_kind)
+    decision = Decision(task.label_kind)
     return Untrained(
         accuracy={
             part: {way: decision.accuracy(parts[part], gold) for way, parts in answers.items()} for part, gold in targets.items()

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from petkit import limits
-from petkit.config.schema import DataSpec, LabelKind
+from petkit.config.schema import DataSpec
 from petkit.data.lines import TOO_LONG
 from petkit.data.records import Record, class_names, read_records
 from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, shown_path
@@ -92,7 +92,7 @@ class ExampleSource:
         data: DataSpec,
         fields: Sequence[str],
         labels: Sequence[str] | None,
-        kind: LabelKind = "single",
+        kind: str = "single",
         most_rows: int | None = None,
     ) -> None:
         self.source = source

@@ -1,31 +1,21 @@
-"""Many teachers, one soft label: combining label logits (PET, section 3.3, equation 3).
-
-A row of one label is one question with an answer per label; a row of any number of labels is a yes/no question
-per label. What follows is written over questions and answers, so that both kinds of rows share it.
-"""
+"""Many teachers, one soft label: the weighted mean of label logits (PET, section 3.3, equation 3)."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float32]
+from petkit.ensemble.label_kind import FloatArray, LabelKind, log_softmax
+
 How: TypeAlias = Literal["logits", "log_probs", "probs"]
+Floats: TypeAlias = NDArray[np.float64]
 
 
-def as_class_logits(logits: FloatArray, *, multi: bool) -> FloatArray:
-    """Return label logits as logits of answers: shape ``(…, labels)`` becomes ``(…, questions, answers)``.
-
-    One question with an answer per label; or, for multi-label rows, one per label with the answers no and yes:
-    the logit z of a label is the log-odds of yes, so their logits are 0 and z.
-    """
-    return np.stack([np.zeros_like(logits), logits], axis=-1) if multi else logits[..., None, :]
-
-
-def combine(logits: FloatArray, weights: FloatArray, how: How, *, multi: bool = False) -> FloatArray:
+def combine(logits: FloatArray, weights: FloatArray, how: How, kind: LabelKind = LabelKind.SINGLE) -> FloatArray:
     """Return the ensemble's label logits: the weighted mean over teachers.
 
     ``logits`` averages raw logits (the paper; a much sharper teacher dominates), ``log_probs`` the
@@ -33,123 +23,177 @@ def combine(logits: FloatArray, weights: FloatArray, how: How, *, multi: bool = 
     The log-odds of a yes/no question *are* the difference of its log-probabilities, so for multi-label
     rows ``logits`` and ``log_probs`` are the same.
 
+    >>> combine(np.array([[[4.0, 0.0]], [[0.0, 2.0]]]), np.array([3, 1]), "logits").tolist()
+    [[3.0, 0.5]]
+
     Args:
         logits: shape ``(teachers, rows, labels)``.
         weights: shape ``(teachers,)``, not negative; normalised here to sum to 1.
-        multi: the logits are those of independent yes/no answers.
 
     Returns:
         Scores of shape ``(rows, labels)``; their softmax (for multi-label rows: sigmoid) is the ensemble's distribution.
     """
+    return mean_vote(votes(logits, how, kind), weights, how, kind)
+
+
+def votes(logits: FloatArray, how: How, kind: LabelKind) -> FloatArray:
+    """Return what :func:`mean_vote` averages: label logits, or the log-probabilities ``(…, questions, answers)``."""
+    return logits if how == "logits" else log_softmax(kind.class_logits(logits))
+
+
+def mean_vote(votes: FloatArray, weights: FloatArray, how: How, kind: LabelKind) -> FloatArray:
+    """Return the ensemble's label logits ``(rows, labels)`` from its teachers' :func:`votes`."""
     share = (weights / weights.sum()).astype(np.float32)
-    if how == "logits":
-        return _mean(share, logits)
-    log_probs = log_softmax(as_class_logits(logits, multi=multi))  # (teachers, rows, questions, answers)
-    if how == "log_probs":
-        mean = _mean(share, log_probs)
-    else:
+    if how == "probs":
         with np.errstate(divide="ignore"):  # a teacher of weight 0 has no say
-            mean = np.logaddexp.reduce(log_probs + np.log(share)[:, None, None, None], axis=0)
-    return mean[..., 1] - mean[..., 0] if multi else mean[..., 0, :]
+            return kind.label_logits(np.logaddexp.reduce(votes + np.log(share)[:, None, None, None], axis=0))
+    mean: FloatArray = np.einsum("k,k...->...", share, votes)
+    return mean if how == "logits" else kind.label_logits(mean)
 
 
-def combine_teachers(logits: FloatArray, ensemble: Mapping[str, Any]) -> FloatArray:
-    """Return the label logits of an ensemble as ``ensemble.json`` describes it.
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """Teachers and how their label logits become one; ``ensemble.json`` stores it.
 
-    Of the raw logits z of teacher k, ``z / T_k - log_prior_k`` is what it brings; the weighted mean of these
-    (:func:`combine`) and the bias of every label make the ensemble's logits. Whoever asks the ensemble,
-    for the unlabelled set, the test set or new rows, asks here.
+    Of the raw logits z of teacher k, ``z / T_k - log_prior_k`` is what it contributes; the weighted mean of these
+    (:func:`combine`) plus the bias of every label are the ensemble's logits, for the unlabelled set, the test set and
+    new rows alike.
 
-    Args:
-        logits: raw label logits, shape ``(teachers, rows, labels)``, in the order of ``ensemble["teachers"]``.
-        ensemble: the keys ``labels``, ``label_kind``, ``combine``, ``teachers`` (``weight``, ``temperature`` and
-            ``log_prior`` of each) and ``label_bias``; others are not read.
+    >>> ensemble = Ensemble.plain(["bad", "good"], LabelKind.SINGLE, "logits", ["one", "two"], [0.75, 0.25])
+    >>> ensemble.combine(np.array([[[4.0, 0.0]], [[0.0, 2.0]]], np.float32)).tolist()
+    [[3.0, 0.5]]
 
-    Returns:
-        Scores of shape ``(rows, labels)``, before ``soft_labels.temperature``.
+    Attributes:
+        labels: label names in class order.
+        how: what is averaged over the teachers.
+        members: the teachers' names, in the order of the first axis of logits.
+        weights: shape ``(teachers,)``, summing to 1.
+        temperatures: shape ``(teachers,)``.
+        log_priors: each teacher's log-prior over the labels, shape ``(teachers, labels)``.
+        dropped: which teachers were left out, shape ``(teachers,)``.
+        label_bias: shape ``(labels,)``.
     """
-    labels = ensemble["labels"]
-    weights = np.array([member["weight"] for member in ensemble["teachers"].values()], np.float32)
-    bias = np.array([ensemble["label_bias"][label] for label in labels], np.float32)  # (labels,)
-    return combine(adjust(logits, ensemble), weights, ensemble["combine"], multi=is_multi(ensemble)) + bias
+
+    labels: tuple[str, ...]
+    kind: LabelKind
+    how: How
+    members: tuple[str, ...]
+    weights: Floats
+    temperatures: Floats
+    log_priors: Floats
+    dropped: NDArray[np.bool_]
+    label_bias: Floats
+
+    @classmethod
+    def plain(
+        cls, labels: Sequence[str], kind: LabelKind, how: How, members: Sequence[str], weights: Sequence[float]
+    ) -> Ensemble:
+        """Return an ensemble of teachers at temperature 1, without priors and bias."""
+        count = len(members)
+        nothing = np.zeros((count, len(labels)))
+        return cls(
+            tuple(labels),
+            kind,
+            how,
+            tuple(members),
+            np.array(weights),
+            np.ones(count),
+            nothing,
+            np.zeros(count, bool),
+            nothing[0],
+        )
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Ensemble:
+        """Return the ensemble that ``ensemble.json`` contains; keys not written by :meth:`to_json` are not read.
+
+        Raises:
+            KeyError: a key is missing.
+        """
+        labels, teachers = data["labels"], data["teachers"].values()
+        return cls(
+            labels=tuple(labels),
+            kind=LabelKind(data["label_kind"]),
+            how=data["combine"],
+            members=tuple(data["teachers"]),
+            weights=np.array([teacher["weight"] for teacher in teachers], np.float64),
+            temperatures=np.array([teacher["temperature"] for teacher in teachers], np.float64),
+            log_priors=np.array([[teacher["log_prior"][label] for label in labels] for teacher in teachers], np.float64),
+            dropped=np.array([teacher["dropped"] for teacher in teachers], np.bool_),
+            label_bias=np.array([data["label_bias"][label] for label in labels], np.float64),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for ``ensemble.json``."""
+        columns = zip(self.weights.tolist(), self.temperatures.tolist(), self.log_priors, self.dropped.tolist(), strict=True)
+        return {
+            "labels": list(self.labels),
+            "label_kind": self.kind.value,
+            "combine": self.how,
+            "teachers": {
+                name: {"weight": weight, "temperature": temperature, "log_prior": self._by_label(prior), "dropped": dropped}
+                for name, (weight, temperature, prior, dropped) in zip(self.members, columns, strict=True)
+            },
+            "label_bias": self._by_label(self.label_bias),
+        }
+
+    def combine(self, logits: FloatArray) -> FloatArray:
+        """Return the ensemble's label logits ``(rows, labels)``, before ``soft_labels.temperature``.
+
+        Args:
+            logits: the teachers' raw label logits, shape ``(teachers, rows, labels)``.
+        """
+        return self.combine_votes(votes(self.adjust(logits), self.how, self.kind))
+
+    def adjust(self, logits: FloatArray) -> FloatArray:
+        """Return raw label logits ``(teachers, rows, labels)`` at each teacher's temperature, without its prior."""
+        log_priors = self.log_priors.astype(np.float32)[:, None]
+        adjusted: FloatArray = logits / self.temperatures.astype(np.float32)[:, None, None] - log_priors
+        return adjusted
+
+    def combine_votes(self, votes: FloatArray) -> FloatArray:
+        """Return the ensemble's label logits ``(rows, labels)`` from the :func:`votes` of adjusted logits."""
+        return mean_vote(votes, self.weights.astype(np.float32), self.how, self.kind) + self.label_bias.astype(np.float32)
+
+    def without(self, names: Collection[str]) -> Ensemble | None:
+        """Return the ensemble without some teachers, or None if none would remain.
+
+        Teachers left out stay listed with weight 0; the weights of the others are scaled to sum to 1 (equal if all were 0).
+        """
+        dropped = self.dropped | np.array([name in names for name in self.members])
+        if dropped.all():
+            return None
+        weights = np.zeros(len(dropped))
+        weights[~dropped] = normalised(self.weights[~dropped])
+        return replace(self, weights=weights, dropped=dropped)
+
+    def voting(self) -> Ensemble:
+        """Return the ensemble of the teachers with a weight above 0, which alone decide its answers."""
+        counts = self.weights > 0
+        return replace(
+            self,
+            members=tuple(name for name, kept in zip(self.members, counts, strict=True) if kept),
+            weights=self.weights[counts],
+            temperatures=self.temperatures[counts],
+            log_priors=self.log_priors[counts],
+            dropped=self.dropped[counts],
+        )
+
+    def _by_label(self, values: Floats) -> dict[str, float]:
+        return dict(zip(self.labels, values.tolist(), strict=True))
 
 
-def adjust(logits: FloatArray, ensemble: Mapping[str, Any]) -> FloatArray:
-    """Return what each teacher brings to the ensemble: its logits at its temperature, without its prior.
+def normalised(weights: Sequence[float] | Floats) -> list[float]:
+    """Return weights that sum to 1, equal ones where all are 0; six digits, so that what is written is what is used.
 
-    Args:
-        logits: raw label logits, shape ``(teachers, rows, labels)``.
-        ensemble: see :func:`combine_teachers`.
+    >>> normalised([0.75, 0.5, 0.0])
+    [0.6, 0.4, 0.0]
     """
-    members = ensemble["teachers"].values()
-    temperatures = np.array([member["temperature"] for member in members], np.float32)
-    log_priors = np.array([[member["log_prior"][label] for label in ensemble["labels"]] for member in members], np.float32)
-    adjusted: FloatArray = logits / temperatures[:, None, None] - log_priors[:, None]
-    return adjusted
-
-
-def is_multi(ensemble: Mapping[str, Any]) -> bool:
-    """Say whether the ensemble answers a yes/no question per label."""
-    return bool(ensemble["label_kind"] == "multi")
-
-
-def leave_out(ensemble: Mapping[str, Any], names: Collection[str]) -> dict[str, Any] | None:
-    """Return the ensemble without some teachers, or None where nobody would be left.
-
-    Those left out stay listed with weight 0; the weights of the others are scaled to sum to 1 (equal where they had none).
-    """
-    members = {name: {**member, "dropped": member["dropped"] or name in names} for name, member in ensemble["teachers"].items()}
-    left = [name for name, member in members.items() if not member["dropped"]]
-    if not left:
-        return None
-    share = normalised([members[name]["weight"] for name in left])
-    weights = {**dict.fromkeys(members, 0.0), **dict(zip(left, share, strict=True))}
-    return {**ensemble, "teachers": {name: {**member, "weight": weights[name]} for name, member in members.items()}}
-
-
-def normalised(weights: Sequence[float]) -> list[float]:
-    """Return weights that sum to 1, equal ones where all are 0; six digits, so that what is written is what is used."""
     given = np.asarray(weights, np.float64)
     given = given if given.any() else np.ones_like(given)
-    return [round(float(weight), 6) for weight in given / given.sum()]
+    return rounded(given / given.sum())
 
 
-def log_softmax(logits: FloatArray, temperature: float = 1.0) -> FloatArray:
-    """Return ``log softmax(logits / temperature)`` over the last axis, stable at any size of logits."""
-    scaled = logits / np.float32(temperature)
-    scaled = scaled - scaled.max(axis=-1, keepdims=True)
-    result: FloatArray = scaled - np.log(np.exp(scaled).sum(axis=-1, keepdims=True))
-    return result
-
-
-def entropy(log_probs: FloatArray) -> FloatArray:
-    """Return the entropy over the last axis in nats."""
-    result: FloatArray = -(np.exp(log_probs) * log_probs).sum(axis=-1)
-    return result
-
-
-def choices(logits: FloatArray, *, multi: bool) -> NDArray[np.int64]:
-    """Return the answer to every question, shape ``(…, questions)``: the best label; or 1 (yes) where a label's logit is above 0."""
-    best: NDArray[np.int64] = as_class_logits(logits, multi=multi).argmax(axis=-1)
-    return best
-
-
-def agreement(logits: FloatArray, combined: FloatArray, *, multi: bool = False) -> FloatArray:
-    """Return the share of answers, over teachers (and over the labels of multi-label rows), that are the ensemble's.
-
-    Args:
-        logits: shape ``(teachers, rows, labels)``.
-        combined: shape ``(rows, labels)``.
-
-    Returns:
-        Shape ``(rows,)``, between 0 and 1.
-    """
-    same = choices(logits, multi=multi) == choices(combined, multi=multi)  # (teachers, rows, questions)
-    share: FloatArray = same.mean(axis=(0, 2), dtype=np.float32)
-    return share
-
-
-def _mean(share: FloatArray, values: FloatArray) -> FloatArray:
-    """Return the weighted mean over the first axis."""
-    mean: FloatArray = np.einsum("k,k...->...", share, values)
-    return mean
+def rounded(values: Sequence[float] | FloatArray | Floats) -> list[float]:
+    """Return values with six digits, as they are stored in ``ensemble.json``."""
+    return [round(float(value), 6) for value in values]

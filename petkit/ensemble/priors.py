@@ -1,4 +1,4 @@
-"""What is known of how frequent the labels are, told to soft labels: class-prior matching."""
+"""Class-prior matching: shift soft labels so that their mean is a given label distribution."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp, softmax
 
-from petkit.ensemble.combine import FloatArray
+from petkit.ensemble.label_kind import FloatArray
 
 TOLERANCE = 1e-4
 Shares = NDArray[np.float64]
@@ -17,6 +17,9 @@ Shares = NDArray[np.float64]
 
 def prior_shares(prior: Literal["uniform", "train"] | Mapping[str, float], labels: Sequence[str], gold: Sequence[int]) -> Shares:
     """Return the wanted share of every label, shape ``(labels,)``, summing to 1.
+
+    >>> prior_shares({"spam": 1, "other": 3}, ["spam", "other"], gold=[]).tolist()
+    [0.25, 0.75]
 
     Args:
         prior: equal shares; those of the labelled rows; or label → share in any unit.
@@ -34,16 +37,20 @@ def prior_shares(prior: Literal["uniform", "train"] | Mapping[str, float], label
 
 
 def match_prior(shards: Callable[[], Iterable[FloatArray]], shares: Shares) -> tuple[Shares, float]:
-    """Return the bias of every label under which the mean soft label is ``shares``, and how far it still is from them.
+    """Return the bias of every label under which the mean soft label is ``shares``, and the largest remaining distance.
 
-    The bias b is the least of the convex ``F(b) = mean_n logsumexp(z_n + b) - shares · b``. Its gradient is
-    ``mean_n softmax(z_n + b) - shares``: at the least value the means are met. (The textbook iteration for these
+    >>> bias, distance = match_prior(lambda: [np.zeros((5, 2))], np.array([0.2, 0.8]))
+    >>> (bias[1] - bias[0]).round(2) == np.log(4).round(2), distance < TOLERANCE
+    (True, True)
+
+    The bias b minimises the convex ``F(b) = mean_n logsumexp(z_n + b) - shares · b``. Its gradient is
+    ``mean_n softmax(z_n + b) - shares``: at the minimum the means are met. (The textbook iteration for these
     equations, ``b ← b + log shares - log mean``, takes hundreds of passes where soft labels are sharp; L-BFGS takes
     some ten.) A share of 0 is met to within the tolerance.
 
     Args:
-        shards: gives label logits z of all rows anew at every call, in blocks of shape ``(rows, labels)``; each pass
-            keeps one block in memory.
+        shards: reads label logits z of all rows from the first at every call, in blocks of shape ``(rows, labels)``; each
+            pass keeps one block in memory.
         shares: shape ``(labels,)``, summing to 1.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Which soft-labelled rows a student should learn from, and how much of each."""
+"""Which soft-labelled rows a student learns from, and their weights."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from petkit.ensemble.combine import FloatArray, as_class_logits, entropy, log_softmax
+from petkit.ensemble.label_kind import FloatArray, LabelKind, entropy, log_softmax
 
 
-def confidence_weights(combined: FloatArray, *, multi: bool = False) -> FloatArray:
-    """Return how sure the ensemble is of each row: ``1 - H / ln C`` with the entropy H of its distribution at temperature 1.
+def confidence_weights(combined: FloatArray, kind: LabelKind = LabelKind.SINGLE) -> FloatArray:
+    """Return the ensemble's confidence in each row: ``1 - H / ln C`` with the entropy H of its distribution at temperature 1.
 
     1 where it is certain, 0 where all answers are equally likely. For multi-label rows H is the mean entropy of the
     yes/no answers and C is 2.
+
+    >>> confidence_weights(np.array([[100.0, 0.0], [1.0, 1.0]])).tolist()
+    [1.0, 0.0]
 
     Args:
         combined: the ensemble's label logits, shape ``(rows, labels)``.
@@ -22,7 +25,7 @@ def confidence_weights(combined: FloatArray, *, multi: bool = False) -> FloatArr
     Returns:
         Shape ``(rows,)``, between 0 and 1.
     """
-    answers = as_class_logits(combined, multi=multi)  # (rows, questions, answers)
+    answers = kind.class_logits(combined)  # (rows, questions, answers)
     doubt = entropy(log_softmax(answers)).mean(axis=-1) / math.log(answers.shape[-1])
     weights: FloatArray = np.clip(1 - doubt, 0, 1).astype(np.float32)
     return weights
@@ -32,6 +35,9 @@ def best_probability(combined: FloatArray) -> NDArray[np.float64]:
     """Return the probability of each row's best label at temperature 1, shape ``(rows,)``.
 
     ``1 / Σ exp(z - max z)`` in float64: exactly 1/2 where two labels tie, so that a threshold there is met.
+
+    >>> best_probability(np.array([[1.0, 1.0], [0.0, np.log(3.0)]])).round(3).tolist()
+    [0.5, 0.75]
     """
     logits = combined.astype(np.float64)
     probability: NDArray[np.float64] = 1 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
@@ -41,15 +47,18 @@ def best_probability(combined: FloatArray) -> NDArray[np.float64]:
 def choose_rows(
     winners: NDArray[np.integer], probability: NDArray[np.float64], *, min_probability: float, top_share: float
 ) -> NDArray[np.bool_]:
-    """Say which rows to keep: sure enough, and among the surest of those with the same label.
+    """Return which rows to keep: probable enough, and among the most probable with the same label.
 
-    Of the n rows a label wins, the ``ceil(top_share · n)`` most probable are kept; of equal ones the first. The
-    threshold does not change n, so the two options do not depend on each other. Needs some 30 bytes for each row of the
+    Of the n rows of a label, the ``ceil(top_share · n)`` most probable are kept; of equal ones the first. The
+    threshold does not change n, so the two options are independent. Needs some 30 bytes for each row of the
     most frequent label, and none for others.
+
+    >>> choose_rows(np.array([0, 0, 1]), np.array([0.9, 0.7, 0.6]), min_probability=0.5, top_share=0.5).tolist()
+    [True, False, True]
 
     Args:
         winners: best label of each row, shape ``(rows,)``.
-        probability: of that label, shape ``(rows,)``.
+        probability: its probability, shape ``(rows,)``.
 
     Returns:
         Shape ``(rows,)``.
@@ -65,5 +74,9 @@ def choose_rows(
 
 
 def is_rare(rows: int, total: int, labels: int) -> bool:
-    """Say whether a label has too few rows to be learnt: under 1 % of all; beyond ten labels, under a tenth of an even share."""
+    """Return whether a label has too few rows to be learnt: under 1 % of all; beyond ten labels, under a tenth of an even share.
+
+    >>> is_rare(9, total=1000, labels=3), is_rare(9, total=1000, labels=100)
+    (True, False)
+    """
     return rows < 0.01 * min(1.0, 10 / labels) * total

@@ -1,1 +1,28 @@
-"""What a person looks at: metrics, checks, reports."""
+"""Figures about predictions with known labels: decisions, metrics with intervals, and the comparison with baselines.
+
+Pure functions over numpy arrays; what combines teachers is :mod:`petkit.ensemble`, what writes reports the stages.
+"""
+
+from petkit.metrics.comparison import Comparison, compare, verdict
+from petkit.metrics.decision import Decision
+from petkit.metrics.metrics import (
+    LabelMetrics,
+    Metrics,
+    MultiLabelMetrics,
+    OrdinalMetrics,
+    SingleLabelMetrics,
+    evaluate,
+)
+
+__all__ = [
+    "Comparison",
+    "Decision",
+    "LabelMetrics",
+    "Metrics",
+    "MultiLabelMetrics",
+    "OrdinalMetrics",
+    "SingleLabelMetrics",
+    "compare",
+    "evaluate",
+    "verdict",
+]

@@ -1,4 +1,4 @@
-"""Was it worth it? The student against what one would have without it, row by row. Pure functions."""
+"""The student against its baselines on the same rows: paired bootstrap and verdict. Pure functions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Comparison:
 
     @property
     def outcome(self) -> Literal["worth it", "not worth it on these rows", "no clear difference"]:
-        """The verdict: an interval that holds 0 leaves the matter open."""
+        """The verdict; an interval that contains 0 shows no clear difference."""
         low, high = self.interval
         return "worth it" if low > 0 else "not worth it on these rows" if high < 0 else "no clear difference"
 
@@ -34,9 +34,12 @@ class Comparison:
 def compare(student_right: NDArray[np.bool_], baseline_right: NDArray[np.bool_], seed: int = 0) -> Comparison:
     """Compare two classifiers by the paired bootstrap over rows (Koehn 2004, section 4).
 
-    Both are judged on the same drawn rows, so that what makes a row hard for both does not widen the
-    interval. A row counts only through who labelled it rightly alone, so drawing rows is a multinomial
+    Both are judged on the same drawn rows, so that rows that are hard for both do not widen the
+    interval. A row counts only by which classifier alone labelled it rightly, so drawing rows is a multinomial
     draw of three counts.
+
+    >>> compare(np.array([True] * 9 + [False]), np.array([True] * 5 + [False] * 5)).outcome
+    'worth it'
 
     Args:
         student_right: whether the student labelled the row rightly, shape ``(rows,)``, at least one row.
@@ -57,7 +60,12 @@ def compare(student_right: NDArray[np.bool_], baseline_right: NDArray[np.bool_],
 
 
 def verdict(comparisons: Mapping[str, Comparison]) -> dict[str, Any]:
-    """Judge the student by the best of its baselines (the first of equally good ones); plain data, with one line of ``text``."""
+    """Compare the student with the best of its baselines (the first of equally good ones); plain data, with one line of ``text``.
+
+    >>> right = np.array([True, True, False, True])
+    >>> verdict({"tfidf": compare(right, right)})["text"]
+    'no clear difference: student 75.0 %, best baseline tfidf 75.0 %: +0.0 points (+0.0 to +0.0)'
+    """
     best = max(comparisons, key=lambda name: comparisons[name].baseline)
     found = comparisons[best]
     low, high = found.interval

@@ -9,39 +9,30 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from petkit.config.schema import LabelKind
-from petkit.ensemble.combine import FloatArray, log_softmax
+from petkit.ensemble import FloatArray, LabelKind
 
 Chosen: TypeAlias = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Decision:
-    """How label logits are read.
+    """How label logits become labels: the most probable one, or each one that reaches its threshold.
 
-    Rows of one label share a softmax, and the most probable label wins. Where a row may have several
-    labels, each is a yes/no question of its own: the logistic function gives its probability.
+    >>> logits = np.array([[2.0, 1.0, -1.0]])
+    >>> Decision().chosen(logits).tolist(), Decision(LabelKind.MULTI).chosen(logits).tolist()
+    ([[True, False, False]], [[True, True, False]])
 
     Attributes:
-        thresholds: from which probability on a row has each label, in class order, or one for all; ``multi`` only.
+        thresholds: least probability of each label a row has, in class order, or one for all; multi-label only.
     """
 
-    kind: LabelKind = "single"
+    kind: LabelKind = LabelKind.SINGLE
     thresholds: tuple[float, ...] = (0.5,)
-
-    def probabilities(self, logits: FloatArray) -> NDArray[np.float64]:
-        """Return the probability of every label, the shape of ``logits``: ``(…, labels)``."""
-        probabilities: NDArray[np.float64]
-        if self.kind == "multi":  # σ(z), stable at any size
-            probabilities = np.exp(-np.logaddexp(0, -logits.astype(np.float64)))
-        else:
-            probabilities = np.exp(log_softmax(logits).astype(np.float64))
-        return probabilities
 
     def chosen(self, logits: FloatArray) -> Chosen:
         """Return which labels each row is given, the shape of ``logits``."""
-        if self.kind == "multi":
-            return self.probabilities(logits) >= np.array(self.thresholds)
+        if self.kind.multi:
+            return self.kind.probabilities(logits) >= np.array(self.thresholds)
         winners: Chosen = logits.argmax(-1)[..., None] == np.arange(logits.shape[-1])
         return winners
 
@@ -57,4 +48,4 @@ class Decision:
             labels: all labels in class order.
         """
         names = [[label for label, given in zip(labels, row, strict=True) if given] for row in chosen]
-        return names if self.kind == "multi" else [name for (name,) in names]
+        return names if self.kind.multi else [name for (name,) in names]

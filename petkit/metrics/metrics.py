@@ -1,4 +1,4 @@
-"""How good predictions are: accuracy, F1, calibration, and how sure one can be of it. Pure functions."""
+"""Accuracy, F1, probability scores and calibration error, with bootstrap intervals. Pure functions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from petkit.ensemble.combine import FloatArray, log_softmax
+from petkit.ensemble import FloatArray, LabelKind, log_softmax
 from petkit.metrics.decision import Chosen, Decision
 
 BOOTSTRAPS = 2000
@@ -31,10 +31,10 @@ class LabelMetrics:
 
 @dataclass(frozen=True)
 class Metrics:
-    """What every evaluation has.
+    """The figures of every evaluation, as ``metrics.json`` stores them.
 
     Attributes:
-        accuracy: share of rows answered right; with several labels per row, all of them and no other (subset accuracy).
+        accuracy: share of rows with the right label; with several labels per row, all of them and no other (subset accuracy).
         nll: mean ``-log p(gold)`` per row in nats; with several labels per row, the sum over the labels' yes or no.
         brier: mean squared distance of probabilities and gold, summed over labels.
         ece: expected calibration error of the answers; with several labels per row, of every yes and no.
@@ -94,15 +94,19 @@ class MultiLabelMetrics(Metrics):
 def evaluate(logits: FloatArray, targets: FloatArray, labels: tuple[str, ...], decision: Decision) -> Metrics:
     """Compare label logits with gold labels of any kind.
 
+    >>> logits, targets = np.array([[2.0, 0.0], [0.0, 1.0]]), np.array([[1, 0], [1, 0]])
+    >>> evaluate(logits, targets, ("spam", "other"), Decision()).accuracy
+    0.5
+
     Args:
         logits: shape ``(rows, labels)``, at least one row.
         targets: 1 where a row has a label, 0 elsewhere, shape ``(rows, labels)``.
         labels: label names in class order.
     """
-    if decision.kind == "multi":
+    if decision.kind.multi:
         return evaluate_multi_label(logits, targets, labels, decision)
     gold = targets.argmax(axis=1)
-    return (evaluate_ordinal if decision.kind == "ordinal" else evaluate_logits)(logits, gold, labels)
+    return (evaluate_ordinal if decision.kind is LabelKind.ORDINAL else evaluate_logits)(logits, gold, labels)
 
 
 def evaluate_logits(logits: FloatArray, gold: Labels, labels: tuple[str, ...]) -> SingleLabelMetrics:
@@ -122,7 +126,7 @@ def evaluate_ordinal(logits: FloatArray, gold: Labels, labels: tuple[str, ...]) 
 
     predicted = logits.argmax(axis=1)
     places = np.arange(len(labels))
-    expected = Decision("ordinal").probabilities(logits) @ places  # (rows,)
+    expected = LabelKind.ORDINAL.probabilities(logits) @ places  # (rows,)
     undefined = (predicted == predicted[0]).all() and (gold == predicted[0]).all()  # one place only: chance is perfect
     kappa = 0.0 if undefined else cohen_kappa_score(gold, predicted, labels=places, weights="quadratic")
     return OrdinalMetrics(
@@ -160,7 +164,7 @@ def evaluate_multi_label(
 ) -> MultiLabelMetrics:
     """Compare label logits with any number of gold labels per row; arguments as for :func:`evaluate`."""
     gold, chosen = targets > 0, decision.chosen(logits)
-    probabilities = decision.probabilities(logits)
+    probabilities = decision.kind.probabilities(logits)
     per_label, macro_f1 = _per_label(gold, chosen, labels)
     accuracy_interval, micro_interval, macro_interval = bootstrap_decisions(chosen, gold)
     scores = logits.astype(np.float64)
@@ -250,7 +254,7 @@ def bootstrap_decisions(chosen: Chosen, gold: Chosen, seed: int = 0) -> tuple[In
 
 
 def _resampled(counts: Labels, seed: int) -> Iterator[Labels]:
-    """Yield how often each outcome falls when rows are drawn anew, shape ``(draws, outcomes)``.
+    """Yield how often each outcome occurs among rows drawn with replacement, shape ``(draws, outcomes)``.
 
     Rows matter only through their outcome, so drawing rows is a multinomial draw of outcomes.
     """

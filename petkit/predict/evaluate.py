@@ -1,4 +1,4 @@
-"""Comparing a predictor with labelled rows of a file."""
+"""The metrics of a predictor on the labelled rows of a file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from petkit.data.examples import targets_of
 from petkit.errors import InvalidInput
-from petkit.metrics.metrics import Metrics, evaluate
+from petkit.metrics import Metrics, evaluate
 from petkit.predict.predictor import CHUNK, Predictor
 from petkit.predict.row_io import source_of
 

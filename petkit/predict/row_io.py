@@ -14,9 +14,11 @@ from petkit.config.schema import DataSpec
 from petkit.data.examples import HALF_A_CHARACTER, SURROGATE, Example, ExampleSource
 from petkit.data.precheck import STANDARD_INPUT
 from petkit.data.records import parse_json_line
+from petkit.ensemble import LabelKind
 from petkit.errors import InvalidInput, Problem, did_you_mean
 from petkit.formatting import visible_json
-from petkit.predict.predictor import Prediction, Predictor
+from petkit.predict.prediction import Prediction
+from petkit.predict.predictor import Predictor
 from petkit.storage.atomic import whole_file
 
 OUTPUTS = ("jsonl", "csv", "tsv")
@@ -141,7 +143,7 @@ def json_writer(stream: IO[str], predictor: Predictor) -> Writer:
     Where rows may have several labels, ``label`` is the list of them: a file of predictions reads like one of data.
     Every value comes back as it was; characters that would steer a terminal are written as ``\\u001b``.
     """
-    multi = predictor.decision.kind == "multi"
+    multi = predictor.decision.kind.multi
 
     def write(example: Example, prediction: Prediction) -> None:
         row = {
@@ -163,7 +165,7 @@ def _table_writer(stream: IO[str], predictor: Predictor, delimiter: str) -> Writ
     Several labels of a row stand in one cell with the separator between them; an ordinal scale adds ``expected``. A text
     that a spreadsheet would take for a formula gets an apostrophe before it; JSON Lines have every text as it was.
     """
-    expected = ["expected"] if predictor.decision.kind == "ordinal" else []
+    expected = ["expected"] if predictor.decision.kind is LabelKind.ORDINAL else []
     table = csv.writer(stream, delimiter=delimiter)
     table.writerow(["id", *predictor.fields, "label", "probability", *expected, *(f"p({label})" for label in predictor.labels)])
 

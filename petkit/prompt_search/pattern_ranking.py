@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from petkit.config.loader import Pipeline
 from petkit.data.examples import targets_of
 from petkit.engine.device import Device, choose_device
-from petkit.ensemble.calibration import batch_prior, calibrate
-from petkit.ensemble.combine import FloatArray, as_class_logits, choices, entropy, log_softmax
+from petkit.ensemble import FloatArray, LabelKind, batch_prior, calibrate, entropy, log_softmax
 from petkit.events import OnEvent, ignore
 from petkit.task.task import Task
 from petkit.teachers.untrained import sample_logits, train_logits, untrained
@@ -70,7 +69,7 @@ def rank(task: Task, device: Device, on_event: OnEvent = ignore) -> Ranking:
     """
     from scipy.stats import rankdata
 
-    multi = task.spec.label_kind == "multi"
+    kind = task.label_kind
     left_out = _why_left_out(task)
     folds = [] if left_out else _folds(task)
     gold = targets_of(task.train, len(task.labels))
@@ -78,13 +77,13 @@ def rank(task: Task, device: Device, on_event: OnEvent = ignore) -> Ranking:
     trains: list[FloatArray] = []
     for pvp, scorer in untrained(task, device, on_event):
         sample = sample_logits(task, pvp, scorer, device)
-        log_prior = batch_prior(sample, multi=multi)
+        log_prior = batch_prior(sample, kind)
         samples.append(calibrate(sample, log_prior))
         if folds:
             trains.append(calibrate(train_logits(task, pvp, scorer, device), log_prior))
-    information = [mutual_information(sample, multi=multi) for sample in samples]
-    agreement = agreement_with_others(np.stack(samples), multi=multi) if len(samples) > 1 else []
-    cross_entropies = [cross_validated(train, gold, folds, multi=multi) for train in trains]
+    information = [mutual_information(sample, kind) for sample in samples]
+    agreement = agreement_with_others(np.stack(samples), kind) if len(samples) > 1 else []
+    cross_entropies = [cross_validated(train, gold, folds, kind) for train in trains]
     measures = [rankdata(np.negative(information))]
     measures += [rankdata(np.negative(agreement))] if agreement else []
     measures += [rankdata(cross_entropies)] if cross_entropies else []
@@ -114,38 +113,38 @@ def rank_patterns(pipeline: Pipeline, on_event: OnEvent = ignore) -> Ranking:
     return rank(task, choose_device(task.spec.compute), on_event)
 
 
-def mutual_information(logits: FloatArray, *, multi: bool = False) -> float:
+def mutual_information(logits: FloatArray, kind: LabelKind = LabelKind.SINGLE) -> float:
     """Return the mutual information of text and answer, ``H(mean_n p_n) - mean_n H(p_n)`` in nats (Sorensen et al. 2022, equation 3).
 
     0 where every row is answered alike; ln(labels) where rows are answered with certainty and all labels equally often.
 
     Args:
         logits: shape ``(rows, labels)``; best calibrated, for a label that is always favoured hides all others.
-        multi: every label is a question of its own; the result is their mean.
+        kind: of multi-label rows every label is a question of its own; the result is their mean.
     """
-    log_probs = log_softmax(as_class_logits(logits.astype(np.float64), multi=multi))  # (rows, questions, answers)
+    log_probs = log_softmax(kind.class_logits(logits.astype(np.float64)))  # (rows, questions, answers)
     log_mean = np.logaddexp.reduce(log_probs, axis=0) - np.log(len(logits))  # (questions, answers)
     return float((entropy(log_mean) - entropy(log_probs).mean(axis=0)).mean())
 
 
-def agreement_with_others(logits: FloatArray, *, multi: bool = False) -> list[float]:
+def agreement_with_others(logits: FloatArray, kind: LabelKind = LabelKind.SINGLE) -> list[float]:
     """Return for every pattern the share of rows that most of the other patterns answer as it does.
 
     Where the others' votes are tied, their mean probability decides.
 
     Args:
         logits: calibrated label logits, shape ``(patterns, rows, labels)``, two patterns or more.
-        multi: every label is a question of its own; its yes and no count like rows.
+        kind: of multi-label rows every label is a question of its own; its yes and no count like rows.
     """
-    answers = as_class_logits(logits.astype(np.float64), multi=multi)  # (patterns, rows, questions, answers)
+    answers = kind.class_logits(logits.astype(np.float64))  # (patterns, rows, questions, answers)
     probabilities = np.exp(log_softmax(answers))
-    chosen = choices(logits, multi=multi)  # (patterns, rows, questions)
+    chosen = kind.choices(logits)  # (patterns, rows, questions)
     votes = (chosen[..., None] == np.arange(answers.shape[-1])) + probabilities / len(logits)  # a vote outweighs all shares
     majority = (votes.sum(axis=0) - votes).argmax(axis=-1)  # (patterns, rows, questions): of the others
     return [float(share) for share in (chosen == majority).mean(axis=(1, 2))]
 
 
-def cross_validated(logits: FloatArray, gold: FloatArray, folds: Sequence[Fold], *, multi: bool = False) -> float:
+def cross_validated(logits: FloatArray, gold: FloatArray, folds: Sequence[Fold], kind: LabelKind = LabelKind.SINGLE) -> float:
     """Return the cross-entropy of held-out rows in nats, after a map of temperature and bias fitted on the others.
 
     The map ``log softmax(e^s · x + b)`` keeps what the pattern says and only learns how sure it may be of it, so that
@@ -155,10 +154,10 @@ def cross_validated(logits: FloatArray, gold: FloatArray, folds: Sequence[Fold],
         logits: calibrated label logits of the few-shot examples, shape ``(rows, labels)``.
         gold: 1 where a row has the label, shape ``(rows, labels)``.
         folds: row numbers to fit on and row numbers to hold out.
-        multi: every label is a question of its own; the result is their mean.
+        kind: of multi-label rows every label is a question of its own; the result is their mean.
     """
-    answers = as_class_logits(logits.astype(np.float64), multi=multi)  # (rows, questions, answers)
-    targets = np.stack([1 - gold, gold], axis=-1) if multi else gold[:, None, :]
+    answers = kind.class_logits(logits.astype(np.float64))  # (rows, questions, answers)
+    targets = np.stack([1 - gold, gold], axis=-1) if kind.multi else gold[:, None, :]
     answers = answers - answers.mean(axis=-1, keepdims=True)
     answers /= np.sqrt((answers**2).mean()) or 1.0  # one scale for all patterns; the labels play no part in it
     held_out = 0.0
@@ -207,7 +206,7 @@ def _folds(task: Task) -> list[Fold]:
     from sklearn.model_selection import KFold, StratifiedKFold
 
     rows = len(task.train)
-    if task.spec.label_kind == "multi":
+    if task.label_kind.multi:
         return list(KFold(min(FOLDS, rows), shuffle=True, random_state=0).split(np.zeros(rows)))
     labels = [example.label for example in task.train]
     smallest = min(Counter(labels).values())

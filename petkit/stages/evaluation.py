@@ -13,11 +13,9 @@ import numpy as np
 
 from petkit.data.examples import targets_of
 from petkit.engine.device import Device, prepare_for_inference
-from petkit.ensemble.calibration import calibrate
-from petkit.ensemble.combine import FloatArray, combine, combine_teachers, is_multi
+from petkit.ensemble import Ensemble, FloatArray, calibrate, combine
 from petkit.events import Notice
-from petkit.metrics.decision import Decision
-from petkit.metrics.metrics import evaluate
+from petkit.metrics import Decision, evaluate
 from petkit.runs.fingerprint import Inputs, flat
 from petkit.runs.layout import ENSEMBLE_FILE, EVALUATION, METRICS_FILE, SOFT_LABELS, STUDENT, STUDENT_FILE, teacher_model
 from petkit.runs.step import Job, Step
@@ -60,15 +58,15 @@ def steps(task: Task, device: Device, models: TeacherModels) -> list[Step]:
 def _evaluate(job: Job, task: Task, device: Device, models: TeacherModels) -> None:
     examples = list(task.rows("test"))
     targets = targets_of(examples, len(task.labels))  # (rows, labels)
-    decision = Decision(task.spec.label_kind)
-    student_decision = Decision(task.spec.label_kind, task.spec.thresholds)
-    ensemble = json.loads((job.store.path(SOFT_LABELS) / ENSEMBLE_FILE).read_text(encoding="utf-8"))
+    decision = Decision(task.label_kind)
+    student_decision = Decision(task.label_kind, task.spec.thresholds)
+    ensemble = Ensemble.from_json(json.loads((job.store.path(SOFT_LABELS) / ENSEMBLE_FILE).read_text(encoding="utf-8")))
     test = _TestSet(job, task, device, models)
     before = test.untrained()
     teachers = {
         teacher.name: test.teacher(teacher) if teacher.trained else before[teacher.pattern]["raw"] for teacher in task.teachers
     }
-    combined = combine_teachers(np.stack([teachers[name] for name in ensemble["teachers"]]), ensemble)
+    combined = ensemble.combine(np.stack([teachers[name] for name in ensemble.members]))
     student = test.student()
 
     def accuracies(answers: Mapping[str, FloatArray]) -> dict[str, float]:
@@ -107,7 +105,7 @@ def _evaluate(job: Job, task: Task, device: Device, models: TeacherModels) -> No
         "gold": decision.named(targets > 0, task.labels),
         "student": decision.named(student_decision.chosen(student), task.labels),
         "ensemble": decision.named(decision.chosen(combined), task.labels),
-        "probabilities": decision.probabilities(student),
+        "probabilities": task.label_kind.probabilities(student),
     }
     write_shard(job.folder / "predictions", 0, columns)
     job.facts.update(student_accuracy=metrics["student"]["accuracy"], ensemble_accuracy=metrics["ensemble"]["accuracy"])
@@ -155,10 +153,10 @@ class _TestSet:
         return lambda done: self.job.progress(done_before + done, self.to_ask * rows, "rows", note)
 
 
-def _untrained_ensemble(answers: Sequence[Mapping[str, FloatArray]], ensemble: Mapping[str, Any]) -> dict[str, FloatArray]:
-    """Return the answers of all patterns together, each pattern with the same weight, by way of calibration."""
-    weights, how, multi = np.ones(len(answers), np.float32), ensemble["combine"], is_multi(ensemble)
-    return {way: combine(np.stack([answer[way] for answer in answers]), weights, how, multi=multi) for way in answers[0]}
+def _untrained_ensemble(answers: Sequence[Mapping[str, FloatArray]], ensemble: Ensemble) -> dict[str, FloatArray]:
+    """Return the logits of all patterns combined with equal weights, by calibration."""
+    equal = np.ones(len(answers), np.float32)
+    return {way: combine(np.stack([one[way] for one in answers]), equal, ensemble.how, ensemble.kind) for way in answers[0]}
 
 
 def _lost_by_training(metrics: Mapping[str, Any], rate: str) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, Field, ValidationError
 
-from petkit.config.schema import AnyAdapter, LabelKind
+from petkit.config.schema import AnyAdapter, LabelKindName
 from petkit.engine.inference import ClassifierLogits
 from petkit.errors import ModelRefused, shown_path
 from petkit.models.adapters.attach import attach, start_from_folder
@@ -36,7 +36,7 @@ class _Beside(BaseModel):
     base: str = Field(min_length=1)
     base_sha256: str
     labels: tuple[str, ...] = Field(min_length=2)
-    label_kind: LabelKind
+    label_kind: LabelKindName
 
 
 def new_student(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from petkit.ensemble.combine import log_softmax
+from petkit.ensemble import log_softmax
 from petkit.storage.parquet_shards import read_shards
 from petkit.storage.row_array import RowArray
 

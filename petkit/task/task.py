@@ -14,6 +14,7 @@ from petkit.config.loader import Pipeline
 from petkit.config.schema import PipelineSpec, VerbalizerSpec
 from petkit.data.examples import Example, ExampleSource, Scan, targets_of
 from petkit.engine.device import Device
+from petkit.ensemble import LabelKind
 from petkit.errors import InvalidInput
 from petkit.models.loading import model_fingerprint
 from petkit.prompts.pattern import CompiledPattern, Pattern
@@ -127,6 +128,11 @@ class Task:
     def hard_weight(self) -> float:
         """The weight of the loss on labelled rows in stage C; 0 without them."""
         return self.spec.student.hard_weight if self.train else 0.0
+
+    @property
+    def label_kind(self) -> LabelKind:
+        """How a row's labels and label logits are read."""
+        return LabelKind(self.spec.label_kind)
 
     @property
     def reading(self) -> dict[str, object]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from petkit.ensemble.combine import FloatArray, log_softmax
+from petkit.ensemble import FloatArray, log_softmax
 
 
 @dataclass(frozen=True)

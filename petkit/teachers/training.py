@@ -16,7 +16,7 @@ from petkit.engine.device import Device
 from petkit.engine.inference import label_logits
 from petkit.engine.sampling import StepRows, drawn_batches, step_rows, training_batches
 from petkit.engine.training_loop import fit, seed_everything
-from petkit.ensemble.combine import FloatArray
+from petkit.ensemble import FloatArray
 from petkit.events import Notice
 from petkit.models.adapters.attach import trained_part
 from petkit.models.batch import IndexArray

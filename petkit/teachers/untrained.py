@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from petkit.data.examples import Example
 from petkit.engine.device import Device, quick_collections
 from petkit.engine.inference import FloatArray, label_logits
-from petkit.ensemble.calibration import CONTENT_FREE, batch_prior, contextual_prior
+from petkit.ensemble import CONTENT_FREE, batch_prior, contextual_prior
 from petkit.errors import InvalidInput
 from petkit.events import OnEvent, RunStarted, StepFinished, StepStarted, ignore
 from petkit.models.label_scorers import LabelScorer
@@ -77,8 +77,7 @@ def log_priors(task: Task, pvp: PVP, scorer: LabelScorer, device: Device) -> Log
 
 def priors_of(task: Task, content_free: FloatArray, sample: FloatArray) -> LogPriors:
     """Return the log-priors ``(labels,)`` that logits on content-free texts and on unlabelled rows tell."""
-    multi = task.spec.label_kind == "multi"
-    return {"contextual": contextual_prior(content_free, multi=multi), "batch": batch_prior(sample, multi=multi)}
+    return {"contextual": contextual_prior(content_free, task.label_kind), "batch": batch_prior(sample, task.label_kind)}
 
 
 def _logits(

@@ -21,7 +21,7 @@ from petkit import Predictor
 from petkit.cli import console
 from petkit.config.schema import ComputeSpec
 from petkit.data.examples import Example
-from petkit.ensemble.combine import log_softmax
+from petkit.ensemble import log_softmax
 from petkit.metrics.metrics import evaluate_logits
 from petkit.predict import row_io as rows
 from tests.cli import project

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from petkit.cli.console import show_metrics, show_predictions
+from petkit.ensemble import LabelKind
 from petkit.metrics.decision import Decision
 from petkit.predict.evaluate import evaluate_file
-from petkit.predict.predictor import Prediction, Predictor
+from petkit.predict.prediction import Prediction
+from petkit.predict.predictor import Predictor
 from petkit.predict.row_io import argument_rows, json_writer, output_file, predict_rows, source_of
 
 LABELS = ("low", "middle", "high")
@@ -35,8 +37,8 @@ def predictor_of(decision: Decision, **reading: Any) -> Predictor:
     return Predictor(LABELS, ("text",), reading, score, decision)
 
 
-MULTI = predictor_of(Decision("multi", (0.5, 0.5, 0.9)))
-ORDINAL = predictor_of(Decision("ordinal"))
+MULTI = predictor_of(Decision(LabelKind.MULTI, (0.5, 0.5, 0.9)))
+ORDINAL = predictor_of(Decision(LabelKind.ORDINAL))
 SINGLE = predictor_of(Decision())
 
 
@@ -102,7 +104,7 @@ def test_tables(kind: str, delimiter: str, here: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv"])
-@pytest.mark.parametrize("predictor", [MULTI, ORDINAL, SINGLE, predictor_of(Decision("multi"), label_separator="; ")])
+@pytest.mark.parametrize("predictor", [MULTI, ORDINAL, SINGLE, predictor_of(Decision(LabelKind.MULTI), label_separator="; ")])
 def test_predictions_read_like_labelled_data(predictor: Predictor, kind: str, here: Path) -> None:
     written(predictor, kind, here)
 

@@ -13,7 +13,7 @@ import petkit
 from petkit import Predictor
 from petkit.config.loader import load_pipeline
 from petkit.config.schema import ComputeSpec
-from petkit.ensemble.agreement import Consensus
+from petkit.ensemble import TeacherAgreement
 from petkit.errors import IncompleteRun, ModelRefused
 from petkit.stages import pipeline as spine
 from petkit.storage.parquet_shards import read_matrix
@@ -88,7 +88,7 @@ def test_the_ensemble_answers_new_rows_as_it_did_the_unlabelled_set(
 ) -> None:
     """Calibrated, towards a prior and without a teacher that was left out, which need not even be there."""
     run = Path(shutil.copytree(made / "run", here / "run"))
-    monkeypatch.setattr(Consensus, "collapsed", lambda consensus: {"colon-1": 1.0})
+    monkeypatch.setattr(TeacherAgreement, "collapsed", lambda pairs: {"colon-1": 1.0})
     settings = "{combine: probs, calibration: contextual, drop_collapsed: true, prior: {World: 1, Sports: 3}}"
     spine.run(load_pipeline(made / "pipeline.yaml", [f"soft_labels={settings}"]), run, stages=("b",), force="b")
     shutil.rmtree(run / "stage_a" / "colon-1")

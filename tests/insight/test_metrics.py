@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_score, recall_score
 
-from petkit.ensemble.combine import log_softmax
+from petkit.ensemble import log_softmax
 from petkit.metrics.metrics import (
     bootstrap_intervals,
     brier_score,

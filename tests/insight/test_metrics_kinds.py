@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, log_loss, precision_score, recall_score
 
+from petkit.ensemble import LabelKind
 from petkit.metrics.decision import Decision
 from petkit.metrics.metrics import (
     MultiLabelMetrics,
@@ -22,7 +23,7 @@ from petkit.metrics.metrics import (
 )
 
 NAMES = ("a", "b", "c")
-MULTI = Decision("multi")
+MULTI = Decision(LabelKind.MULTI)
 
 
 def floats(*rows: tuple[float, ...]) -> NDArray[np.float32]:
@@ -68,7 +69,7 @@ def test_calibration_of_every_decision() -> None:
 
 
 def test_thresholds_move_the_decisions_and_leave_the_probabilities() -> None:
-    found, even = multi(LOGITS, TARGETS, Decision("multi", (0.7, 0.5))), multi(LOGITS, TARGETS)
+    found, even = multi(LOGITS, TARGETS, Decision(LabelKind.MULTI, (0.7, 0.5))), multi(LOGITS, TARGETS)
 
     assert (found.accuracy, found.micro_f1, found.macro_f1) == (1.0, 1.0, 1.0)
     assert (found.nll, found.brier) == (even.nll, even.brier)
@@ -166,7 +167,8 @@ def test_kappa_against_scikit_learn_and_all_places_right(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("decision", "kind"), [(Decision(), SingleLabelMetrics), (Decision("ordinal"), OrdinalMetrics), (MULTI, MultiLabelMetrics)]
+    ("decision", "kind"),
+    [(Decision(), SingleLabelMetrics), (Decision(LabelKind.ORDINAL), OrdinalMetrics), (MULTI, MultiLabelMetrics)],
 )
 def test_every_kind_has_its_figures_and_all_have_the_headline(decision: Decision, kind: type[Any]) -> None:
     found = evaluate(SCALE, np.eye(3, dtype=np.float32)[GOLD], NAMES, decision)

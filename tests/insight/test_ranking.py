@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import rankdata
 
 from petkit.engine.device import Device
-from petkit.ensemble.calibration import batch_prior
+from petkit.ensemble import batch_prior
 from petkit.prompt_search.pattern_ranking import Ranking, mutual_information, rank_patterns
 from petkit.task.task import Task
 from petkit.teachers.scoring import load_scorer, shard_logits

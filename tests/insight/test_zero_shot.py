@@ -13,8 +13,7 @@ from petkit.commands import zero_shot as command
 from petkit.commands.zero_shot import ZeroShot, zero_shot
 from petkit.engine.device import Device
 from petkit.engine.inference import FloatArray
-from petkit.ensemble.calibration import batch_prior, contextual_prior
-from petkit.ensemble.combine import log_softmax
+from petkit.ensemble import batch_prior, contextual_prior, log_softmax
 from petkit.errors import InvalidInput
 from petkit.task.task import Task
 from petkit.teachers import untrained

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from petkit.ensemble.calibration import CONTENT_FREE, batch_prior, calibrate, contextual_prior
-from petkit.ensemble.combine import log_softmax
+from petkit.ensemble import CONTENT_FREE, LabelKind, batch_prior, calibrate, contextual_prior, log_softmax
 
 PRIORS = (contextual_prior, batch_prior)
 Prior = Callable[..., NDArray[np.float32]]
@@ -54,7 +53,7 @@ def test_batch_prior_of_rows_alike_is_their_prediction() -> None:
 
 @pytest.mark.parametrize("prior", PRIORS)
 def test_prior_of_independent_labels_is_the_mean_logit(prior: Prior) -> None:
-    assert prior(np.array([[1, -4], [2, 0], [6, 1]], np.float32), multi=True) == pytest.approx([3, -1])
+    assert prior(np.array([[1, -4], [2, 0], [6, 1]], np.float32), LabelKind.MULTI) == pytest.approx([3, -1])
 
 
 def test_calibrate_subtracts() -> None:
@@ -86,7 +85,10 @@ def test_independent_labels_forget_it_too(multi: bool) -> None:
     given_logits = logits(20, 3)
     shifted = given_logits + np.array([7, -2, 0], np.float32)
 
-    plain, moved = (calibrate(values, batch_prior(values, multi=multi)) for values in (given_logits, shifted))
+    plain, moved = (
+        calibrate(values, batch_prior(values, LabelKind.MULTI if multi else LabelKind.SINGLE))
+        for values in (given_logits, shifted)
+    )
 
     assert moved - moved[:1] == pytest.approx(plain - plain[:1], abs=1e-4)
 
@@ -111,7 +113,7 @@ def test_constants_of_rows_and_the_order_of_labels_do_not_matter(prior: Prior) -
 @pytest.mark.parametrize("multi", [False, True])
 def test_extreme_logits_and_a_single_row(prior: Prior, multi: bool) -> None:
     for extreme in (np.array([[1e4, -1e4, 0], [-1e4, 1e4, 3]], np.float32), np.array([[5e3, 0, -5e3]], np.float32)):
-        found = prior(extreme, multi=multi)
+        found = prior(extreme, LabelKind.MULTI if multi else LabelKind.SINGLE)
 
         assert found.shape == (3,) and found.dtype == np.float32
         assert np.isfinite(found).all()

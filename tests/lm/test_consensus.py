@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from petkit.ensemble.agreement import Consensus
-from petkit.ensemble.combine import combine_teachers, leave_out
+from petkit.ensemble import Effect, Ensemble, How, LabelKind, TeacherAgreement
 
 
-def plain(count: int, labels: int, kind: str = "single", how: str = "logits") -> dict[str, Any]:
-    names = [f"label-{index}" for index in range(labels)]
-    nothing = dict.fromkeys(names, 0.0)
-    member = {"weight": 1 / count, "temperature": 1.0, "log_prior": nothing, "dropped": False}
-    members = {f"teacher-{index}": dict(member) for index in range(count)}
-    return {"labels": names, "label_kind": kind, "combine": how, "teachers": members, "label_bias": nothing}
+def plain(count: int, labels: int, kind: str = "single", how: How = "logits") -> Ensemble:
+    names, members = [f"label-{index}" for index in range(labels)], [f"teacher-{index}" for index in range(count)]
+    return Ensemble.plain(names, LabelKind(kind), how, members, [1 / count] * count)
 
 
 def saying(answers: Any, labels: int, margin: float = 1.0) -> np.ndarray:
@@ -25,31 +22,31 @@ def saying(answers: Any, labels: int, margin: float = 1.0) -> np.ndarray:
     return (margin * np.eye(labels)[np.array(answers)]).astype(np.float32)
 
 
-def gathered(logits: np.ndarray, ensemble: dict[str, Any], *cuts: int) -> Consensus:
-    consensus = Consensus(ensemble)
+def gathered(logits: np.ndarray, ensemble: Ensemble, *cuts: int) -> TeacherAgreement:
+    found = TeacherAgreement(ensemble)
     for block in np.split(logits, cuts, axis=1):
-        consensus.add(block, combine_teachers(block, ensemble))
-    return consensus
+        found.add(block, ensemble.combine(block))
+    return found
 
 
 def test_kappa_by_hand() -> None:
     """Of 50 rows both say yes to 20 and no to 15, one alone yes to 5, the other alone to 10: (0.7 - 0.5) / (1 - 0.5)."""
     one = [0] * 20 + [0] * 5 + [1] * 10 + [1] * 15
     two = [0] * 20 + [1] * 5 + [0] * 10 + [1] * 15
-    consensus = gathered(saying([one, two], 2), plain(2, 2), 13, 40)
-    np.testing.assert_allclose(consensus.agreement, [[1, 0.7], [0.7, 1]])
-    np.testing.assert_allclose(consensus.kappa, [[1, 0.4], [0.4, 1]])
-    assert consensus.effects()["teacher-0"]["kappa"] == pytest.approx(0.4)
+    pairs = gathered(saying([one, two], 2), plain(2, 2), 13, 40)
+    np.testing.assert_allclose(pairs.agreement, [[1, 0.7], [0.7, 1]])
+    np.testing.assert_allclose(pairs.kappa, [[1, 0.4], [0.4, 1]])
+    assert pairs.effects()["teacher-0"].kappa == pytest.approx(0.4)
 
 
 def test_kappa_against_scikit_learn() -> None:
     answers = np.random.default_rng(0).choice(4, (3, 200), p=(0.6, 0.2, 0.15, 0.05))
     answers[1, :120] = answers[0, :120]
-    consensus = gathered(saying(answers, 4), plain(3, 4), 50)
+    pairs = gathered(saying(answers, 4), plain(3, 4), 50)
     expected = [[cohen_kappa_score(one, two) for two in answers] for one in answers]
-    np.testing.assert_allclose(consensus.kappa, expected, atol=1e-12)
+    np.testing.assert_allclose(pairs.kappa, expected, atol=1e-12)
     means = [(row.sum() - 1) / 2 for row in np.array(expected)]
-    assert [entry["kappa"] for entry in consensus.effects().values()] == pytest.approx(means)
+    assert [entry.kappa for entry in pairs.effects().values()] == pytest.approx(means)
 
 
 def test_kappa_of_teachers_that_always_say_the_same() -> None:
@@ -62,10 +59,10 @@ def test_kappa_of_teachers_that_always_say_the_same() -> None:
 def test_kappa_over_several_labels_is_the_mean_over_labels() -> None:
     random = np.random.default_rng(2)
     logits = random.standard_normal((2, 80, 3)).astype(np.float32)
-    consensus = gathered(logits, plain(2, 3, "multi"), 30)
+    pairs = gathered(logits, plain(2, 3, "multi"), 30)
     each = [cohen_kappa_score(logits[0, :, label] > 0, logits[1, :, label] > 0) for label in range(3)]
-    assert consensus.kappa[0, 1] == pytest.approx(np.mean(each))
-    assert consensus.agreement[0, 1] == pytest.approx(((logits[0] > 0) == (logits[1] > 0)).mean())
+    assert pairs.kappa[0, 1] == pytest.approx(np.mean(each))
+    assert pairs.agreement[0, 1] == pytest.approx(((logits[0] > 0) == (logits[1] > 0)).mean())
 
 
 def test_what_a_teacher_changes_by_hand() -> None:
@@ -75,20 +72,20 @@ def test_what_a_teacher_changes_by_hand() -> None:
     p = 1 / (1 + np.exp([-0.5, 1.0]))  # of the first label, with both
     q = 1 / (1 + np.exp([1.0, 1.0]))
     kl = (p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))).mean()
-    assert effects["teacher-0"]["without"] == {"changed": 0.5, "kl": pytest.approx(kl, rel=1e-5)}
-    assert effects["teacher-1"]["without"]["changed"] == 0
+    assert effects["teacher-0"].changed == 0.5 and effects["teacher-0"].kl == pytest.approx(kl, rel=1e-5)
+    assert effects["teacher-1"].changed == 0
 
 
 @pytest.mark.parametrize("how", ["logits", "log_probs", "probs"])
 @pytest.mark.parametrize("kind", ["single", "multi"])
-def test_what_a_teacher_changes_against_float64(how: str, kind: str) -> None:
+def test_what_a_teacher_changes_against_float64(how: How, kind: str) -> None:
     logits = (2 * np.random.default_rng(4).standard_normal((3, 40, 3))).astype(np.float32)
     ensemble = plain(3, 3, kind, how)
     found = gathered(logits, ensemble, 7).effects()
-    for name in ensemble["teachers"]:
-        without = leave_out(ensemble, [name])
+    for name in ensemble.members:
+        without = ensemble.without([name])
         assert without is not None
-        full, less = (combine_teachers(logits, each).astype(np.float64) for each in (ensemble, without))
+        full, less = (each.combine(logits).astype(np.float64) for each in (ensemble, without))
         if kind == "multi":
             p, q = 1 / (1 + np.exp(-full)), 1 / (1 + np.exp(-less))
             kl = (p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))).mean()
@@ -96,25 +93,24 @@ def test_what_a_teacher_changes_against_float64(how: str, kind: str) -> None:
         else:
             log_p, log_q = (each - np.logaddexp.reduce(each, axis=1, keepdims=True) for each in (full, less))
             kl, changed = (np.exp(log_p) * (log_p - log_q)).sum(1).mean(), (full.argmax(1) != less.argmax(1)).mean()
-        assert found[name]["without"] == {"changed": pytest.approx(changed), "kl": pytest.approx(kl, rel=1e-4)}
+        assert (found[name].changed, found[name].kl) == (pytest.approx(changed), pytest.approx(kl, rel=1e-4))
 
 
 def test_one_teacher_has_no_others() -> None:
-    consensus = gathered(saying([[0, 0, 0]], 2), plain(1, 2))
-    assert consensus.effects() == {"teacher-0": {"kappa": None, "without": None}} and consensus.collapsed() == {}
+    pairs = gathered(saying([[0, 0, 0]], 2), plain(1, 2))
+    assert pairs.effects() == {"teacher-0": Effect(None)} and pairs.collapsed() == {}
 
 
 def test_a_teacher_without_weight_changes_nothing() -> None:
-    ensemble = leave_out(plain(3, 3), ["teacher-1"])
+    ensemble = plain(3, 3).without(["teacher-1"])
     assert ensemble is not None
     logits = np.random.default_rng(5).standard_normal((3, 30, 3)).astype(np.float32)
-    assert gathered(logits, ensemble).effects()["teacher-1"]["without"] == {"changed": 0, "kl": 0}
+    assert gathered(logits, ensemble).effects()["teacher-1"].to_json()["without"] == {"changed": 0, "kl": 0}
 
 
 def test_temperature_and_prior_count_before_anything_is_compared() -> None:
     """Both say label 0 everywhere; without its prior the second says label 1."""
-    ensemble = plain(2, 2)
-    ensemble["teachers"]["teacher-1"]["log_prior"] = {"label-0": 5.0, "label-1": 0.0}
+    ensemble = replace(plain(2, 2), log_priors=np.array([[0.0, 0.0], [5.0, 0.0]]))
     assert gathered(saying([[0, 0], [0, 0]], 2), ensemble).agreement[0, 1] == 0
 
 
@@ -140,4 +136,4 @@ def test_where_the_rows_are_cut_does_not_count() -> None:
     whole, cut = gathered(logits, plain(3, 4)), gathered(logits, plain(3, 4), *range(1, 50))
     np.testing.assert_array_equal(whole.kappa, cut.kappa)
     for name, effect in whole.effects().items():
-        assert cut.effects()[name]["without"]["kl"] == pytest.approx(effect["without"]["kl"])
+        assert cut.effects()[name].kl == pytest.approx(effect.kl)

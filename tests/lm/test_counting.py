@@ -8,7 +8,9 @@ from scipy.special import expit, log_softmax
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from petkit.baselines.tfidf import STRENGTHS, log_shares, majority_logits, tfidf_logits
+from petkit.baselines.majority import majority_logits
+from petkit.baselines.tfidf import STRENGTHS, log_shares, tfidf_logits
+from petkit.ensemble import LabelKind
 
 TEXTS = ["a cat sat", "the cat ran", "cats purr", "a dog ran", "the dog sat", "dogs bark", "a cow", "the cow ate", "cows moo"]
 LABELS = np.repeat(np.arange(3), 3)
@@ -38,7 +40,7 @@ def test_majority_takes_the_first_of_equally_frequent_labels() -> None:
 def test_majority_of_several_labels_is_one_of_each() -> None:
     targets = np.array([[1, 1, 0], [1, 0, 0], [1, 1, 1]], np.float32)
 
-    np.testing.assert_allclose(majority_logits(targets, 1, multi=True), np.log([[4 / 1, 3 / 2, 2 / 3]]), rtol=1e-6)
+    np.testing.assert_allclose(majority_logits(targets, 1, LabelKind.MULTI), np.log([[4 / 1, 3 / 2, 2 / 3]]), rtol=1e-6)
 
 
 def test_tfidf_equals_the_regression_of_its_strength() -> None:
@@ -76,7 +78,7 @@ def test_tfidf_of_single_rows_is_not_cross_validated() -> None:
 def test_tfidf_of_several_labels_is_one_regression_each() -> None:
     """A label that every row has, or none, needs no regression: its log-odds are those of majority."""
     targets = np.column_stack([LABELS == 0, LABELS != 2, np.ones(9), np.zeros(9)]).astype(np.float32)
-    logits, settings = tfidf_logits(TEXTS, targets, ["my cat", "cows"], multi=True)
+    logits, settings = tfidf_logits(TEXTS, targets, ["my cat", "cows"], LabelKind.MULTI)
 
     assert settings["C"][2:] == [None, None]
     np.testing.assert_allclose(logits[:, 2:], np.log([[10 / 1, 1 / 10]] * 2), rtol=1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from itertools import permutations
 from typing import Any
@@ -12,18 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from petkit.ensemble.combine import (
-    How,
-    agreement,
-    as_class_logits,
-    choices,
-    combine,
-    combine_teachers,
-    entropy,
-    leave_out,
-    log_softmax,
-    normalised,
-)
+from petkit.ensemble import Ensemble, How, LabelKind, agreement, combine, entropy, log_softmax, normalised
 
 HOWS: tuple[How, ...] = ("logits", "log_probs", "probs")
 
@@ -158,10 +148,10 @@ def test_weights_are_shares_and_equal_where_all_are_0(accuracies: list[float], e
 
 def test_a_yes_no_question_per_label() -> None:
     logits = np.array([[1.5, -2.0]], np.float32)
-    assert as_class_logits(logits, multi=True).tolist() == [[[0, 1.5], [0, -2.0]]]
-    assert as_class_logits(logits, multi=False).tolist() == [[[1.5, -2.0]]]
-    assert choices(np.array([[1.5, -2.0, 0.0]], np.float32), multi=True).tolist() == [[1, 0, 0]]
-    assert choices(np.array([[1.5, -2.0, 3.0]], np.float32), multi=False).tolist() == [[2]]
+    assert LabelKind.MULTI.class_logits(logits).tolist() == [[[0, 1.5], [0, -2.0]]]
+    assert LabelKind.SINGLE.class_logits(logits).tolist() == [[[1.5, -2.0]]]
+    assert LabelKind.MULTI.choices(np.array([[1.5, -2.0, 0.0]], np.float32)).tolist() == [[1, 0, 0]]
+    assert LabelKind.SINGLE.choices(np.array([[1.5, -2.0, 3.0]], np.float32)).tolist() == [[2]]
 
 
 def test_combining_yes_no_answers() -> None:
@@ -169,8 +159,8 @@ def test_combining_yes_no_answers() -> None:
     two = np.log(np.array([[[9.0, 1.0]], [[1.0, 1 / 9]]], np.float32))
     weights = np.ones(2, np.float32)
     for how in ("logits", "log_probs"):
-        np.testing.assert_allclose(combine(two, weights, how, multi=True), np.log([[3, 1 / 3]]), rtol=1e-5)  # type: ignore[arg-type]
-    np.testing.assert_allclose(combine(two, weights, "probs", multi=True), np.log([[7 / 3, 3 / 7]]), rtol=1e-5)
+        np.testing.assert_allclose(combine(two, weights, how, LabelKind.MULTI), np.log([[3, 1 / 3]]), rtol=1e-5)  # type: ignore[arg-type]
+    np.testing.assert_allclose(combine(two, weights, "probs", LabelKind.MULTI), np.log([[7 / 3, 3 / 7]]), rtol=1e-5)
 
 
 @pytest.mark.parametrize("how", HOWS)
@@ -179,12 +169,12 @@ def test_two_labels_are_one_question(how: How) -> None:
     one = teachers(3, 5, 1)
     weights = np.array([1, 2, 0], np.float32)
     two = combine(np.concatenate([np.zeros_like(one), one], -1), weights, how)
-    np.testing.assert_allclose(combine(one, weights, how, multi=True)[:, 0], two[:, 1] - two[:, 0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(combine(one, weights, how, LabelKind.MULTI)[:, 0], two[:, 1] - two[:, 0], rtol=1e-5, atol=1e-6)
 
 
 def test_agreement_over_labels() -> None:
     logits = np.array([[[2, -2]], [[2, 2]]], np.float32)
-    assert agreement(logits, np.array([[1, -1]], np.float32), multi=True).tolist() == [0.75]
+    assert agreement(logits, np.array([[1, -1]], np.float32), LabelKind.MULTI).tolist() == [0.75]
 
 
 # -- as ensemble.json has it -----------------------------------------------------------------------------
@@ -216,7 +206,7 @@ def test_an_ensemble_by_hand() -> None:
     two |= {"weight": 0.25, "temperature": 1.0, "log_prior": {"a": 0.0, "b": 0.0}}
     ensemble["label_bias"] = {"a": 0.5, "b": 0.0}
     logits = np.array([[[4, 0]], [[0, 3]]], np.float32)
-    assert combine_teachers(logits, ensemble).tolist() == [[1.25, 1.5]]
+    assert Ensemble.from_json(ensemble).combine(logits).tolist() == [[1.25, 1.5]]
 
 
 @pytest.mark.parametrize("how", HOWS)
@@ -227,8 +217,8 @@ def test_a_plain_ensemble_is_the_plain_mean(how: How, kind: str) -> None:
         member |= {"temperature": 1.0, "log_prior": dict.fromkeys("abc", 0.0)}
     ensemble["label_bias"] = dict.fromkeys("abc", 0.0)
     logits, weights = teachers(3, 4, 3), [member["weight"] for member in ensemble["teachers"].values()]
-    expected = combine(logits, np.array(weights, np.float32), how, multi=kind == "multi")
-    np.testing.assert_array_equal(combine_teachers(logits, ensemble), expected)
+    expected = combine(logits, np.array(weights, np.float32), how, LabelKind(kind))
+    np.testing.assert_array_equal(Ensemble.from_json(ensemble).combine(logits), expected)
 
 
 @given(
@@ -245,35 +235,47 @@ def test_names_count_and_not_places(order: list[int], labels: list[int], how: Ho
         "labels": [ensemble["labels"][label] for label in labels],
         "teachers": {names[index]: ensemble["teachers"][names[index]] for index in order},
     }
-    found = combine_teachers(logits[order][..., labels], moved)
-    np.testing.assert_allclose(found, combine_teachers(logits, ensemble)[:, labels], rtol=1e-4, atol=1e-5)
+    found = Ensemble.from_json(moved).combine(logits[order][..., labels])
+    np.testing.assert_allclose(found, Ensemble.from_json(ensemble).combine(logits)[:, labels], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("how", HOWS)
-def test_leaving_out_is_not_having(how: How) -> None:
+def test_a_dropped_teacher_counts_like_an_absent_one(how: How) -> None:
     ensemble, logits = described(3, how=how), teachers(3, 4, 3)
-    without = leave_out(ensemble, ["teacher-1"])
+    without = Ensemble.from_json(ensemble).without(["teacher-1"])
     assert without is not None
-    assert [member["dropped"] for member in without["teachers"].values()] == [False, True, False]
-    assert sum(member["weight"] for member in without["teachers"].values()) == pytest.approx(1)
+    assert without.dropped.tolist() == [False, True, False]
+    assert without.weights.sum() == pytest.approx(1)
     two = {**ensemble, "teachers": {name: ensemble["teachers"][name] for name in ("teacher-0", "teacher-2")}}
-    np.testing.assert_allclose(combine_teachers(logits, without), combine_teachers(logits[[0, 2]], two), rtol=1e-4, atol=1e-5)
-    assert ensemble["teachers"]["teacher-1"]["weight"] > 0
+    np.testing.assert_allclose(without.combine(logits), Ensemble.from_json(two).combine(logits[[0, 2]]), rtol=1e-4, atol=1e-5)
 
 
-def test_who_is_left_out_stays_out_and_somebody_must_be_left() -> None:
-    first = leave_out(described(3), ["teacher-0"])
+def test_dropped_teachers_stay_out_and_one_must_remain() -> None:
+    first = Ensemble.from_json(described(3)).without(["teacher-0"])
     assert first is not None
-    second = leave_out(first, ["teacher-2"])
+    second = first.without(["teacher-2"])
     assert second is not None
-    assert [member["weight"] for member in second["teachers"].values()] == [0, 1, 0]
-    assert leave_out(second, ["teacher-1"]) is None
+    assert second.weights.tolist() == [0, 1, 0]
+    assert second.without(["teacher-1"]) is None
 
 
 def test_those_left_without_weight_share_it() -> None:
     ensemble = described(3)
     for member, weight in zip(ensemble["teachers"].values(), (1.0, 0.0, 0.0), strict=True):
         member["weight"] = weight
-    without = leave_out(ensemble, ["teacher-0"])
+    without = Ensemble.from_json(ensemble).without(["teacher-0"])
     assert without is not None
-    assert [member["weight"] for member in without["teachers"].values()] == [0, 0.5, 0.5]
+    assert without.weights.tolist() == [0, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("kind", list(LabelKind))
+def test_json_round_trip(kind: LabelKind) -> None:
+    data = described(3, kind=kind)
+    ensemble = Ensemble.from_json(json.loads(json.dumps(data)))
+    assert json.dumps(ensemble.to_json()) == json.dumps(data)
+
+
+def test_only_teachers_with_a_weight_vote() -> None:
+    ensemble, logits = Ensemble.from_json(described(3)).without(["teacher-1"]), teachers(3, 4, 3)
+    assert ensemble is not None and ensemble.voting().members == ("teacher-0", "teacher-2")
+    np.testing.assert_allclose(ensemble.voting().combine(logits[[0, 2]]), ensemble.combine(logits), rtol=1e-5)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from petkit.ensemble.row_selection import best_probability, choose_rows, confidence_weights, is_rare
+from petkit.ensemble import LabelKind, best_probability, choose_rows, confidence_weights, is_rare
 
 
 @pytest.mark.parametrize(
@@ -29,13 +29,13 @@ def test_confidence(probabilities: tuple[float, ...], weight: float) -> None:
 def test_confidence_over_several_labels() -> None:
     """One answer of 0.8, one of 0.5: the mean of 1 - H / ln 2."""
     logits = np.log(np.array([[4, 1]], np.float32))
-    assert confidence_weights(logits, multi=True)[0] == pytest.approx((1 - 0.500402 / 0.693147) / 2, abs=5e-6)
+    assert confidence_weights(logits, LabelKind.MULTI)[0] == pytest.approx((1 - 0.500402 / 0.693147) / 2, abs=5e-6)
 
 
 def test_confidence_at_extreme_logits_stays_between_0_and_1() -> None:
     logits = np.array([[1e4, -1e4, 0], [0, 0, 0], [-1e4, -1e4, -1e4]], np.float32)
     for multi in (False, True):
-        weights = confidence_weights(logits, multi=multi)
+        weights = confidence_weights(logits, LabelKind.MULTI if multi else LabelKind.SINGLE)
         assert ((weights >= 0) & (weights <= 1)).all()
     assert confidence_weights(logits).tolist() == pytest.approx([1, 0, 0], abs=1e-6)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from petkit.ensemble.temperature import fit_temperature
+from petkit.ensemble import LabelKind, fit_temperature
 
 
 def rows_right(share: float, rows: int, margin: float) -> tuple[np.ndarray, np.ndarray]:
@@ -65,7 +65,7 @@ def test_answers_of_several_labels() -> None:
     """Each of two labels is said with log-odds 3 and is right in three of four rows: 3 / ln 3."""
     logits = np.full((100, 2), 3, np.float32)
     gold = np.stack([np.arange(100) < 75, np.arange(100) >= 25], axis=1).astype(np.int64)
-    assert fit_temperature(logits, gold, multi=True) == pytest.approx(3 / np.log(3), abs=1e-4)
+    assert fit_temperature(logits, gold, LabelKind.MULTI) == pytest.approx(3 / np.log(3), abs=1e-4)
 
 
 def test_extreme_logits() -> None:

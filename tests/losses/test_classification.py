@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from petkit import losses
-from petkit.ensemble.combine import log_softmax
+from petkit.ensemble import log_softmax
 from tests.losses.values import logits, naive_softmax, number
 
 THREE_ROWS = [[2.3, 0.1, -1.2], [0.2, 1.4, 0.0], [-0.5, 0.3, 2.1]]

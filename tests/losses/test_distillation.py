@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from petkit import losses
-from petkit.ensemble.combine import log_softmax
+from petkit.ensemble import log_softmax
 from tests.losses.values import logits, naive_kl, naive_softmax, number
 
 

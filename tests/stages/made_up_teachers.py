@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from petkit.ensemble.combine import log_softmax
+from petkit.ensemble import log_softmax
 from petkit.events import Event, Notice
 from petkit.runs.layout import CONTENT_FREE_FILE, teacher_folds, teacher_logits
 from petkit.runs.store import RunStore

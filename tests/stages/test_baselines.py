@@ -18,7 +18,7 @@ from scipy.special import log_softmax
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from petkit.baselines import base as rivals
+from petkit.baselines import supervised
 from petkit.config.loader import load_pipeline
 from petkit.engine.device import Device
 from petkit.engine.sampling import training_batches
@@ -168,14 +168,14 @@ def test_supervised_is_plain_fine_tuning_on_the_few_rows(pipeline_file: Path, he
 
 def test_supervised_trains_what_the_student_trains(pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[set[str], float]] = []
-    real = rivals.fit
+    real = supervised.fit
 
     def watch(model: Any, batches: Any, loss: Any, settings: Any, *more: Any, **named: Any) -> Any:
         trained = {name.rpartition(".")[2] for name, value in model.named_parameters() if value.requires_grad}
         seen.append((trained, settings.learning_rate))
         return real(model, batches, loss, settings, *more, **named)
 
-    monkeypatch.setattr(rivals, "fit", watch)
+    monkeypatch.setattr(supervised, "fit", watch)
     adapter = "student.adapter={kind: prompt_tuning, tokens: 3, learning_rate: 0.03}"
     record, _ = do(pipeline_file, here / "run", "supervised", "student.steps=2", adapter)
     assert seen == [({"vectors", "weight", "bias"}, 0.03)]  # of the virtual tokens and of the new head

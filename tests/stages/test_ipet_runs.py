@@ -15,7 +15,7 @@ import pytest
 from petkit import Predictor
 from petkit.commands.validate import check_pipeline
 from petkit.config.schema import ComputeSpec
-from petkit.ensemble.combine import combine_teachers, log_softmax
+from petkit.ensemble import Ensemble, log_softmax
 from petkit.events import Event, Notice, StepFinished
 from petkit.runs.store import RunStore
 from petkit.stages.a_teachers import steps as teacher_steps
@@ -260,7 +260,7 @@ def test_teachers_of_every_kind_answer_new_rows_as_the_run_did(kind: str, reques
     ensemble = json.loads((folder / "stage_b" / "ensemble.json").read_text())
     logits = np.stack([read_matrix(folder / "stage_a" / name / "logits", "logits") for name in ensemble["teachers"]])
     found = Predictor.load(folder, teachers=True, compute=FLOAT32).logits(texts)
-    np.testing.assert_allclose(found, combine_teachers(logits, ensemble), atol=1e-5)
+    np.testing.assert_allclose(found, Ensemble.from_json(ensemble).combine(logits), atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from petkit.ensemble import LabelKind
 from petkit.prompt_search.pattern_ranking import Fold, agreement_with_others, cross_validated, fit_map, mutual_information
 
 NONE = -1000.0  # a logit that leaves no probability
@@ -37,7 +38,7 @@ def test_mutual_information_of_independent_labels_is_their_mean() -> None:
     """The first label is answered 0.9 and 0.1, the second always alike: half of the first one's 0.368064."""
     odds = math.log(9)
 
-    assert mutual_information(np.array([[odds, 2], [-odds, 2]], np.float32), multi=True) == pytest.approx(0.184032, abs=1e-5)
+    assert mutual_information(np.array([[odds, 2], [-odds, 2]], np.float32), LabelKind.MULTI) == pytest.approx(0.184032, abs=1e-5)
 
 
 def test_agreement_is_with_the_majority_of_the_others() -> None:
@@ -61,7 +62,7 @@ def test_tied_votes_are_decided_by_probability() -> None:
 def test_agreement_of_independent_labels_counts_every_yes_and_no() -> None:
     logits = np.array([[[1, -1, -1, 1]], [[1, -1, 1, -1]]], np.float32)
 
-    assert agreement_with_others(logits, multi=True) == [0.5, 0.5]
+    assert agreement_with_others(logits, LabelKind.MULTI) == [0.5, 0.5]
 
 
 def test_the_map_of_answers_that_say_nothing_is_a_shrunken_frequency() -> None:
@@ -116,7 +117,9 @@ def test_cross_entropy_orders_patterns() -> None:
 def test_a_pattern_is_not_blamed_for_being_too_sure(multi: bool) -> None:
     logits = np.random.default_rng(0).standard_normal((8, 2)).astype(np.float32)
 
-    plain, sharp = (cross_validated(scale * logits, GOLD, halves(8), multi=multi) for scale in (1, 50))
+    plain, sharp = (
+        cross_validated(scale * logits, GOLD, halves(8), LabelKind.MULTI if multi else LabelKind.SINGLE) for scale in (1, 50)
+    )
 
     assert sharp == pytest.approx(plain, abs=1e-5)
 
@@ -125,6 +128,6 @@ def test_cross_entropy_of_independent_labels_is_their_mean() -> None:
     """A second label that all rows lack is soon known to be lacking; the first stays at ln 2."""
     gold = np.array([[1, 0], [0, 0]] * 4, np.float32)
 
-    found = cross_validated(np.zeros((8, 2), np.float32), gold, halves(8), multi=True)
+    found = cross_validated(np.zeros((8, 2), np.float32), gold, halves(8), LabelKind.MULTI)
 
     assert math.log(2) / 2 < found < math.log(2)

@@ -10,10 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from petkit.ensemble.calibration import batch_prior, contextual_prior
-from petkit.ensemble.combine import combine_teachers
-from petkit.ensemble.row_selection import confidence_weights
-from petkit.ensemble.temperature import fit_temperature
+from petkit.ensemble import Ensemble, batch_prior, confidence_weights, contextual_prior, fit_temperature
 from petkit.errors import IncompleteRun
 from petkit.runs.layout import teacher_folds, teacher_logits
 from petkit.runs.store import RunStore
@@ -67,7 +64,7 @@ def test_what_is_written_is_what_labelled(combine: str, calibration: str, pipeli
     options = (*ALL, f"soft_labels.combine={combine}", f"soft_labels.calibration={calibration}")
     ensemble, columns, _ = label(pipeline_file, copy, *options)
     np.testing.assert_array_equal(
-        columns["logits"], np.concatenate([combine_teachers(part, ensemble) for part in np.split(logits, [11], 1)])
+        columns["logits"], np.concatenate([Ensemble.from_json(ensemble).combine(part) for part in np.split(logits, [11], 1)])
     )
     assert len({member["temperature"] for member in ensemble["teachers"].values()}) == 4
 
@@ -150,7 +147,7 @@ def test_teachers_that_were_not_asked_about_empty_texts(pipeline_file: Path, cop
     store, step = RunStore(copy), teacher_logits("colon-2")
     with store.locked(), store.publishing(step, store.inputs(step), {}) as folder:
         write_shard(folder, 0, {"logits": made_up()[0]})
-    with pytest.raises(IncompleteRun, match="teacher colon-2 was not asked about empty texts"):
+    with pytest.raises(IncompleteRun, match="teacher colon-2 has no content-free scores"):
         label(pipeline_file, copy, "soft_labels.calibration=contextual")
 
 
@@ -168,8 +165,8 @@ def test_a_collapsed_teacher_is_told_and_kept(pipeline_file: Path, copy: Path) -
     publish(copy, collapsed(1) / np.array([1, 100, 1, 1], np.float32).reshape(4, 1, 1))  # collapsed, but not loud
     ensemble, _, told = label(pipeline_file, copy)
     assert told == [
-        "teacher colon-2 gives 100% of the rows the same label, though the others together do not "
-        "(soft_labels.drop_collapsed: true leaves it out)"
+        "teacher colon-2 predicts the same label for 100% of the rows, the others together do not "
+        "(soft_labels.drop_collapsed: true drops it)"
     ]
     assert not any(member["dropped"] for member in ensemble["teachers"].values())
 
@@ -177,7 +174,7 @@ def test_a_collapsed_teacher_is_told_and_kept(pipeline_file: Path, copy: Path) -
 def test_a_collapsed_teacher_is_left_out_where_that_is_asked(pipeline_file: Path, copy: Path) -> None:
     logits = publish(copy, collapsed(1))
     ensemble, columns, told = label(pipeline_file, copy, "soft_labels.drop_collapsed=true")
-    assert told == ["teacher colon-2 is left out: it gives 100% of the rows the same label"]
+    assert told == ["teacher colon-2 was dropped: it predicts the same label for 100% of the rows"]
     assert [member["dropped"] for member in ensemble["teachers"].values()] == [False, True, False, False]
     assert ensemble["weights"]["colon-2"] == 0 and ensemble["teachers"]["colon-2"]["without"] == {"changed": 0, "kl": 0}
     left = logits[[0, 2, 3]]
@@ -193,7 +190,7 @@ def test_never_all(pipeline_file: Path, copy: Path) -> None:
     logits[1, 1::2] *= 3
     publish(copy, logits.astype(np.float32))
     ensemble, _, told = label(pipeline_file, copy, "soft_labels.drop_collapsed=true")
-    assert told[0] == "every teacher gives (nearly) all rows one label of its own; none is left out"
+    assert told[0] == "every teacher predicts (nearly) a single label; none was dropped"
     assert not any(member["dropped"] for member in ensemble["teachers"].values())
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from petkit.ensemble.combine import combine_teachers
-from petkit.ensemble.row_selection import confidence_weights
+from petkit.ensemble import Ensemble, confidence_weights
 from petkit.errors import InvalidInput
 from petkit.runs.layout import teacher_logits
 from petkit.storage.parquet_shards import read_matrix, read_shards
@@ -50,14 +49,15 @@ def test_rows_that_are_sure_enough(pipeline_file: Path, copy: Path) -> None:
 def test_no_row_left(pipeline_file: Path, copy: Path) -> None:
     publish(copy, made_up() / 10)
     with pytest.raises(
-        InvalidInput, match=r"soft_labels\.min_probability: no unlabelled row is left; the surest has 0\.\d{4} \(lower it\)"
+        InvalidInput,
+        match=r"soft_labels\.min_probability: no unlabelled row reaches it; the highest probability is 0\.\d{4} \(lower it\)",
     ):
         label(pipeline_file, copy, "soft_labels.min_probability=0.99")
 
 
 def test_no_row_counts(pipeline_file: Path, copy: Path) -> None:
     publish(copy, np.zeros((4, 30, 3), np.float32))
-    with pytest.raises(InvalidInput, match=r"soft_labels\.confidence_weights: the teachers are sure of no row at all"):
+    with pytest.raises(InvalidInput, match=r"soft_labels\.confidence_weights: every row has confidence weight 0"):
         label(pipeline_file, copy)
 
 
@@ -68,10 +68,10 @@ def test_labels_that_nobody_gives_or_keeps(pipeline_file: Path, copy: Path) -> N
     logits[:, 3:, 2] -= 50
     publish(copy, logits)
     _, _, told = label(pipeline_file, copy)
-    assert told == ["the teachers give no unlabelled row the label 'Science'; look at its label words and examples"]
+    assert told == ["the teachers predict label 'Science' for no unlabelled row; check its label words and labelled rows"]
     _, _, told = label(pipeline_file, copy, "soft_labels.min_probability=0.5")
     assert told[0].endswith("rows are kept (90.0%): Sports 96%, Science 0%, World 0%")
-    assert told[2] == "label 'World' has 0 of 27 rows (of 2 before the choice of rows); the student will hardly learn it"
+    assert told[2] == "label 'World' has 0 of 27 rows (of 2 before the selection of rows); the student will hardly learn it"
 
 
 # -- rows of several labels --------------------------------------------------------------------------
@@ -86,7 +86,7 @@ def test_several_labels_per_row(here: Path, pipeline_file: Path) -> None:
     ensemble = json.loads((run / "stage_b" / "ensemble.json").read_text())
     (shard,) = read_shards(run / "stage_b" / "soft_labels", ["logits", "labels", "entropy", "agreement", "weight"])
     logits = np.stack([read_matrix(run / teacher_logits(name), "logits") for name in ("colon-1", "brackets-1")])
-    combined = combine_teachers(logits, ensemble)
+    combined = Ensemble.from_json(ensemble).combine(logits)
     np.testing.assert_array_equal(shard["logits"], combined)
     assert shard["labels"] == [[name for name, z in zip(LABELS, row, strict=True) if z > 0] for row in combined]
     p = 1 / (1 + np.exp(-combined.astype(np.float64)))

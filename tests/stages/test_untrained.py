@@ -11,7 +11,7 @@ import pytest
 
 from petkit.engine.device import Device
 from petkit.engine.inference import FloatArray, label_logits
-from petkit.ensemble.calibration import batch_prior, contextual_prior
+from petkit.ensemble import batch_prior, contextual_prior
 from petkit.errors import InvalidInput
 from petkit.events import Event, RunStarted, StepFinished, StepStarted
 from petkit.models.batch import Batch

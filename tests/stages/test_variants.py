@@ -14,7 +14,7 @@ import torch
 
 from petkit.engine.device import Device
 from petkit.engine.inference import ClassifierLogits, label_logits
-from petkit.ensemble.combine import combine
+from petkit.ensemble import combine
 from petkit.models.batch import collate
 from petkit.models.loading import load_classifier, load_tokenizer
 from petkit.prompts.token_store import TokenStore

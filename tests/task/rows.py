@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from petkit.config.schema import DataSpec, LabelKind
+from petkit.config.schema import DataSpec
 from petkit.data.examples import ExampleSource
 
 LABELS = ("World", "Sports")
@@ -24,7 +24,7 @@ def source(
     path: str,
     fields: Sequence[str] = ("text",),
     labels: Sequence[str] | None = LABELS,
-    kind: LabelKind = "single",
+    kind: str = "single",
     **settings: Any,
 ) -> ExampleSource:
     """Open a file as examples; ``settings`` are those of the data section."""

@@ -13,7 +13,7 @@ from petkit.config.schema.adapter import (
 )
 from petkit.config.schema.pipeline import PipelineSpec
 from petkit.config.schema.pretrain_prompt import PretrainPromptSpec, QuestionWords
-from petkit.config.schema.section import LabelKind
+from petkit.config.schema.section import LabelKindName
 from petkit.config.schema.soft_labels import SoftLabelsSpec
 from petkit.config.schema.student import AdaptSpec, ComputeSpec, StudentSpec
 from petkit.config.schema.task import AutoVerbalizerSpec, DataSpec, DemonstrationsSpec, PatternSpec, VerbalizerSpec
@@ -30,7 +30,7 @@ __all__ = [
     "DemonstrationsSpec",
     "GenerationsSpec",
     "Ia3Spec",
-    "LabelKind",
+    "LabelKindName",
     "LoraSpec",
     "NoAdapter",
     "PatternSpec",

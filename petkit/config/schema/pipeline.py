@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from petkit import limits
 from petkit.config.rules import in_pattern_ids, in_pipeline
 from petkit.config.schema.pretrain_prompt import PretrainPromptSpec
-from petkit.config.schema.section import LabelKind, Name, Section, refuse
+from petkit.config.schema.section import LabelKindName, Name, Section, refuse
 from petkit.config.schema.soft_labels import SoftLabelsSpec
 from petkit.config.schema.student import AdaptSpec, ComputeSpec, StudentSpec
 from petkit.config.schema.task import DataSpec, DemonstrationsSpec, PatternSpec, VerbalizerSpec
@@ -21,7 +21,7 @@ class PipelineSpec(Section):
     """A whole pipeline; what ``petkit run`` needs to know."""
 
     task: Name = Field(description="short name of the task; the run folder is runs/<task>")
-    label_kind: LabelKind = Field("single", description="one label per row; any number of them; or one of an ordered scale")
+    label_kind: LabelKindName = Field("single", description="one label per row; any number of them; or one of an ordered scale")
     data: DataSpec
     patterns: tuple[PatternSpec, ...] = Field(
         min_length=1, max_length=limits.PATTERNS, description="a pattern file, or the patterns themselves"

@@ -32,7 +32,7 @@ PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 PartialShare = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-LabelKind = Literal["single", "multi", "ordinal"]
+LabelKindName = Literal["single", "multi", "ordinal"]
 
 
 def refuse(found: Mistakes) -> None:

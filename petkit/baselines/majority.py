@@ -1,0 +1,38 @@
+"""The label distribution of the labelled rows, for every row alike: what any method must beat."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from petkit.baselines.base import Answer, Baseline, targets
+from petkit.engine.device import Device
+from petkit.ensemble import FloatArray, LabelKind
+from petkit.runs.step import Job
+from petkit.task.task import Task
+
+
+def majority_logits(targets: FloatArray, rows: int, kind: LabelKind = LabelKind.SINGLE) -> FloatArray:
+    """Return the same logits for every row, from the counts of the labels.
+
+    One label per row: the log of each label's share, (count + 1) / (n + labels), so that the most frequent
+    label wins, of equally frequent ones the first. Several labels: each label's log-odds,
+    (count + 1) / (n - count + 1), so that a row is given the labels of at least half of the labelled rows.
+
+    Args:
+        targets: 1 where a labelled row has the label, shape ``(n, labels)``.
+        rows: how many rows to label.
+
+    Returns:
+        Shape ``(rows, labels)``.
+    """
+    n, labels = targets.shape
+    counts = targets.sum(axis=0, dtype=np.float64)  # (labels,)
+    shares = (counts + 1) / (n - counts + 1 if kind.multi else n + labels)
+    return np.tile(np.log(shares).astype(np.float32), (rows, 1))
+
+
+def _answer(task: Task, device: Device, job: Job) -> Answer:
+    return majority_logits(targets(task), task.scans["test"].rows, task.label_kind), {}
+
+
+MAJORITY = Baseline(_answer)

@@ -1,0 +1,132 @@
+"""Predictors from folders: the student of a run or any classifier, or a run's ensemble of teachers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, Field, ValidationError
+
+from petkit.config.schema import ComputeSpec, LabelKindName
+from petkit.engine.device import Device, choose_device, prepare_for_inference
+from petkit.engine.inference import label_logits
+from petkit.ensemble import Ensemble, FloatArray, LabelKind
+from petkit.errors import IncompleteRun, ModelRefused, shown_path
+from petkit.metrics import Decision
+from petkit.models.loading import load_config, load_tokenizer, longest_input
+from petkit.predict.predictor import Fields, Predictor
+from petkit.prompts.pattern import CompiledPattern, Pattern
+from petkit.prompts.pvp import tokenised
+from petkit.runs.layout import ENSEMBLE_FILE, SOFT_LABELS, STUDENT, STUDENT_FILE
+from petkit.runs.store import RUN, RunStore
+from petkit.student.model import load_student
+from petkit.teachers.loading import load_teachers
+
+
+def load_predictor(folder: Path, teachers: bool, compute: ComputeSpec | None) -> Predictor:
+    """Load a run folder or a model folder; see :meth:`petkit.predict.predictor.Predictor.load`."""
+    if not folder.is_dir():
+        raise ModelRefused(f"{shown_path(folder)}: no such run or model folder")
+    store = RunStore(folder)
+    # Other tools write a manifest.json too; with a config.json next to it, it is a model folder.
+    manifest = {} if (folder / "config.json").is_file() else store.manifest()
+    is_run = bool(manifest)
+    if manifest.get("kind", RUN) != RUN:
+        raise ModelRefused(f"{store.shown}: does not contain a run but {store.content_name} (name a run or a classifier)")
+    if "recovered" in manifest:
+        hint = "run the same petkit run again: it writes a new one, and finished steps stay"
+        raise IncompleteRun(f"{store.shown}: manifest.json {manifest['recovered']} ({hint})")
+    compute = compute or _compute_of(manifest)
+    device = choose_device(compute)
+    if teachers and not is_run:
+        raise ModelRefused(f"{shown_path(folder)}: only a run folder holds teachers")
+    if teachers:
+        return _load_ensemble(store, device, compute.tokens_per_batch)
+    if is_run and store.inputs(STUDENT) and store.inputs(STUDENT)[SOFT_LABELS] != store.content(SOFT_LABELS):
+        message = "the classifier was made from other soft labels (run petkit stage-c, or predict with the teachers)"
+        raise IncompleteRun(f"{store.shown}: {message}")
+    return _load_student(store.path(STUDENT) if is_run else folder, manifest, device, compute.tokens_per_batch)
+
+
+def _compute_of(manifest: Mapping[str, Any]) -> ComputeSpec:
+    precision = manifest.get("arithmetic", {}).get("precision")
+    return ComputeSpec(precision=precision) if precision in ("float32", "bfloat16") else ComputeSpec()
+
+
+class _About(BaseModel):
+    """How a student reads rows and decides, as ``petkit.json`` stores it; folders made by other tools have none."""
+
+    fields: tuple[Annotated[str, Field(min_length=1)], ...] = Field(("text",), min_length=1)
+    max_length: Annotated[int, Field(ge=1)] | None = None
+    truncate: Literal["tail", "head", "middle"] = "tail"
+    labels: tuple[str, ...] | None = None
+    label_kind: LabelKindName | None = None
+    thresholds: tuple[float, ...] | None = None
+    columns: dict[str, str] = {}
+    label_names: tuple[str, ...] | None = None
+    label_separator: Annotated[str, Field(min_length=1)] | None = None
+
+
+def _load_student(folder: Path, manifest: Mapping[str, Any], device: Device, tokens_per_batch: int) -> Predictor:
+    name = str(folder)
+    config = load_config(name)
+    written = _read(folder / STUDENT_FILE)
+    about = _checked_about(written, folder / STUDENT_FILE)
+    tokenizer = load_tokenizer(name, needs_mask=False)
+    student = load_student(name, written)
+    prepare_for_inference(student, device)
+    max_length = min(longest_input(config, tokenizer), about.max_length or 512)
+    plain = Pattern.plain(about.fields, pairs=tokenizer.distinguishes_pairs)
+    pattern = CompiledPattern(plain, tokenizer, max_length, about.truncate)
+    names: Any = config.id2label
+    labels = [str(names.get(index, "")) for index in range(len(names))]
+    if not all(labels) or len(set(labels)) != len(labels):
+        raise ModelRefused(f"{shown_path(folder)}: config.json: id2label: must name every class, each by a name of its own")
+    if about.labels is not None and about.labels != tuple(labels):
+        raise ModelRefused(f"{shown_path(folder / STUDENT_FILE)}: labels: config.json names others (write the same in both)")
+    if about.thresholds is not None and len(about.thresholds) != len(labels):
+        raise ModelRefused(f"{shown_path(folder / STUDENT_FILE)}: thresholds: one for each of {len(labels)} labels is needed")
+
+    def score(rows: Sequence[Fields]) -> FloatArray:
+        encoded = [pattern.encode(tokens) for tokens in tokenised(rows, pattern.keys, tokenizer)]
+        return label_logits(student, encoded, tokenizer, device, tokens_per_batch)
+
+    kind = LabelKind(about.label_kind or ("multi" if config.problem_type == "multi_label_classification" else "single"))
+    # A run records how its data is read now; a folder on its own, how it was read.
+    decision = Decision(kind) if about.thresholds is None else Decision(kind, about.thresholds)
+    return Predictor(labels, about.fields, manifest.get("data", about.model_dump()), score, decision)
+
+
+def _checked_about(written: Mapping[str, Any], path: Path) -> _About:
+    try:
+        return _About.model_validate_json(json.dumps(written))
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise ModelRefused(f"{shown_path(path)}: {key} is damaged (take the folder from its run again)") from None
+
+
+def _load_ensemble(store: RunStore, device: Device, tokens_per_batch: int) -> Predictor:
+    ensemble = Ensemble.from_json(_read(store.path(SOFT_LABELS) / ENSEMBLE_FILE)).voting()
+    members = load_teachers(store, ensemble.members, device)
+
+    def score(rows: Sequence[Fields]) -> FloatArray:
+        return ensemble.combine(np.stack([member.logits(rows, device, tokens_per_batch) for member in members]))
+
+    # Thresholds belong to the student; the ensemble decides at probability 1/2.
+    decision = Decision(ensemble.kind)
+    return Predictor(ensemble.labels, members[0].fields, store.manifest().get("data", {}), score, decision)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        raise ModelRefused(f"{shown_path(path)}: not valid JSON (take the folder from its run again)") from None
+    if not isinstance(content, dict):
+        raise ModelRefused(f"{shown_path(path)}: damaged (take the folder from its run again)")
+    return content
