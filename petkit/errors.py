@@ -1,16 +1,16 @@
-"""What can go wrong, told to a person: the error tree, with exit codes and cures.
+"""What can go wrong: the error tree, with exit codes and hints.
 
 Every error a user can cause is a :class:`PetkitError`. The command line prints its text and leaves
 with its ``exit_code``; a Python caller catches the class it cares about.
 
     PetkitError
-    ├── InvalidInput     files, keys or values that must be mended (all of them, in one report)
-    │   └── BeyondLimit  a file too large, or no file at all; told alone, before the rest is read
+    ├── InvalidInput     files, keys or values that must be fixed (all of them, in one report)
+    │   └── BeyondLimit  a file too large, or not a file; reported alone, before the rest is read
     ├── RunConflict      the run folder is in use, or holds work made with other settings
     ├── ModelRefused     a model folder or hub name that petkit cannot or will not load
-    ├── IncompleteRun    a stage was asked for whose inputs are not finished
+    ├── IncompleteRun    a stage was requested whose inputs are not finished
     ├── DiskRefused      the disk is full, or takes nothing any more; exit code 1
-    └── TrainingDiverged (petkit.engine.training_loop), NotFinite (petkit.engine.inference): settings that spoil a model; exit code 1
+    └── TrainingDiverged (petkit.engine.training_loop), NotFinite (petkit.engine.inference): settings with which a model diverges; exit code 1
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from petkit.formatting import in_one_line
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One mistake in the user's input, printed as ``file:line: key: message (cure)``."""
+    """One mistake in the user's input, printed as ``file:line: key: message (hint)``."""
 
     file: str
     line: int | None
@@ -66,9 +66,9 @@ class InvalidInput(PetkitError):
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems: tuple[Problem, ...] = tuple(dict.fromkeys(problems))
-        told = [str(problem) for problem in self.problems[: limits.SHOWN_PROBLEMS]]
-        left = len(self.problems) - len(told)
-        super().__init__("\n".join([*told, f"… and {left:,} more mistakes"] if left else told))
+        shown = [str(problem) for problem in self.problems[: limits.SHOWN_PROBLEMS]]
+        left = len(self.problems) - len(shown)
+        super().__init__("\n".join([*shown, f"… and {left:,} more mistakes"] if left else shown))
 
 
 class BeyondLimit(InvalidInput):
@@ -99,7 +99,7 @@ def first_line(error: BaseException) -> str:
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """Return the cure for a misspelt ``word``: the nearest of ``known``, or the list of them."""
+    """Return the hint for a misspelt ``word``: the nearest of ``known``, or the list of them."""
     slip = len(word) <= limits.COMPARED_CHARACTERS
     near = get_close_matches(word, known[: limits.COMPARED_NAMES], n=1, cutoff=0.6) if slip else []
     if near:

@@ -67,7 +67,7 @@ class StepFinished:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something the user should know that is no error."""
+    """Something the user should know, short of an error."""
 
     step: str
     message: str

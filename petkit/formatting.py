@@ -1,6 +1,6 @@
 """Characters that do something where they should only show: they steer a terminal, break a line or turn its direction.
 
-Labels, texts, paths and messages come from data, models and libraries; whatever prints them writes such characters out.
+Labels, texts, paths and messages come from data, models and libraries; they are escaped wherever they are printed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Every cap in one place: what petkit does not take up, and why the number is what it is.
 
-Honest input stays far below; what lies above is a mistake or an attack, and is answered with the number and a cure before
+Honest input stays far below; what lies above is a mistake or an attack, and is reported with the number and a hint before
 anything heavy is imported or read whole. The unlabelled set has no cap on its rows: it is read as a stream.
 """
 
@@ -46,7 +46,7 @@ ROW_BYTES = 4 * 2**20
 ROW_DEPTH = 100
 COLUMNS = 10_000
 ID_CHARACTERS = 1_000
-# Few-shot examples are held in memory and tokenised anew for every teacher; more rows want no few-shot method.
+# Labelled rows are kept in memory and tokenised again for every teacher; more rows do not need a few-shot method.
 LABELLED_ROWS = 100_000
 # What describes a Parquet file, at its end: about 100 bytes per column and row group.
 PARQUET_FOOTER = 8 * 2**20
@@ -56,7 +56,7 @@ PARQUET_UNPACKED = 16 * 2**20
 # Values of a list column per row, on average.
 PARQUET_LIST = 1_000
 
-# -- what is told ------------------------------------------------------------------------------------
+# -- what is shown -----------------------------------------------------------------------------------
 
 # Mistakes in one report, names in one list, characters of one part of a message.
 SHOWN_PROBLEMS = 100

@@ -1,4 +1,4 @@
-"""Whether the network may be used: only for what a pipeline names on the Hugging Face hub, and never when told so.
+"""Whether the network may be used: only for what a pipeline names on the Hugging Face hub, and never when it is forbidden.
 
 The libraries that fetch read the environment when they are imported, so the command line decides before that. From Python,
 set ``HF_HUB_OFFLINE=1`` before anything else.

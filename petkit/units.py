@@ -20,7 +20,7 @@ def size(count: int) -> str:
 
 
 def binary_size(count: int) -> str:
-    """Return bytes as caps on input are told, which are powers of two: ``4 MiB``, ``300 bytes``."""
+    """Return bytes as caps on input are written, in powers of two: ``4 MiB``, ``300 bytes``."""
     for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
         if count >= unit:
             return f"{count / unit:,.3g} {name}" if count < 1000 * unit else f"{count // unit:,} {name}"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 import pytest
 import yaml
 from pydantic import BaseModel
 
 from petkit.config.loader import load_pipeline
+from petkit.config.registry import Names
 from petkit.config.schema import PipelineSpec
 from petkit.config.yaml_document import parse_document
 from petkit.task.task import Task
@@ -56,11 +57,14 @@ def section_at(*keys: str) -> type[BaseModel] | None:
 
 def choices(kind: Any = PipelineSpec) -> Iterator[str]:
     """Yield every text that the specification offers as a choice."""
-    if get_origin(kind) is Literal:
+    if get_origin(kind) is Annotated and isinstance(kind.__metadata__[0], Names):
+        yield from kind.__metadata__[0]
+    elif get_origin(kind) is Literal:
         yield from (choice for choice in get_args(kind) if isinstance(choice, str))
     elif isinstance(kind, type) and issubclass(kind, BaseModel):
         for field in kind.model_fields.values():
             yield from choices(field.annotation)
+            yield from (name for names in field.metadata if isinstance(names, Names) for name in names)
     else:
         for part in get_args(kind):
             yield from choices(part)

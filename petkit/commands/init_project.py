@@ -156,7 +156,7 @@ def _sort_rows(source: str, labels: Sequence[str], notes: list[str]) -> tuple[di
     records = list(read_records(source))
     broken = [Problem.of_file(shown_path(source), record.error, line=record.line) for record in records if record.error]
     if broken or not records:
-        raise InvalidInput(broken or [Problem.of_file(shown_path(source), "the file holds no rows")])
+        raise InvalidInput(broken or [Problem.of_file(shown_path(source), "the file contains no rows")])
     columns = [str(name) for name in records[0].values]
     text = _column(columns, _TEXT_COLUMNS, source, "text")
     label = _column(columns, _LABEL_COLUMNS, source, "label")

@@ -17,7 +17,7 @@ class _Cap(NamedTuple):
     hint: str
 
 
-_ENTRIES = _Cap(limits.ENTRIES, "entries", "that is no configuration")
+_ENTRIES = _Cap(limits.ENTRIES, "entries", "too large for a configuration file")
 _LABELS = _Cap(limits.LABELS, "labels", "join the rare ones")
 _WORDS = _Cap(limits.WORDS_PER_LABEL, "words", "keep the most telling ones")
 _CAPS: dict[_Path, _Cap] = {
@@ -75,12 +75,12 @@ def _too_many_teachers(data: Mapping[str, Any]) -> Mistakes:
     if not isinstance(patterns, (tuple, list)) or not isinstance(seeds, (tuple, list)):
         return []
     kept = min(_count(keep) or len(patterns), len(patterns))
-    told = too_many_teachers(kept, len(seeds), 1 + _count(generations))
-    return [(("teachers", "seeds"), told)] if told else []
+    message = too_many_teachers(kept, len(seeds), 1 + _count(generations))
+    return [(("teachers", "seeds"), message)] if message else []
 
 
 def _count(value: Any) -> int:
-    """Return a number of things as it is, and 0 for what is none (the schema reports that)."""
+    """Return a number of things as it is, and 0 for anything else (the schema reports that)."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 

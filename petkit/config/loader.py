@@ -31,7 +31,7 @@ _WORDS = {
     "float_type": "must be a number",
     "bool_type": "must be true or false",
     "string_type": "must be text",
-    "string_unicode": "must be text without half characters (lone surrogates)",
+    "string_unicode": "must be text without lone surrogates (invalid Unicode)",
     "tuple_type": "must be a list",
     "dict_type": "must be a mapping",
     "model_type": "must be a mapping of keys to values",
@@ -79,7 +79,7 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
 
     Raises:
         InvalidInput: every mistake found in the pipeline, pattern and verbalizer files, at once.
-        BeyondLimit: what is larger than anybody means it; its other mistakes are not looked for.
+        BeyondLimit: a value is beyond its cap; other mistakes are not looked for.
     """
     path = Path(path)
     if len(overrides) > limits.OVERRIDES:
@@ -97,7 +97,7 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
     try:
         spec = PipelineSpec.model_validate(document.data)
     except ValidationError as error:
-        # What could not be grafted was reported already; its absence is no second mistake.
+        # What could not be grafted was reported already; its absence is not reported again.
         reported = {problem.key for problem in problems} - {""}
         problems += [found for found in _problems(error, document) if found.key not in reported]
     if problems:
@@ -145,7 +145,7 @@ def _apply(override: str, document: Document, here: dict[Location, Path]) -> lis
         data = data[name]
         if not isinstance(data, dict):
             inner = ".".join(map(str, location[:depth]))
-            return [Problem.of_file(shown, "is no mapping, so it has no keys to set", key=inner)]
+            return [Problem.of_file(shown, "is not a mapping, so --set cannot set keys below it", key=inner)]
     data[str(location[-1])] = parsed.data
     if location in document.places:  # and all that was written below
         for old in [place for place in document.places if place[: len(location)] == location]:
@@ -164,7 +164,7 @@ def _graft_patterns(document: Document, folder: Path) -> list[Problem]:
     problems: list[Problem] = []
     patterns: list[Any] = []
     if sum(_bytes_of(folder / name) for name in files) > limits.CONFIG_BYTES:
-        message = f"the files are larger than {binary_size(limits.CONFIG_BYTES)} together; those are no patterns"
+        message = f"pattern files exceed {binary_size(limits.CONFIG_BYTES)} in total"
         raise BeyondLimit([document.problem(("patterns",), message)])
     for name in files:
         try:
@@ -207,7 +207,7 @@ def _graft_verbalizer(document: Document, folder: Path) -> list[Problem]:
 def _bytes_of(path: Path) -> int:
     try:
         return path.stat().st_size
-    except (OSError, ValueError):  # told when it is read
+    except (OSError, ValueError):  # reported when it is read
         return 0
 
 
@@ -237,7 +237,7 @@ def _resolve_paths(data: dict[str, Any], folder: Path, here: dict[Location, Path
             path = named_in / Path(value).expanduser()
             if not may_be_hub or path.is_dir() or value.startswith((".", "/", "~")):
                 holder[key] = str(path.resolve())
-        except (RuntimeError, ValueError, OSError):  # no such user, or no possible name: left for whoever opens it to refuse
+        except (RuntimeError, ValueError, OSError):  # no such user, or no possible name: refused when it is opened
             return
 
     for key in ("train", "unlabeled", "test"):
@@ -266,7 +266,7 @@ def _problems(error: ValidationError, document: Document) -> list[Problem]:
         if detail["type"] == "petkit":
             mistakes |= dict.fromkeys(((*detail["loc"], *place), message) for place, message in detail["ctx"]["found"])
     problems = _placed(list(mistakes), document)
-    told: dict[Location, int] = {}
+    reported: dict[Location, int] = {}
     locations = [_written_location(detail["loc"], document.data) for detail in details]
     holders = {location[:depth] for location in locations for depth in range(len(location))}
     for number, (detail, location) in enumerate(zip(details, locations, strict=True)):
@@ -274,8 +274,8 @@ def _problems(error: ValidationError, document: Document) -> list[Problem]:
             problems.append(document.problem((), f"… and up to {len(details) - number:,} more mistakes"))
             break
         if detail["type"] == "petkit" or location in holders:
-            continue  # told above; or the branch of a union that was not meant: a value inside is wrong, and told
-        if detail["type"] == "too_short" and detail["input"]:  # its entries are wrong, and told
+            continue  # reported above; or a branch of a union that was not meant: a value inside is wrong, and reported
+        if detail["type"] == "too_short" and detail["input"]:  # its entries are wrong, and reported
             continue
         if detail["type"] == "extra_forbidden":
             if location[-2:] == ("adapter", "start"):
@@ -285,13 +285,13 @@ def _problems(error: ValidationError, document: Document) -> list[Problem]:
             problems.append(document.problem(location, "unknown key", did_you_mean(str(location[-1]), known)))
         elif detail["type"] == "missing":
             problems.append(document.problem(location, "required key is missing"))
-        elif location in told:  # another branch of a union
-            first = problems[told[location]]
+        elif location in reported:  # another branch of a union
+            first = problems[reported[location]]
             said, _, value = first.message.partition(", not ")
             also = _in_words(detail).partition(", not ")[0].removeprefix("must be ").replace("must not be", "not")
-            problems[told[location]] = replace(first, message=f"{said} or {also}" + (f", not {value}" if value else ""))
+            problems[reported[location]] = replace(first, message=f"{said} or {also}" + (f", not {value}" if value else ""))
         else:
-            told[location] = len(problems)
+            reported[location] = len(problems)
             problems.append(document.problem(location, _in_words(detail)))
     return problems
 

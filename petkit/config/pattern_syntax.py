@@ -18,7 +18,7 @@ _SLOT = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]")
 _NAME = re.compile(r"[^\W\d]\w*")
 _SOFT = re.compile(r"soft\s*:\s*(.*)", re.DOTALL)
 MOST_SOFT = 100
-MOST_PROBLEMS = 5  # told of one text
+MOST_PROBLEMS = 5  # reported per text
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _slot(inside: str, problems: list[str]) -> Part:
         return Soft(count)
     name, *filters = (piece.strip() for piece in inside.split("|"))
     if not _NAME.fullmatch(name):
-        problems.append(f"{{{inside}}} is no field name; write {{{{ and }}}} for plain braces")
+        problems.append(f"{{{inside}}} is not a field name; write {{{{ and }}}} for plain braces")
         return Literal("")
     if name == "mask":
         if filters:

@@ -49,6 +49,19 @@ class Names:
         """
         return _added(self.kind, self.built_in)
 
+    def load(self, name: str) -> Any:
+        """Return what another package added under ``name``.
+
+        Raises:
+            KeyError: no package did.
+            InvalidInput: it cannot be loaded.
+        """
+        entry = self.added()[name]
+        try:
+            return entry.load()
+        except Exception as error:
+            raise InvalidInput([_problem(self.kind, entry, f"cannot be loaded: {first_line(error)}")]) from error
+
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_before_validator_function(self.check, handler(source))
 
@@ -78,16 +91,12 @@ class Registry(Generic[T]):
         """Return what ``name`` means.
 
         Raises:
-            KeyError: there is no such name.
+            KeyError: the name is unknown.
             InvalidInput: another package adds it, and it cannot be loaded.
         """
         if name in self._built_in:
             return self._built_in[name]
-        entry = self.names.added()[name]
-        try:
-            loaded: T = entry.load()
-        except Exception as error:
-            raise InvalidInput([_problem(self.names.kind, entry, f"cannot be loaded: {first_line(error)}")]) from error
+        loaded: T = self.names.load(name)
         return loaded
 
 

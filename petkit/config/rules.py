@@ -101,12 +101,12 @@ def in_training(settings: Mapping[str, Any]) -> Mistakes:
     if settings.get("loss", "cross_entropy") != "cross_entropy" and settings["loss"] in LOSS_NAMES:
         found += [((key,), f"changes the cross-entropy, and loss is {settings['loss']}") for key in changed]
     if settings.get("loss") == "next_token":
-        asked = {
+        compared = {
             ("r_drop_weight",): _number(settings.get("r_drop_weight")) > 0,
             ("consistency", "kind"): _value(settings, "consistency", "kind", default="none") != "none",
             ("contrastive", "weight"): _number(_value(settings, "contrastive", "weight")) > 0,
         }
-        found += [(key, "compares answers of all labels, and loss is next_token") for key, given in asked.items() if given]
+        found += [(key, "compares answers of all labels, and loss is next_token") for key, given in compared.items() if given]
     if settings.get("hard_weight") == 0:
         found += [((key,), "changes the gold-label loss, and hard_weight is 0") for key in changed]
     return found + [(("adapter", *place), message) for place, message in in_adapter(settings.get("adapter"))]
@@ -118,7 +118,7 @@ def in_adapter(adapter: Any) -> Mistakes:
         return []
     targets, scaled = adapter.get("target_modules"), adapter.get("feedforward_modules")
     if not isinstance(targets, (tuple, list)) or not isinstance(scaled, (tuple, list)):
-        return []  # what auto means, the model tells
+        return []  # what auto means depends on the model
     named = {end for end in targets if isinstance(end, str)}
     strange = [end for end in scaled if isinstance(end, str) and end not in named]
     return [(("feedforward_modules",), f"{end} is none of target_modules (name it there too)") for end in strange]
@@ -197,7 +197,7 @@ def _in_label_kind(data: Mapping[str, Any]) -> Mistakes:
     separator = value("data", "label_separator", default="|")
     for label in labels if isinstance(separator, str) else ():
         if separator and separator in label:
-            message = f"label {label!r} holds {separator!r}, which stands between labels (set data.label_separator)"
+            message = f"label {label!r} holds {separator!r}, which separates labels (set data.label_separator)"
             found.append((("verbalizer", "labels", label), message))
     single = "is about one label per row, and label_kind is multi"
     if _number(value("generations", "count")) > 0 or value("generations", "count") == "auto":
@@ -235,7 +235,7 @@ def in_soft_labels(settings: Mapping[str, Any], *, multi: bool) -> Mistakes:
         "top_share": 0 < _number(settings.get("top_share")) < 1,
     }
     return [
-        ((key,), "is about one label per row, and label_kind is multi") for key, asked in single_label.items() if multi and asked
+        ((key,), "is about one label per row, and label_kind is multi") for key, used in single_label.items() if multi and used
     ]
 
 
@@ -259,7 +259,7 @@ def _number(value: Any) -> float:
 
 
 def in_labels(labels: Mapping[str, Any], *, automatic: bool = False) -> Mistakes:
-    """Say where label words do not tell labels apart."""
+    """Say where labels share words or have none."""
     found: Mistakes = []
     if automatic or not labels:
         return found
@@ -282,7 +282,7 @@ def in_labels(labels: Mapping[str, Any], *, automatic: bool = False) -> Mistakes
 
 
 def in_seeds(seeds: Sequence[Any]) -> Mistakes:
-    """Say whether a seed stands twice."""
+    """Say whether a seed is named twice."""
     if len(set(map(repr, seeds))) == len(seeds):
         return []
     return [(("seeds",), "the same seed twice would train the same teacher twice")]

@@ -71,7 +71,7 @@ def read_document(path: Path) -> Document:
     except OSError as error:
         raise InvalidInput([Problem.of_file(shown, f"cannot be read: {error.strerror}")]) from None
     if len(raw) > limits.CONFIG_BYTES:
-        message = f"larger than {binary_size(limits.CONFIG_BYTES)}; that is no configuration"
+        message = f"larger than {binary_size(limits.CONFIG_BYTES)}; too large for a configuration file"
         raise BeyondLimit([Problem.of_file(shown, message, "rows belong into data files")])
     try:
         text = raw.decode("utf-8-sig")
@@ -90,7 +90,7 @@ def parse_document(text: str, shown: str, *, under: Location = ()) -> Document:
     """Parse YAML ``text``; ``shown`` names it in messages; ``under`` is where in a larger document it belongs.
 
     Raises:
-        InvalidInput: the text is no YAML, holds several documents, foreign tags or a key twice.
+        InvalidInput: the text is not YAML, contains several documents, foreign tags or a key twice.
         BeyondLimit: it holds more, or deeper, than any configuration.
     """
     size = _Size(shown)
@@ -99,7 +99,7 @@ def parse_document(text: str, shown: str, *, under: Location = ()) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = None if mark is None else mark.line + 1
-        raise InvalidInput([Problem.of_file(shown, *_told(error), line=line)]) from None
+        raise InvalidInput([Problem.of_file(shown, *_explained(error), line=line)]) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise InvalidInput([Problem.of_file(shown, f"not valid YAML: {first_line(error)}", line=line)]) from None
@@ -117,8 +117,8 @@ def parse_document(text: str, shown: str, *, under: Location = ()) -> Document:
     return document
 
 
-def _told(error: yaml.MarkedYAMLError) -> tuple[str, str]:
-    """Return what is no YAML in a text, and the cure of the mistake that patterns invite."""
+def _explained(error: yaml.MarkedYAMLError) -> tuple[str, str]:
+    """Return what is wrong in a text, and the hint for the mistake that patterns invite."""
     problem = error.problem or str(error.context)
     if problem.startswith("but "):
         problem = f"{error.context}, {problem}"
@@ -140,7 +140,7 @@ class _Size:
         if depth > limits.CONFIG_DEPTH:
             self.refuse(line, f"nested more than {limits.CONFIG_DEPTH} deep")
 
-    def refuse(self, line: int, message: str, hint: str = "that is no configuration") -> NoReturn:
+    def refuse(self, line: int, message: str, hint: str = "too large for a configuration file") -> NoReturn:
         raise BeyondLimit([Problem.of_file(self.shown, message, hint, line=line)])
 
 

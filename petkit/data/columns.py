@@ -1,4 +1,4 @@
-"""Names of columns, whatever kind of file they stand in."""
+"""Names of columns, of any kind of file."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _MISSING, _NO_LABEL = "missing", "has no label"
 _NO_SUCH_COLUMN = (_MISSING, _NO_LABEL)  # of a whole file
 _EMPTY = ("empty", "remove the row or fill it in")
 _LONGEST_NUMBER = 20  # digits of a class number; Python refuses to read thousands of them
-HALF_A_CHARACTER = "holds half a character (a lone surrogate)"
+LONE_SURROGATE = "contains a lone surrogate (invalid Unicode)"
 Advise: TypeAlias = Callable[[str, Iterable[Any]], str]
 SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -75,7 +75,7 @@ class Scan:
 
 
 class ExampleSource:
-    """The rows of one file or dataset, read anew at every iteration; nothing is kept in memory.
+    """The rows of one file or dataset, read again at every iteration; nothing is kept in memory.
 
     Args:
         source: path or ``hf://`` name.
@@ -162,7 +162,7 @@ class ExampleSource:
         elif bad > SHOWN_PROBLEMS:
             problems.append(Problem.of_file(self.shown, f"… and {bad - SHOWN_PROBLEMS:,} more rows like these"))
         if rows == 0 and not problems:
-            problems.append(Problem.of_file(self.shown, "the file holds no rows"))
+            problems.append(Problem.of_file(self.shown, "the file contains no rows"))
         return Scan(rows, digest.hexdigest(), tuple(problems), columns, tuple(head))
 
     def _digest(self) -> hashlib._Hash:
@@ -170,7 +170,7 @@ class ExampleSource:
         return hashlib.sha256(repr(read).encode())
 
     def _add(self, digest: hashlib._Hash, example: Example) -> None:
-        """Hash what a row says, whatever the order in which patterns name its fields."""
+        """Hash a row's content, regardless of the order in which patterns name its fields."""
         said = (sorted(example.fields.items()), example.labels if self.multi else example.label)
         digest.update(repr(said).encode("utf-8", "surrogatepass"))
 
@@ -199,14 +199,14 @@ class ExampleSource:
             own_id = record.values.get(self.data.column("id"))
             name = f"row-{index}" if own_id is None else str(own_id)
             if len(name) > limits.ID_CHARACTERS:
-                message = f"{len(name):,} characters are no id; at most {limits.ID_CHARACTERS:,}"
+                message = f"is {len(name):,} characters long; the maximum is {limits.ID_CHARACTERS:,}"
                 problems.append(
                     Problem.of_file(
                         self.shown, message, "data.columns says which it is", line=record.line, key=self.data.column("id")
                     )
                 )
             elif SURROGATE.search(name):
-                problems.append(Problem.of_file(self.shown, HALF_A_CHARACTER, line=record.line, key=self.data.column("id")))
+                problems.append(Problem.of_file(self.shown, LONE_SURROGATE, line=record.line, key=self.data.column("id")))
             if problems:
                 bad += 1
                 yield None, problems
@@ -221,13 +221,13 @@ class ExampleSource:
             return ""
         value = record.values[column]
         if not isinstance(value, str):
-            told = _EMPTY if value is None else (f"must be text, not {value!r:.60}",)
-            problems.append(Problem.of_file(self.shown, *told, line=record.line, key=column))
+            message = _EMPTY if value is None else (f"must be text, not {value!r:.60}",)
+            problems.append(Problem.of_file(self.shown, *message, line=record.line, key=column))
             return ""
         if len(value) > limits.ROW_BYTES:  # of a dataset; a file's reader has met it
             problems.append(Problem.of_file(self.shown, TOO_LONG, line=record.line, key=column))
         elif SURROGATE.search(value):
-            problems.append(Problem.of_file(self.shown, HALF_A_CHARACTER, line=record.line, key=column))
+            problems.append(Problem.of_file(self.shown, LONE_SURROGATE, line=record.line, key=column))
         elif not value.strip():
             problems.append(Problem.of_file(self.shown, *_EMPTY, line=record.line, key=column))
         return value
@@ -257,7 +257,7 @@ class ExampleSource:
             if index is None:
                 return refuse(f"label {str(entry)!r:.80} is not in the verbalizer", self._known(str(entry), names, advise))
             if index in found:
-                return refuse(f"label {str(entry)!r:.80} stands twice in the row", "name it once")
+                return refuse(f"label {str(entry)!r:.80} is twice in the row", "name it once")
             found.add(index)
         return tuple(sorted(found))
 

@@ -11,7 +11,7 @@ from petkit import limits
 from petkit.errors import BeyondLimit, Problem
 from petkit.units import binary_size
 
-TOO_LONG = f"a row of more than {binary_size(limits.ROW_BYTES)} (split it into rows of their own, or mend the line breaks)"
+TOO_LONG = f"a row of more than {binary_size(limits.ROW_BYTES)} (split it into rows of their own, or fix the line breaks)"
 _CHUNK = 2**20
 
 

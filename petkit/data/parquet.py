@@ -167,7 +167,7 @@ def _refuse_footer(path: Path) -> None:
         size = stream.seek(0, os.SEEK_END)
         stream.seek(max(0, size - _TRAILER))
         footer = int.from_bytes(stream.read(4), "little")
-    if limits.PARQUET_FOOTER < footer < size:  # a longer one is damaged, and told so
+    if limits.PARQUET_FOOTER < footer < size:  # a longer one is damaged, and reported as such
         most = binary_size(limits.PARQUET_FOOTER)
         message = f"its description of itself takes {binary_size(footer)}; at most {most}"
         raise BeyondLimit([Problem.of_file(path, message, "write it with fewer columns or larger row groups")])
@@ -203,8 +203,8 @@ def _refuse_bomb(path: Path, metadata: pq.FileMetaData, leaves: Sequence[int]) -
             fold = column.total_uncompressed_size / max(1, column.total_compressed_size)
             bomb = column.physical_type == "BYTE_ARRAY" and fold > limits.PARQUET_FOLD
             if bomb and column.total_uncompressed_size > limits.PARQUET_UNPACKED:
-                told = binary_size(column.total_uncompressed_size)
-                _refuse(path, f"column {column.path_in_schema!r} unpacks {fold:,.0f}-fold to {told}", "no text shrinks that much")
+                size = binary_size(column.total_uncompressed_size)
+                _refuse(path, f"column {column.path_in_schema!r} unpacks {fold:,.0f}-fold to {size}", "no text shrinks that much")
             in_rows = max(in_rows, column.num_values)
         if unpacked > limits.ROW_BYTES * max(1, group.num_rows):
             _refuse(path, f"rows of more than {binary_size(limits.ROW_BYTES)}", "split them into rows of their own")

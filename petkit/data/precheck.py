@@ -1,6 +1,6 @@
-"""A look at data files before anything heavy is loaded: what nobody means is answered at once and alone.
+"""A look at data files before anything heavy is loaded: input beyond a cap is reported at once and alone.
 
-It reads little of ordinary files. Their mistakes are told later, with those of the patterns and words; and what is beyond
+It reads little of ordinary files. Their mistakes are reported later, with those of the patterns and words; and what is beyond
 a cap further back in a file, its reader meets there.
 """
 
@@ -13,7 +13,7 @@ from typing import IO
 
 from petkit.config.loader import Pipeline
 from petkit.data.lines import TOO_LONG, bounded_lines, overlong_line
-from petkit.data.records import format_of, parse_json_line, read_records
+from petkit.data.records import TEXT_FORMATS, format_of, parse_json_line, read_records
 from petkit.errors import BeyondLimit, InvalidInput, Problem, shown_path
 from petkit.storage.regular_file import refuse_no_file
 
@@ -28,7 +28,7 @@ def look_at_pipeline(pipeline: Pipeline) -> None:
     """Look at the data files of a pipeline.
 
     Raises:
-        BeyondLimit: one of them is no file, or is beyond a cap.
+        BeyondLimit: one of them is not a file, or is beyond a cap.
     """
     data = pipeline.spec.data
     fields = (field for spec in pipeline.spec.patterns for field in spec.fields)
@@ -51,7 +51,7 @@ def look_at(source: str, columns: Collection[str] | None = None) -> None:
         columns: the names of those that matter, where that is known.
 
     Raises:
-        BeyondLimit: it is no file, or is beyond a cap.
+        BeyondLimit: it is not a file, or is beyond a cap.
     """
     if source.startswith("hf://"):
         return
@@ -64,10 +64,10 @@ def look_at(source: str, columns: Collection[str] | None = None) -> None:
             taken += sum(len(value) for value in record.values.values() if isinstance(value, (str, list, dict)))
             if taken > _CHARACTERS:
                 break
-        line = None if format_of(source) == "parquet" else overlong_line(Path(source), _BYTES)
+        line = overlong_line(Path(source), _BYTES) if format_of(source) in TEXT_FORMATS else None
     except BeyondLimit:
         raise
-    except (InvalidInput, OSError):  # whoever reads the file tells it with its other mistakes
+    except (InvalidInput, OSError):  # reported when the file is read, with its other mistakes
         return
     if line is not None:
         raise BeyondLimit([Problem.of_file(shown_path(source), TOO_LONG, line=line)])

@@ -6,19 +6,21 @@ import csv
 import json
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from petkit import limits, network
+from petkit.config.registry import Registry
 from petkit.data.columns import named_twice
 from petkit.data.lines import TOO_LONG, BoundedLines, RowTooLong, first_undecodable
 from petkit.data.parquet import parquet_rows
 from petkit.errors import InvalidInput, Problem, did_you_mean, first_line, shown_path
 from petkit.storage.regular_file import refuse_no_file
 
-FORMATS = ("jsonl", "csv", "tsv", "parquet")
+TEXT_FORMATS = ("jsonl", "csv", "tsv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +46,10 @@ def format_of(source: str) -> str:
     if source.startswith("hf://"):
         return "hf"
     ending = Path(source).suffix.lower().lstrip(".")
-    if ending not in FORMATS:
-        why = f"unknown kind of file {ending!r}" if ending else "its name has no ending that tells what kind of file it is"
+    if ending not in FORMATS.names:
+        why = f"unknown kind of file {ending!r}" if ending else "its name has no ending, so its format is unknown"
         why = "is a folder, not a file" if os.path.isdir(source) else why  # noqa: PTH112 (False for an impossible name)
-        raise InvalidInput([Problem.of_file(shown_path(source), why, did_you_mean(ending, FORMATS))])
+        raise InvalidInput([Problem.of_file(shown_path(source), why, did_you_mean(ending, list(FORMATS.names)))])
     return ending
 
 
@@ -58,8 +60,8 @@ def read_records(source: str, columns: Collection[str] | None = None) -> Iterato
         columns: the names of those that matter; a Parquet file is spared the reading of the others, which are None then.
 
     Raises:
-        InvalidInput: no such file, unreadable, wrongly encoded, damaged, or an unknown kind.
-        BeyondLimit: a pipe or device and no file, or a Parquet file that unpacks to more than anybody means.
+        InvalidInput: no such file, unreadable, wrongly encoded, damaged, an unknown kind, or a format of another package that cannot be loaded.
+        BeyondLimit: a pipe or device, or a Parquet file that unpacks to far more than its size.
     """
     kind = format_of(source)
     if kind == "hf":
@@ -69,12 +71,7 @@ def read_records(source: str, columns: Collection[str] | None = None) -> Iterato
     shown = shown_path(path)
     refuse_no_file(path)
     try:
-        if kind == "parquet":
-            for number, values in enumerate(parquet_rows(path, columns), 1):
-                yield Record(number, values)
-        else:
-            with path.open(encoding="utf-8-sig", newline="" if kind != "jsonl" else None) as stream:
-                yield from text_records(stream, kind)
+        yield from FORMATS[kind](path, columns)
     except UnicodeDecodeError:
         raise InvalidInput(
             [Problem.of_file(shown, "not UTF-8", "save the file as UTF-8", line=first_undecodable(path))]
@@ -114,7 +111,7 @@ def _table_records(lines: BoundedLines[str], kind: str) -> Iterator[Record]:
         except RowTooLong:
             yield Record(number, error=TOO_LONG, beyond=True)
             return
-        except csv.Error as error:  # where the next row would begin is anybody's guess
+        except csv.Error as error:  # where the next row would begin is not known
             yield Record(number, error=f"not valid {kind}: {error}")
             return
         if not cells:
@@ -136,7 +133,7 @@ def _table_records(lines: BoundedLines[str], kind: str) -> Iterator[Record]:
 
 
 def parse_json_line(line: str, number: int) -> Record:
-    """Parse one line of JSON Lines; a line that is no JSON object becomes a record with an error."""
+    """Parse one line of JSON Lines; a line that is not a JSON object becomes a record with an error."""
     try:
         values = _DECODER.decode(line)
     except json.JSONDecodeError as error:
@@ -182,6 +179,23 @@ def _too_deep(number: int) -> Record:
     return Record(number, error=f"nested more than {limits.ROW_DEPTH} deep", beyond=True)
 
 
+def _text_file(kind: str, path: Path, columns: Collection[str] | None) -> Iterator[Record]:
+    with path.open(encoding="utf-8-sig", newline="" if kind != "jsonl" else None) as stream:
+        yield from text_records(stream, kind)
+
+
+def _parquet_file(path: Path, columns: Collection[str] | None) -> Iterator[Record]:
+    for number, values in enumerate(parquet_rows(path, columns), 1):
+        yield Record(number, values)
+
+
+# How a file of each ending is read; a reader may leave columns that are not named unread.
+FORMATS: Registry[Callable[[Path, Collection[str] | None], Iterator[Record]]] = Registry(
+    "formats",
+    {**{kind: partial(_text_file, kind) for kind in TEXT_FORMATS}, "parquet": _parquet_file},
+)
+
+
 def class_names(source: str, column: str) -> tuple[str, ...] | None:
     """Return the names of a column of class numbers, or of lists of them, where the source knows them (``hf://`` only)."""
     if not source.startswith("hf://"):
@@ -216,10 +230,10 @@ def _hub_dataset(source: str) -> Any:
     split = pieces.pop()
     name = "/".join(pieces[:2])
     config = pieces[2] if len(pieces) == 3 else None
-    if Path(name).exists():  # the library would read what lies there
+    if Path(name).exists():  # the library would read that
         raise InvalidInput([Problem.of_file(source, f"{name} is a file or folder here", "name a file of rows without hf://")])
     quiet: Any = utils
-    quiet.logging.set_verbosity_error()  # what is not to be had is told once, and not at every attempt
+    quiet.logging.set_verbosity_error()  # what is not available is reported once, and not at every attempt
     try:
         return load_dataset(name, config, split=split, streaming=True)
     except (OSError, ValueError, RuntimeError) as error:

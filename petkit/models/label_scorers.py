@@ -266,7 +266,7 @@ class VectorScorer(LabelScorer):
     """
 
     def __init__(
-        self, model: PreTrainedModel | MaskReader, words: TokenIds, kind: Literal["soft", "prototype"], soft_tokens: int = 0
+        self, model: PreTrainedModel | MaskReader, words: TokenIds, kind: str, soft_tokens: int = 0
     ) -> None:
         super().__init__(model, soft_tokens)
         projection = self.reader.projection

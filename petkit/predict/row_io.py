@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from petkit.config.schema import DataSpec
-from petkit.data.examples import HALF_A_CHARACTER, SURROGATE, Example, ExampleSource
+from petkit.data.examples import LONE_SURROGATE, SURROGATE, Example, ExampleSource
 from petkit.data.precheck import STANDARD_INPUT
 from petkit.data.records import parse_json_line
 from petkit.ensemble import LabelKind
@@ -97,7 +97,7 @@ def _json_row(line: str, number: int, predictor: Predictor) -> Example:
     id_column = predictor.columns.get("id", "id")
     own_id = record.values.get(id_column)
     if own_id is not None and SURROGATE.search(str(own_id)):
-        raise InvalidInput([Problem.of_file(STANDARD_INPUT, HALF_A_CHARACTER, line=number, key=id_column)])
+        raise InvalidInput([Problem.of_file(STANDARD_INPUT, LONE_SURROGATE, line=number, key=id_column)])
     fields = {field: record.values[column] for field, column in columns.items()}
     return Example(f"row-{number}" if own_id is None else str(own_id), fields, None, number)
 
@@ -108,7 +108,7 @@ def _mistake(value: object) -> str:
         return "missing" if value is None else f"must be text, not {value!r:.60}"
     if not value.strip():
         return "empty"
-    return HALF_A_CHARACTER if SURROGATE.search(value) else ""
+    return LONE_SURROGATE if SURROGATE.search(value) else ""
 
 
 def predict_rows(examples: Iterable[Example], predictor: Predictor) -> Iterator[tuple[Example, Prediction]]:

@@ -18,12 +18,12 @@ from petkit.prompts.tokenizer import IntArray
 
 @dataclass(frozen=True)
 class Demonstrations:
-    """The few-shot examples as filled patterns.
+    """The labelled rows as filled patterns.
 
     Attributes:
         per_label: how many examples of each label a row gets.
         filled: per label, the ids of its filled examples.
-        numbers: per label, the row number of each example in the few-shot set.
+        numbers: per label, the row number of each example in the labelled set.
     """
 
     per_label: int
@@ -39,11 +39,11 @@ class Demonstrations:
         words: Sequence[Sequence[int]],
         per_label: int,
     ) -> Demonstrations:
-        """Fill every few-shot example with its label's word.
+        """Fill every labelled row with its label's word.
 
         Args:
             pattern: compiled for the length of one example.
-            rows: field tokens of the few-shot examples.
+            rows: field tokens of the labelled rows.
             labels: their class indices.
             words: per label, the tokens of the word that fills the slot.
         """
@@ -57,7 +57,7 @@ class Demonstrations:
         Args:
             content: the tokens of each field the pattern uses; they choose the examples.
             room: tokens that the row leaves free.
-            own: the row's number in the few-shot set, so that it is not shown its own label.
+            own: the row's number in the labelled set, so that it is not shown its own label.
         """
         random = np.random.default_rng(zlib.crc32(b"".join(ids.astype("<i4").tobytes() for ids in content)))
         orders = [random.permutation(len(examples)) for examples in self.filled]

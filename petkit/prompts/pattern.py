@@ -19,7 +19,7 @@ from petkit.config.schema import PatternSpec
 from petkit.prompts.tokenizer import IntArray, PieceTokenizer
 
 Truncate: TypeAlias = Choice["tail", "head", "middle"]
-# Stands for a field's last letter, so that the pattern's ``.`` after it is no word of its own (SentencePiece: no ``▁.``).
+# Stands for a field's last letter, so that the pattern's ``.`` after it does not become a word of its own (SentencePiece: no ``▁.``).
 _ANY_LETTER = "q"
 _NOWHERE = -2  # the index of a piece that is not there, also when pieces are counted from one later
 
@@ -55,7 +55,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class MaskContext:
-    """What stands around the slot, so that label words are probed in place."""
+    """The text around the slot, so that label words are probed in place."""
 
     glue: str
     after: str

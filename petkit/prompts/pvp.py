@@ -31,7 +31,7 @@ class PVP:
 
         Args:
             tokens: the row's field tokens.
-            own: the row's number in the few-shot set, if it is one of them: it is never its own demonstration.
+            own: the row's number in the labelled set, if it is one of them: it is never its own demonstration.
         """
         if self.demonstrations is None:
             return self.pattern.encode(tokens)
@@ -125,10 +125,10 @@ def with_demonstrations(
     rows: Sequence[Mapping[FieldKey, IntArray]],
     labels: Sequence[int],
 ) -> PVP:
-    """Return the PVP with filled few-shot examples before its rows.
+    """Return the PVP with filled labelled rows before its rows.
 
     Args:
-        rows: field tokens of the few-shot examples.
+        rows: field tokens of the labelled rows.
         labels: their class indices.
     """
     template = tokenizer.pair if len(pvp.pattern.pattern.segments) == 2 else tokenizer.single

@@ -73,7 +73,7 @@ class PieceTokenizer:
         self._probes: dict[tuple[str, str], list[int]] = {}
 
     def encode(self, texts: Sequence[str], glue: str = "") -> list[list[int]]:
-        """Return the token ids of each text as it stands after ``glue``; no special tokens, no truncation."""
+        """Return the token ids of each text as it is after ``glue``; no special tokens, no truncation."""
         if not texts:
             return []
         if not glue or glue.isspace():
@@ -91,7 +91,7 @@ class PieceTokenizer:
     def word_tokens(self, word: str, glue: str, after: str = "") -> list[int]:
         """Return the tokens that ``word`` takes between ``glue`` and ``after``; probes are remembered.
 
-        A word that melts into what follows comes out as no tokens.
+        A word that merges with what follows comes out as no tokens.
         """
         alone = self._probe(word, glue)
         if after:
@@ -121,7 +121,7 @@ class PieceTokenizer:
 
     @cached_property
     def start_id(self) -> int:
-        """The token that stands for an empty row where the tokenizer adds none: a causal model needs one to answer after."""
+        """The token of an empty row where the tokenizer adds none: a causal model needs one to answer after."""
         ids = (self.hf.bos_token_id, self.hf.eos_token_id, self.pad_id)
         return next(int(token) for token in ids if token is not None)
 
@@ -145,7 +145,7 @@ class PieceTokenizer:
 
     @property
     def distinguishes_pairs(self) -> bool:
-        """Whether something stands between two segments; tokenizers of most causal models put them side by side."""
+        """Whether special tokens separate two segments; tokenizers of most causal models put them side by side."""
         return bool(self.pair.middle)
 
     def describe(self, ids: Sequence[int]) -> str:

@@ -59,7 +59,7 @@ class LabelWords:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest word (1 where there is no word at all)."""
+        """Tokens of the longest word (1 without words)."""
         return max((len(word.token_ids) for words in self.words for word in words), default=1)
 
 
@@ -113,12 +113,12 @@ def _find(
 ) -> LabelWord | WordProblem:
     alike = sorted(scripts(written).intersection(_LOOKALIKE))
     if len(alike) > 1:
-        told = " and ".join(name.capitalize() for name in alike)
-        return WordProblem("", f"{written!r} mixes {told} letters that look alike", "type it again in one alphabet")
+        alphabets = " and ".join(name.capitalize() for name in alike)
+        return WordProblem("", f"{written!r} mixes {alphabets} letters that look alike", "type it again in one alphabet")
     special = [part for part in written.split() if part in tokenizer.hf.all_special_tokens]
     if special:
-        told = "is" if special[0] == written else f"holds {special[0]!r},"
-        return WordProblem("", f"{written!r} {told} a special token of {tokenizer.name}", "use a word")
+        relation = "is" if special[0] == written else f"holds {special[0]!r},"
+        return WordProblem("", f"{written!r} {relation} a special token of {tokenizer.name}", "use a word")
     for form in dict.fromkeys((written, written.lower(), written[:1].upper() + written[1:])):
         ids = tokenizer.word_tokens(form, context.glue, context.after)
         if len(ids) == 1 and ids[0] != tokenizer.unknown_id:
@@ -129,7 +129,7 @@ def _find(
     if not ids:
         return WordProblem("", f"{written!r} is nothing to {tokenizer.name}", "use a word of its vocabulary")
     if len(ids) == 1 or (multi_token and not tokenizer.word_tokens(written, context.glue, context.after)):
-        return WordProblem("", f"{written!r} melts into the {context.after!r} after the slot", "put a space after {mask}")
+        return WordProblem("", f"{written!r} merges with the {context.after!r} after {{mask}} into other tokens", "put a space after {mask}")
     if len(ids) > MOST_TOKENS:
         return WordProblem("", f"{written!r} is {len(ids)} tokens for {tokenizer.name}", f"use at most {MOST_TOKENS}")
     if multi_token:

@@ -10,9 +10,10 @@ A case starts from the sound project of ``tests/cli/project.py`` (its model is t
       links:   {run/stage_b: elsewhere}         symbolic links
       stdin:   text                             standard input; ``stdin_bytes`` as ``bytes``
       command: run pipeline.yaml                what is typed after ``petkit``
-      same as: name of another case             where two mistakes are rightly told in the same words
-      stderr: |                                 all that is said; [...] stands for words of a library
-        pipeline.yaml:9: max_length: must be …
+      same as: name of another case             where two mistakes are rightly reported in the same words
+      stderr: |                                 all that is printed, each mistake with a hint; [...]: words of a library
+        pipeline.yaml:9: max_length: must be … (…)
+      stderr without hint: |                    the same, where a mistake says by itself what to do
 
 The command leaves with exit code 2, says nothing on standard output, and changes no byte of the folder.
 """
@@ -33,7 +34,7 @@ FOLDER = Path(__file__).parent / "cases"
 PLACES = ("RUN", "PROMPT", "BERT", "ROBERTA", "GPT2")
 MODEL = "bert"
 LIBRARY_WORDS = "[...]"
-_KEYS = {"copy", "edit", "files", "bytes", "links", "stdin", "stdin_bytes", "command", "same as", "stderr"}
+_KEYS = {"copy", "edit", "files", "bytes", "links", "stdin", "stdin_bytes", "command", "same as", "stderr", "stderr without hint"}
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Case:
     links: Mapping[str, str] = field(default_factory=dict)
     stdin: bytes = b""
     same_as: str = ""
+    hint: bool = True
 
     @property
     def id(self) -> str:
@@ -86,7 +88,7 @@ class Case:
             path.unlink(missing_ok=True)
             path.symlink_to(target)
 
-    def is_told(self, stderr: str) -> bool:
+    def matches(self, stderr: str) -> bool:
         """Say whether standard error is what the case expects."""
         pattern = ".*".join(map(re.escape, self.stderr.split(LIBRARY_WORDS)))
         return re.fullmatch(pattern, stderr) is not None
@@ -107,4 +109,6 @@ def _case(subject: str, name: str, entry: Mapping[str, Any]) -> Case:
     stdin = entry.get("stdin", "").encode() or entry.get("stdin_bytes", "").encode("latin-1")
     plain = {key: entry[key] for key in ("copy", "edit", "files", "bytes", "links") if key in entry}
     assert set(plain.get("copy", {}).values()) <= set(PLACES), f"{subject}: {name}: copies {plain['copy']}"
-    return Case(subject, name, entry["command"], entry["stderr"], **plain, stdin=stdin, same_as=entry.get("same as", ""))
+    hint = "stderr" in entry
+    stderr = entry["stderr" if hint else "stderr without hint"]
+    return Case(subject, name, entry["command"], stderr, **plain, stdin=stdin, same_as=entry.get("same as", ""), hint=hint)

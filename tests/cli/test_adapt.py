@@ -51,7 +51,7 @@ def test_adapt_refuses_an_empty_unlabelled_set(tiny: Path, petkit_command: Petki
 
     answer = petkit_command("adapt", "pipeline.yaml")
 
-    assert (answer.code, answer.out, answer.err) == (2, "", "unlabeled.jsonl: the file holds no rows\n")
+    assert (answer.code, answer.out, answer.err) == (2, "", "unlabeled.jsonl: the file contains no rows\n")
     assert project.snapshot(tiny) == before
 
 

@@ -194,4 +194,4 @@ def test_an_id_of_half_a_character_is_a_mistake(here: Path) -> None:
     """It would only show when predictions are written."""
     (here / "rows.jsonl").write_text('{"text": "a", "label": "World", "id": "\\ud800"}\n')
 
-    assert problems(source("rows.jsonl")) == ["rows.jsonl:1: id: holds half a character (a lone surrogate)"]
+    assert problems(source("rows.jsonl")) == ["rows.jsonl:1: id: contains a lone surrogate (invalid Unicode)"]

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 Content: TypeAlias = bytes | Callable[[Path], object]
-TOO_LONG = "a row of more than 4 MiB (split it into rows of their own, or mend the line breaks)"
+TOO_LONG = "a row of more than 4 MiB (split it into rows of their own, or fix the line breaks)"
 GOOD = b'{"text": "fine", "label": "World"}\n'
 
 
@@ -105,11 +105,11 @@ def labels(count: int, words: int = 1) -> bytes:
     return ("labels:\n" + "".join(rows)).encode()
 
 
-NO_CONFIGURATION = "(that is no configuration)"
+TOO_LARGE = "(too large for a configuration file)"
 FILES = (
     Hostile("pipeline is a pipe", "pipeline.yaml", pipe, ("pipeline.yaml: is a pipe, not a file (save what it gives in a file)",)),
     Hostile("pipeline is endless", "pipeline.yaml", endless, ("pipeline.yaml: is a device, not a file",)),
-    Hostile("pipeline of 50 GiB", "pipeline.yaml", sparse, ("pipeline.yaml: larger than 1 MiB; that is no configuration (rows belong into data files)",)),
+    Hostile("pipeline of 50 GiB", "pipeline.yaml", sparse, ("pipeline.yaml: larger than 1 MiB; too large for a configuration file (rows belong into data files)",)),
     Hostile("patterns are a pipe", "patterns.yaml", pipe, ("patterns.yaml: is a pipe",)),
     Hostile("verbalizer is endless", "verbalizer.yaml", endless, ("verbalizer.yaml: is a device",)),
     Hostile("train is a pipe", "train.jsonl", pipe, ("train.jsonl: is a pipe, not a file (save what it gives in a file)",)),
@@ -129,15 +129,15 @@ CONFIGURATION = (
     Hostile("a label of 500 kB", "verbalizer.yaml", b"labels: {a: [b], ? " + b"c" * 500_000 + b"\n : [d]}", ("verbalizer.yaml:1: a key of 500,000 characters; at most 200",)),
     Hostile("a pattern of 500 kB", "patterns.yaml", b'patterns:\n  - id: a\n    text: "{mask} {text} ' + b"{" * 500_000 + b'"\n', ("patterns.yaml:3: 500,014 characters are more than 10,000",)),
     Hostile("a pattern of 400 fields", "patterns.yaml", b'patterns:\n  - id: a\n    text: "{mask}' + b"".join(b"{f%d}" % field for field in range(400)) + b'"\n', ("patterns.yaml:3: pattern 'a': 400 fields; at most 20",)),
-    Hostile("alias bomb", "verbalizer.yaml", alias_bomb(), ("verbalizer.yaml:", f"more than 30,000 values, aliases written out {NO_CONFIGURATION}")),
-    Hostile("deep lists", "pipeline.yaml", b"a: " + b"[" * 500_000, (f"pipeline.yaml:1: nested more than 32 deep {NO_CONFIGURATION}",)),
-    Hostile("deep mappings", "patterns.yaml", b"{a: " * 200_000, (f"patterns.yaml:1: nested more than 32 deep {NO_CONFIGURATION}",)),
-    Hostile("deep blocks", "verbalizer.yaml", b"- " * 500_000, (f"verbalizer.yaml:1: nested more than 32 deep {NO_CONFIGURATION}",)),
+    Hostile("alias bomb", "verbalizer.yaml", alias_bomb(), ("verbalizer.yaml:", f"more than 30,000 values, aliases written out {TOO_LARGE}")),
+    Hostile("deep lists", "pipeline.yaml", b"a: " + b"[" * 500_000, (f"pipeline.yaml:1: nested more than 32 deep {TOO_LARGE}",)),
+    Hostile("deep mappings", "patterns.yaml", b"{a: " * 200_000, (f"patterns.yaml:1: nested more than 32 deep {TOO_LARGE}",)),
+    Hostile("deep blocks", "verbalizer.yaml", b"- " * 500_000, (f"verbalizer.yaml:1: nested more than 32 deep {TOO_LARGE}",)),
     Hostile("a million values", "pipeline.yaml", b"a: [" + b"[b,b,b,b,b,b,b,b,b]," * 50_000 + b"]", ("pipeline.yaml:1: more than 1,000 entries",)),
     Hostile("a hundred thousand values", "pipeline.yaml", b"a: [" + (b"[" + b"b," * 900 + b"],") * 120 + b"]", ("pipeline.yaml:1: more than 30,000 values",)),
-    Hostile("15 MB of comment", "patterns.yaml", large(lambda: b"# nothing\n" * 1_500_000), ("pipeline.yaml:6: patterns: the files are larger than 1 MiB together; those are no patterns",)),
+    Hostile("15 MB of comment", "patterns.yaml", large(lambda: b"# nothing\n" * 1_500_000), ("pipeline.yaml:6: patterns: pattern files exceed 1 MiB in total",)),
     Hostile("too many teachers", "patterns.yaml", patterns(100), ("--set teachers.seeds=", "100 patterns × 11 seeds × 1 generations are 1,100 teachers; at most 1,000"), ("--set", f"teachers.seeds={list(range(11))}")),
-    Hostile("deep --set", "note", b"", (f"nested more than 32 deep {NO_CONFIGURATION}",), ("--set", "task=" + "[" * 60_000)),
+    Hostile("deep --set", "note", b"", (f"nested more than 32 deep {TOO_LARGE}",), ("--set", "task=" + "[" * 60_000)),
     Hostile("long --set path", "note", b"", ("write --set key.path=value",), ("--set", "a." * 60_000 + "b=1")),
     Hostile("long --set value", "note", b"", ("(100,005 characters): task: 100,000 characters are more than 10,000",), ("--set", "task=" + "a" * 100_000)),
     Hostile("300 times --set", "note", b"", ("--set: given 300 times; at most 200 (write the values into a pipeline file)",), ("--set", "max_length=16") * 300),

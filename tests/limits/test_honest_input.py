@@ -222,4 +222,4 @@ def test_an_id_is_short(here: Path) -> None:
     rows = [{"text": "a", "label": "a", "id": "i" * 1_000}, {"text": "a", "label": "a", "id": "i" * 1_001}]
 
     (told,) = source(here, rows, ["a"]).scan().problems
-    assert str(told) == "rows.jsonl:2: id: 1,001 characters are no id; at most 1,000 (data.columns says which it is)"
+    assert str(told) == "rows.jsonl:2: id: is 1,001 characters long; the maximum is 1,000 (data.columns says which it is)"

@@ -79,12 +79,12 @@ def test_parts(text: str, parts: tuple[Part, ...]) -> None:
     [
         ("a } {b}", "unbalanced '}' at column 3; write }} for a plain brace"),
         ("{text", "unbalanced '{' at column 1; write {{ for a plain brace"),
-        ("{}", "{} is no field name; write {{ and }} for plain braces"),
-        ("{0}", "{0} is no field name"),
-        ("{text.upper}", "{text.upper} is no field name"),
-        ("{text!r}", "{text!r} is no field name"),
-        ("{text:>10}", "{text:>10} is no field name"),
-        ("{a b}", "{a b} is no field name"),
+        ("{}", "{} is not a field name; write {{ and }} for plain braces"),
+        ("{0}", "{0} is not a field name"),
+        ("{text.upper}", "{text.upper} is not a field name"),
+        ("{text!r}", "{text!r} is not a field name"),
+        ("{text:>10}", "{text:>10} is not a field name"),
+        ("{a b}", "{a b} is not a field name"),
         ("{text|upper}", "unknown filter 'upper'; known: lower_first, strip_punct"),
         ("{text|}", "unknown filter ''"),
         ("{mask|lower_first}", "{mask} takes no filter"),
@@ -96,7 +96,7 @@ def test_parts(text: str, parts: tuple[Part, ...]) -> None:
         ("{soft: two}", "{soft: two}: write how many soft tokens"),
         ("{soft:3|lower_first}", "{soft:3|lower_first}: write how many soft tokens"),
         ("{soft:²}", "{soft:²}: write how many soft tokens"),
-        ("{softer:3}", "{softer:3} is no field name"),
+        ("{softer:3}", "{softer:3} is not a field name"),
     ],
 )
 def test_mistake(text: str, told: str) -> None:

@@ -41,7 +41,7 @@ def test_thresholds(written: str | None, thresholds: tuple[float, ...], here: Pa
         (["student.thresholds={Sports: 1.3}"], "must be"),
         (["student.thresholds=-0.1"], "must be"),
         (["student.thresholds=[0.5, 0.5]"], "must be"),
-        (["data.label_separator=o"], "label 'World' holds 'o', which stands between labels (set data.label_separator)"),
+        (["data.label_separator=o"], "label 'World' holds 'o', which separates labels (set data.label_separator)"),
         (["data.label_separator="], "must"),
     ],
 )

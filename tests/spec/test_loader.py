@@ -109,7 +109,7 @@ def test_several_pattern_files_follow_each_other(here: Path) -> None:
             VERBALIZER,
             [
                 "patterns/topic.yaml:3: pattern 'topic-colon': 2 times {mask}; a pattern has exactly one",
-                "patterns/topic.yaml:5: pattern 'news-pair': {1} is no field name; write {{ and }} for plain braces",
+                "patterns/topic.yaml:5: pattern 'news-pair': {1} is not a field name; write {{ and }} for plain braces",
             ],
         ),
         (

@@ -1,7 +1,7 @@
 """Names of losses, baselines and the like, of petkit and of other packages."""
 
 from importlib.metadata import EntryPoint
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -9,6 +9,8 @@ from pydantic_core import PydanticCustomError
 
 from petkit.config import registry
 from petkit.config.registry import Names, Registry
+from petkit.config.schema import TeachersSpec
+from petkit.config.schema.adapter import AdapterSection
 from petkit.errors import InvalidInput
 
 
@@ -84,3 +86,29 @@ def test_a_field_takes_known_names_only(added):
     assert choice.validate_python("mine") == "mine"
     with pytest.raises(ValidationError, match="must be 'one' or 'mine'"):
         choice.validate_python("three")
+
+
+class External(AdapterSection):
+    """The options of an adapter that another package adds."""
+
+    kind: Literal["external"]
+    rank: int = 3
+
+
+class ExternalAdapter:
+    settings = External
+
+
+def test_another_package_adds_an_adapter_with_its_options(monkeypatch):
+    entry = EntryPoint("external", f"{__name__}:ExternalAdapter", "petkit.adapters")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [entry] if group == entry.group else [])
+    registry._added.cache_clear()
+    try:
+        settings = TeachersSpec.model_validate({"adapter": {"kind": "external", "rank": 5}})
+        assert settings.model_dump()["adapter"] == {"kind": "external", "rank": 5} == settings.fingerprint_settings()["adapter"]
+        assert TeachersSpec.model_validate({"adapter": "external"}).adapted == External(kind="external")
+        with pytest.raises(ValidationError) as raised:
+            TeachersSpec.model_validate({"adapter": {"kind": "external", "rank": "x", "other": 1}})
+        assert {error["loc"] for error in raised.value.errors()} == {("adapter", "rank"), ("adapter", "other")}
+    finally:
+        registry._added.cache_clear()

@@ -163,7 +163,7 @@ def test_thresholds_in_the_order_of_the_labels(here: Path) -> None:
 
 def test_label_that_holds_the_separator(here: Path) -> None:
     verbalizer = VERBALIZER.replace("World", "World|Asia")
-    told = "verbalizers/news.yaml:2: label 'World|Asia' holds '{}', which stands between labels (set data.label_separator)"
+    told = "verbalizers/news.yaml:2: label 'World|Asia' holds '{}', which separates labels (set data.label_separator)"
 
     assert mistakes(write(here, f"{HEAD}label_kind: multi\n", verbalizer=verbalizer)) == [told.format("|")]
     assert mistakes(write(here, f"{HEAD}label_kind: multi\n", verbalizer=verbalizer), "data.label_separator=d|A") == [

@@ -142,13 +142,13 @@ def test_alias_bomb_is_capped(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_value_that_holds_itself_is_refused(text: str) -> None:
     (told,) = mistakes(text)
 
-    assert told == "x.yaml:1: nested more than 32 deep (that is no configuration)"
+    assert told == "x.yaml:1: nested more than 32 deep (too large for a configuration file)"
 
 
 @pytest.mark.parametrize("opens", ["[", "{", "- ", "? "])
 @pytest.mark.parametrize("depth", [34, 1_000, 20_000])
 def test_deep_nesting_is_refused(opens: str, depth: int) -> None:
-    assert mistakes(opens * depth) == ["x.yaml:1: nested more than 32 deep (that is no configuration)"]
+    assert mistakes(opens * depth) == ["x.yaml:1: nested more than 32 deep (too large for a configuration file)"]
 
 
 @pytest.mark.parametrize(

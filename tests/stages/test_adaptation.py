@@ -321,7 +321,7 @@ def test_mistakes_are_told_together(pipeline_file: Path, here: Path, model_folde
     (broken / "model.safetensors").write_bytes(b"")
     model, data = refused(pipeline_file, here, "model=broken")
     assert "model: broken: the weights are damaged" in model
-    assert data == "task/unlabeled.jsonl: the file holds no rows"
+    assert data == "task/unlabeled.jsonl: the file contains no rows"
 
 
 @pytest.mark.parametrize(

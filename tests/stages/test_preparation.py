@@ -251,7 +251,7 @@ def test_words_are_searched_before_patterns_are_ranked(pipeline_file: Path, here
 
 
 MISTAKES = [
-    ("", "train.jsonl: label: contains no labels; a classifier needs at least two\ntrain.jsonl: the file holds no rows"),
+    ("", "train.jsonl: label: contains no labels; a classifier needs at least two\ntrain.jsonl: the file contains no rows"),
     ('{"text": "a", "label": "x"}\n', "train.jsonl: label: contains one label; a classifier needs at least two"),
     (None, "--set data.train=train.jsonl: data.train: train.jsonl: no such file"),
 ]

@@ -334,7 +334,7 @@ def test_a_length_that_is_too_much_beside_the_prompt(pipeline_file: Path, here: 
 def test_mistakes_are_told_together(pipeline_file: Path, here: Path) -> None:
     (pipeline_file.parent / "unlabeled.jsonl").write_text("")
     reported = refused(pipeline_file, here, "pretrain_prompt.words={next: unheard, same_text: very}")
-    assert ["words.next: 'unheard' is" in reported[1], reported[0]] == [True, "task/unlabeled.jsonl: the file holds no rows"]
+    assert ["words.next: 'unheard' is" in reported[1], reported[0]] == [True, "task/unlabeled.jsonl: the file contains no rows"]
 
 
 def test_one_row(pipeline_file: Path, here: Path) -> None:

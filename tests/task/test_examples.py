@@ -95,7 +95,7 @@ def test_label_that_is_a_number_in_the_verbalizer_is_that_label(here: Path) -> N
         ({"text": 5, "label": "World"}, "text: must be text, not 5"),
         ({"text": ["a"], "label": "World"}, "text: must be text, not ['a']"),
         ({"txt": "x", "label": "World"}, "text: missing (did you mean 'txt'?)"),
-        ({"text": "\ud800", "label": "World"}, "text: holds half a character (a lone surrogate)"),
+        ({"text": "\ud800", "label": "World"}, "text: contains a lone surrogate (invalid Unicode)"),
         ("{", "not valid JSON: the line is cut off"),
     ],
 )
@@ -193,7 +193,7 @@ def test_file_without_rows(here: Path, content: str) -> None:
     name = "rows.csv" if "," in content else "rows.jsonl"
     (here / name).write_text(content)
 
-    assert problems(source(name)) == [f"{name}: the file holds no rows"]
+    assert problems(source(name)) == [f"{name}: the file contains no rows"]
     assert source(name).scan().columns == ()
 
 

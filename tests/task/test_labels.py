@@ -98,8 +98,8 @@ def test_hub_lists_are_named_by_the_dataset(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("row", "told"),
     [
-        ({"label": ["World", "World"]}, "label 'World' stands twice in the row (name it once)"),
-        ({"label": "Sports|World|Sports"}, "label 'Sports' stands twice in the row (name it once)"),
+        ({"label": ["World", "World"]}, "label 'World' is twice in the row (name it once)"),
+        ({"label": "Sports|World|Sports"}, "label 'Sports' is twice in the row (name it once)"),
         ({"label": ["World", "Art"]}, "label 'Art' is not in the verbalizer (known: World, Sports, Sci/Tech)"),
         ({"label": "World|sports"}, "label 'sports' is not in the verbalizer (did you mean 'Sports'?)"),
         ({"label": "World||Sports"}, "label '' is not in the verbalizer (known: World, Sports, Sci/Tech)"),
@@ -130,7 +130,7 @@ def test_a_number_written_twice_in_two_ways_is_one_label(here: Path) -> None:
     path = jsonl(here / "rows.jsonl", [{"text": "x", "label": [0, "World"]}])
 
     (told,) = problems(source(path, labels=TOPICS, kind="multi", label_names=TOPICS))
-    assert told.endswith("label 'World' stands twice in the row (name it once)")
+    assert told.endswith("label 'World' is twice in the row (name it once)")
 
 
 @pytest.mark.parametrize("kind", ["single", "ordinal"])

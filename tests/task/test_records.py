@@ -64,7 +64,7 @@ def test_format_is_told_by_the_ending() -> None:
     [
         ("rows.json", "rows.json: unknown kind of file 'json' (did you mean 'jsonl'?)"),
         ("rows.xlsx", "rows.xlsx: unknown kind of file 'xlsx' (known: jsonl, csv, tsv, parquet)"),
-        ("rows", "rows: its name has no ending that tells what kind of file it is (known: jsonl, csv, tsv, parquet)"),
+        ("rows", "rows: its name has no ending, so its format is unknown (known: jsonl, csv, tsv, parquet)"),
         ("rows.csv", "rows.csv: no such file"),
         ("a\0b.csv", r"a\x00b.csv: no such file"),
     ],

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, get_args
 
-from pydantic import BeforeValidator, Discriminator, Field
+from pydantic import Discriminator, Field, PlainSerializer, ValidatorFunctionWrapHandler, WrapValidator
 
-from petkit.config.schema.section import OptimizerSection, PartialShare, PositiveFloat, Section
+from petkit.config.names import ADAPTER_NAMES
+from petkit.config.schema.section import Counts, OptimizerSection, PartialShare, PositiveFloat, Section
 
 Tokens = Annotated[int, Field(ge=1, le=10_000)]
 Modules: TypeAlias = (
@@ -19,10 +20,6 @@ class AdapterSection(Section):
     """One kind of adapter."""
 
     mergeable: ClassVar[bool] = False  # into the model's own weights
-
-    def fingerprint_settings(self) -> dict[str, Any]:
-        """Return the options that can change what is trained; a starting prompt counts by its content, not by its name."""
-        return self.model_dump(exclude={"start"})
 
 
 class NoAdapter(AdapterSection):
@@ -41,7 +38,7 @@ class LoraSpec(AdapterSection):
     alpha: Annotated[int, Field(ge=1)] = Field(16, description="an update is multiplied by alpha / rank")
     dropout: PartialShare = Field(0.0, description="dropout probability before each update while training")
     target_modules: Modules = Field(
-        "auto", description="ends of the names of the layers; auto: query and value, or what stands for them; all-linear: all"
+        "auto", description="ends of the names of the layers; auto: query and value, or their counterparts; all-linear: all"
     )
     learning_rate: PositiveFloat = Field(5e-4, description="peak rate of what is trained; falls linearly to 0")
 
@@ -67,12 +64,8 @@ class DeepPrefixSpec(AdapterSection):
     kind: Literal["p_tuning_v2"]
     tokens: Tokens = Field(16, description="trained keys and values per layer")
     projection: bool = Field(False, description="draw them from short vectors by a two-layer network while training")
-    projection_size: Annotated[int, Field(ge=1)] = Field(128, description="width of that network")
+    projection_size: Annotated[int, Field(ge=1), Counts(lambda adapter: adapter.projection)] = Field(128, description="width of that network")
     learning_rate: PositiveFloat = Field(1e-2, description="peak rate of what is trained; falls linearly to 0")
-
-    def fingerprint_settings(self) -> dict[str, Any]:
-        """Return the options that can change what is trained."""
-        return self.model_dump(exclude=set() if self.projection else {"projection_size"})
 
 
 class PromptEncoderSpec(AdapterSection):
@@ -89,26 +82,43 @@ class PromptTuningSpec(AdapterSection):
     """Virtual tokens before every row (Lester et al. 2021)."""
 
     kind: Literal["prompt_tuning"]
-    start: str | None = Field(
+    # A starting prompt counts by its content, not by its name.
+    start: Annotated[str | None, Field(min_length=1), Counts(lambda adapter: False)] = Field(
         None,
-        min_length=1,
         description="folder of petkit pretrain-prompt to start from (PPT, Gu et al. 2022); default: random words",
     )
     tokens: Tokens = Field(16, description="virtual tokens before every row; with start: as many as there, if given at all")
     learning_rate: PositiveFloat = Field(1e-3, description="peak rate of what is trained; falls linearly to 0")
 
 
-def _spelt_out(value: Any) -> Any:
-    """Let ``adapter: lora`` stand for ``adapter: {kind: lora}``."""
-    return {"kind": value} if isinstance(value, str) else value
+def adapter_class(written: Any) -> type[Section]:
+    """Return the section of an adapter as written: its kind, or a mapping with its kind and options."""
+    kind = written.get("kind") if isinstance(written, Mapping) else written
+    if not isinstance(kind, str) or kind == "none" or kind not in ADAPTER_NAMES:
+        return NoAdapter
+    named = {name: section for section in get_args(AnyAdapter) for name in get_args(section.model_fields["kind"].annotation)}
+    section: type[Section] = named[kind] if kind in named else ADAPTER_NAMES.load(kind).settings
+    return section
+
+
+def _validated(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """Let ``adapter: lora`` stand for ``adapter: {kind: lora}``, and know the kinds that other packages add."""
+    value = {"kind": value} if isinstance(value, str) else value
+    section = type(value) if isinstance(value, AdapterSection) else adapter_class(value)
+    return validate(value) if section in (NoAdapter, *get_args(AnyAdapter)) else section.model_validate(value)
 
 
 AnyAdapter: TypeAlias = LoraSpec | Ia3Spec | DeepPrefixSpec | PromptEncoderSpec | PromptTuningSpec
-AdapterSpec: TypeAlias = Annotated[NoAdapter | AnyAdapter, Discriminator("kind"), BeforeValidator(_spelt_out)]
+AdapterSpec: TypeAlias = Annotated[
+    NoAdapter | AnyAdapter,
+    Discriminator("kind"),
+    WrapValidator(_validated),
+    PlainSerializer(lambda adapter: adapter.model_dump()),  # a section of another package is none of the union
+]
 
 
 class AdaptedSection(OptimizerSection):
-    """A training of a model, or of an adapter beside a frozen one."""
+    """A training of a model, or of an adapter of a frozen one."""
 
     adapter: AdapterSpec = Field(NoAdapter(), description="what is trained instead of the model's own weights")
     learning_rate: PositiveFloat
@@ -127,17 +137,3 @@ class AdaptedSection(OptimizerSection):
     def virtual_tokens(self) -> int:
         """How many tokens the adapter adds to every row."""
         return getattr(self.adapter, "tokens", 0)
-
-
-def adapter_class(written: Any) -> type[Section]:
-    """Return the section that a written adapter means, so that messages know its keys."""
-    kind = written.get("kind") if isinstance(written, Mapping) else written
-    known: dict[str, type[Section]] = {
-        "lora": LoraSpec,
-        "qlora": LoraSpec,
-        "ia3": Ia3Spec,
-        "p_tuning_v2": DeepPrefixSpec,
-        "p_tuning_v1": PromptEncoderSpec,
-        "prompt_tuning": PromptTuningSpec,
-    }
-    return known.get(kind, NoAdapter) if isinstance(kind, str) else NoAdapter

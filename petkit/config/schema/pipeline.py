@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from petkit import limits
+from petkit.config.names import BASELINE_NAMES
 from petkit.config.rules import in_pattern_ids, in_pipeline
 from petkit.config.schema.pretrain_prompt import PretrainPromptSpec
 from petkit.config.schema.section import LabelKindName, Name, Section, refuse
@@ -39,7 +40,7 @@ class PipelineSpec(Section):
     generations: GenerationsSpec = GenerationsSpec()
     soft_labels: SoftLabelsSpec = SoftLabelsSpec()
     student: StudentSpec = StudentSpec()
-    baselines: tuple[Literal["majority", "tfidf", "zero_shot", "supervised", "setfit"], ...] = Field(
+    baselines: tuple[Annotated[str, BASELINE_NAMES], ...] = Field(
         (), description="compared on the same rows: without petkit's method, what would one have?"
     )
     adapt: AdaptSpec = AdaptSpec()

@@ -10,6 +10,7 @@ from petkit.config.rules import in_question_words
 from petkit.config.schema.adapter import Tokens
 from petkit.config.schema.section import (
     BatchSize,
+    Counts,
     LabelWord,
     OptimizerSection,
     PositiveFloat,
@@ -22,14 +23,14 @@ from petkit.config.schema.section import (
 
 
 class QuestionWords(Section):
-    """The label words of ``next_sentence``: how the second of two sentences stands to the first; the paper's words."""
+    """The label words of ``next_sentence``: the relation of the second of two sentences to the first; the paper's words."""
 
     next: LabelWord = Field("yes", description="it is the next one of the same text")
-    same_text: LabelWord = Field("maybe", description="it stands in the same text, but does not touch the first")
+    same_text: LabelWord = Field("maybe", description="it is in the same text, but not next to the first")
     other_text: LabelWord = Field("no", description="it is of another row")
 
     @model_validator(mode="after")
-    def _tell_answers_apart(self) -> QuestionWords:
+    def _distinct_words(self) -> QuestionWords:
         refuse(in_question_words(self.model_dump()))
         return self
 
@@ -42,14 +43,14 @@ class PretrainPromptSpec(OptimizerSection):
         description="next_sentence: does one sentence follow another? the paper's, for texts of several sentences; "
         "masked_lm: guess hidden words, for any text, not the paper's; both: the sum",
     )
-    words: QuestionWords = QuestionWords()
+    words: Annotated[QuestionWords, Counts(lambda prompt: prompt.asks_next_sentence)] = QuestionWords()
     tokens: Tokens = Field(16, description="virtual tokens; the pipelines that start from them have as many")
     seed: Seed = Field(1, description="seed of the first virtual tokens, of the rows, pairs and hidden tokens, and of dropout")
     steps: Steps = Field(1000, description="optimizer steps")
     batch_size: BatchSize = Field(32, description="pairs of sentences per step, and as many rows for masked_lm")
     learning_rate: PositiveFloat = Field(1e-2, description="peak rate; falls linearly to 0")
     warmup: Share = Field(0.06, description="share of the steps over which the rate rises from 0")
-    mlm_share: Annotated[float, Field(gt=0, lt=1)] = Field(0.15, description="share of tokens hidden for masked_lm")
+    mlm_share: Annotated[float, Field(gt=0, lt=1), Counts(lambda prompt: prompt.hides_words)] = Field(0.15, description="share of tokens hidden for masked_lm")
 
     @property
     def asks_next_sentence(self) -> bool:
@@ -60,8 +61,3 @@ class PretrainPromptSpec(OptimizerSection):
     def hides_words(self) -> bool:
         """Whether hidden words are."""
         return self.objective != "next_sentence"
-
-    def fingerprint_settings(self) -> dict[str, Any]:
-        """Return the settings that can change the prompt; those of what is switched off are left out."""
-        unread = {"words"} if not self.asks_next_sentence else set()
-        return self.model_dump(exclude=unread | ({"mlm_share"} if not self.hides_words else set()))

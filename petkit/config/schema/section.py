@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
@@ -10,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from petkit import limits
 from petkit.config.rules import Mistakes
 
-# Windows keeps these for devices, whatever folder they are named in.
+# Windows keeps these for devices, in every folder.
 _DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))})
 
 
@@ -36,7 +37,7 @@ LabelKindName = Literal["single", "multi", "ordinal"]
 
 
 def refuse(found: Mistakes) -> None:
-    """Raise one validation error that tells all mistakes; do nothing for none.
+    """Raise one validation error with all mistakes, if there are any.
 
     ``petkit.config.loader`` gives each its own line.
     """
@@ -44,10 +45,27 @@ def refuse(found: Mistakes) -> None:
         raise PydanticCustomError("petkit", "{text}", {"text": "; ".join(message for _, message in found), "found": found})
 
 
+class Counts(NamedTuple):
+    """Metadata of a field: when its value can change a result, given the section it is in (without this mark: always)."""
+
+    when: Callable[[Any], bool]
+
+
 class Section(BaseModel):
     """A frozen part of the specification that refuses unknown keys and silent type changes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    def fingerprint_settings(self) -> dict[str, Any]:
+        """Return the settings that can change a result; those of what is switched off are left out."""
+        settings = self.model_dump()
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if any(isinstance(mark, Counts) and not mark.when(self) for mark in field.metadata):
+                del settings[name]
+            elif isinstance(value, Section):
+                settings[name] = value.fingerprint_settings()
+        return settings
 
 
 class OptimizerSection(Section):
@@ -62,19 +80,15 @@ class OptimizerSection(Section):
 class ContrastiveSpec(Section):
     """Contrastive loss between the rows of a batch: partners come together, others apart."""
 
-    partners: Literal["same_label", "masked_view"] = Field(
+    partners: Annotated[Literal["same_label", "masked_view"], Counts(lambda loss: loss.weight > 0)] = Field(
         "same_label",
         description="rows of the same label (Khosla et al. 2020); or a row and its copy with some tokens hidden (InfoNCE)",
     )
-    weight: Weight = Field(0.0, description="weight of the loss beside the main one; 0: off")
-    temperature: PositiveFloat = Field(0.1, description="divides the cosine similarities")
-    masked_share: PartialShare = Field(0.15, description="share of the row's tokens that masked_view hides")
-
-    def fingerprint_settings(self) -> dict[str, Any]:
-        """Return the settings that can change a result."""
-        if self.weight == 0:
-            return {"weight": self.weight}
-        return self.model_dump(exclude={"masked_share"} if self.partners == "same_label" else set())
+    weight: Weight = Field(0.0, description="weight of the loss added to the main one; 0: off")
+    temperature: Annotated[PositiveFloat, Counts(lambda loss: loss.weight > 0)] = Field(0.1, description="divides the cosine similarities")
+    masked_share: Annotated[PartialShare, Counts(lambda loss: loss.weight > 0 and loss.partners == "masked_view")] = Field(
+        0.15, description="share of the row's tokens that masked_view hides"
+    )
 
 
 class ConsistencySpec(Section):
@@ -83,5 +97,5 @@ class ConsistencySpec(Section):
     kind: Literal["none", "word_masking", "second_pattern"] = Field(
         "none", description="none, word_masking (some tokens of the row hidden), second_pattern (the next pattern of the file)"
     )
-    weight: Weight = Field(1.0, description="weight of the loss beside the main one")
-    masked_share: PartialShare = Field(0.15, description="share of the row's tokens that word_masking hides")
+    weight: Annotated[Weight, Counts(lambda loss: loss.kind != "none")] = Field(1.0, description="weight of the loss added to the main one")
+    masked_share: Annotated[PartialShare, Counts(lambda loss: loss.kind == "word_masking")] = Field(0.15, description="share of the row's tokens that word_masking hides")

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from petkit.config.names import CALIBRATION_NAMES
 from petkit.config.schema.section import LabelName, PositiveFloat, Section, Share, Weight
 
 
@@ -15,16 +16,16 @@ class SoftLabelsSpec(Section):
     combine: Literal["logits", "log_probs", "probs"] = Field("logits", description="what is averaged over the teachers")
     weighting: Literal["uniform", "train_accuracy", "out_of_fold"] = Field(
         "uniform",
-        description="weight of each teacher; train_accuracy: of its untrained pattern on the few-shot examples; "
-        "out_of_fold: of teachers trained without the rows they are asked",
+        description="weight of each teacher; train_accuracy: of its untrained pattern on the labelled rows; "
+        "out_of_fold: of teachers trained without the rows they score",
     )
     teacher_temperature: Literal["one", "out_of_fold"] = Field(
         "one", description="out_of_fold: divide each teacher's logits by the temperature that fits its out-of-fold rows"
     )
-    folds: Annotated[int, Field(ge=2, le=20)] = Field(4, description="folds where something is asked out of fold")
-    calibration: Literal["none", "contextual", "batch"] = Field(
+    folds: Annotated[int, Field(ge=2, le=20)] = Field(4, description="folds of the out-of-fold scores")
+    calibration: Annotated[str, CALIBRATION_NAMES] = Field(
         "none",
-        description="subtract from a teacher's logits the labels it favours whatever the text: contextual: the log of its mean "
+        description="subtract each teacher's label prior from its logits: contextual: the log of its mean "
         "answer to empty texts; batch: what makes its mean answer on the unlabelled set even, where labels are about equally frequent",
     )
     drop_collapsed: bool = Field(False, description="leave out teachers that give (nearly) every row the same label")
@@ -40,5 +41,5 @@ class SoftLabelsSpec(Section):
 
     @property
     def out_of_fold(self) -> bool:
-        """Whether something is asked of teachers trained without the rows they are asked."""
+        """Whether teachers trained without some rows score these."""
         return "out_of_fold" in (self.weighting, self.teacher_temperature)

@@ -12,6 +12,7 @@ from petkit.config.schema.adapter import AdaptedSection
 from petkit.config.schema.section import (
     BatchSize,
     ContrastiveSpec,
+    Counts,
     LabelName,
     OptimizerSection,
     PartialShare,
@@ -31,29 +32,35 @@ DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
 class StudentSpec(AdaptedSection):
     """Stage C: the classifier distilled from the soft labels."""
 
-    model: str | None = Field(None, description="backbone of the student; default: the pipeline's model")
+    model: Annotated[str | None, Counts(lambda student: False)] = Field(None, description="backbone of the student; default: the pipeline's model")
     seed: Seed = Field(1, description="seed of the new head, the row order and dropout")
     steps: Steps = Field(400, description="optimizer steps")
     batch_size: BatchSize = Field(16, description="soft-labelled rows per step")
-    gold_batch_size: BatchSize = Field(4, description="labelled rows added to each step while hard_weight > 0")
-    learning_rate: PositiveFloat = Field(5e-5, description="peak rate, without an adapter; falls linearly to 0")
-    keep_adapter: bool = Field(False, description="keep an adapter that is merged into the model, beside it")
+    gold_batch_size: Annotated[BatchSize, Counts(lambda student: student.hard_weight > 0)] = Field(
+        4, description="labelled rows added to each step while hard_weight > 0"
+    )
+    learning_rate: Annotated[PositiveFloat, Counts(lambda student: student.adapted is None)] = Field(5e-5, description="peak rate, without an adapter; falls linearly to 0")
+    keep_adapter: Annotated[bool, Counts(lambda student: student.adapter.mergeable)] = Field(
+        False, description="keep an adapter that is merged into the model, next to it"
+    )
     warmup: Share = Field(0.1, description="share of the steps over which the rate rises from 0")
-    temperature: PositiveFloat | None = Field(
+    temperature: Annotated[PositiveFloat | None, Counts(lambda student: False)] = Field(
         None, description="divides the student's logits in the loss; default: soft_labels.temperature"
     )
     divergence: Annotated[str, DIVERGENCE_NAMES] = Field("kl", description="distance of student and soft labels")
     hard_weight: Share = Field(0.2, description="share of the gold-label cross-entropy in the loss")
     label_smoothing: PartialShare = Field(0.0, description="share of the gold label given to all labels alike")
-    focal_gamma: Weight = Field(0.0, description="exponent of the focal loss on gold rows; 0: plain cross-entropy")
-    class_weights: Literal["none", "balanced"] = Field("none", description="balanced: gold rows of rare labels weigh more")
+    focal_gamma: Weight = Field(0.0, description="exponent of the focal loss on labelled rows; 0: plain cross-entropy")
+    class_weights: Literal["none", "balanced"] = Field("none", description="balanced: labelled rows of rare labels weigh more")
     feature_weight: Weight = Field(
         0.0,
         description="weight of the distance between the student's first hidden vector, projected, and a teacher's at the mask",
     )
     r_drop_weight: Weight = Field(0.0, description="weight of the divergence between two dropout passes; needs dropout")
     consistency_weight: Weight = Field(0.0, description="weight of the divergence when some tokens of the row are hidden")
-    masked_share: PartialShare = Field(0.15, description="share of the row's tokens that consistency hides")
+    masked_share: Annotated[PartialShare, Counts(lambda student: student.consistency_weight > 0)] = Field(
+        0.15, description="share of the row's tokens that consistency hides"
+    )
     contrastive: ContrastiveSpec = ContrastiveSpec()
     thresholds: Share | dict[LabelName, Share] = Field(
         EVEN_CHANCE,
@@ -68,23 +75,6 @@ class StudentSpec(AdaptedSection):
     def _sound(self) -> StudentSpec:
         refuse(in_student(self.model_dump()))
         return self
-
-    def fingerprint_settings(self) -> dict[str, Any]:
-        """Return the settings that can change the student beside its model; those of what is switched off are left out."""
-        settings = {
-            **self.model_dump(exclude={"model", "temperature"}),
-            "adapter": self.adapter.fingerprint_settings(),
-            "contrastive": self.contrastive.fingerprint_settings(),
-        }
-        if not self.adapter.mergeable:
-            del settings["keep_adapter"]
-        if self.adapted is not None:
-            del settings["learning_rate"]
-        if self.consistency_weight == 0:
-            del settings["masked_share"]
-        if self.hard_weight == 0:
-            del settings["gold_batch_size"]
-        return settings
 
 
 class AdaptSpec(OptimizerSection):

@@ -1,4 +1,4 @@
-"""The task as the user tells it: rows, patterns, label words."""
+"""The task as written: rows, patterns, label words."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints, model_validator
 from petkit import limits
 from petkit.config import pattern_syntax
 from petkit.config.pattern_syntax import parse_pattern
+from petkit.config.names import LABEL_SCORER_NAMES
 from petkit.config.rules import in_labels, in_pattern, in_verbalizer
 from petkit.config.schema.section import LabelName, LabelWord, Name, Section, refuse
 
@@ -18,7 +19,7 @@ class DataSpec(Section):
 
     train: str | None = Field(
         None,
-        description="few-shot examples: jsonl, csv, tsv or parquet file, or hf://owner/name[/config]/split; null: none at all",
+        description="labelled rows: jsonl, csv, tsv or parquet file, or hf://owner/name[/config]/split; null: none at all",
     )
     unlabeled: str = Field(description="unlabelled set, same formats; read as a stream")
     test: str | None = Field(None, description="optional test set; nothing is ever selected on it")
@@ -66,7 +67,7 @@ class PatternSpec(Section):
 
 
 class AutoVerbalizerSpec(Section):
-    """Label words found on the few-shot examples by likelihood ratio (PETAL, Schick et al. 2020)."""
+    """Label words found on the labelled rows by likelihood ratio (PETAL, Schick et al. 2020)."""
 
     per_label: Annotated[int, Field(ge=1, le=limits.WORDS_PER_LABEL)] = Field(3, description="words per label")
     candidates: Annotated[int, Field(ge=2, le=1_000_000)] = Field(
@@ -89,7 +90,7 @@ class VerbalizerSpec(Section):
         description="words of several tokens: all read at once, mean log-probability; or surest token first, read again after "
         "each; causal models: mean log-probability of each token after those before it (parallel)",
     )
-    kind: Literal["words", "soft", "prototype"] = Field(
+    kind: Annotated[str, LABEL_SCORER_NAMES] = Field(
         "words", description="read the words; or train a vector per label that starts as their mean, by product or by cosine"
     )
     auto: AutoVerbalizerSpec | None = Field(None, description="find the words instead of naming them; labels are those of train")

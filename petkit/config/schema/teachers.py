@@ -14,6 +14,7 @@ from petkit.config.schema.section import (
     BatchSize,
     ConsistencySpec,
     ContrastiveSpec,
+    Counts,
     PartialShare,
     PositiveFloat,
     Section,
@@ -28,12 +29,12 @@ from petkit.config.schema.section import (
 class TeachersSpec(AdaptedSection):
     """Stage A: one teacher per pattern and seed."""
 
-    seeds: tuple[Seed, ...] = Field(
+    seeds: Annotated[tuple[Seed, ...], Counts(lambda teachers: False)] = Field(
         (1, 2, 3), min_length=1, max_length=limits.SEEDS, description="one teacher per pattern and seed"
     )
     steps: Steps = Field(100, description="optimizer steps of each teacher")
     batch_size: BatchSize = Field(16, description="labelled rows per step")
-    learning_rate: PositiveFloat = Field(3e-5, description="peak rate, without an adapter; falls linearly to 0")
+    learning_rate: Annotated[PositiveFloat, Counts(lambda teachers: teachers.adapted is None)] = Field(3e-5, description="peak rate, without an adapter; falls linearly to 0")
     new_learning_rate: PositiveFloat = Field(
         1e-3, description="peak rate of what is new: soft tokens, and label vectors of soft and prototype verbalizers"
     )
@@ -48,8 +49,14 @@ class TeachersSpec(AdaptedSection):
     class_weights: Literal["none", "balanced"] = Field("none", description="balanced: rows of rare labels weigh more")
     auxiliary_mlm_weight: PartialShare = Field(0.0, description="share of the masked-LM loss on unlabelled rows; the paper: 1e-4")
     label_conditioning_weight: Weight = Field(0.0, description="weight of ADAPET's label-conditioned masked-LM loss")
-    unlabeled_batch_size: BatchSize = Field(12, description="unlabelled rows added to each step for the masked-LM loss")
-    mlm_share: Annotated[float, Field(gt=0, lt=1)] = Field(0.15, description="share of tokens hidden for masked-LM losses")
+    unlabeled_batch_size: Annotated[BatchSize, Counts(lambda teachers: teachers.auxiliary_mlm_weight > 0)] = Field(
+        12, description="unlabelled rows added to each step for the masked-LM loss"
+    )
+    mlm_share: Annotated[
+        float,
+        Field(gt=0, lt=1),
+        Counts(lambda teachers: teachers.auxiliary_mlm_weight > 0 or teachers.label_conditioning_weight > 0),
+    ] = Field(0.15, description="share of tokens hidden for masked-LM losses")
     r_drop_weight: Weight = Field(0.0, description="weight of the divergence between two dropout passes; needs dropout")
     consistency: ConsistencySpec = ConsistencySpec()
     contrastive: ContrastiveSpec = ContrastiveSpec()
@@ -63,26 +70,6 @@ class TeachersSpec(AdaptedSection):
     def scores_vocabulary(self) -> bool:
         """Whether the loss compares label words with the whole vocabulary, and needs log-probabilities under it."""
         return self.loss == "decoupled_label"
-
-    def fingerprint_settings(self) -> dict[str, Any]:
-        """Return the settings that can change a teacher; those of what is switched off, and the seeds, are left out."""
-        settings = {
-            **self.model_dump(exclude={"seeds"}),
-            "adapter": self.adapter.fingerprint_settings(),
-            "contrastive": self.contrastive.fingerprint_settings(),
-        }
-        if self.consistency.kind != "word_masking":
-            del settings["consistency"]["masked_share"]
-        if self.consistency.kind == "none":
-            del settings["consistency"]["weight"]
-        if self.adapted is not None:
-            del settings["learning_rate"]
-        if self.auxiliary_mlm_weight == 0:
-            del settings["unlabeled_batch_size"]
-            if self.label_conditioning_weight == 0:
-                del settings["mlm_share"]
-        return settings
-
 
 class GenerationsSpec(Section):
     """iPET: teachers of a new generation learn from rows that teachers of the last one labelled (PET, section 3.4)."""

@@ -1,0 +1,31 @@
+"""Which settings make finished steps stale: recorded from the release whose run folders must stay up to date."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from petkit.config import schema
+
+RECORDED = Path(__file__).with_name("fingerprint_settings.jsonl").read_text(encoding="utf-8")
+
+
+def without(settings: dict[str, Any], left_out: list[str]) -> dict[str, Any]:
+    """Return settings without those whose dotted key is named."""
+    for key in left_out:
+        *sections, name = key.split(".")
+        inner = settings
+        for section in sections:
+            inner = inner[section]
+        del inner[name]
+    return settings
+
+
+@pytest.mark.parametrize("line", RECORDED.splitlines())
+def test_settings_without_effect_are_left_out(line: str) -> None:
+    section, written, left_out = json.loads(line)
+    settings = getattr(schema, section).model_validate(written)
+
+    expected = without(settings.model_dump(), left_out)
+    assert json.dumps(settings.fingerprint_settings()) == json.dumps(expected)  # the order of keys included
