@@ -265,9 +265,7 @@ class VectorScorer(LabelScorer):
         ModelRefused: the model's head does not end in a projection to the vocabulary.
     """
 
-    def __init__(
-        self, model: PreTrainedModel | MaskReader, words: TokenIds, kind: str, soft_tokens: int = 0
-    ) -> None:
+    def __init__(self, model: PreTrainedModel | MaskReader, words: TokenIds, kind: str, soft_tokens: int = 0) -> None:
         super().__init__(model, soft_tokens)
         projection = self.reader.projection
         if projection is None:

@@ -129,7 +129,9 @@ def _find(
     if not ids:
         return WordProblem("", f"{written!r} is nothing to {tokenizer.name}", "use a word of its vocabulary")
     if len(ids) == 1 or (multi_token and not tokenizer.word_tokens(written, context.glue, context.after)):
-        return WordProblem("", f"{written!r} merges with the {context.after!r} after {{mask}} into other tokens", "put a space after {mask}")
+        return WordProblem(
+            "", f"{written!r} merges with the {context.after!r} after {{mask}} into other tokens", "put a space after {mask}"
+        )
     if len(ids) > MOST_TOKENS:
         return WordProblem("", f"{written!r} is {len(ids)} tokens for {tokenizer.name}", f"use at most {MOST_TOKENS}")
     if multi_token:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
-from petkit.config.schema import AdapterSpec, PatternSpec, VerbalizerSpec
+from petkit.config.schema import AdapterSpec, AnyAdapter, NoAdapter, PatternSpec, VerbalizerSpec
 from petkit.engine.device import Device
 from petkit.engine.inference import FloatArray, label_logits
 from petkit.errors import IncompleteRun
@@ -54,8 +54,9 @@ class _Shared:
 
     def models(self, name: str, adapter: Mapping[str, Any]) -> TeacherModels:
         """Return what lends models that start from a backbone."""
-        spec = None if adapter["kind"] == "none" else TypeAdapter(AdapterSpec).validate_json(json.dumps(adapter))
-        return self._models.setdefault(json.dumps([name, adapter]), teacher_models(name, spec, self.device))
+        spec = TypeAdapter[NoAdapter | AnyAdapter](AdapterSpec).validate_json(json.dumps(adapter))
+        adapted = None if isinstance(spec, NoAdapter) else spec
+        return self._models.setdefault(json.dumps([name, adapter]), teacher_models(name, adapted, self.device))
 
 
 def load_teachers(store: RunStore, teachers: Iterable[str], device: Device) -> list[LoadedTeacher]:

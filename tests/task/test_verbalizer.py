@@ -216,7 +216,12 @@ def test_words_of_different_lengths() -> None:
         ("wordpiece", "{a} {mask}.", "good 世界", "'good 世界' is unknown to tiny-wordpiece (use a word of its vocabulary)"),
         ("wordpiece", "{a} {mask}.", "\u200b", "'\\u200b' is nothing to tiny-wordpiece (use a word of its vocabulary)"),
         ("bytebpe", "{mask}: {a}", "x" * 17, f"'{'x' * 17}' is 17 tokens for tiny-bytebpe (use at most 16)"),
-        ("bytebpe", "{mask}t {a}", "very no", "'very no' merges with the 't' after {mask} into other tokens (put a space after {mask})"),
+        (
+            "bytebpe",
+            "{mask}t {a}",
+            "very no",
+            "'very no' merges with the 't' after {mask} into other tokens (put a space after {mask})",
+        ),
     ],
 )
 def test_what_no_number_of_tokens_helps(kind: str, text: str, word: str, told: str) -> None:
@@ -244,7 +249,10 @@ def test_longest_of_no_words_is_one() -> None:
 
 
 def test_word_glued_to_what_follows() -> None:
-    assert problem("bytebpe", "{mask}t {a}", "no") == "'no' merges with the 't' after {mask} into other tokens (put a space after {mask})"
+    assert (
+        problem("bytebpe", "{mask}t {a}", "no")
+        == "'no' merges with the 't' after {mask} into other tokens (put a space after {mask})"
+    )
     assert found("bytebpe", "{mask} t {a}", "no") == ["no"]
     assert found("bytebpe", "{mask}, {a}", "no") == ["no"]
 

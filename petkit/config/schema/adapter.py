@@ -64,7 +64,9 @@ class DeepPrefixSpec(AdapterSection):
     kind: Literal["p_tuning_v2"]
     tokens: Tokens = Field(16, description="trained keys and values per layer")
     projection: bool = Field(False, description="draw them from short vectors by a two-layer network while training")
-    projection_size: Annotated[int, Field(ge=1), Counts(lambda adapter: adapter.projection)] = Field(128, description="width of that network")
+    projection_size: Annotated[int, Field(ge=1), Counts(lambda adapter: adapter.projection)] = Field(
+        128, description="width of that network"
+    )
     learning_rate: PositiveFloat = Field(1e-2, description="peak rate of what is trained; falls linearly to 0")
 
 

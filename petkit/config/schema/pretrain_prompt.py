@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -50,7 +50,9 @@ class PretrainPromptSpec(OptimizerSection):
     batch_size: BatchSize = Field(32, description="pairs of sentences per step, and as many rows for masked_lm")
     learning_rate: PositiveFloat = Field(1e-2, description="peak rate; falls linearly to 0")
     warmup: Share = Field(0.06, description="share of the steps over which the rate rises from 0")
-    mlm_share: Annotated[float, Field(gt=0, lt=1), Counts(lambda prompt: prompt.hides_words)] = Field(0.15, description="share of tokens hidden for masked_lm")
+    mlm_share: Annotated[float, Field(gt=0, lt=1), Counts(lambda prompt: prompt.hides_words)] = Field(
+        0.15, description="share of tokens hidden for masked_lm"
+    )
 
     @property
     def asks_next_sentence(self) -> bool:

@@ -85,7 +85,9 @@ class ContrastiveSpec(Section):
         description="rows of the same label (Khosla et al. 2020); or a row and its copy with some tokens hidden (InfoNCE)",
     )
     weight: Weight = Field(0.0, description="weight of the loss added to the main one; 0: off")
-    temperature: Annotated[PositiveFloat, Counts(lambda loss: loss.weight > 0)] = Field(0.1, description="divides the cosine similarities")
+    temperature: Annotated[PositiveFloat, Counts(lambda loss: loss.weight > 0)] = Field(
+        0.1, description="divides the cosine similarities"
+    )
     masked_share: Annotated[PartialShare, Counts(lambda loss: loss.weight > 0 and loss.partners == "masked_view")] = Field(
         0.15, description="share of the row's tokens that masked_view hides"
     )
@@ -97,5 +99,9 @@ class ConsistencySpec(Section):
     kind: Literal["none", "word_masking", "second_pattern"] = Field(
         "none", description="none, word_masking (some tokens of the row hidden), second_pattern (the next pattern of the file)"
     )
-    weight: Annotated[Weight, Counts(lambda loss: loss.kind != "none")] = Field(1.0, description="weight of the loss added to the main one")
-    masked_share: Annotated[PartialShare, Counts(lambda loss: loss.kind == "word_masking")] = Field(0.15, description="share of the row's tokens that word_masking hides")
+    weight: Annotated[Weight, Counts(lambda loss: loss.kind != "none")] = Field(
+        1.0, description="weight of the loss added to the main one"
+    )
+    masked_share: Annotated[PartialShare, Counts(lambda loss: loss.kind == "word_masking")] = Field(
+        0.15, description="share of the row's tokens that word_masking hides"
+    )

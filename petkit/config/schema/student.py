@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -32,14 +32,18 @@ DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
 class StudentSpec(AdaptedSection):
     """Stage C: the classifier distilled from the soft labels."""
 
-    model: Annotated[str | None, Counts(lambda student: False)] = Field(None, description="backbone of the student; default: the pipeline's model")
+    model: Annotated[str | None, Counts(lambda student: False)] = Field(
+        None, description="backbone of the student; default: the pipeline's model"
+    )
     seed: Seed = Field(1, description="seed of the new head, the row order and dropout")
     steps: Steps = Field(400, description="optimizer steps")
     batch_size: BatchSize = Field(16, description="soft-labelled rows per step")
     gold_batch_size: Annotated[BatchSize, Counts(lambda student: student.hard_weight > 0)] = Field(
         4, description="labelled rows added to each step while hard_weight > 0"
     )
-    learning_rate: Annotated[PositiveFloat, Counts(lambda student: student.adapted is None)] = Field(5e-5, description="peak rate, without an adapter; falls linearly to 0")
+    learning_rate: Annotated[PositiveFloat, Counts(lambda student: student.adapted is None)] = Field(
+        5e-5, description="peak rate, without an adapter; falls linearly to 0"
+    )
     keep_adapter: Annotated[bool, Counts(lambda student: student.adapter.mergeable)] = Field(
         False, description="keep an adapter that is merged into the model, next to it"
     )

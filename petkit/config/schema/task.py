@@ -8,8 +8,8 @@ from pydantic import Field, StringConstraints, model_validator
 
 from petkit import limits
 from petkit.config import pattern_syntax
-from petkit.config.pattern_syntax import parse_pattern
 from petkit.config.names import LABEL_SCORER_NAMES
+from petkit.config.pattern_syntax import parse_pattern
 from petkit.config.rules import in_labels, in_pattern, in_verbalizer
 from petkit.config.schema.section import LabelName, LabelWord, Name, Section, refuse
 

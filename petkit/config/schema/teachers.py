@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -34,7 +34,9 @@ class TeachersSpec(AdaptedSection):
     )
     steps: Steps = Field(100, description="optimizer steps of each teacher")
     batch_size: BatchSize = Field(16, description="labelled rows per step")
-    learning_rate: Annotated[PositiveFloat, Counts(lambda teachers: teachers.adapted is None)] = Field(3e-5, description="peak rate, without an adapter; falls linearly to 0")
+    learning_rate: Annotated[PositiveFloat, Counts(lambda teachers: teachers.adapted is None)] = Field(
+        3e-5, description="peak rate, without an adapter; falls linearly to 0"
+    )
     new_learning_rate: PositiveFloat = Field(
         1e-3, description="peak rate of what is new: soft tokens, and label vectors of soft and prototype verbalizers"
     )
@@ -70,6 +72,7 @@ class TeachersSpec(AdaptedSection):
     def scores_vocabulary(self) -> bool:
         """Whether the loss compares label words with the whole vocabulary, and needs log-probabilities under it."""
         return self.loss == "decoupled_label"
+
 
 class GenerationsSpec(Section):
     """iPET: teachers of a new generation learn from rows that teachers of the last one labelled (PET, section 3.4)."""
