@@ -24,8 +24,8 @@ class Predictor:
     """A classifier ready to use.
 
     >>> predictor = Predictor.load("runs/support-tickets")  # the folder of a finished run
-    >>> predictor(["Where is my parcel?"])[0].label
-    'delivery'
+    >>> predictor(["Where is my parcel?"])[0].label in predictor.labels
+    True
 
     Attributes:
         labels: label names in class order.
