@@ -19,7 +19,7 @@ from petkit.ensemble.calibration import batch_prior, calibrate
 from petkit.ensemble.combine import FloatArray, combine
 from petkit.losses import binary_cross_entropy, cross_entropy
 from petkit.models.batch import IndexArray, collate, training_batches
-from petkit.models.loading import model_source
+from petkit.models.loading import open_folder
 from petkit.runs.step import Job
 from petkit.student.model import new_student
 from petkit.task.task import Task
@@ -58,7 +58,7 @@ def _zero_shot(task: Task, device: Device, job: Job) -> Answer:
 
 def _setfit(task: Task, device: Device, job: Job) -> Answer:
     return setfit_logits(
-        model_source(task.spec.model),
+        str(open_folder(task.spec.model).path),
         _texts(task, "train"),
         _targets(task),
         _texts(task, "test"),

@@ -14,7 +14,7 @@ from huggingface_hub.utils import filter_repo_objects
 
 from petkit import network
 from petkit.errors import ModelRefused
-from petkit.models.loading import load_language_model, load_tokenizer, model_fingerprint, model_source
+from petkit.models.loading import load_language_model, load_tokenizer, model_fingerprint, open_folder
 from tests.cli.conftest import Outcome
 from tests.hub_cache import NAME, cache, put_into_cache
 
@@ -30,7 +30,7 @@ def snapshot(model_folder: Callable[[str], Path], cache: Path) -> Path:
 
 
 def test_the_links_of_the_cache_are_followed(snapshot: Path, model_folder: Callable[[str], Path]) -> None:
-    assert model_source(NAME) == str(snapshot)
+    assert open_folder(NAME).path == snapshot
     assert load_language_model(NAME).config.model_type == "bert"
     assert load_tokenizer(NAME).name == NAME
     assert model_fingerprint(NAME) == model_fingerprint(str(model_folder("bert")))
@@ -59,7 +59,7 @@ def test_a_model_half_in_the_cache_is_refused(snapshot: Path) -> None:
 
 @pytest.mark.parametrize("name", ["somebody/nothing", "nothing"])
 def test_offline_a_model_that_is_not_in_the_cache_is_refused(name: str, snapshot: Path) -> None:
-    with pytest.raises(ModelRefused, match=f"^{name}: cannot be loaded; .* offline is asked for, and the local cache does not"):
+    with pytest.raises(ModelRefused, match=f"^{name}: not a local folder, .* offline mode is on, and the local cache does not"):
         load_language_model(name)
 
 
@@ -80,7 +80,7 @@ def test_neither_pickles_nor_code_are_fetched(monkeypatch: pytest.MonkeyPatch, m
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
     monkeypatch.setattr(network, "is_forbidden", lambda: False)
-    model_source(NAME)
+    open_folder(NAME)
     wanted = ["config.json", "model.safetensors", "model-00001-of-00002.safetensors", "model.safetensors.index.json"]
     wanted += ["tokenizer.json", "vocab.txt", "spiece.model", "1_Pooling/config.json", "modules.json"]
     others = ["pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "own.py", "modeling_own.py", "model.pt", "a.pkl", "tf.h5"]
@@ -113,7 +113,7 @@ def test_offline_commands_refuse_hub_names_in_one_line(
     answer = petkit_command(*arguments, "--offline")
 
     assert (answer.code, answer.out) == (2, "")
-    assert len(answer.err.splitlines()) == 1 and "offline is asked for, and the local cache does not hold it" in answer.err
+    assert len(answer.err.splitlines()) == 1 and "offline mode is on, and the local cache does not contain it" in answer.err
 
 
 def test_a_dataset_name_does_not_read_what_lies_here(tiny: Path, petkit_command: Callable[..., Outcome]) -> None:

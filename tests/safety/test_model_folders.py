@@ -139,7 +139,7 @@ def more_words(folder: Path, mark: Mark) -> None:
 TENSOR = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
 DAMAGED = "m: the weights are damaged: "
 CASES: dict[str, tuple[Callable[[Path, Mark], None], str]] = {
-    "pickled weights": (pickled_weights, "m: holds pickled weights, which can run code when loaded (save the model again"),
+    "pickled weights": (pickled_weights, "m: contains pickled weights, which can run code when loaded (save the model again"),
     "pickle called safetensors": (pickle_called_safetensors, DAMAGED),
     "index leads to a pickle": (index_to_pickle, "index.json names 'pytorch_model.bin', and only safetensors are read"),
     "index leads up": (index_to("../elsewhere.safetensors"), "index.json leads out of the folder: '../elsewhere.safetensors'"),
@@ -147,13 +147,13 @@ CASES: dict[str, tuple[Callable[[Path, Mark], None], str]] = {
     "index leads up, Windows": (index_to("..\\elsewhere.safetensors"), "index.json leads out of the folder: "),
     "index leads to a drive": (index_to("c:elsewhere.safetensors"), "index.json leads out of the folder: "),
     "index names a missing file": (index_of_missing_file, "m: model-00002-of-00002.safetensors is missing, which "),
-    "index names a missing tensor": (index_of_missing_tensor, "model-00001-of-00001.safetensors holds no bert.more"),
+    "index names a missing tensor": (index_of_missing_tensor, "model-00001-of-00001.safetensors does not contain bert.more"),
     "index without metadata": (index_without_metadata, "index.json is damaged: weight_map or metadata is missing"),
     "index of nothing": (index_of_nothing, "index.json is damaged: weight_map or metadata is missing"),
     "weights are a link": (weights_are_a_link, "m: 'model.safetensors' is a link out of the folder"),
     "vocabulary is a link": (vocabulary_is_a_link, "m: 'vocab.txt' is a link out of the folder"),
     "link in a circle": (link_in_a_circle, "m: 'vocab.txt' is a link out of the folder"),
-    "pipe": (pipe, "m: 'added_tokens.json' is no plain file"),
+    "pipe": (pipe, "m: 'added_tokens.json' is not a regular file"),
     "own code": (own_code, "m: config.json: auto_map: the model needs code of its own, which petkit never runs"),
     "header longer than the file": (header(TENSOR, bytes(16), length=2**40), DAMAGED),
     "data shorter than claimed": (header(TENSOR, bytes(8)), DAMAGED),
@@ -181,14 +181,14 @@ CASES: dict[str, tuple[Callable[[Path, Mark], None], str]] = {
     "quantised": (config(quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True}), "quantization_config: the"),
     "other weight file": (config(transformers_weights="adapter_model.bin"), "m: config.json: transformers_weights: names other"),
     "fused code": (config(fusion_config={"a": True}), "m: config.json: fusion_config: changes the model's code"),
-    "attention from the hub": (config(attn_implementation="nobody/kernel"), "attn_implementation: names code to be fetched"),
-    "hidden attention from the hub": (config(_attn_implementation={"": "nobody/kernel"}), "names code to be fetched"),
+    "attention from the hub": (config(attn_implementation="nobody/kernel"), "attn_implementation: names code to be downloaded"),
+    "hidden attention from the hub": (config(_attn_implementation={"": "nobody/kernel"}), "names code to be downloaded"),
     "attention not installed": (config(attn_implementation="flash_attention_2"), "m: cannot be loaded: "),
-    "value that is no number": (with_value(float("nan")), "layer.1.output.dense.weight holds values that are not finite"),
-    "infinite value": (with_value(float("-inf")), "layer.1.output.dense.weight holds values that are not finite"),
+    "value that is no number": (with_value(float("nan")), "layer.1.output.dense.weight contains NaN or Inf"),
+    "infinite value": (with_value(float("-inf")), "layer.1.output.dense.weight contains NaN or Inf"),
     "no head": (change_weights(without_head), "m: the checkpoint has no masked-LM head: cls.predictions"),
     "tokens beyond the model's": (more_words, "m: the tokenizer has tokens up to number 5,000, and the model's vocabulary ends at"),
-    "tokenizer is missing": (lambda folder, mark: (folder / "tokenizer.json").unlink(), "m: the tokenizer knows no word (put its file"),
+    "tokenizer is missing": (lambda folder, mark: (folder / "tokenizer.json").unlink(), "m: the tokenizer has no words (add its file"),
     "tokenizer is a pickle": (lambda folder, mark: (folder / "tokenizer.json").write_bytes(mark.pickle()) and None, "m: "),  # type: ignore[func-returns-value]
     "tokenizer of nothing": (whole("tokenizer.json", "{}"), "m: cannot be loaded: "),
     "tokenizer files elsewhere": (tokenizer_config(fast_tokenizer_files=["tokenizer.a/../../b.json"]), "leads out of the folder"),
@@ -334,5 +334,5 @@ def test_a_classifier_with_a_value_that_is_no_number_is_refused(model: Path) -> 
     new_classifier("m", ["a", "b"])[0].save_pretrained(model)
     change_weights(lambda state: state["classifier.bias"].fill_(float("nan")))(model, Mark(model))
 
-    with pytest.raises(ModelRefused, match=r"^m: the weights are damaged: classifier\.bias holds values that are not finite$"):
+    with pytest.raises(ModelRefused, match=r"^m: the weights are damaged: classifier\.bias contains NaN or Inf$"):
         load_classifier("m")
