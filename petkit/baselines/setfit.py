@@ -17,7 +17,7 @@ from petkit.baselines.tfidf import log_shares
 from petkit.engine.device import Device
 from petkit.ensemble import FloatArray, LabelKind
 from petkit.errors import ModelRefused, shown_path
-from petkit.models.loading import model_source
+from petkit.models.loading import open_folder
 from petkit.runs.fingerprint import Inputs
 from petkit.runs.inputs import model_inputs
 from petkit.runs.step import Job
@@ -111,7 +111,7 @@ def _check_modules(folder: Path) -> None:
 
 def _answer(task: Task, device: Device, job: Job) -> Answer:
     return setfit_logits(
-        model_source(task.spec.model),
+        str(open_folder(task.spec.model).path),
         texts(task, "train"),
         targets(task),
         texts(task, "test"),

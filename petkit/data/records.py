@@ -239,5 +239,5 @@ def _hub_dataset(source: str) -> Any:
     except (OSError, ValueError, RuntimeError) as error:
         hint = "check the name and the network"
         if network.is_forbidden():
-            hint = "offline is asked for, and the local cache does not hold it"
+            hint = "offline mode is on, and the local cache does not contain it"
         raise InvalidInput([Problem.of_file(source, f"cannot be opened: {first_line(error)}", hint)]) from None

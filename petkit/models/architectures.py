@@ -1,40 +1,55 @@
-"""Which kind of language model an architecture is: one that fills masks, or a causal one, which says what comes next."""
+"""The two kinds of language models: masked ones, which fill masks, and causal ones, which predict the next token."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from petkit.errors import first_line
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-# Vision-language models that read text alone as the language model they hold does.
+# Vision-language models that read text alone as the language model in them does.
 VISION_LANGUAGE = frozenset({"qwen2_vl", "qwen2_5_vl", "qwen3_vl"})
 
 
-def is_causal(config: PretrainedConfig) -> bool:
-    """Say whether a model answers with the next token: one of transformers' causal language models, and no masked one."""
-    from transformers.models.auto import modeling_auto as auto
+def is_masked_lm(config: PretrainedConfig) -> bool:
+    """Say whether a model has a masked-LM form."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-    if config.model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES or getattr(config, "is_encoder_decoder", False):
-        return False  # an encoder reads both ways
-    return config.model_type in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or config.model_type in VISION_LANGUAGE
+    return config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+
+def is_causal(config: PretrainedConfig) -> bool:
+    """Say whether a model predicts the next token: a causal language model without a masked-LM form or an encoder."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    if is_masked_lm(config) or getattr(config, "is_encoder_decoder", False):
+        return False
+    return config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or config.model_type in VISION_LANGUAGE
+
+
+def language_model_class(config: PretrainedConfig) -> Any:
+    """Return transformers' auto class of a language model."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMaskedLM
+
+    if not is_causal(config):
+        return AutoModelForMaskedLM
+    return AutoModelForImageTextToText if config.model_type in VISION_LANGUAGE else AutoModelForCausalLM
 
 
 def forward_options(model: Any) -> dict[str, bool]:
-    """Return what a forward pass is told beside its inputs: causal models keep no keys and values of a row they read once."""
+    """Return extra forward arguments: ``use_cache=False`` for causal models."""
     return {"use_cache": False} if is_causal(model.config) else {}
 
 
 def why_not_left_to_right(model: Any) -> str:
-    """Return what keeps a causal model from answering after a text; nothing where nothing does.
+    """Return why a causal model cannot continue a text, empty if it can.
 
-    Transformers lists some models as causal that look at later tokens unless told otherwise (XLNet), and some that want more
-    than a text.
+    Transformers lists some models as causal that look at later tokens by default (XLNet), and some that need more than a text.
     """
-    import torch
-
     try:
         with torch.inference_mode():
             first = model(input_ids=torch.tensor([[1, 2], [1, 3]])).logits[:, 0].float()  # (2, vocabulary)

@@ -1,6 +1,6 @@
-"""Models of the Hugging Face hub, fetched whole into its local cache before anything in them is read.
+"""Models of the Hugging Face Hub, downloaded whole into its local cache before anything in them is read.
 
-Only what petkit reads is fetched: weights as safetensors, JSON, vocabularies. No pickle and no code ever arrives.
+Only what petkit reads is downloaded: weights as safetensors, JSON, vocabularies. No pickle and no code ever arrives.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from petkit import network
 from petkit.errors import ModelRefused, first_line
 from petkit.formatting import in_one_line
 
-# An asterisk matches folders too: the small files of sentence-transformers' modules lie in folders of their own.
-FETCHED = (
+# An asterisk matches folders too: sentence-transformers' modules have small files in folders of their own.
+_DOWNLOADED = [
     "*.json",
     "model.safetensors",
     "model-*.safetensors",
@@ -25,8 +25,8 @@ FETCHED = (
     "spm.model",
     "sentencepiece.bpe.model",
     "tokenizer.model",
-)
-LEFT_ALONE = ("onnx/*", "openvino/*", "checkpoint-*")
+]
+_LEFT_OUT = ["onnx/*", "openvino/*", "checkpoint-*"]
 
 
 @cache
@@ -34,26 +34,22 @@ def hub_folder(name: str) -> Path:
     """Return the local copy of a hub model at its newest revision; within a process it stays the same one.
 
     Raises:
-        ModelRefused: no name of a hub model, or not to be had.
+        ModelRefused: the name is not valid, or the model is neither in the cache nor can be downloaded.
     """
     from huggingface_hub import snapshot_download, utils
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     quiet: Any = utils
     quiet.disable_progress_bars()
-    quiet.logging.set_verbosity_error()  # what is not to be had is told once, and not at every attempt
+    quiet.logging.set_verbosity_error()  # a failure is reported once, and not at every attempt
     offline = network.is_forbidden()
     try:
-        return Path(
-            snapshot_download(name, allow_patterns=list(FETCHED), ignore_patterns=list(LEFT_ALONE), local_files_only=offline)
-        )
+        return Path(snapshot_download(name, allow_patterns=_DOWNLOADED, ignore_patterns=_LEFT_OUT, local_files_only=offline))
     except HFValidationError:
-        raise ModelRefused(f"{in_one_line(name)}: no such model folder, and no name of a hub model") from None
+        raise ModelRefused(f"{in_one_line(name)}: no such model folder, and not a valid name of a Hub model") from None
     except (OSError, ValueError, RuntimeError, HfHubHTTPError) as error:
         partly = getattr(error, "snapshot_path", None)
-        if partly is not None:  # whether anything that matters is missing, the folder's own check tells
+        if partly is not None:  # the folder's own check reports what is missing, if that matters
             return Path(partly)
-        why = "offline is asked for, and the local cache does not hold it" if offline else first_line(error)
-        raise ModelRefused(
-            f"{in_one_line(name)}: cannot be loaded; it is no folder here, and as a hub name it needs the network once: {why}"
-        ) from None
+        why = "offline mode is on, and the local cache does not contain it" if offline else first_line(error)
+        raise ModelRefused(f"{in_one_line(name)}: not a local folder, and could not be downloaded from the Hub: {why}") from None

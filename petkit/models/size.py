@@ -1,14 +1,13 @@
-"""How large a model is, told by its configuration alone: no weight is read, and none takes memory."""
+"""How large a model is by its configuration; no weight is read or takes memory."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
-from petkit.models.architectures import VISION_LANGUAGE, is_causal
+from petkit.models.architectures import language_model_class
 from petkit.models.loading import load_config
-from petkit.models.safety.weight_files import without_numbers
+from petkit.models.safety.weight_files import numbers_built
 
 
 @dataclass(frozen=True)
@@ -30,30 +29,21 @@ class ModelSize:
     vocabulary: int
 
 
-@lru_cache(maxsize=8)
 def model_size(name: str, labels: int | None = None) -> ModelSize:
     """Return the size of a language model, or of a classifier over so many ``labels``.
 
     Raises:
-        ModelRefused: its configuration is not to be had.
+        ModelRefused: its configuration is missing or cannot be loaded.
     """
-    from transformers import (
-        AutoModelForCausalLM,
-        AutoModelForImageTextToText,
-        AutoModelForMaskedLM,
-        AutoModelForSequenceClassification,
-    )
+    from transformers import AutoModelForSequenceClassification
 
     config: Any = load_config(name)
-    kind: Any = AutoModelForMaskedLM
+    kind = language_model_class(config)
     if labels is not None:
         kind, config.num_labels = AutoModelForSequenceClassification, labels
-    elif is_causal(config):
-        kind = AutoModelForImageTextToText if config.model_type in VISION_LANGUAGE else AutoModelForCausalLM
-    model = without_numbers(kind, config)
     text = config.get_text_config()
     return ModelSize(
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        parameters=numbers_built(kind, config).parameters,
         layers=text.num_hidden_layers,
         heads=getattr(text, "num_attention_heads", None) or 1,  # not every model has attention
         hidden=text.hidden_size,

@@ -137,7 +137,7 @@ def edit_config(**changes: object) -> Callable[[Path], None]:
 
 REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no folder": (shutil.rmtree, r"no such model folder"),
-    "no config": (lambda folder: (folder / "config.json").unlink(), r"m: is no model folder: config\.json is missing"),
+    "no config": (lambda folder: (folder / "config.json").unlink(), r"m: not a model folder: config\.json is missing"),
     "bad json": (lambda folder: (folder / "config.json").write_text("{"), r"m: config\.json is not valid JSON"),
     "a list": (lambda folder: (folder / "config.json").write_text("[]"), r"m: config\.json is not valid JSON"),
     "binary config": (lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe"), r"m: config\.json is not valid JSON"),
@@ -148,7 +148,10 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
         r"m: config\.json: auto_map: the model needs code of its own",
     ),
     "no weights": (remove_weights, r"m: model\.safetensors is missing"),
-    "pickle": (pickle_only, r"m: holds pickled weights, which can run code when loaded \(save the model again as safetensors\)"),
+    "pickle": (
+        pickle_only,
+        r"m: contains pickled weights, which can run code when loaded \(save the model again as safetensors\)",
+    ),
     "truncated": (truncate_weights, r"m: the weights are damaged: "),
     "no tensors": (lambda folder: (folder / "model.safetensors").write_bytes(b""), r"m: the weights are damaged: "),
     "other sizes": (edit_config(hidden_size=64), r"m: cannot be loaded: "),
@@ -178,7 +181,7 @@ def test_classifier_is_no_masked_lm(copy: Path) -> None:
 
 
 def test_unknown_hub_name_offline() -> None:
-    with pytest.raises(ModelRefused, match="nobody/nothing: cannot be loaded; it is no folder here, and as a hub name it needs"):
+    with pytest.raises(ModelRefused, match="nobody/nothing: not a local folder, and could not be downloaded from the Hub: "):
         load_config("nobody/nothing")
 
 
@@ -289,5 +292,5 @@ def test_new_head_follows_the_seed_and_the_encoder_does_not(model_folder: Folder
 
 
 def test_masked_lm_is_no_classifier(copy: Path) -> None:
-    with pytest.raises(ModelRefused, match=r"m: is no sequence classifier: \S+ is missing"):
+    with pytest.raises(ModelRefused, match=r"m: not a sequence classifier: \S+ is missing"):
         load_classifier(str(copy))

@@ -9,12 +9,11 @@ from typing import Any
 
 import huggingface_hub
 import pytest
-from huggingface_hub import constants
 from huggingface_hub.utils import filter_repo_objects
 
 from petkit import network
 from petkit.errors import ModelRefused
-from petkit.models.loading import load_language_model, load_tokenizer, model_fingerprint, model_source
+from petkit.models.loading import load_language_model, load_tokenizer, model_fingerprint, open_folder
 from tests.cli.conftest import Outcome
 from tests.hub_cache import NAME, cache, put_into_cache
 
@@ -30,7 +29,7 @@ def snapshot(model_folder: Callable[[str], Path], cache: Path) -> Path:
 
 
 def test_the_links_of_the_cache_are_followed(snapshot: Path, model_folder: Callable[[str], Path]) -> None:
-    assert model_source(NAME) == str(snapshot)
+    assert open_folder(NAME).path == snapshot
     assert load_language_model(NAME).config.model_type == "bert"
     assert load_tokenizer(NAME).name == NAME
     assert model_fingerprint(NAME) == model_fingerprint(str(model_folder("bert")))
@@ -59,7 +58,7 @@ def test_a_model_half_in_the_cache_is_refused(snapshot: Path) -> None:
 
 @pytest.mark.parametrize("name", ["somebody/nothing", "nothing"])
 def test_offline_a_model_that_is_not_in_the_cache_is_refused(name: str, snapshot: Path) -> None:
-    with pytest.raises(ModelRefused, match=f"^{name}: cannot be loaded; .* offline is asked for, and the local cache does not"):
+    with pytest.raises(ModelRefused, match=f"^{name}: not a local folder, .* offline mode is on, and the local cache does not"):
         load_language_model(name)
 
 
@@ -71,7 +70,9 @@ def test_what_is_no_name_of_the_hub_is_refused(name: str) -> None:
     assert "\n" not in str(refused.value) and "\x1b" not in str(refused.value)
 
 
-def test_neither_pickles_nor_code_are_fetched(monkeypatch: pytest.MonkeyPatch, model_folder: Callable[[str], Path]) -> None:
+def test_neither_pickles_nor_code_are_fetched(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, model_folder: Callable[[str], Path]
+) -> None:
     asked: dict[str, Any] = {}
 
     def fetch(name: str, **options: Any) -> str:
@@ -80,7 +81,7 @@ def test_neither_pickles_nor_code_are_fetched(monkeypatch: pytest.MonkeyPatch, m
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
     monkeypatch.setattr(network, "is_forbidden", lambda: False)
-    model_source(NAME)
+    open_folder(NAME)
     wanted = ["config.json", "model.safetensors", "model-00001-of-00002.safetensors", "model.safetensors.index.json"]
     wanted += ["tokenizer.json", "vocab.txt", "spiece.model", "1_Pooling/config.json", "modules.json"]
     others = ["pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "own.py", "modeling_own.py", "model.pt", "a.pkl", "tf.h5"]
@@ -106,14 +107,12 @@ def test_neither_pickles_nor_code_are_fetched(monkeypatch: pytest.MonkeyPatch, m
     ids=lambda arguments: f"{arguments[0]} {arguments[-1]}",
 )
 def test_offline_commands_refuse_hub_names_in_one_line(
-    arguments: tuple[str, ...], tiny: Path, petkit_command: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+    arguments: tuple[str, ...], tiny: Path, cache: Path, petkit_command: Callable[..., Outcome]
 ) -> None:
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tiny / "cache"))
-
     answer = petkit_command(*arguments, "--offline")
 
     assert (answer.code, answer.out) == (2, "")
-    assert len(answer.err.splitlines()) == 1 and "offline is asked for, and the local cache does not hold it" in answer.err
+    assert len(answer.err.splitlines()) == 1 and "offline mode is on, and the local cache does not contain it" in answer.err
 
 
 def test_a_dataset_name_does_not_read_what_lies_here(tiny: Path, petkit_command: Callable[..., Outcome]) -> None:

@@ -118,7 +118,7 @@ def test_another_student_is_its_adapter(kind: str, pipeline_file: Path, here: Pa
     stored = read_matrix(result.folder / "evaluation" / "predictions", "probabilities")
     predicted = [list(answer.probabilities.values()) for answer in Predictor.load(result.folder)(test_rows)]
     np.testing.assert_allclose(predicted, stored, atol=1e-5)
-    with pytest.raises(InvalidInput, match="holds an adapter, and no model of its own"):
+    with pytest.raises(InvalidInput, match="contains an adapter, not a model of its own"):
         Task.checked(load(pipeline_file, f"student.model={result.student}"))
     about = json.loads((result.student / "petkit.json").read_text())
     about["base_sha256"] = "0" * 64

@@ -246,7 +246,7 @@ def test_bad_hub_name(hub: list[tuple[Any, ...]], source: str) -> None:
 
 @pytest.mark.parametrize(
     ("offline", "hint"),
-    [("0", "check the name and the network"), ("1", "offline is asked for, and the local cache does not hold it")],
+    [("0", "check the name and the network"), ("1", "offline mode is on, and the local cache does not contain it")],
 )
 def test_hub_dataset_that_cannot_be_opened(
     offline: str, hint: str, hub: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch

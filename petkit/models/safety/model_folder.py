@@ -1,15 +1,16 @@
-"""Model and adapter folders, looked at before anything is built from them.
+"""Checks of model and adapter folders before anything is built from them.
 
-They come from somebody else. Loading one must not run code that lies in it or that it names, read files outside it, fetch
+Their authors are not trusted. Loading a folder must not run code that is in it or that it names, read files outside it, download
 anything, or take memory that its weights do not account for.
 """
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from petkit.errors import ModelRefused, did_you_mean, shown_path
 from petkit.models.safety.json_file import read_mapping
@@ -38,50 +39,69 @@ _FOREIGN = {
     "transformers_weights": "names other weight files (save the model again as model.safetensors)",
     "fusion_config": "changes the model's code (remove it)",
 }
-# How many there can be of what a model is built from one by one; the deepest models known have some two hundred layers.
-_COUNTED = re.compile(r"(^|_)(layers?|blocks?|block_sizes|depths?)$")
-_MOST_COUNTED, _MOST_LABELS, _MOST_POSITIONS, _MOST = 1000, 100_000, 2**24, 2**31
-_BASES = re.compile(r"theta|base|scal|factor|id$|ids$")
+# Most of what a model is built from one by one, so that building it ends; the deepest models known have some two hundred
+# layers. Sizes are compared with the weights, see `refuse_absurd`.
+_MOST = {
+    re.compile(r"(^|_)(layers?|blocks?|block_sizes|depths?)$"): 1000,
+    re.compile(r"^num_labels$"): 100_000,
+    re.compile(r"position"): 2**24,
+    re.compile(r""): 2**63 - 1,  # what a tensor's shape can contain
+}
+_TICK = 20_000_000  # nanoseconds in which a file system may give two changes the same time
+FileTimes: TypeAlias = tuple[tuple[str, int, int, int, int], ...]
 _ADAPTERS = ("LORA", "IA3", "PREFIX_TUNING", "P_TUNING", "PROMPT_TUNING")
 
 
-def check_model_folder(folder: Path) -> None:
-    """Refuse a model folder that is damaged, or would do anything but load.
+def file_times(folder: Path) -> FileTimes:
+    """Return name, inode, bytes and times of every file right in a folder: they differ after any change of one of them."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        for stat in (path.lstat, path.stat):  # a link, and what it leads to
+            try:
+                info = stat()
+            except OSError:  # a link to nothing
+                continue
+            if 0 <= time.time_ns() - info.st_ctime_ns < _TICK:
+                time.sleep(_TICK / 1e9)
+            found.append((path.name, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns))
+    return tuple(found)
+
+
+def check_model_folder(folder: Path) -> int:
+    """Refuse a model folder that is damaged, or would do anything but load; return how many numbers its weights contain.
 
     Raises:
-        ModelRefused: with what is wrong and, where there is one, the cure.
+        ModelRefused: with what is wrong and, where there is one, a hint.
     """
     shown = shown_path(folder)
     if not (folder / CONFIG_FILE).is_file():
-        raise ModelRefused(f"{shown}: is no model folder: {CONFIG_FILE} is missing")
+        raise ModelRefused(f"{shown}: not a model folder: {CONFIG_FILE} is missing")
     refuse_links(folder)
     _check_config(read_mapping(folder / CONFIG_FILE), shown)
     for name in _SMALL_FILES:
         if (folder / name).is_file():
-            content = read_mapping(folder / name)
-            _check_tokenizer_files(content, f"{shown}: {name}")
+            _check_tokenizer_files(read_mapping(folder / name), f"{shown}: {name}")
     for name in VOCABULARIES:
         if (folder / name).is_file() and (folder / name).stat().st_size > _LARGEST_VOCABULARY:
-            raise ModelRefused(f"{shown}: {name} is larger than {_LARGEST_VOCABULARY / 2**20:,.0f} MiB, which no vocabulary is")
+            raise ModelRefused(
+                f"{shown}: {name} is larger than {_LARGEST_VOCABULARY / 2**20:,.0f} MiB, too large for a vocabulary"
+            )
     if (folder / WEIGHTS).is_file() or (folder / INDEX).is_file():
-        numbers_in(folder)
-    elif (folder / ADAPTER_WEIGHTS).is_file():
+        return numbers_in(folder)
+    if (folder / ADAPTER_WEIGHTS).is_file():
         header_of(folder / ADAPTER_WEIGHTS)
+        return 0
+    if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
+        why = "contains pickled weights, which can run code when loaded (save the model again as safetensors)"
     else:
-        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
-        adapted = (folder / ADAPTER_CONFIG).is_file()
-        why = (
-            "holds pickled weights, which can run code when loaded (save the model again as safetensors)"
-            if pickled
-            else f"{'adapter_model' if adapted else 'model'}.safetensors is missing"
-        )
-        raise ModelRefused(f"{shown}: {why}")
+        why = f"{ADAPTER_WEIGHTS if (folder / ADAPTER_CONFIG).is_file() else WEIGHTS} is missing"
+    raise ModelRefused(f"{shown}: {why}")
 
 
 def check_adapter_folder(folder: Path) -> None:
-    """Refuse an adapter folder that is no adapter petkit knows, or wants more than its own tensors.
+    """Refuse a folder whose adapter petkit does not know, or that needs more than its own tensors.
 
-    The model it names is never looked up: whoever loads an adapter says beside which model.
+    The model it names is never looked up: the caller chooses the model.
 
     Raises:
         ModelRefused: with what is wrong.
@@ -106,9 +126,9 @@ def check_adapter_folder(folder: Path) -> None:
 
 
 def refuse_links(folder: Path) -> None:
-    """Refuse a folder in which a file is a link out of it, or no file at all.
+    """Refuse a folder that contains a link out of it, or something that is neither a file nor a folder.
 
-    The hub's cache is made of links: those of a snapshot may lead to the blobs of the same model.
+    The hub's cache consists of links: those of a snapshot may lead to the blobs of the same model.
 
     Raises:
         ModelRefused: with the first such entry.
@@ -125,15 +145,14 @@ def refuse_links(folder: Path) -> None:
                 f"{shown_path(folder)}: {entry.name!r:.100} is a link out of the folder (put the file itself there)"
             )
         if not entry.is_file() and not entry.is_dir():  # reading a pipe would wait for ever
-            raise ModelRefused(f"{shown_path(folder)}: {entry.name!r:.100} is no plain file")
+            raise ModelRefused(f"{shown_path(folder)}: {entry.name!r:.100} is not a regular file")
 
 
 def refuse_strange_vocabulary(tokenizer: Any, config: PretrainedConfig, shown: str) -> None:
-    """Refuse a tokenizer that gives tokens the model has no row for, or none at all.
+    """Refuse a tokenizer with tokens that the model has no embedding for, or without words.
 
-    transformers makes a tokenizer that knows special tokens only where the file with the words is missing.
-
-    Special tokens that no text can spell do not count: some checkpoints list more of those than they have rows.
+    Where the file with the words is missing, transformers makes a tokenizer of special tokens only. Special tokens that no text
+    can spell do not count: some checkpoints list more of those than they have embeddings.
 
     Raises:
         ModelRefused: with the figures.
@@ -146,7 +165,7 @@ def refuse_strange_vocabulary(tokenizer: Any, config: PretrainedConfig, shown: s
     unspellable = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special} - used
     words = tokenizer.get_vocab()
     if len(words) <= len({*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}):
-        raise ModelRefused(f"{shown}: the tokenizer knows no word (put its file, such as tokenizer.json, into the folder again)")
+        raise ModelRefused(f"{shown}: the tokenizer has no words (add its file to the folder, such as tokenizer.json)")
     highest = max((index for index in words.values() if index not in unspellable), default=-1)
     if highest >= rows:
         raise ModelRefused(
@@ -169,23 +188,13 @@ def _check_config(config: Mapping[str, Any], shown: str) -> None:
         if key in _FOREIGN and value:
             raise ModelRefused(f"{place}: {key}: {_FOREIGN[key]}")
         if "_implementation" in key and "/" in repr(value):
-            raise ModelRefused(f"{place}: {key}: names code to be fetched, which petkit never runs (remove it)")
-        if isinstance(value, int) and _is_absurd(key, value):
+            raise ModelRefused(f"{place}: {key}: names code to be downloaded, which petkit never runs (remove it)")
+        if isinstance(value, int) and any(value > most and pattern.search(key) for pattern, most in _MOST.items()):
             raise ModelRefused(f"{place}: {key}: {str(value)[:20]} is more than any model has")
 
 
-def _is_absurd(key: str, value: int) -> bool:
-    if _COUNTED.search(key):
-        return value > _MOST_COUNTED
-    if key == "num_labels":
-        return value > _MOST_LABELS
-    if "position" in key:
-        return value > _MOST_POSITIONS
-    return abs(value) >= _MOST and not _BASES.search(key)
-
-
 def _check_tokenizer_files(content: Mapping[str, Any], place: str) -> None:
-    """Refuse a tokenizer's configuration that leads to files elsewhere."""
+    """Refuse a tokenizer's configuration that refers to files elsewhere."""
     names = content.get("fast_tokenizer_files") or ()
     if not isinstance(names, list | tuple) or any(not isinstance(name, str) or "/" in name or "\\" in name for name in names):
         raise ModelRefused(f"{place}: fast_tokenizer_files leads out of the folder (remove it)")

@@ -1,4 +1,4 @@
-"""The weights in a folder: safetensors whose headers hold together, and numbers that are numbers.
+"""Checks of the weights in a folder: consistent headers of safetensors, their size, and finite values.
 
 Headers are read without the numbers after them, so that a file can be refused before memory is spent on it.
 """
@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _LARGEST_INDEX = 64 * 2**20
 _BYTES = 4  # of a number once it is loaded, as float32
-# What a model may have beside its checkpoint: a new head, tables it computes, weights that are tied in the file.
+# What a model may have besides its checkpoint: a new head, tables it computes, weights that are tied in the file.
 _MORE_AT_MOST, _MORE_IN_ANY_CASE = 2, 2**26
 
 
 def numbers_in(folder: Path) -> int:
-    """Return how many numbers the weights of a model folder hold, after looking at every header.
+    """Return how many numbers the weights of a model folder contain, by their headers.
 
     Raises:
-        ModelRefused: files missing or damaged, an index that leads elsewhere, or more numbers than the memory can hold.
+        ModelRefused: files are missing or damaged, an index leads elsewhere, or the weights do not fit into the memory.
     """
     shown = shown_path(folder)
     if (folder / WEIGHTS).is_file():
@@ -42,7 +42,7 @@ def numbers_in(folder: Path) -> int:
             found = header_of(folder / name)
             missing = sorted(tensors - found.keys())
             if missing:
-                raise ModelRefused(f"{shown}: {INDEX} is damaged: {name} holds no {missing[0]}")
+                raise ModelRefused(f"{shown}: {INDEX} is damaged: {name} does not contain {missing[0]}")
             shapes |= found
     numbers = sum(math.prod(shape) for shape in shapes.values())
     memory = _memory()
@@ -52,41 +52,56 @@ def numbers_in(folder: Path) -> int:
     return numbers
 
 
-def without_numbers(kind: Any, config: Any) -> Any:
-    """Return the model that a configuration asks of a transformers class, none of its numbers made."""
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        return kind.from_config(config, trust_remote_code=False)
+class NumbersBuilt(NamedTuple):
+    """How many numbers a model has: in its parameters (tied ones count once), and in all with its buffers."""
+
+    parameters: int
+    all: int
+
+
+def numbers_built(kind: Any, config: Any) -> NumbersBuilt:
+    """Count the numbers that a transformers class would build from a configuration, without memory for any of them."""
+    key = (kind.__name__, config.to_json_string(use_diff=False))
+    if key not in _BUILT:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            model = kind.from_config(config, trust_remote_code=False)
+        parameters = sum(value.numel() for value in model.parameters())
+        _BUILT[key] = NumbersBuilt(parameters, parameters + sum(value.numel() for value in model.buffers()))
+    return _BUILT[key]
+
+
+_BUILT: dict[tuple[str, str], NumbersBuilt] = {}
 
 
 def header_of(path: Path) -> dict[str, tuple[int, ...]]:
     """Return name and shape of every tensor in a safetensors file; its numbers are not read.
 
     Raises:
-        ModelRefused: not to be read, or a header that does not fit the file.
+        ModelRefused: the file cannot be read, or its header does not fit it.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError) as error:
         raise ModelRefused(f"{shown_path(path.parent)}: the weights are damaged: {path.name}: {first_line(error)}") from None
 
 
-def refuse_absurd(config_asks: int, held: int, shown: str) -> None:
-    """Refuse a configuration that asks for far more numbers than the checkpoint holds, before they are made.
+def refuse_absurd(built: int, found: int, shown: str) -> None:
+    """Refuse a configuration of a model far larger than its checkpoint, before the model takes memory.
 
     Raises:
         ModelRefused: with both figures.
     """
-    if config_asks > max(_MORE_AT_MOST * held, held + _MORE_IN_ANY_CASE):
+    if built > max(_MORE_AT_MOST * found, found + _MORE_IN_ANY_CASE):
         raise ModelRefused(
-            f"{shown}: config.json asks for {config_asks:,} numbers, and the weights hold {held:,}: they do not belong together"
+            f"{shown}: config.json asks for {built:,} numbers, and the weights contain {found:,}: they do not belong together"
         )
 
 
 def refuse_not_finite(tensors: Mapping[str, Tensor], shown: str) -> None:
-    """Refuse weights among which are NaN or infinite values.
+    """Refuse weights that contain NaN or Inf.
 
     Raises:
         ModelRefused: with the first such tensor.
@@ -95,11 +110,11 @@ def refuse_not_finite(tensors: Mapping[str, Tensor], shown: str) -> None:
         if not value.is_floating_point() or value.numel() == 0 or value.is_meta:
             continue
         if not all(math.isfinite(bound) for bound in torch.aminmax(value.detach())):
-            raise ModelRefused(f"{shown}: the weights are damaged: {name} holds values that are not finite")
+            raise ModelRefused(f"{shown}: the weights are damaged: {name} contains NaN or Inf")
 
 
 def _shards(folder: Path) -> dict[str, set[str]]:
-    """Return the files that the index names, each with the tensors it should hold."""
+    """Return the files that the index names, each with the tensors it should contain."""
     shown = shown_path(folder)
     index = read_mapping(folder / INDEX, _LARGEST_INDEX)
     weight_map = index.get("weight_map")
@@ -119,12 +134,12 @@ def _shards(folder: Path) -> dict[str, set[str]]:
 
 
 def _is_inside(name: str) -> bool:
-    """Say whether a file's name, as an index writes it, is that of a file right in the folder."""
+    """Say whether a name in an index is that of a file right in the folder."""
     return len(PurePosixPath(name).parts) == 1 and stays_inside(name)
 
 
 def _memory() -> int | None:
-    """Return the machine's memory in bytes, where the system tells."""
+    """Return the machine's memory in bytes, None where the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
