@@ -1,75 +1,88 @@
-"""No key that does nothing: every field of the specification is read by its name, where that section is at work."""
+"""No key without effect: small runs that switch everything on read every field of the specification."""
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator
-from functools import cache
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel
 
 import petkit
-from petkit.config.schema import PipelineSpec
+from petkit.config.schema import PipelineSpec, SoftLabelsSpec
+from petkit.config.schema.section import Section
+from petkit.pretraining.adapt import adapt
+from petkit.pretraining.pretrain_prompt import pretrain_prompt
+from petkit.stages.pipeline import prepare
+from tests.stages import prompt_task
+from tests.stages.tiny_task import load, run_task, write_task
 
 PACKAGE = Path(petkit.__file__).parent
+CONFIG = PACKAGE / "config"
+TRAINING = (
+    "steps=2",
+    "batch_size=2",
+    "dropout=0.1",
+    "r_drop_weight=0.1",
+    "class_weights=balanced",
+    "contrastive={weight: 0.1, partners: masked_view}",
+)
+EVERYTHING = (
+    *(f"{section}.{setting}" for section in ("teachers", "student") for setting in TRAINING),
+    "teachers.seeds=[1]",
+    "teachers.consistency.kind=word_masking",
+    "teachers.auxiliary_mlm_weight=0.1",
+    "teachers.unlabeled_batch_size=2",
+    "teachers.label_conditioning_weight=0.1",
+    "student.feature_weight=0.1",
+    "student.consistency_weight=0.1",
+    "generations={count: 1, scale: 2}",
+    "verbalizer={auto: {per_label: 1, candidates: 10}}",
+    "demonstrations.per_label=1",
+    "soft_labels={weighting: out_of_fold, teacher_temperature: out_of_fold, folds: 2, calibration: contextual, prior: uniform}",
+    "baselines=[zero_shot]",
+)
+ONE_TEACHER = ("patterns=[{id: colon, text: '{mask}: {text}'}]", "teachers.seeds=[1]", "teachers.steps=1")
+ADAPTERS = ("lora", "ia3", "p_tuning_v1", "{kind: p_tuning_v2, projection: true}", "{kind: prompt_tuning, start: PROMPT}")
 
 
-class Readers(NamedTuple):
-    """Where a section is read: by what names it is called there, in which files (patterns of paths; none: anywhere)."""
-
-    names: tuple[str, ...]
-    files: tuple[str, ...] = ("*/*.py",)
-
-
-LOOP = "lm/training.py"
-READERS = {
-    "PipelineSpec": Readers(("spec",)),
-    "DataSpec": Readers(("data",), ("task/*.py", "stages/*.py")),
-    "PatternSpec": Readers(("spec", "pattern", "entry"), ("task/*.py", "stages/*.py")),
-    "VerbalizerSpec": Readers(("verbalizer",), ("task/*.py", "stages/*.py")),
-    "AutoVerbalizerSpec": Readers(("auto", "_auto(work)")),
-    "DemonstrationsSpec": Readers(("settings",), ("task/*.py",)),
-    "TeachersSpec": Readers(
-        ("teachers", "settings"), ("stages/teacher_*.py", "stages/a_teachers.py", "stages/workload.py", LOOP)
-    ),
-    "ConsistencySpec": Readers(("consistency",), ("stages/teacher_*.py",)),
-    "ContrastiveSpec": Readers(("contrastive",), ("stages/*_objective.py",)),
-    "GenerationsSpec": Readers(("settings", "generations"), ("stages/*.py",)),
-    "SoftLabelsSpec": Readers(("soft_labels", "soft", "settings", "ensemble"), ("stages/*.py",)),
-    "StudentSpec": Readers(
-        ("student", "settings"), ("stages/c_student.py", "stages/student_objective.py", "stages/workload.py", LOOP)
-    ),
-    "AdaptSpec": Readers(("adapt", "settings"), ("stages/adaptation.py", "stages/masked_texts.py", LOOP)),
-    "PretrainPromptSpec": Readers(
-        ("pretrain_prompt", "settings"),
-        ("stages/prompt_pretraining.py", "stages/sentence_questions.py", "stages/masked_texts.py", LOOP),
-    ),
-    "QuestionWords": Readers(("words",), ("stages/sentence_questions.py",)),
-    **dict.fromkeys(
-        ("NoAdapter", "LoraSpec", "Ia3Spec", "DeepPrefixSpec", "PromptEncoderSpec", "PromptTuningSpec"),
-        Readers(("spec", "adapter"), ("lm/*.py", "stages/*.py")),
-    ),
-    "ComputeSpec": Readers(("spec", "compute"), ("lm/arithmetic.py", "stages/*.py")),
-}
-# Read through a property of the specification, which settles the default.
-THROUGH = {
-    "PatternSpec.text": "spec.segments",
-    **{
-        f"{kind}.learning_rate": "settings.in_training"
-        for kind in ("LoraSpec", "Ia3Spec", "DeepPrefixSpec", "PromptEncoderSpec", "PromptTuningSpec")
-    },
-    "StudentSpec.adapter": "settings.adapted",
-    "StudentSpec.model": "spec.student_model",
-    "StudentSpec.temperature": "spec.student_temperature",
-    "StudentSpec.thresholds": "spec.thresholds",
-}
+def read_by_petkit() -> bool:
+    """Return whether the field read two calls above is read outside the specification, perhaps by one of its properties."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None:
+        path = Path(frame.f_code.co_filename)
+        if frame.f_code.co_name == "fingerprint_settings":
+            return False
+        if CONFIG not in path.parents and path != Path(__file__):
+            return PACKAGE in path.parents  # otherwise it is pydantic, which validates
+        frame = frame.f_back
+    return False
 
 
-def fields() -> Iterator[tuple[str, str]]:
-    """Yield every section's name and field, from the whole pipeline down."""
+@contextmanager
+def recording() -> Iterator[set[str]]:
+    """Record each ``Section.field`` that petkit reads; validation, dumps and fingerprints do not count."""
+    found: set[str] = set()
+    plain = Section.__getattribute__
+
+    def recorded(self: Section, name: str) -> Any:
+        section = type(self)
+        key = f"{section.__name__}.{name}"
+        if name in section.model_fields and key not in found and read_by_petkit():
+            found.add(key)
+        return plain(self, name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Section, "__getattribute__", recorded)
+        yield found
+
+
+def keys() -> Iterator[str]:
+    """Yield each ``Section.field``, from the whole pipeline down."""
     waiting: list[Any] = [PipelineSpec]
     seen: set[type[BaseModel]] = set()
     while waiting:
@@ -78,43 +91,44 @@ def fields() -> Iterator[tuple[str, str]]:
         if isinstance(kind, type) and issubclass(kind, BaseModel) and kind not in seen:
             seen.add(kind)
             waiting += [field.annotation for field in kind.model_fields.values()]
-            yield from ((kind.__name__, name) for name in kind.model_fields)
+            yield from (f"{kind.__name__}.{name}" for name in kind.model_fields)
 
 
-@cache
-def reads(pattern: str) -> frozenset[str]:
-    """Return every attribute or named entry read outside the specification, as ``holder.name``; holders by their last name."""
-    found: set[str] = set()
-    for path in PACKAGE.glob(pattern):
-        if path.parent.name != "spec":
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
-                    found.add(f"{ast.unparse(node.value).rpartition('.')[2]}.{node.attr}")
-                elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and isinstance(node.ctx, ast.Load):
-                    found.add(f"{ast.unparse(node.value).rpartition('.')[2]}.{node.slice.value}")
-    return frozenset(found)
+@pytest.fixture(scope="module")
+def pipeline_file(tmp_path_factory: pytest.TempPathFactory, model_folder: Callable[[str], Path]) -> Path:
+    """The pipeline of the tiny task."""
+    return write_task(tmp_path_factory.mktemp("task"), model_folder("bert"))
 
 
-@pytest.mark.parametrize(("section", "name"), sorted(fields()))
-def test_key_is_read(section: str, name: str) -> None:
-    readers = READERS[section]
-    known = frozenset().union(*map(reads, readers.files))
+@pytest.fixture(scope="module")
+def read(pipeline_file: Path, tmp_path_factory: pytest.TempPathFactory, model_folder: Callable[[str], Path]) -> set[str]:
+    """What was read by a run of everything, both pretrainings and a teacher with each kind of adapter."""
+    folder = tmp_path_factory.mktemp("runs")
+    unlabeled = prompt_task.write(folder / "task", model_folder("bert"), objective="both", steps=2)
+    with recording() as found:
+        run_task(pipeline_file, folder / "everything", *EVERYTHING)
+        adapt(load(unlabeled, "adapt.steps=2"), folder / "adapted")
+        prompt = pretrain_prompt(load(unlabeled), folder / "prompt").folder
+        for index, adapter in enumerate(ADAPTERS):
+            setting = f"teachers.adapter={adapter.replace('PROMPT', str(prompt))}"
+            run_task(pipeline_file, folder / str(index), *ONE_TEACHER, setting, stages=("a",))
+    return found
 
-    if f"{section}.{name}" in THROUGH:
-        known, wanted = reads("*/*.py"), {THROUGH[f"{section}.{name}"]}
-    else:
-        wanted = {f"{holder}.{name}" for holder in readers.names}
 
-    assert known & wanted
+def test_every_key_is_read(read: set[str]) -> None:
+    assert sorted({*keys()} - read) == []
 
 
-def test_exceptions_are_keys_and_needed() -> None:
-    known = {f"{section}.{name}" for section, name in fields()}
+class MadeUpSpec(SoftLabelsSpec):
+    unread: int = 1
 
-    assert {*THROUGH} <= known
-    assert {section for section, _ in fields()} == {*READERS}
-    for key in THROUGH:
-        section, _, name = key.partition(".")
-        readers = READERS[section]
-        direct = frozenset().union(*map(reads, readers.files)) & {f"{holder}.{name}" for holder in readers.names}
-        assert not direct, key
+
+def test_key_without_reader_is_found(pipeline_file: Path, here: Path) -> None:
+    pipeline = load(pipeline_file)
+    with recording() as found:
+        made_up = MadeUpSpec.model_validate({"unread": 2})
+        made_up.fingerprint_settings()
+        prepare(replace(pipeline, spec=pipeline.spec.model_copy(update={"soft_labels": made_up})), here / "run")
+
+    assert "MadeUpSpec.weighting" in found
+    assert "MadeUpSpec.unread" not in found
