@@ -1,4 +1,6 @@
-"""The baselines by the name that a pipeline file gives them; other packages add theirs as entry points ``petkit.baselines``."""
+"""The baselines that a pipeline file chooses by name; other packages add theirs by entry points."""
+
+from typing import Final
 
 from petkit.baselines.base import Baseline
 from petkit.baselines.majority import MAJORITY
@@ -6,11 +8,10 @@ from petkit.baselines.setfit import SETFIT
 from petkit.baselines.supervised import SUPERVISED
 from petkit.baselines.tfidf import TFIDF
 from petkit.baselines.zero_shot import ZERO_SHOT
+from petkit.config.names import BASELINE_NAMES
+from petkit.config.registry import Registry
 
-BASELINES: dict[str, Baseline] = {
-    "majority": MAJORITY,
-    "tfidf": TFIDF,
-    "zero_shot": ZERO_SHOT,
-    "supervised": SUPERVISED,
-    "setfit": SETFIT,
-}
+BASELINES: Final[Registry[Baseline]] = Registry(
+    BASELINE_NAMES,
+    {"majority": MAJORITY, "tfidf": TFIDF, "zero_shot": ZERO_SHOT, "supervised": SUPERVISED, "setfit": SETFIT},
+)

@@ -14,9 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Final, TypeAlias
 
 import numpy as np
 
+from petkit.config.names import CALIBRATION_NAMES
+from petkit.config.registry import Registry
 from petkit.ensemble.label_kind import FloatArray, LabelKind, log_softmax
 from petkit.ensemble.priors import match_prior
 
@@ -114,5 +117,9 @@ def _batch(scores: TeacherScores) -> FloatArray:
     return log_prior
 
 
-# By ``soft_labels.calibration``: the log-prior over the labels, shape (labels,), to subtract from a teacher's logits.
-CALIBRATIONS: dict[str, Callable[[TeacherScores], FloatArray]] = {"contextual": _contextual, "batch": _batch}
+# From a teacher's scores: the log-prior over the labels, shape (labels,), to subtract from its logits.
+Calibration: TypeAlias = Callable[[TeacherScores], FloatArray]
+
+CALIBRATIONS: Final[Registry[Calibration | None]] = Registry(
+    CALIBRATION_NAMES, {"none": None, "contextual": _contextual, "batch": _batch}
+)

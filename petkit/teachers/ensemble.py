@@ -55,8 +55,7 @@ def form_ensemble(job: Job, task: Task, teachers: Sequence[str]) -> Ensemble:
         accuracies = [float(json.loads(path.read_text(encoding="utf-8"))["untrained_accuracy"]) for path in paths]
     ensemble = Ensemble.plain(task.labels, kind, settings.combine, teachers, normalised(accuracies))
     ensemble = replace(ensemble, temperatures=np.array(temperatures))
-    if settings.calibration != "none":
-        calibration = CALIBRATIONS[settings.calibration]
+    if calibration := CALIBRATIONS[settings.calibration]:
         log_priors = [rounded(calibration(_scores(store, ensemble, index))) for index in range(len(teachers))]
         ensemble = replace(ensemble, log_priors=np.array(log_priors))
     if settings.drop_collapsed:

@@ -1,21 +1,18 @@
-"""What a run is said to take before it starts, beside what it took."""
+"""The estimate of a run before it starts, compared with what the run took."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from petkit.config.schema import StudentSpec, TeachersSpec
-from petkit.cost import disk_and_memory as footprints
-from petkit.cost import estimate as estimating
-from petkit.cost.disk_and_memory import Footprint, Sample, process_bytes, student_passes, teacher_passes
+from petkit.cost import step_costs
 from petkit.cost.estimate import Disk, free_bytes
-from petkit.cost.timing import Speed
+from petkit.cost.step_costs import Speed, StepCosts, passes, process_bytes
 from petkit.errors import InvalidInput
 from petkit.events import RunStarted
 from petkit.models.size import model_size
@@ -46,17 +43,17 @@ def looked(pipeline_file: Path, folder: Path, *overrides: str, **options: Any) -
     return dry_run(load(pipeline_file, *overrides), folder, **options)
 
 
-def footprint(pipeline_file: Path, *overrides: str) -> Footprint:
+def costs_of(pipeline_file: Path, *overrides: str) -> StepCosts:
     task = Task.checked(load(pipeline_file, *overrides))
-    return Footprint(task, device_of(task, RunStore("nowhere")), Sample.of(task))
+    return StepCosts(task, device_of(task, RunStore("nowhere")))
 
 
 @pytest.fixture
-def timed(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Any]]:
-    """Made-up measurements, and what was asked to be measured."""
-    asked: list[Sequence[Any]] = []
-    monkeypatch.setattr(estimating, "time_models", lambda *args: asked.append(args) or SPEED)
-    return asked
+def timed(monkeypatch: pytest.MonkeyPatch) -> list[StepCosts]:
+    """Made-up measurements, and whose models were to be measured."""
+    measured: list[StepCosts] = []
+    monkeypatch.setattr(StepCosts, "measure", lambda self: measured.append(self) or SPEED)
+    return measured
 
 
 # -- time --------------------------------------------------------------------------------------------
@@ -83,7 +80,7 @@ def test_time_of_finished_steps(pipeline_file: Path, copy: Path, timed: list[Any
     assert found is not None and found.timed == "finished steps" and not timed
     assert set(found.stages) == {"c", "evaluation"} and found.stages["c"].seconds == facts[STUDENT]
 
-    shutil.rmtree(copy / "stage_a" / "colon-1")  # its likes say how long it takes
+    shutil.rmtree(copy / "stage_a" / "colon-1")  # the others of its kind give the time
     others = [RunStore(copy).facts(f"stage_a/{name}/model")["seconds"] for name in ("colon-2", "brackets-1", "brackets-2")]
     scored = [RunStore(copy).facts(f"stage_a/{name}/logits")["seconds"] for name in ("colon-2", "brackets-1", "brackets-2")]
     found = looked(pipeline_file, copy).estimate
@@ -91,7 +88,7 @@ def test_time_of_finished_steps(pipeline_file: Path, copy: Path, timed: list[Any
     assert found.stages["a"].seconds == pytest.approx((sum(others) + sum(scored)) / 3)
 
 
-def test_steps_made_by_other_settings_tell_nothing(pipeline_file: Path, copy: Path, timed: list[Any]) -> None:
+def test_steps_made_with_other_settings_do_not_count(pipeline_file: Path, copy: Path, timed: list[Any]) -> None:
     found = looked(pipeline_file, copy, "student.steps=7", force="stale").estimate
     assert found is not None and len(timed) == 1 and found.timed == "finished steps and a short measurement"
     assert found.stages["c"].seconds == pytest.approx(10 + 7 * 3 + 30 * SPEED.reading, abs=0.01)
@@ -125,7 +122,7 @@ def test_a_real_measurement(overrides: tuple[str, ...], pipeline_file: Path, her
 
 
 @pytest.mark.parametrize(
-    ("settings", "passes"),
+    ("settings", "count"),
     [
         (TeachersSpec(), 1),
         (TeachersSpec(r_drop_weight=1, dropout=0.1), 2),
@@ -133,13 +130,13 @@ def test_a_real_measurement(overrides: tuple[str, ...], pipeline_file: Path, her
         (TeachersSpec(label_conditioning_weight=1, contrastive={"weight": 1, "partners": "masked_view"}), 3),
     ],
 )
-def test_passes_of_a_teacher(settings: TeachersSpec, passes: float) -> None:
-    assert teacher_passes(settings) == passes
+def test_passes_of_a_teacher(settings: TeachersSpec, count: float) -> None:
+    assert passes(settings) == count
 
 
 def test_passes_of_a_student() -> None:
-    assert student_passes(StudentSpec()) == 1
-    assert student_passes(StudentSpec(consistency_weight=1, feature_weight=1)) == pytest.approx(2 + 1 / 3)
+    assert passes(StudentSpec()) == 1
+    assert passes(StudentSpec(consistency_weight=1, feature_weight=1)) == pytest.approx(2 + 1 / 3)
 
 
 # -- disk --------------------------------------------------------------------------------------------
@@ -155,26 +152,27 @@ def test_disk_is_near_what_is_written(pipeline_file: Path, first_run: FirstRun, 
 
 
 def test_disk_of_many_rows_by_hand(pipeline_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = footprint(pipeline_file)
+    made = costs_of(pipeline_file)
     made.rows = 1_000_000
     assert made.written("stage_a/colon-1/logits") == 12_000_000 + 123 * 2_000
     assert made.written(SOFT_LABELS) == 1_000_000 * (12 + 30) + 123 * 2_000
-    per_row = made.sample.field_tokens * 4 + made.sample.fields * 8
+    lengths = [len(row.ids) for row in (*made.teacher.rows, *made.student.rows)]
+    per_row = (4 * sum(lengths) + 16 * len(lengths)) / len(made.teacher.rows)
     assert made.passing([SOFT_LABELS]) == int(1_000_000 * per_row)
     assert made.passing([STUDENT]) == int(1_000_000 * (per_row + 24))
     made.rows = 10_000
     assert made.passing([STUDENT]) == made.passing([SOFT_LABELS]) == 0
-    assert made.checkpoints([STUDENT]) == 2 * 12 * made.student.parameters and made.checkpoints([SOFT_LABELS]) == 0
+    assert made.checkpoints([STUDENT]) == 2 * 12 * made.student.size.parameters and made.checkpoints([SOFT_LABELS]) == 0
 
 
 def test_adapters_take_little_disk(pipeline_file: Path) -> None:
-    full, small = footprint(pipeline_file), footprint(pipeline_file, "teachers.adapter=lora", "student.adapter=p_tuning_v2")
+    full, small = costs_of(pipeline_file), costs_of(pipeline_file, "teachers.adapter=lora", "student.adapter=p_tuning_v2")
     assert small.written("stage_a/colon-1/model") < full.written("stage_a/colon-1/model") / 20
     assert small.written(STUDENT) < full.written(STUDENT)
-    assert footprint(pipeline_file, "student.adapter=lora").written(STUDENT) == full.written(STUDENT)  # merged
+    assert costs_of(pipeline_file, "student.adapter=lora").written(STUDENT) == full.written(STUDENT)  # merged
 
 
-def test_the_run_says_what_it_needs(first_run: FirstRun) -> None:
+def test_the_run_reports_what_it_needs(first_run: FirstRun) -> None:
     (started,) = [event for event in first_run.heard if isinstance(event, RunStarted)]
     assert started.disk > bytes_in(first_run.result.folder, "stage_a", "stage_b", "stage_c") * 0.8
     assert started.free > 0
@@ -183,11 +181,11 @@ def test_the_run_says_what_it_needs(first_run: FirstRun) -> None:
 def test_a_full_disk_is_refused_before_anything_is_written(
     pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Path] = []
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: asked.append(path) or Usage(10**9, 10**9 - 50_000, 50_000))
+    places: list[Path] = []
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: places.append(path) or Usage(10**9, 10**9 - 50_000, 50_000))
     with pytest.raises(InvalidInput) as refused:
         run_task(pipeline_file, here / "deep" / "run")
-    assert refused.value.exit_code == 2 and not (here / "deep").exists() and asked[0] == here
+    assert refused.value.exit_code == 2 and not (here / "deep").exists() and places[0] == here
     (problem,) = refused.value.problems
     assert problem.file == str(Path("deep/run")) and "50 kB are free" in problem.message and "--out" in problem.hint
     assert problem.message.startswith("too little disk: the run writes about ")
@@ -203,9 +201,9 @@ def test_what_a_killed_run_left_counts_as_free(pipeline_file: Path, here: Path, 
 
 
 def test_checkpoints_that_may_never_come_refuse_nothing(pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    free = 10 * footprint(pipeline_file).written(STUDENT)
+    free = 10 * costs_of(pipeline_file).written(STUDENT)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, free))
-    monkeypatch.setattr(Footprint, "checkpoints", lambda *_: 10**9)
+    monkeypatch.setattr(StepCosts, "checkpoints", lambda *_: 10**9)
     assert run_task(pipeline_file, here / "run", "teachers.steps=1", "student.steps=1").has_student
 
 
@@ -220,15 +218,15 @@ DISKS = {
 
 @pytest.mark.parametrize("free", DISKS)
 def test_a_dry_run_says_whether_the_disk_is_enough(free: int) -> None:
-    told = Disk(100 * MB, 20 * MB, 300 * MB, free * MB).summary()
-    assert told.startswith("disk: 100 MB to be written, 20 MB more while it works, up to 300 MB for checkpoints; ")
-    assert told.endswith(f"B {DISKS[free]}")
+    line = Disk(100 * MB, 20 * MB, 300 * MB, free * MB).summary()
+    assert line.startswith("disk: 100 MB to be written, 20 MB more while it works, up to 300 MB for checkpoints; ")
+    assert line.endswith(f"B {DISKS[free]}")
 
 
 def test_what_must_be_there_for_a_while_counts(pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    free = 10 * footprint(pipeline_file).written(STUDENT)
+    free = 10 * costs_of(pipeline_file).written(STUDENT)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, free))
-    monkeypatch.setattr(Footprint, "passing", lambda *_: 10**9)
+    monkeypatch.setattr(StepCosts, "passing", lambda *_: 10**9)
     with pytest.raises(InvalidInput, match=r"and about 1\.0 GB more while it works"):
         run_task(pipeline_file, here / "run", "teachers.steps=1", "student.steps=1")
 
@@ -248,13 +246,13 @@ def test_free_bytes_of_a_folder_to_come(here: Path) -> None:
 
 
 def test_memory_of_training_by_hand(pipeline_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(footprints, "process_bytes", lambda: 1_000_000)
-    made, length = footprint(pipeline_file), 0
-    length = max(len(row.ids) for row in made.sample.teacher_rows)
+    monkeypatch.setattr(step_costs, "process_bytes", lambda: 1_000_000)
+    made, length = costs_of(pipeline_file), 0
+    length = max(len(row.ids) for row in made.teacher.rows)
     parameters = model_size(str(made.task.spec.model)).parameters
     kept = 2 * 4 * length * (66 * 32 + 9 * 2 * length)
     assert made.memory("stage_a/colon-1/model") == 1_000_000 + 16 * parameters + kept
-    adapted = footprint(pipeline_file, "teachers.adapter=lora").memory("stage_a/colon-1/model")
+    adapted = costs_of(pipeline_file, "teachers.adapter=lora").memory("stage_a/colon-1/model")
     assert adapted == 1_000_000 + 4 * parameters + 12 * int(0.02 * parameters) + kept
     assert made.memory(SOFT_LABELS) == 1_000_000 + 10 * 8192 * 3 * 4 * 4 + 30
 
@@ -266,8 +264,8 @@ def test_memory_of_this_process() -> None:
 def test_as_plain_data(pipeline_file: Path, here: Path, timed: list[Any]) -> None:
     found = looked(pipeline_file, here / "new")
     assert found.estimate is not None
-    told = json.loads(json.dumps(found.to_dict()))
-    assert told["estimate"]["total"]["seconds"] == found.estimate.total.seconds
-    assert told["estimate"]["stages"]["a"]["disk"] == found.estimate.stages["a"].disk
-    assert told["estimate"]["disk"]["free"] == found.estimate.disk.free
-    assert [step["step"] for step in told["steps"]] == [step.step for step in found.steps]
+    data = json.loads(json.dumps(found.to_dict()))
+    assert data["estimate"]["total"]["seconds"] == found.estimate.total.seconds
+    assert data["estimate"]["stages"]["a"]["disk"] == found.estimate.stages["a"].disk
+    assert data["estimate"]["disk"]["free"] == found.estimate.disk.free
+    assert [step["step"] for step in data["steps"]] == [step.step for step in found.steps]
