@@ -90,7 +90,7 @@ def _reported_if_none(rows: Iterable[Any], source: str | None) -> Iterator[Any]:
     for number, row in enumerate(rows, 1):  # noqa: B007
         yield row
     if not number:
-        console.note(f"{'standard input' if source == '-' else source}: holds no rows")
+        console.note(f"{'standard input' if source == '-' else source}: contains no rows")
 
 
 def _teachers(who: str) -> bool:

@@ -163,7 +163,7 @@ def _sort_rows(source: str, labels: Sequence[str], notes: list[str]) -> tuple[di
     several = next((record for record in records if isinstance(record.values.get(label), list)), None)
     if several is not None:
         message, hint = (
-            "holds a list of labels; init starts tasks of one label per row",
+            "contains a list of labels; init starts tasks of one label per row",
             "write label_kind: multi into a pipeline",
         )
         raise InvalidInput([Problem.of_file(shown_path(source), message, hint, line=several.line, key=label)])
@@ -179,7 +179,7 @@ def _sort_rows(source: str, labels: Sequence[str], notes: list[str]) -> tuple[di
         else:
             by_label[str(named)].append({"text": content, "label": str(named)})
     if not labels and len(by_label) < 2:
-        message = f"holds rows of {len(by_label)} label; a classifier needs at least two"
+        message = f"contains rows of {len(by_label)} label; a classifier needs at least two"
         raise InvalidInput([Problem.of_file(shown_path(source), message, key=label)])
     chosen = list(labels) or sorted(by_label)
     _refuse_labels(chosen)
@@ -199,7 +199,7 @@ def _sort_rows(source: str, labels: Sequence[str], notes: list[str]) -> tuple[di
     if not unlabeled:
         unlabeled = [{"text": row["text"]} for row in train]
         notes.append(
-            "no row was without a label: data/unlabeled.jsonl holds the labelled texts; add unlabelled ones, they are what PET learns from"
+            "no row was without a label: data/unlabeled.jsonl contains the labelled texts; add unlabelled ones, they are what PET learns from"
         )
     return {"train": train, "unlabeled": unlabeled, "test": test}, chosen
 
@@ -209,7 +209,7 @@ def _column(columns: Sequence[str], known: Sequence[str], source: str, role: str
         for column in columns:
             if column.lower() == name:
                 return column
-    message = f"cannot tell which column is the {role}; it has: {listed(columns)}"
+    message = f"cannot determine which column is the {role}; it has: {listed(columns)}"
     raise InvalidInput([Problem.of_file(shown_path(source), message, f"name it {role!r}", line=1)])
 
 
@@ -227,7 +227,9 @@ def _first_words(labels: Sequence[str], tokenizer: PieceTokenizer, notes: list[s
                 taken.add(ids[0])
                 usable.append(part)
         if not usable:
-            notes.append(f"verbalizer.yaml: choose a word for label {label!r}; its name is no single word of the embedded model")
+            notes.append(
+                f"verbalizer.yaml: choose a word for label {label!r}; its name is not a single word of the embedded model"
+            )
         elif len(parts) > 1:
             notes.append(f"verbalizer.yaml: label {label!r} has the words {', '.join(usable)} for now; choose better ones")
         words[label] = usable or [label]

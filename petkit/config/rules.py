@@ -197,7 +197,7 @@ def _in_label_kind(data: Mapping[str, Any]) -> Mistakes:
     separator = value("data", "label_separator", default="|")
     for label in labels if isinstance(separator, str) else ():
         if separator and separator in label:
-            message = f"label {label!r} holds {separator!r}, which separates labels (set data.label_separator)"
+            message = f"label {label!r} contains {separator!r}, which separates labels (set data.label_separator)"
             found.append((("verbalizer", "labels", label), message))
     single = "is about one label per row, and label_kind is multi"
     if _number(value("generations", "count")) > 0 or value("generations", "count") == "auto":

@@ -247,7 +247,7 @@ class ExampleSource:
             return refuse("has no label", "an empty list says that none applies" if self.multi else "")
         written = self._written(value, names)
         if not self.multi and len(written) > 1:
-            return refuse(f"holds several labels: {value!r:.60}", "set label_kind: multi")
+            return refuse(f"contains several labels: {value!r:.60}", "set label_kind: multi")
         found: set[int] = set()
         for entry in written:
             if isinstance(entry, bool) or not isinstance(entry, (str, int)):

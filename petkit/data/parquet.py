@@ -183,7 +183,7 @@ def _refuse_shape(path: Path, metadata: pq.FileMetaData) -> None:
     if metadata.num_columns > limits.COLUMNS:
         _refuse(path, f"{metadata.num_columns:,} columns are more than {limits.COLUMNS:,}", "keep those with text and labels")
     if metadata.num_rows > max(1_000_000, size):
-        _refuse(path, f"says that it holds {metadata.num_rows:,} rows in {binary_size(size)}", "no rows of text are that small")
+        _refuse(path, f"claims to contain {metadata.num_rows:,} rows in {binary_size(size)}", "no rows of text are that small")
 
 
 def _probe(file: pq.ParquetFile, metadata: pq.FileMetaData) -> None:

@@ -42,7 +42,7 @@ def load_predictor(folder: Path, teachers: bool, compute: ComputeSpec | None) ->
     compute = compute or _compute_of(manifest)
     device = choose_device(compute)
     if teachers and not is_run:
-        raise ModelRefused(f"{shown_path(folder)}: only a run folder holds teachers")
+        raise ModelRefused(f"{shown_path(folder)}: only a run folder contains teachers")
     if teachers:
         return _load_ensemble(store, device, compute.tokens_per_batch)
     if is_run and store.inputs(STUDENT) and store.inputs(STUDENT)[SOFT_LABELS] != store.content(SOFT_LABELS):

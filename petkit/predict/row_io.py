@@ -53,8 +53,8 @@ def argument_rows(texts: Sequence[str], predictor: Predictor) -> list[Example]:
     if len(predictor.fields) > 1:
         message = f"this model reads the fields {', '.join(predictor.fields)}"
         raise InvalidInput([Problem.of_command(message, "give them with --input")])
-    told = {number: _mistake(text) for number, text in enumerate(texts, 1)}
-    problems = [Problem.of_option(f"text {number}", message) for number, message in told.items() if message]
+    mistakes = {number: _mistake(text) for number, text in enumerate(texts, 1)}
+    problems = [Problem.of_option(f"text {number}", message) for number, message in mistakes.items() if message]
     if problems:
         raise InvalidInput(problems)
     return [Example(f"row-{number}", {predictor.fields[0]: text}, None, number) for number, text in enumerate(texts, 1)]
@@ -90,8 +90,10 @@ def _json_row(line: str, number: int, predictor: Predictor) -> Example:
     if record.error:
         raise InvalidInput([Problem.of_file(STANDARD_INPUT, record.error, line=number)])
     columns = {field: predictor.columns.get(field, field) for field in predictor.fields}
-    told = {column: _mistake(record.values.get(column)) for column in columns.values()}
-    problems = [Problem.of_file(STANDARD_INPUT, message, line=number, key=column) for column, message in told.items() if message]
+    mistakes = {column: _mistake(record.values.get(column)) for column in columns.values()}
+    problems = [
+        Problem.of_file(STANDARD_INPUT, message, line=number, key=column) for column, message in mistakes.items() if message
+    ]
     if problems:
         raise InvalidInput(problems)
     id_column = predictor.columns.get("id", "id")
@@ -103,7 +105,7 @@ def _json_row(line: str, number: int, predictor: Predictor) -> Example:
 
 
 def _mistake(value: object) -> str:
-    """Say why a value is no text to label; empty if it is one."""
+    """Say why a value is not a text to label; empty if it is one."""
     if not isinstance(value, str):
         return "missing" if value is None else f"must be text, not {value!r:.60}"
     if not value.strip():

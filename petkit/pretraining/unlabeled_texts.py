@@ -63,7 +63,7 @@ class UnlabeledTexts:
             place = ("data", "unlabeled")
             problems.append(pipeline.problem(place, f"{found.file}: no such file") if named else found)
         if self.scan.rows == 1 and not self.scan.problems:
-            problems.append(Problem.of_file(self.source.shown, f"holds one row; {doing} needs one more to check itself on"))
+            problems.append(Problem.of_file(self.source.shown, f"contains one row only; {doing} needs another to hold out"))
         if reads_model:
             problems += self._check_further(readable=not self.scan.problems and self.scan.rows > 1)
         if problems:

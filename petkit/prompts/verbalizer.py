@@ -117,7 +117,7 @@ def _find(
         return WordProblem("", f"{written!r} mixes {alphabets} letters that look alike", "type it again in one alphabet")
     special = [part for part in written.split() if part in tokenizer.hf.all_special_tokens]
     if special:
-        relation = "is" if special[0] == written else f"holds {special[0]!r},"
+        relation = "is" if special[0] == written else f"contains {special[0]!r},"
         return WordProblem("", f"{written!r} {relation} a special token of {tokenizer.name}", "use a word")
     for form in dict.fromkeys((written, written.lower(), written[:1].upper() + written[1:])):
         ids = tokenizer.word_tokens(form, context.glue, context.after)

@@ -3,7 +3,7 @@
 A case starts from the sound project of ``tests/cli/project.py`` (its model is the folder ``bert``) and says:
 
     name of the mistake:
-      copy:    {run: RUN}                       folders put beside the project: finished ones, or models (see PLACES)
+      copy:    {run: RUN}                       folders put next to the project: finished ones, or models (see PLACES)
       edit:    {pipeline.yaml: {old: new}}      what is replaced in a file; the old text must be there exactly once
       files:   {train.jsonl: "text"}            whole files; null: the file is taken away
       bytes:   {train.jsonl: "caf\\xe9"}         whole files that are no UTF-8: each character is one byte
@@ -70,7 +70,7 @@ class Case:
         for name, changes in self.edit.items():
             text = (folder / name).read_text(encoding="utf-8")
             for old, new in changes.items():
-                assert text.count(old) == 1, f"{name} holds {old!r} {text.count(old)} times"
+                assert text.count(old) == 1, f"{name} contains {old!r} {text.count(old)} times"
                 text = text.replace(old, new)
             (folder / name).write_text(text, encoding="utf-8")
         contents = {name: None if text is None else text.encode() for name, text in self.files.items()}

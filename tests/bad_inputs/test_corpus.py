@@ -1,4 +1,4 @@
-"""Every mistake of the corpus: exit code 2, exactly what is to be said, no traceback, no byte of the folder changed."""
+"""Every mistake of the corpus: exit code 2, exactly the expected message, no traceback, no byte of the folder changed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def content(folder: Path) -> dict[str, str]:
 
 def check(case: Case, code: int | None, out: str, err: str) -> None:
     assert "Traceback" not in err and "internal error" not in err, err
-    assert case.matches(err), f"said was:\n{err}"
+    assert case.matches(err), f"the message was:\n{err}"
     assert (code, out) == (2, "")
 
 
@@ -108,18 +108,18 @@ def test_every_mistake_has_a_hint_or_is_known_to_need_none() -> None:
     assert sum(case.hint for case in CASES) >= 0.4 * len(CASES)
 
 
-def test_no_two_mistakes_are_told_alike_without_reason() -> None:
-    said: dict[str, str] = {}
+def test_no_two_mistakes_share_a_message_without_reason() -> None:
+    messages: dict[str, str] = {}
     for case in CASES:
         if case.same_as:
             assert BY_NAME[case.same_as].stderr == case.stderr, case.id
             assert not BY_NAME[case.same_as].same_as, case.id
         else:
-            assert said.setdefault(case.stderr, case.name) == case.name, case.id
+            assert messages.setdefault(case.stderr, case.name) == case.name, case.id
 
 
 def test_the_words_of_libraries_are_a_part_only() -> None:
-    """What stands around them says where and what is wrong."""
+    """The text around them gives the place and the problem."""
     left_open = [line for case in CASES for line in case.stderr.splitlines() if LIBRARY_WORDS in line]
 
     assert 0 < len(left_open) <= 0.1 * len(CASES)

@@ -256,10 +256,10 @@ def test_no_rows_is_worth_a_remark(
 ) -> None:
     (here / name).write_text(content)
     answer = petkit_command("predict", finished_run, "--input", name, "--output", "out.jsonl")
-    assert (answer.code, answer.out, answer.err) == (0, "", f"{name}: holds no rows\n")
+    assert (answer.code, answer.out, answer.err) == (0, "", f"{name}: contains no rows\n")
     assert (here / "out.jsonl").read_text() == ""
     answer = petkit_command("predict", finished_run, "--input", "-")
-    assert (answer.code, answer.out, answer.err) == (0, "", "standard input: holds no rows\n")
+    assert (answer.code, answer.out, answer.err) == (0, "", "standard input: contains no rows\n")
 
 
 def test_table_on_a_terminal(capsys: pytest.CaptureFixture[str], student: Predictor) -> None:

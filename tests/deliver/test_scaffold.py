@@ -140,7 +140,7 @@ def test_a_label_without_a_word_of_its_own_gets_a_note(label: str, here: Path) -
 
     scaffold = create_project(here / "new", [first, label], None)
 
-    told = f"verbalizer.yaml: choose a word for label {label!r}; its name is no single word of the embedded model"
+    told = f"verbalizer.yaml: choose a word for label {label!r}; its name is not a single word of the embedded model"
     assert told in scaffold.notes
     with pytest.raises(InvalidInput, match=r"verbalizer\.yaml:6"):
         check(scaffold)
@@ -193,6 +193,6 @@ def test_lists_of_labels_are_refused(here: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
         create_project(here / "new", [], path)
 
-    told = "rows.jsonl:2: label: holds a list of labels; init starts tasks of one label per row"
+    told = "rows.jsonl:2: label: contains a list of labels; init starts tasks of one label per row"
     assert str(caught.value) == f"{told} (write label_kind: multi into a pipeline)"
     assert not (here / "new").exists()

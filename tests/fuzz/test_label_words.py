@@ -36,7 +36,7 @@ def test_a_word_can_stand_in_the_slot_or_there_is_a_reason(
     labels = {"A": tuple(words[:half]), "B": tuple(words[half:])}
     try:
         verbalizer = VerbalizerSpec(labels=labels, multi_token=multi_token)
-    except ValidationError:  # blank, or the same word twice: told before a tokenizer is asked
+    except ValidationError:  # blank, or the same word twice: reported before a tokenizer is asked
         return
     tokenizer, special = pieces(kind), {*tiny_tokenizer(kind).all_special_ids}
     found, problems = find_label_words(verbalizer, tokenizer, context)
@@ -44,12 +44,12 @@ def test_a_word_can_stand_in_the_slot_or_there_is_a_reason(
     refused = {(problem.label, problem.message) for problem in problems}
     assert len(refused) == len(problems)
     for label, written, answers in zip(labels, labels.values(), found.words, strict=True):
-        told = [message for of, message in refused if of == label]
+        reported = [message for of, message in refused if of == label]
         asked = verbalizer.labels[label]
         assert {word.written for word in answers} <= set(asked), written
         for word in asked:
             answer = [entry for entry in answers if entry.written == word]
-            reasons = [message for message in told if message.startswith(repr(word))]
+            reasons = [message for message in reported if message.startswith(repr(word))]
             assert answer or reasons, word
         for entry in answers:
             assert 1 <= len(entry.token_ids) <= (MOST_TOKENS if multi_token else 1)

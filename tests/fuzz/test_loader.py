@@ -1,4 +1,4 @@
-"""Whatever stands in a pipeline, pattern or verbalizer file: it loads, or every mistake is told with its file."""
+"""Any pipeline, pattern or verbalizer file either loads, or every mistake is reported with its file."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_file_with_broken_places(here: Path, name: str, data: st.DataObject) -
 @settings(max_examples=150)
 @given(data=st.data())
 def test_a_file_with_a_broken_text(here: Path, name: str, data: st.DataObject) -> None:
-    """A piece of the file is cut out and something else, or nothing, stands there."""
+    """A piece of the file is cut out and replaced by something else or nothing."""
     path = write(here)
     text = FILES[name]
     start = data.draw(st.integers(0, len(text)))

@@ -1,4 +1,4 @@
-"""Any text as a pattern: it has exactly one slot and says what it says, or its mistakes are told at its place."""
+"""Any text as a pattern: it has exactly one slot and says what it says, or its mistakes are reported at its place."""
 
 from __future__ import annotations
 
@@ -57,20 +57,20 @@ def test_a_filled_pattern_is_its_parts_side_by_side(text: str, value: str, other
     fields = {"text": value, "other": other}
     if problems or not {part.name for part in segments[0] if isinstance(part, Field)} <= set(fields):
         return
-    (told,) = Pattern("p", segments).render(fields, "[MASK]")
+    (reported,) = Pattern("p", segments).render(fields, "[MASK]")
 
     for part in segments[0]:
         if isinstance(part, Field):
             piece = apply_filters(fields[part.name], part.filters)
         else:
             piece = part.text if isinstance(part, Literal) else "[MASK]" if isinstance(part, Mask) else f"{{soft:{part.count}}}"
-        assert told.startswith(piece)
-        told = told[len(piece) :]
-    assert told == ""
+        assert reported.startswith(piece)
+        reported = reported[len(piece) :]
+    assert reported == ""
 
 
 @given(PATTERNS)
-def test_mistakes_of_a_pattern_are_told_at_its_place(here: Path, texts: tuple[str, ...]) -> None:
+def test_mistakes_of_a_pattern_are_reported_at_its_place(here: Path, texts: tuple[str, ...]) -> None:
     _, problems = parse_pattern(texts)
     content = {"patterns": [{"id": "p", "text": list(texts)}]}
     path = write(here, patterns=yaml.safe_dump(content, allow_unicode=True, width=100_000, sort_keys=False))

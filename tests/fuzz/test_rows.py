@@ -98,7 +98,7 @@ def test_json_lines_of_any_values(here: Path, rows: list[dict[str, Any]]) -> Non
 
 @pytest.mark.parametrize("kind", SOUND)
 @given(good=st.integers(0, 3), bad=st.sampled_from(["empty text", "unknown label", "not a row"]), after=st.integers(0, 2))
-def test_a_mistake_is_told_at_its_line(here: Path, kind: str, good: int, bad: str, after: int) -> None:
+def test_a_mistake_is_reported_at_its_line(here: Path, kind: str, good: int, bad: str, after: int) -> None:
     rows: list[dict[str, str]] = [{"text": "fine", "label": "World"}] * (good + 1 + after)
     rows[good] = {"text": " " if bad == "empty text" else "fine", "label": "Art" if bad == "unknown label" else "World"}
     lines = written(kind, rows).split(b"\n")

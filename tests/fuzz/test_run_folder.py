@@ -182,7 +182,7 @@ def test_a_record_that_says_two_things(made: Path, record: dict[str, Any]) -> No
 @settings(max_examples=150)
 @given(data=st.data())
 def test_a_manifest_of_any_content(made: Path, data: st.DataObject) -> None:
-    """It is a run's, or refused; and whoever reads it can trust the shape of what it holds."""
+    """It is a run's, or refused; and its readers can trust the shape of its content."""
     path = made / "manifest.json"
     sound = path.read_bytes()
     broken = data.draw(st.one_of(TEXTS, mutated(json.loads(sound)).map(checksummed_anyhow)))
@@ -204,7 +204,9 @@ def test_a_manifest_of_any_content(made: Path, data: st.DataObject) -> None:
 
 @settings(max_examples=100)
 @given(precision=STRANGE_VALUES, data=st.data())
-def test_a_lost_manifest_told_by_any_record(made: Path, record: dict[str, Any], precision: Any, data: st.DataObject) -> None:
+def test_a_lost_manifest_is_restored_from_any_record(
+    made: Path, record: dict[str, Any], precision: Any, data: st.DataObject
+) -> None:
     """What a record says in its place has the shape of a manifest."""
     sound = (made / "manifest.json").read_bytes()
     inputs = {**record["inputs"], "precision": precision}

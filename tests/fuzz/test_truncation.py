@@ -50,7 +50,7 @@ def patterns(draw: st.DrawFn) -> Pattern:
 
 
 def marked(made: CompiledPattern, tokenizer: PieceTokenizer, texts: dict[str, str]) -> dict[FieldKey, IntArray]:
-    """Tokenise the fields, then number their tokens so that every one can be told from every other."""
+    """Tokenise the fields, then number their tokens so that every one can be reported from every other."""
     lengths = {key: len(tokenizer.encode([key.text(texts)], key.glue)[0]) for key in made.keys}
     return {key: MARKS * (n + 1) + np.arange(length, dtype=np.int32) for n, (key, length) in enumerate(lengths.items())}
 

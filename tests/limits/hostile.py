@@ -22,13 +22,13 @@ class Hostile:
     """One file of the tiny project in other words.
 
     Attributes:
-        told: standard error, or parts of it.
+        reported: standard error, or parts of it.
     """
 
     name: str
     file: str
     content: Content
-    told: tuple[str, ...]
+    reported: tuple[str, ...]
     arguments: tuple[str, ...] = ()
 
 
@@ -155,6 +155,6 @@ ROWS = (
     Hostile("Parquet of one long text", "rows.parquet", parquet_one_long_text, ("rows.parquet: text: a text of more than 4 MiB (split it into rows of their own)",), ("--set", "data.unlabeled=rows.parquet")),
     Hostile("Parquet of one long text in lists", "rows.parquet", parquet_one_long_text_in_lists, ("rows.parquet: text.list.element: a text of more than 4 MiB",), ("--set", "data.unlabeled=rows.parquet")),
     Hostile("Parquet of long rows", "rows.parquet", parquet_long_rows, ("rows.parquet: rows of more than 4 MiB (split them into rows of their own)",), ("--set", "data.unlabeled=rows.parquet")),
-    Hostile("Parquet of too many rows", "rows.parquet", parquet_of_rows, ("rows.parquet: says that it holds 50,000,000 rows in",), ("--set", "data.unlabeled=rows.parquet")),
+    Hostile("Parquet of too many rows", "rows.parquet", parquet_of_rows, ("rows.parquet: claims to contain 50,000,000 rows in",), ("--set", "data.unlabeled=rows.parquet")),
 )  # fmt: skip
 CASES = (*FILES, *CONFIGURATION, *ROWS)

@@ -93,12 +93,12 @@ def petkit(*arguments: object, stdin: IO[bytes] | None = None) -> Measured:
     return Measured(code, out, err, seconds, memory / (2**20 if sys.platform == "darwin" else 2**10))
 
 
-def check_refused(answer: Measured, *told: str) -> None:
+def check_refused(answer: Measured, *reported: str) -> None:
     """Assert one line with place and hint, exit code 2, in time and memory."""
     assert (answer.code, answer.out) == (2, ""), answer.err[-2000:]
     assert len(answer.err.splitlines()) == 1, answer.err[:2000]
     assert len(answer.err) < 600
-    for part in told:
+    for part in reported:
         assert part in answer.err
     assert answer.seconds < MOST_SECONDS, answer
     assert answer.mebibytes < MOST_MEBIBYTES, answer

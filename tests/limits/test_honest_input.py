@@ -161,7 +161,7 @@ def test_a_row_too_long_is_never_held_whole(here: Path) -> None:
         assert peak(lambda name=f"rows.{kind}": read(name)) < 40  # type: ignore[misc]
 
 
-def test_a_text_that_is_no_utf8_is_never_held_whole(here: Path) -> None:
+def test_a_text_that_is_not_utf8_is_never_held_whole(here: Path) -> None:
     (here / "rows.jsonl").write_bytes(b'{"text": "fine"}\n\n' + b"a" * 2**20 + b"\xff" + b"a" * 50_000_000)
 
     def read() -> None:
@@ -214,12 +214,12 @@ def test_labelled_rows_have_a_number_and_unlabelled_rows_have_none(here: Path) -
     rows = [{"text": f"row {number}", "label": "a"} for number in range(6)]
 
     assert source(here, rows, ["a"], most=6).scan().problems == ()
-    (told,) = source(here, rows, ["a"], most=5).scan().problems
-    assert str(told) == "rows.jsonl:6: more than 5 labelled rows (put the others into data.unlabeled)"
+    (reported,) = source(here, rows, ["a"], most=5).scan().problems
+    assert str(reported) == "rows.jsonl:6: more than 5 labelled rows (put the others into data.unlabeled)"
 
 
 def test_an_id_is_short(here: Path) -> None:
     rows = [{"text": "a", "label": "a", "id": "i" * 1_000}, {"text": "a", "label": "a", "id": "i" * 1_001}]
 
-    (told,) = source(here, rows, ["a"]).scan().problems
-    assert str(told) == "rows.jsonl:2: id: is 1,001 characters long; the maximum is 1,000 (data.columns says which it is)"
+    (reported,) = source(here, rows, ["a"]).scan().problems
+    assert str(reported) == "rows.jsonl:2: id: is 1,001 characters long; the maximum is 1,000 (data.columns says which it is)"

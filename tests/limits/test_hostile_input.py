@@ -20,7 +20,7 @@ TOO_LONG_LINE = b"a " * 25_000_000
 
 @pytest.fixture
 def tiny(here: Path) -> Path:
-    """The tiny project, whose model nobody gets to load."""
+    """The tiny project, whose model is never loaded."""
     project.write(here, Path("no-model"))
     return here
 
@@ -42,11 +42,11 @@ def test_pipeline(case: Hostile, tiny: Path) -> None:
 
     answer = petkit("validate", "pipeline.yaml", *case.arguments)
 
-    check_refused(answer, *case.told)
+    check_refused(answer, *case.reported)
     assert project.snapshot(tiny) == before
 
 
-def test_thousands_of_mistakes_are_told_in_a_few_lines(tiny: Path) -> None:
+def test_thousands_of_mistakes_are_reported_in_a_few_lines(tiny: Path) -> None:
     texts = [f'  - {{id: p{number}, text: "{"{ " * 2_000}"}}\n' for number in range(200)]
     (tiny / "patterns.yaml").write_text("patterns:\n" + "".join(texts))
     keys = "".join(f"  key{number}: {number}\n" for number in range(900))
@@ -57,8 +57,8 @@ def test_thousands_of_mistakes_are_told_in_a_few_lines(tiny: Path) -> None:
     assert answer.code == 2
     lines = answer.err.splitlines()
     assert len(lines) == 101
-    told = "patterns.yaml:2: pattern 'p0': unbalanced '{' at column"
-    assert lines[:2] == [f"{told} {column}; write {{{{ for a plain brace" for column in (1, 3)]
+    reported = "patterns.yaml:2: pattern 'p0': unbalanced '{' at column"
+    assert lines[:2] == [f"{reported} {column}; write {{{{ for a plain brace" for column in (1, 3)]
     assert re.fullmatch(r"… and [\d,]+ more mistakes", lines[-1])
     assert answer.seconds < MOST_SECONDS and answer.mebibytes < MOST_MEBIBYTES
 
@@ -79,7 +79,7 @@ def test_predict(case: Hostile, here: Path) -> None:
     put(case, here)
     before = project.snapshot(here)
 
-    check_refused(petkit("predict", "no-run", "--input", case.file, "--output", "out.jsonl"), *case.told)
+    check_refused(petkit("predict", "no-run", "--input", case.file, "--output", "out.jsonl"), *case.reported)
     assert project.snapshot(here) == before
 
 
@@ -94,7 +94,7 @@ def test_other_commands_that_read_rows(make: Callable[[Path], object], arguments
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"),
+    ("rows", "reported"),
     [
         (TOO_LONG_LINE, "standard input:1: a row of more than 4 MiB"),
         (b'{"text": "' + TOO_LONG_LINE, "standard input:1: a row of more than 4 MiB"),
@@ -102,12 +102,12 @@ def test_other_commands_that_read_rows(make: Callable[[Path], object], arguments
     ],
     ids=["text", "JSON", "deep JSON"],
 )
-def test_standard_input(rows: bytes, told: str, here: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_standard_input(rows: bytes, reported: str, here: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     file = tmp_path_factory.mktemp("input") / "rows"
     file.write_bytes(rows)
 
     with file.open("rb") as stream:
-        check_refused(petkit("predict", "no-run", "--input", "-", "--output", "out.csv", stdin=stream), told)
+        check_refused(petkit("predict", "no-run", "--input", "-", "--output", "out.csv", stdin=stream), reported)
     assert list(here.iterdir()) == []
 
 

@@ -75,7 +75,7 @@ def test_parts(text: str, parts: tuple[Part, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("a } {b}", "unbalanced '}' at column 3; write }} for a plain brace"),
         ("{text", "unbalanced '{' at column 1; write {{ for a plain brace"),
@@ -99,20 +99,20 @@ def test_parts(text: str, parts: tuple[Part, ...]) -> None:
         ("{softer:3}", "{softer:3} is not a field name"),
     ],
 )
-def test_mistake(text: str, told: str) -> None:
+def test_mistake(text: str, reported: str) -> None:
     _, (problem,) = parse_segment(text)
 
-    assert problem.startswith(told)
+    assert problem.startswith(reported)
 
 
-def test_all_mistakes_of_a_segment_are_told() -> None:
+def test_all_mistakes_of_a_segment_are_reported() -> None:
     _, problems = parse_segment("{1} {text|upper} } {mask|lower_first}")
 
     assert len(problems) == 4
 
 
 @pytest.mark.parametrize(
-    ("segments", "told"),
+    ("segments", "reported"),
     [
         (("{text}",), "no {mask}; the slot for the label word is missing"),
         (("{mask} {text}", "{mask}"), "2 times {mask}; a pattern has exactly one"),
@@ -121,8 +121,8 @@ def test_all_mistakes_of_a_segment_are_told() -> None:
         (("{mask}", "{a}", "{b}"), "a pattern has one or two segments, not 3"),
     ],
 )
-def test_pattern_mistake(segments: tuple[str, ...], told: str) -> None:
-    assert told in parse_pattern(segments)[1]
+def test_pattern_mistake(segments: tuple[str, ...], reported: str) -> None:
+    assert reported in parse_pattern(segments)[1]
 
 
 def test_soft_tokens_are_no_field_and_no_slot() -> None:

@@ -123,7 +123,7 @@ class MadeUpSpec(SoftLabelsSpec):
     unread: int = 1
 
 
-def test_key_without_reader_is_found(pipeline_file: Path, here: Path) -> None:
+def test_key_that_nothing_reads_is_found(pipeline_file: Path, here: Path) -> None:
     pipeline = load(pipeline_file)
     with recording() as found:
         made_up = MadeUpSpec.model_validate({"unread": 2})

@@ -35,21 +35,21 @@ def test_thresholds(written: str | None, thresholds: tuple[float, ...], here: Pa
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "reported"),
     [
         (["student.thresholds={Sprots: 0.3}"], "label 'Sprots' is not in the verbalizer"),
         (["student.thresholds={Sports: 1.3}"], "must be"),
         (["student.thresholds=-0.1"], "must be"),
         (["student.thresholds=[0.5, 0.5]"], "must be"),
-        (["data.label_separator=o"], "label 'World' holds 'o', which separates labels (set data.label_separator)"),
+        (["data.label_separator=o"], "label 'World' contains 'o', which separates labels (set data.label_separator)"),
         (["data.label_separator="], "must"),
     ],
 )
-def test_mistakes_where_rows_may_have_several_labels(overrides: list[str], told: str, here: Path) -> None:
+def test_mistakes_where_rows_may_have_several_labels(overrides: list[str], reported: str, here: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
         load(here, "label_kind=multi", *overrides)
 
-    assert told in str(caught.value)
+    assert reported in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["single", "ordinal"])
@@ -58,12 +58,12 @@ def test_thresholds_are_for_several_labels(kind: str, thresholds: str, here: Pat
     with pytest.raises(InvalidInput) as caught:
         load(here, f"label_kind={kind}", f"student.thresholds={thresholds}")
 
-    told = "student.thresholds: the most probable label wins; thresholds are for label_kind: multi"
+    reported = "student.thresholds: the most probable label wins; thresholds are for label_kind: multi"
     (line,) = str(caught.value).splitlines()
-    assert line.endswith(told)
+    assert line.endswith(reported)
 
 
-def test_a_threshold_for_no_label_is_told_where_it_stands(here: Path) -> None:
+def test_a_threshold_for_no_label_is_reported_where_it_stands(here: Path) -> None:
     path = project.write(here, Path("model"))
     text = path.read_text(encoding="utf-8")
     path.write_text(f"label_kind: multi\n{text.replace('student: {', 'student: {thresholds: {Art: 0.4}, ')}", encoding="utf-8")

@@ -69,7 +69,7 @@ def test_model_name_that_is_a_folder_beside_the_pipeline_is_that_folder(here: Pa
 
 
 @pytest.mark.parametrize("name", ["~no_such_user_here/x.jsonl", '"a\\0b.jsonl"'])
-def test_path_that_cannot_be_resolved_is_no_crash(here: Path, name: str) -> None:
+def test_path_that_cannot_be_resolved_does_not_crash(here: Path, name: str) -> None:
     path = write(here, PIPELINE.replace("data/train.jsonl", name))
 
     assert loaded(path).data.train.endswith(".jsonl")
@@ -83,7 +83,7 @@ def test_several_pattern_files_follow_each_other(here: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("patterns", "verbalizer", "told"),
+    ("patterns", "verbalizer", "reported"),
     [
         (None, VERBALIZER, ["pipelines/news.yaml:5: patterns: patterns/topic.yaml: no such file"]),
         (PATTERNS, None, ["pipelines/news.yaml:6: verbalizer: verbalizers/news.yaml: no such file"]),
@@ -147,11 +147,13 @@ def test_several_pattern_files_follow_each_other(here: Path) -> None:
         ),
     ],
 )
-def test_mistake_in_a_named_file_is_told_there(here: Path, patterns: str | None, verbalizer: str | None, told: list[str]) -> None:
-    assert sorted(mistakes(write(here, PIPELINE, patterns, verbalizer))) == sorted(told)
+def test_mistake_in_a_named_file_is_reported_there(
+    here: Path, patterns: str | None, verbalizer: str | None, reported: list[str]
+) -> None:
+    assert sorted(mistakes(write(here, PIPELINE, patterns, verbalizer))) == sorted(reported)
 
 
-def test_every_mistake_of_every_file_is_told_once(here: Path) -> None:
+def test_every_mistake_of_every_file_is_reported_once(here: Path) -> None:
     path = write(
         here,
         with_lines("student: {temprature: 2, steps: 0}").replace("[1, 2]", "[1, 1, x]"),
@@ -174,7 +176,7 @@ def test_every_mistake_of_every_file_is_told_once(here: Path) -> None:
     )
 
 
-def test_mistake_that_only_a_validator_finds_is_told_in_its_place(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistake_that_only_a_validator_finds_is_reported_in_its_place(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("petkit.config.loader.mistakes_between_values", lambda data: [])
     path = write(
         here,

@@ -35,8 +35,8 @@ def test_task_is_text(here: Path, override: str, task: str | None) -> None:
     path = write(here)
 
     if task is None:
-        (told,) = mistakes(path, override)
-        assert "not 'a=b'" in told
+        (reported,) = mistakes(path, override)
+        assert "not 'a=b'" in reported
     else:
         assert loaded(path, override).task == task
 
@@ -50,7 +50,7 @@ def test_other_values_of_a_section_stay(here: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "reported"),
     [
         ("teachers.stepz=5", "--set teachers.stepz=5: teachers.stepz: unknown key (did you mean 'steps'?)"),
         ("teecher.steps=5", "--set teecher.steps=5: teecher: unknown key (did you mean 'teachers'?)"),
@@ -68,14 +68,14 @@ def test_other_values_of_a_section_stay(here: Path) -> None:
         ("patterns=nowhere.yaml", "--set patterns=nowhere.yaml: patterns: nowhere.yaml: no such file"),
     ],
 )
-def test_mistake_is_told_at_the_override(here: Path, override: str, told: str) -> None:
-    assert mistakes(write(here), override) == [told]
+def test_mistake_is_reported_at_the_override(here: Path, override: str, reported: str) -> None:
+    assert mistakes(write(here), override) == [reported]
 
 
-def test_several_overrides_are_told_at_once(here: Path) -> None:
-    told = mistakes(write(here), "teachers.steps=0", "student.steps=x", "oops")
+def test_several_overrides_are_reported_at_once(here: Path) -> None:
+    reported = mistakes(write(here), "teachers.steps=0", "student.steps=x", "oops")
 
-    assert len(told) == 3
+    assert len(reported) == 3
 
 
 @pytest.mark.parametrize(
@@ -110,9 +110,9 @@ def test_section_that_the_file_leaves_empty_can_be_set(here: Path) -> None:
 
 
 def test_replaced_section_forgets_its_old_lines(here: Path) -> None:
-    told = mistakes(write(here), "teachers={seeds: [x]}")
+    reported = mistakes(write(here), "teachers={seeds: [x]}")
 
-    assert told == ["--set teachers={seeds: [x]}: teachers.seeds.0: must be a whole number, not 'x'"]
+    assert reported == ["--set teachers={seeds: [x]}: teachers.seeds.0: must be a whole number, not 'x'"]
 
 
 def test_inline_patterns_can_replace_a_file(here: Path) -> None:

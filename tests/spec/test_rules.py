@@ -1,4 +1,4 @@
-"""What single values cannot show: which settings exclude each other, each told at its own place."""
+"""What single values cannot show: which settings exclude each other, each reported at its own place."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHANGED = "changes the cross-entropy, and loss is"
 
 
 @pytest.mark.parametrize(
-    ("verbalizer", "told"),
+    ("verbalizer", "reported"),
     [
         ({"labels": {"A": ("a",), "B": ("b",)}}, []),
         ({"labels": {"A": ("a",)}, "multi_token": True, "decoding": "max_first"}, []),
@@ -48,12 +48,12 @@ CHANGED = "changes the cross-entropy, and loss is"
         ),
     ],
 )
-def test_verbalizer(verbalizer: dict[str, Any], told: list[tuple[str, str]]) -> None:
-    assert in_verbalizer(verbalizer) == [((place,), message) for place, message in told]
+def test_verbalizer(verbalizer: dict[str, Any], reported: list[tuple[str, str]]) -> None:
+    assert in_verbalizer(verbalizer) == [((place,), message) for place, message in reported]
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "reported"),
     [
         ({"r_drop_weight": 1.0, "dropout": 0.1}, {}),
         ({"r_drop_weight": 0.0, "dropout": 0.0}, {}),
@@ -71,12 +71,12 @@ def test_verbalizer(verbalizer: dict[str, Any], told: list[tuple[str, str]]) -> 
         ),
     ],
 )
-def test_training(settings: dict[str, Any], told: dict[str, str]) -> None:
-    assert in_training(settings) == [((key,), message) for key, message in told.items()]
+def test_training(settings: dict[str, Any], reported: dict[str, str]) -> None:
+    assert in_training(settings) == [((key,), message) for key, message in reported.items()]
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "reported"),
     [
         ("soft_labels: {weighting: train_accuracy}", f"soft_labels.weighting: train_accuracy {NEEDS_ROWS}"),
         ("soft_labels: {weighting: out_of_fold}", f"soft_labels.weighting: out_of_fold {NEEDS_ROWS}"),
@@ -87,9 +87,9 @@ def test_training(settings: dict[str, Any], told: dict[str, str]) -> None:
         ("baselines: [majority]", f"baselines: majority {NEEDS_ROWS}"),
     ],
 )
-def test_what_needs_labelled_rows(here: Path, line: str, told: str) -> None:
-    assert mistakes(write(here, f"{UNLABELLED}{line}\n")) == [f"pipelines/news.yaml:6: {told}"]
-    assert mistakes(write(here, f"{HEAD}{line}\n"), "data.train=") == [f"pipelines/news.yaml:7: {told}"]
+def test_what_needs_labelled_rows(here: Path, line: str, reported: str) -> None:
+    assert mistakes(write(here, f"{UNLABELLED}{line}\n")) == [f"pipelines/news.yaml:6: {reported}"]
+    assert mistakes(write(here, f"{HEAD}{line}\n"), "data.train=") == [f"pipelines/news.yaml:7: {reported}"]
     loaded(write(here, f"{HEAD}{line}\n"))
 
 
@@ -107,7 +107,7 @@ def test_what_needs_none(here: Path, line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "reported"),
     [
         ("generations: {count: 1}", f"generations.count: {SINGLE} (iPET draws rows by label)"),
         ("generations: {count: auto}", f"generations.count: {SINGLE} (iPET draws rows by label)"),
@@ -118,8 +118,8 @@ def test_what_needs_none(here: Path, line: str) -> None:
         ("student: {divergence: reverse_kl}", f"student.divergence: reverse_kl {SINGLE}"),
     ],
 )
-def test_what_is_about_one_label_per_row(here: Path, line: str, told: str) -> None:
-    assert mistakes(write(here, f"{HEAD}label_kind: multi\n{line}\n")) == [f"pipelines/news.yaml:8: {told}"]
+def test_what_is_about_one_label_per_row(here: Path, line: str, reported: str) -> None:
+    assert mistakes(write(here, f"{HEAD}label_kind: multi\n{line}\n")) == [f"pipelines/news.yaml:8: {reported}"]
     loaded(write(here, f"{HEAD}label_kind: ordinal\n{line}\n"))
 
 
@@ -130,7 +130,7 @@ def test_auto_is_about_one_label_per_row(here: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "told"),
+    ("written", "reported"),
     [
         ("0.3", ["student.thresholds: the most probable label wins; thresholds are for label_kind: multi"]),
         ("0", ["student.thresholds: the most probable label wins; thresholds are for label_kind: multi"]),
@@ -138,11 +138,11 @@ def test_auto_is_about_one_label_per_row(here: Path) -> None:
         ("0.5", []),
     ],
 )
-def test_thresholds_are_for_many_labels(here: Path, written: str, told: list[str]) -> None:
+def test_thresholds_are_for_many_labels(here: Path, written: str, reported: list[str]) -> None:
     path = write(here, f"{HEAD}student: {{thresholds: {written}}}\n")
 
-    if told:
-        assert mistakes(path) == [f"pipelines/news.yaml:7: {line}" for line in told]
+    if reported:
+        assert mistakes(path) == [f"pipelines/news.yaml:7: {line}" for line in reported]
     else:
         loaded(path)
     assert loaded(path, "label_kind=multi").label_kind == "multi"
@@ -163,18 +163,18 @@ def test_thresholds_in_the_order_of_the_labels(here: Path) -> None:
 
 def test_label_that_holds_the_separator(here: Path) -> None:
     verbalizer = VERBALIZER.replace("World", "World|Asia")
-    told = "verbalizers/news.yaml:2: label 'World|Asia' holds '{}', which separates labels (set data.label_separator)"
+    reported = "verbalizers/news.yaml:2: label 'World|Asia' contains '{}', which separates labels (set data.label_separator)"
 
-    assert mistakes(write(here, f"{HEAD}label_kind: multi\n", verbalizer=verbalizer)) == [told.format("|")]
+    assert mistakes(write(here, f"{HEAD}label_kind: multi\n", verbalizer=verbalizer)) == [reported.format("|")]
     assert mistakes(write(here, f"{HEAD}label_kind: multi\n", verbalizer=verbalizer), "data.label_separator=d|A") == [
-        told.format("d|A")
+        reported.format("d|A")
     ]
     loaded(write(here, f"{HEAD}label_kind: multi\n", verbalizer=verbalizer), "data.label_separator=;")
     loaded(write(here, HEAD, verbalizer=verbalizer))
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "reported"),
     [
         ("keep_patterns: 3", "keep_patterns: keeps 3 of 2 patterns (say all, or a smaller number)"),
         ("teachers: {consistency: {kind: second_pattern}}", ""),
@@ -182,20 +182,20 @@ def test_label_that_holds_the_separator(here: Path) -> None:
         ("keep_patterns: all", ""),
     ],
 )
-def test_number_of_patterns(here: Path, line: str, told: str) -> None:
+def test_number_of_patterns(here: Path, line: str, reported: str) -> None:
     path = write(here, f"{HEAD}{line}\n")
 
-    if told:
-        assert mistakes(path) == [f"pipelines/news.yaml:7: {told}"]
+    if reported:
+        assert mistakes(path) == [f"pipelines/news.yaml:7: {reported}"]
     else:
         loaded(path)
 
 
 def test_second_pattern_needs_two(here: Path) -> None:
     path = write(here, f"{HEAD}teachers: {{consistency: {{kind: second_pattern}}}}\n")
-    told = mistakes(path, 'patterns=[{id: one, text: "{mask} {text}"}]')
+    reported = mistakes(path, 'patterns=[{id: one, text: "{mask} {text}"}]')
 
-    assert told == ["pipelines/news.yaml:7: teachers.consistency.kind: second_pattern needs two patterns"]
+    assert reported == ["pipelines/news.yaml:7: teachers.consistency.kind: second_pattern needs two patterns"]
 
 
 @pytest.mark.parametrize("change", ["label_smoothing: 0.1", "focal_gamma: 2", "class_weights: balanced"])
@@ -208,10 +208,10 @@ def test_what_changes_the_gold_label_loss_needs_one(here: Path, change: str) -> 
     loaded(write(here, f"{HEAD}student: {{{change}}}\n"))
 
 
-def test_rules_of_one_section_are_told_beside_wrong_values_of_it(here: Path) -> None:
-    told = mistakes(write(here, f"{HEAD}teachers: {{r_drop_weight: 1, steps: 0}}\n"))
+def test_rules_of_one_section_are_reported_beside_wrong_values_of_it(here: Path) -> None:
+    reported = mistakes(write(here, f"{HEAD}teachers: {{r_drop_weight: 1, steps: 0}}\n"))
 
-    assert sorted(told) == [
+    assert sorted(reported) == [
         "pipelines/news.yaml:7: teachers.r_drop_weight: compares two dropout passes, and dropout is 0 (set dropout: 0.1)",
         "pipelines/news.yaml:7: teachers.steps: must be greater than or equal to 1, not 0",
     ]
@@ -246,7 +246,7 @@ def test_sections_of_wrong_types_are_passed_over(data: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "reported"),
     [
         (lambda: VerbalizerSpec(), "names no labels"),
         (lambda: VerbalizerSpec(labels={"A": ("a",), "B": ("b",)}, decoding="max_first"), "set multi_token: true"),
@@ -265,8 +265,8 @@ def test_sections_of_wrong_types_are_passed_over(data: dict[str, Any]) -> None:
         ),
     ],
 )
-def test_rules_hold_for_specifications_made_in_python(make: Any, told: str) -> None:
+def test_rules_hold_for_specifications_made_in_python(make: Any, reported: str) -> None:
     with pytest.raises(ValidationError) as caught:
         make()
 
-    assert told in str(caught.value)
+    assert reported in str(caught.value)

@@ -22,7 +22,7 @@ def section(line: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "reported"),
     [
         ("teachers: {steps: 0}", "teachers.steps: must be greater than or equal to 1, not 0"),
         ("teachers: {steps: 1.5}", "teachers.steps: must be a whole number, not 1.5"),
@@ -54,12 +54,12 @@ def section(line: str) -> str:
         ("model: 5", "model: must be text, not 5"),
     ],
 )
-def test_type_or_range(here: Path, line: str, told: str) -> None:
-    assert mistakes(write(here, section(line))) == [f"pipelines/news.yaml:7: {told}"]
+def test_type_or_range(here: Path, line: str, reported: str) -> None:
+    assert mistakes(write(here, section(line))) == [f"pipelines/news.yaml:7: {reported}"]
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "reported"),
     [
         ("keep_patterns: 0", ["keep_patterns: must be 'all' or greater than or equal to 1, not 0"]),
         ("keep_patterns: some", ["keep_patterns: must be 'all' or a whole number, not 'some'"]),
@@ -91,16 +91,16 @@ def test_type_or_range(here: Path, line: str, told: str) -> None:
         ("patterns: [{id: p, text: {a: b}}]", ["patterns.0.text: must be text or a list"]),
     ],
 )
-def test_value_of_several_kinds(here: Path, line: str, told: list[str]) -> None:
+def test_value_of_several_kinds(here: Path, line: str, reported: list[str]) -> None:
     """One line each, and about the kind that was meant."""
     overrides = [f"{key}={json.dumps(value)}" for key, value in yaml.safe_load(line).items()]
     found = mistakes(write(here, section("")), *overrides)
 
-    assert found == [f"--set {overrides[-1]}: {message}" for message in told]
+    assert found == [f"--set {overrides[-1]}: {message}" for message in reported]
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "reported"),
     [
         ("techers: {}", "techers: unknown key (did you mean 'teachers'?)"),
         (
@@ -113,10 +113,10 @@ def test_value_of_several_kinds(here: Path, line: str, told: list[str]) -> None:
         ("Model: x", "Model: unknown key (did you mean 'model'?)"),
     ],
 )
-def test_unknown_key_and_the_nearest_right_one(here: Path, line: str, told: str) -> None:
+def test_unknown_key_and_the_nearest_right_one(here: Path, line: str, reported: str) -> None:
     (found,) = mistakes(write(here, section(line)))
 
-    assert found.startswith(f"pipelines/news.yaml:7: {told}")
+    assert found.startswith(f"pipelines/news.yaml:7: {reported}")
 
 
 @pytest.mark.parametrize("key", ["task", "data", "patterns", "verbalizer"])
@@ -130,9 +130,9 @@ def test_required_key(here: Path, key: str) -> None:
 
 @pytest.mark.parametrize("task", ["News", "a b", "../up", "-a", "", "a" * 65])
 def test_task_names_a_folder(here: Path, task: str) -> None:
-    (told,) = mistakes(write(here, PIPELINE.replace("news\n", f"'{task}'\n", 1)))
+    (reported,) = mistakes(write(here, PIPELINE.replace("news\n", f"'{task}'\n", 1)))
 
-    assert told.startswith(
+    assert reported.startswith(
         "pipelines/news.yaml:1: task: must be small letters, digits, - and _, at most 64, with a letter or digit first, not "
     )
 
@@ -148,7 +148,7 @@ def test_whole_number_is_a_number(here: Path) -> None:
     assert (temperature, type(temperature)) == (3.0, float)
 
 
-def test_student_follows_the_pipeline_unless_told_otherwise(here: Path) -> None:
+def test_student_follows_the_pipeline_unless_reported_otherwise(here: Path) -> None:
     path = write(here, with_lines("model: org/big", "soft_labels: {temperature: 3}"))
     spec, own = loaded(path), loaded(path, "student.model=org/small", "student.temperature=1.5")
 
@@ -188,7 +188,7 @@ def test_every_value_is_described(name: str, info: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "reported"),
     [
         (lambda: PatternSpec(id="p", text="{text"), "pattern 'p': unbalanced '{' at column 1"),
         (lambda: VerbalizerSpec(labels={"A": ("a",)}), "1 label; a classifier needs at least two"),
@@ -196,11 +196,11 @@ def test_every_value_is_described(name: str, info: Any) -> None:
         (lambda: TeachersSpec(seeds=(1, 1)), "the same seed twice"),
     ],
 )
-def test_rules_hold_for_specifications_made_in_python(make: Any, told: str) -> None:
+def test_rules_hold_for_specifications_made_in_python(make: Any, reported: str) -> None:
     with pytest.raises(ValidationError, match="validation error") as caught:
         make()
 
-    assert told in str(caught.value)
+    assert reported in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_rules_pass_over_values_of_a_wrong_type(data: dict[str, Any]) -> None:
     ("word", "hint"),
     [("temprature", "did you mean 'temperature'?"), ("zzz", "known: temperature, steps"), ("", "known: temperature, steps")],
 )
-def test_cure_of_a_misspelt_word(word: str, hint: str) -> None:
+def test_hint_for_a_misspelt_word(word: str, hint: str) -> None:
     assert did_you_mean(word, ["temperature", "steps"]) == hint
     assert did_you_mean(word, []) == ""
 

@@ -96,7 +96,7 @@ def test_duplicate_key_is_refused_with_both_lines() -> None:
     assert mistakes("a:\n  b: 1\n  c: 2\n  b: 3\n") == ["x.yaml:4: a: key 'b' is written twice (first on line 2)"]
 
 
-def test_every_duplicate_key_is_told() -> None:
+def test_every_duplicate_key_is_reported() -> None:
     assert [line.split(": ")[0] for line in mistakes("a: 1\na: 2\nb:\n  c: 1\n  c: 2\na: 3\n")] == [
         "x.yaml:2",
         "x.yaml:5",
@@ -133,16 +133,16 @@ def test_alias_bomb_is_capped(monkeypatch: pytest.MonkeyPatch) -> None:
     bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
     bomb += "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12))
 
-    (told,) = mistakes(bomb)
+    (reported,) = mistakes(bomb)
 
-    assert "more than 10,000 values" in told
+    assert "more than 10,000 values" in reported
 
 
 @pytest.mark.parametrize("text", ["a: &a [*a]", "a: &a {b: *a}"])
 def test_value_that_holds_itself_is_refused(text: str) -> None:
-    (told,) = mistakes(text)
+    (reported,) = mistakes(text)
 
-    assert told == "x.yaml:1: nested more than 32 deep (too large for a configuration file)"
+    assert reported == "x.yaml:1: nested more than 32 deep (too large for a configuration file)"
 
 
 @pytest.mark.parametrize("opens", ["[", "{", "- ", "? "])
@@ -155,9 +155,9 @@ def test_deep_nesting_is_refused(opens: str, depth: int) -> None:
     ("written", "most"), [("- a\n" * 1_001, "- a\n" * 1_000), ("".join(f"k{n}: v\n" for n in range(1_001)), "a: b\n")]
 )
 def test_a_long_list_is_read_no_further(written: str, most: str) -> None:
-    told = "more than 1,000 entries in one list or mapping (200 patterns or 1,000 labels at most)"
+    reported = "more than 1,000 entries in one list or mapping (200 patterns or 1,000 labels at most)"
 
-    assert mistakes(written + "[broken") == [f"x.yaml:1: {told}"]
+    assert mistakes(written + "[broken") == [f"x.yaml:1: {reported}"]
     assert len(parse(most)) in (1, 1_000)
 
 
@@ -170,7 +170,7 @@ def test_nesting_that_somebody_may_mean_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("a: [1, 2\nb: 3", "x.yaml:2: not valid YAML: "),
         ("a: b: c", "x.yaml:1: not valid YAML: mapping values are not allowed here"),
@@ -181,10 +181,10 @@ def test_nesting_that_somebody_may_mean_is_read() -> None:
         ("? [a, b]\n: 1", "x.yaml:1: a key must be plain text"),
     ],
 )
-def test_broken_text_is_told_with_its_line(text: str, told: str) -> None:
+def test_broken_text_is_reported_with_its_line(text: str, reported: str) -> None:
     (found,) = mistakes(text)
 
-    assert found.startswith(told)
+    assert found.startswith(reported)
 
 
 def test_place_falls_back_to_the_nearest_written_parent() -> None:
@@ -193,11 +193,11 @@ def test_place_falls_back_to_the_nearest_written_parent() -> None:
     assert document.place(("a", "b", 1)) == ("x.yaml", 4)
     assert document.place(("a", "b", 9)) == ("x.yaml", 2)
     assert document.place(("a", "x", "y")) == ("x.yaml", 1)
-    assert str(document.problem(("a", "b", 1), "wrong", "mend it")) == "x.yaml:4: a.b.1: wrong (mend it)"
+    assert str(document.problem(("a", "b", 1), "wrong", "fix it")) == "x.yaml:4: a.b.1: wrong (fix it)"
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reported"),
     [
         (b"", "x.yaml:1: the file is empty"),
         (b"# only a comment\n", "x.yaml:1: the file is empty"),
@@ -207,17 +207,17 @@ def test_place_falls_back_to_the_nearest_written_parent() -> None:
         ("a: 1".encode("utf-16"), "x.yaml:1: not UTF-8 (save the file as UTF-8)"),
     ],
 )
-def test_file_that_is_no_specification(here: Path, content: bytes, told: str) -> None:
+def test_file_that_is_not_a_specification(here: Path, content: bytes, reported: str) -> None:
     path = here / "x.yaml"
     path.write_bytes(content)
 
     with pytest.raises(InvalidInput) as caught:
         read_document(path)
 
-    assert str(caught.value) == told
+    assert str(caught.value) == reported
 
 
-def test_byte_order_mark_is_no_part_of_the_first_key(here: Path) -> None:
+def test_byte_order_mark_is_not_part_of_the_first_key(here: Path) -> None:
     path = here / "x.yaml"
     path.write_bytes(b"\xef\xbb\xbfa: 1\n")
 

@@ -338,7 +338,7 @@ def test_a_mistake(overrides: tuple[str, ...], told: str, pipeline_file: Path, h
 
 def test_one_row_is_not_enough_to_learn_and_check(pipeline_file: Path, here: Path) -> None:
     write_rows(pipeline_file.parent / "unlabeled.jsonl", rows(1, 1))
-    assert refused(pipeline_file, here) == ["task/unlabeled.jsonl: holds one row; adapting needs one more to check itself on"]
+    assert refused(pipeline_file, here) == ["task/unlabeled.jsonl: contains one row only; adapting needs another to hold out"]
     write_rows(pipeline_file.parent / "unlabeled.jsonl", rows(2, 1))
     adapted, _ = run(pipeline_file, here / "out")
     assert (adapted.facts["rows"], adapted.facts["held_out_rows"]) == (1, 1)

@@ -339,4 +339,4 @@ def test_mistakes_are_told_together(pipeline_file: Path, here: Path) -> None:
 
 def test_one_row(pipeline_file: Path, here: Path) -> None:
     write_rows(pipeline_file.parent / "unlabeled.jsonl", texts(1, 1))
-    assert refused(pipeline_file, here) == ["task/unlabeled.jsonl: holds one row; pre-training needs one more to check itself on"]
+    assert refused(pipeline_file, here) == ["task/unlabeled.jsonl: contains one row only; pre-training needs another to hold out"]

@@ -137,9 +137,9 @@ def test_a_number_written_twice_in_two_ways_is_one_label(here: Path) -> None:
 @pytest.mark.parametrize(
     ("label", "told"),
     [
-        (["World", "Sports"], "holds several labels: ['World', 'Sports'] (set label_kind: multi)"),
-        ("World|Sports", "holds several labels: 'World|Sports' (set label_kind: multi)"),
-        ("0 | 1", "holds several labels: '0 | 1' (set label_kind: multi)"),
+        (["World", "Sports"], "contains several labels: ['World', 'Sports'] (set label_kind: multi)"),
+        ("World|Sports", "contains several labels: 'World|Sports' (set label_kind: multi)"),
+        ("0 | 1", "contains several labels: '0 | 1' (set label_kind: multi)"),
         (["World"], "a label is text or a whole number, not ['World'] (set label_kind: multi for lists of labels)"),
         ([], "a label is text or a whole number, not [] (set label_kind: multi for lists of labels)"),
         ("World|Art", "label 'World|Art' is not in the verbalizer (did you mean 'World'?)"),

@@ -141,7 +141,7 @@ def test_special_token_is_no_label_word(kind: str, multi_token: bool) -> None:
 
 def test_special_token_inside_a_label_word() -> None:
     told = problem("wordpiece", "{a} {mask}.", "[MASK] game", multi_token=True)
-    assert told == "'[MASK] game' holds '[MASK]', a special token of tiny-wordpiece (use a word)"
+    assert told == "'[MASK] game' contains '[MASK]', a special token of tiny-wordpiece (use a word)"
 
 
 def test_special_token_of_another_model_is_a_text_of_several_tokens() -> None:
