@@ -32,6 +32,7 @@ settings.register_profile(
 )
 settings.load_profile("petkit")
 MOST_SECONDS = 5.0  # of an ordinary processor, for a test that is not marked slow
+BUSY = 2.0  # how much longer the same work takes on a processor whose neighbours are busy, or under coverage
 
 
 @pytest.hookimpl(wrapper=True)
@@ -40,8 +41,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     before = processor_seconds()
     result = yield
     took = processor_seconds() - before
-    allowed = MOST_SECONDS * (2 if item.config.pluginmanager.hasplugin("_cov") else 1)
-    if took > allowed * slowness() and not item.get_closest_marker("slow"):
+    allowed = MOST_SECONDS * slowness()
+    if took > allowed * BUSY and not item.get_closest_marker("slow"):
         hint = "make it smaller, or mark it slow and keep a small sample of it"
         pytest.fail(f"took {took:.1f} seconds of the processor; {allowed:.1f} at most ({hint})", pytrace=False)
     return result

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from petkit.errors import DiskRefused, PetkitError, RunConflict
+from petkit.metrics.decision import Decision
 from petkit.predict.row_io import output_file
 from petkit.runs import provenance, store
 from petkit.runs.verify import verify
@@ -166,7 +167,7 @@ def test_two_processes_may_write_one_output(here: Path, monkeypatch: pytest.Monk
     """Each writes aside under a name of its own; the last one to end wins, whole."""
 
     class Anything:
-        decision = type("Decision", (), {"kind": "single"})()
+        decision = Decision()
 
     with output_file(here / "out.jsonl", Anything()), output_file(here / "out.jsonl", Anything()):  # type: ignore[arg-type]
         assert len(list(here.iterdir())) == 2

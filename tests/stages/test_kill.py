@@ -20,7 +20,7 @@ from petkit.errors import RunConflict
 from petkit.events import Event, Progress
 from petkit.runs.store import RunStore
 from petkit.runs.verify import verify
-from tests.reliability.forked import PATIENCE, SHORT, fork_server, running, told, wait_to_be_killed
+from tests.reliability.forked import PATIENCE, SHORT, fork_server, reported, running, wait_to_be_killed
 from tests.stages.conftest import FirstRun
 from tests.stages.tiny_task import STEPS, products, run_task, student_weights
 
@@ -97,7 +97,7 @@ def test_killed_at_work(step: str, count: int, pipeline_file: Path, undisturbed:
     folder, done = here / "run", STEPS[: STEPS.index(step)]
     unfinished(undisturbed, folder, step)
     kill_at(run_until, pipeline_file, folder, (step, count))
-    assert [entry["step"] for entry in told(folder) if entry["event"] == "StepStarted"] == [step]
+    assert [entry["step"] for entry in reported(folder) if entry["event"] == "StepStarted"] == [step]
     assert [name for name in STEPS if RunStore(folder).content(name) is not None] == list(done)
     before = products(folder)
     assert (folder / ".work").exists()  # half a step lies there
@@ -135,7 +135,7 @@ def test_killed_again_and_again_at_any_moment(seed: int, pipeline_file: Path, un
     """Wherever the clock strikes: each run begins where the last one ended, and the end is the same."""
     folder, random = here / "run", np.random.default_rng(seed)
     for delay in (0.05, 0.2, 0.4) if seed == 0 else random.exponential(0.25, random.integers(2, 9)).tolist():
-        before = told(folder)
+        before = reported(folder)
         with running(run_until, pipeline_file, folder, None) as (process, hears):
             wait_for_more(folder, before, hears)
             time.sleep(delay)
@@ -143,12 +143,12 @@ def test_killed_again_and_again_at_any_moment(seed: int, pipeline_file: Path, un
             process.join()
     run_task(pipeline_file, folder, *SHORT)
     assert products(folder) == products(undisturbed) and verify(folder).whole
-    ends = [entry["step"] for entry in told(folder) if entry["event"] == "StepFinished"]
-    assert len(ends) == len(set(ends))  # nothing that was told finished was done again
+    ends = [entry["step"] for entry in reported(folder) if entry["event"] == "StepFinished"]
+    assert len(ends) == len(set(ends))  # nothing that was reported finished was done again
 
 
 def wait_for_more(folder: Path, before: list[Any], hears: Connection) -> None:
     """Wait until the run tells something, or has finished."""
     deadline = time.monotonic() + PATIENCE
-    while told(folder) == before and not hears.poll(0.01):
+    while reported(folder) == before and not hears.poll(0.01):
         assert time.monotonic() < deadline, "the run did not start"

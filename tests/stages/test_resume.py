@@ -328,7 +328,7 @@ def test_require_goes_on_with_one(pipeline_file: Path, copy: Path) -> None:
 def test_what_is_neither_is_refused(pipeline_file: Path, here: Path) -> None:
     with pytest.raises(InvalidInput, match=r"^--resume: unknown 'maybe' \(one of auto, require, never\)$"):
         run_task(pipeline_file, here / "run", resume="maybe")
-    with pytest.raises(RunConflict, match="nothing to go on with"):
+    with pytest.raises(RunConflict, match="contains no run to resume"):
         prepare(load(pipeline_file), here / "run", resume="require")
 
 
@@ -367,7 +367,7 @@ def test_an_adaptation_too(here: Path, model_folder: Callable[[str], Path]) -> N
     from petkit.pretraining.adapt import adapt
 
     pipeline_file = write_task(here / "task", model_folder("bert"))
-    with pytest.raises(RunConflict, match="nothing to go on with"):
+    with pytest.raises(RunConflict, match="contains no run to resume"):
         adapt(load(pipeline_file, "adapt.steps=2"), here / "adapted", resume="require")
     adapt(load(pipeline_file, "adapt.steps=2"), here / "adapted", resume="never")
     with pytest.raises(RunConflict, match=r"^adapted: already contains an adapted model"):
