@@ -54,7 +54,7 @@ class FoundVerbalizer:
         """Return the verbalizer file's text; ``file`` is how it is called."""
         count = len(self.patterns)
         patterns = f"in pattern {self.patterns[0]}" if count == 1 else f"(sums over {count} patterns)"
-        # A name can hold a space or, where nobody looks, a line break that would end the comment.
+        # A name can contain a space or a line break that would end the comment.
         quoted = shlex.quote(f"verbalizer={' '.join(file.splitlines())}")
         lines = [HEADER.format(override=quoted, rows=self.rows, patterns=patterns)]
         lines += [f"kind: {self.kind}\n"] * (self.kind != "words")

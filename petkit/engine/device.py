@@ -43,7 +43,7 @@ class Device:
         return "eager" if self.name == "cpu" else None
 
     def four_bit(self, adapter: AnyAdapter | None) -> FourBit | None:
-        """What holds the frozen weights beside an adapter in 4 bits; None where they stay as they are."""
+        """The 4-bit storage of the frozen weights under an adapter; None where they keep their format."""
         if adapter is None or adapter.kind != "qlora":
             return None
         return FourBit(self.name, torch.bfloat16 if self.precision == "bfloat16" else torch.float32)
@@ -61,7 +61,7 @@ def choose_device(spec: ComputeSpec, begun: Mapping[str, Any] | None = None) -> 
         begun: the record of an earlier start; its precision is kept, so that what it began ends in the same numbers.
 
     Raises:
-        InvalidInput: the device asked for is not there, or this process is one of several.
+        InvalidInput: the requested device is not available, or this process is one of several.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         message = "petkit uses one device per run, but was started as several processes"
@@ -84,7 +84,7 @@ def find_device(spec: ComputeSpec) -> str:
     """Return the device that is meant.
 
     Raises:
-        InvalidInput: the device asked for is not there.
+        InvalidInput: the requested device is not available.
     """
     available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     device = spec.device if spec.device != "auto" else next(name for name in ("cuda", "mps", "cpu") if available[name])
@@ -121,7 +121,7 @@ def release_memory() -> None:
     """Give the memory of models that are no longer used back to the system.
 
     Models are cycles of modules and hooks, which only the garbage collector frees; and what is freed
-    stays with the C library's allocator until it is told to let go (glibc).
+    stays with the C library's allocator until that is asked to return it (glibc).
     """
     gc.collect()
     if sys.platform == "linux":

@@ -83,7 +83,7 @@ def label_logits(
         Logits of shape ``(rows, labels)``, in the order of ``rows``.
 
     Raises:
-        NotFinite: the last training step spoilt the weights, or they came spoilt.
+        NotFinite: the weights contain NaN or Inf, from training or from their file.
     """
     logits: FloatArray | None = None
     budget = tokens_per_batch // getattr(scorer, "copies", 1)
@@ -94,7 +94,7 @@ def label_logits(
             batch = collate([rows[index] for index in indices], tokenizer).to(device.name)
             values = scorer(batch).to("cpu", torch.float32).numpy()  # (batch, labels)
             if not np.isfinite(values).all():
-                raise NotFinite("the model's answers are no finite numbers: its weights are spoilt (lower learning_rate)")
+                raise NotFinite("the model produced NaN or infinite logits (lower learning_rate)")
             if logits is None:
                 logits = np.empty((len(rows), values.shape[1]), np.float32)
             logits[indices] = values

@@ -14,10 +14,10 @@ class Checkpoints(Protocol):
     """Where the training loop leaves its state and finds it again; ``petkit.runs.checkpoint`` keeps it in a run folder."""
 
     def load(self) -> Mapping[str, Tensor] | None:
-        """Return the last state kept, or None to begin anew."""
+        """Return the last state kept, or None to start from scratch."""
 
     def due(self, *, last: bool) -> bool:
-        """Say whether to keep the state now; asked after every step, ``last`` of them the last."""
+        """Return whether to keep the state now; called after every step, with ``last`` after the last one."""
 
     def save(self, step: int, state: Mapping[str, Tensor]) -> None:
         """Keep the state after ``step`` steps, whole or not at all."""

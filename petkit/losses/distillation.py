@@ -1,4 +1,4 @@
-"""Losses against a teacher: soft labels, features, and their share beside gold labels (PET, section 3.3)."""
+"""Losses against a teacher: soft labels, features, and their share next to gold labels (PET, section 3.3)."""
 
 from __future__ import annotations
 

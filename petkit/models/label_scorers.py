@@ -38,7 +38,7 @@ class LabelScorer(nn.Module, ABC):
     Built on a :class:`~petkit.models.mask_reader.MaskReader` instead of a model, it shares the model with that reader's own scorer.
 
     Attributes:
-        adapter: what is trained with it beside the model (see :mod:`petkit.models.adapters.base`).
+        adapter: parameters trained in addition to the model (see :mod:`petkit.models.adapters.base`).
     """
 
     def __init__(self, model: PreTrainedModel | MaskReader, soft_tokens: int = 0) -> None:
@@ -58,7 +58,7 @@ class LabelScorer(nn.Module, ABC):
         return self.reader.features
 
     def own_state(self) -> dict[str, Tensor]:
-        """Return what was trained beside the model: soft tokens, label vectors."""
+        """Return the parameters trained in addition to the model: soft tokens, label vectors."""
         return {} if self.soft is None else {"soft_tokens": self.soft.vectors.detach()}
 
     def load_own_state(self, state: dict[str, Tensor]) -> None:
@@ -254,7 +254,7 @@ class MultiTokenScorer(LabelScorer):
 class VectorScorer(LabelScorer):
     """Reads one trained vector per label, which starts as the mean of the label words' output vectors.
 
-    ``soft``: the inner product plus a bias, as a verbalizer of words nobody has to choose (WARP). ``prototype``: the
+    ``soft``: the inner product plus a bias, a verbalizer without chosen words (WARP). ``prototype``: the
     cosine divided by a fixed temperature of 0.1, so that only directions count (ProtoVerb).
 
     Args:

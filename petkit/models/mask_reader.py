@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class MaskReader(nn.Module):
     """A masked or causal language model that answers at chosen positions.
 
-    While a reader is attached, ``model`` gives rows of logits only for what is asked; :meth:`detach` makes it plain again.
+    While a reader is attached, ``model`` returns logits only at the requested positions; :meth:`detach` makes it plain again.
 
     Args:
         model: any ``AutoModelForMaskedLM`` or ``AutoModelForCausalLM``.

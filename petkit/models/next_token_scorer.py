@@ -40,7 +40,7 @@ class NextTokenScorer(MultiTokenScorer):
         self.beginnings = [own for own in beginnings if not any(own == other[: len(own)] for other in beginnings if other != own)]
         self.copies = len(self.beginnings)
         # Which copy tells each word, and the word's tokens as places in ``tokens``.
-        self._told = [
+        self._continuations = [
             (
                 next(number for number, own in enumerate(self.beginnings) if own[: len(word) - 1] == word[:-1]),
                 columns[: len(word)],
@@ -63,7 +63,7 @@ class NextTokenScorer(MultiTokenScorer):
         assert self.reader.features is not None
         self._features = self.reader.features[: sizes[0] : len(self.beginnings[0]) + 1]  # (batch, hidden)
         blocks = [block.view(size, -1, len(self.tokens)) for block in torch.split(log_probs, sizes)]
-        scores = [blocks[copy][:, range(len(own)), own].mean(-1) for copy, own in self._told]  # (batch,) each
+        scores = [blocks[copy][:, range(len(own)), own].mean(-1) for copy, own in self._continuations]  # (batch,) each
         with torch.autocast(log_probs.device.type, enabled=False):
             label_logits: Tensor = torch.stack(scores, dim=1).float() @ self.averaging  # (batch, labels)
         return label_logits

@@ -7,7 +7,7 @@ self-supervised cloze questions, with the model frozen. What is the paper's here
   *no* say that the second sentence is the next one, of the same text, or of another. Where texts have two sentences
   at most, the question is *yes* or *no*. Unlike the paper's, sentences "of the same text" do not touch.
 - ``masked_lm`` stands in for the paper's task for single texts, whose labels come from a model tuned on a large labelled
-  set: it asks for hidden words of the rows. It is not in the paper, and neither is training on both.
+  set: it predicts masked words of the rows. It is not in the paper, and neither is training on both.
 - The paper pre-trains 100 tokens of an 11-billion-parameter model on 10 GB of open text; this is one task's unlabelled set.
   Its task of choosing the next sentence of several, and its unified form of all tasks, are left out.
 
@@ -112,7 +112,7 @@ def pretrain_prompt(
 
 
 class _Texts(UnlabeledTexts):
-    """The unlabelled set, its sentences where they are asked for, and the model that reads them.
+    """The unlabelled set, its sentences where they are needed, and the model that reads them.
 
     Raises:
         InvalidInput: all mistakes, at once.

@@ -26,7 +26,7 @@ from petkit.runs.fingerprint import Inputs
 from petkit.task.model_checks import length_of_rows
 
 _HELD_OUT_SHARE, _HELD_OUT_MOST = 0.05, 512
-# What else is drawn from the seed, beside a step's own [seed, step] (numpy takes [seed, 0] for the seed alone).
+# Other draws from the seed, in addition to a step's own [seed, step] (numpy takes [seed, 0] for the seed alone).
 _ROWS_ASIDE = (0, 1)
 
 

@@ -63,7 +63,7 @@ def frequent_words(tokenizer: PieceTokenizer, counts: Counts, least: int) -> lis
 
 
 def fitting(words: Sequence[str], tokenizer: PieceTokenizer, slots: Sequence[MaskContext]) -> Candidates:
-    """Keep the words that a verbalizer could name: found again in every slot, as one token that is no other word's."""
+    """Keep the words that a verbalizer could name: found again in every slot, as one token that belongs to no other word."""
     by_slot: list[dict[str, int]] = []
     for slot in slots:
         # What is one token as it stands needs no other form and no advice, which would be slow to give for thousands of words.

@@ -117,7 +117,7 @@ class _TestSet:
     def __init__(self, job: Job, task: Task, device: Device, models: TeacherModels) -> None:
         self.job, self.task, self.device, self.models = job, task, device, models
         self.to_ask = len(task.pvps) + sum(teacher.trained for teacher in task.teachers) + 1
-        self.asked = 0
+        self.scored = 0
 
     def untrained(self) -> list[dict[str, FloatArray]]:
         """Return what every pattern answers untrained: ``raw``, and calibrated in each way there is."""
@@ -148,8 +148,8 @@ class _TestSet:
     def _progress(self, note: str) -> Callable[[int], None]:
         """Begin with the next model; the result takes the number of its finished rows."""
         rows = self.task.scans["test"].rows
-        done_before = self.asked * rows
-        self.asked += 1
+        done_before = self.scored * rows
+        self.scored += 1
         return lambda done: self.job.progress(done_before + done, self.to_ask * rows, "rows", note)
 
 

@@ -110,9 +110,9 @@ class RunResult:
     Attributes:
         folder: the run folder.
         ran: the steps that were worked on.
-        metrics: on the test set; None without one, or where the evaluation was not asked for.
+        metrics: on the test set; None without one, or where the evaluation was not among the stages.
         has_student: whether the folder holds a classifier made from its present soft labels and settings.
-        student_base: the model that this classifier is an adapter beside, for messages; None where it stands alone.
+        student_base: the base model of an adapter classifier, for messages; None for a classifier of its own.
     """
 
     folder: Path
@@ -204,7 +204,7 @@ def run(
     Raises:
         InvalidInput: mistakes in the input; nothing was written.
         RunConflict: the folder is in use, no run folder, or holds steps made with other settings.
-        IncompleteRun: a stage that was not asked for is not finished.
+        IncompleteRun: a stage outside ``stages`` is not finished.
         KeyboardInterrupt, SystemExit: a signal; work in progress was kept.
     """
     ready = prepare(pipeline, folder, stages=stages, force=force, resume=resume)

@@ -2,7 +2,7 @@
 
 A student without an adapter, or with one that can be merged, is a plain transformers folder. One with a deep prefix or
 virtual tokens cannot be: its folder holds the adapter and the head in PEFT's format, and names the model they belong to.
-A QLoRA student is trained beside a backbone in 4 bits and merged into the float32 weights that those bits stand for: the
+A QLoRA student is trained on a backbone in 4 bits and merged into the float32 weights that those bits stand for: the
 folder is plain again, takes the memory of a plain model, and answers as the model that was trained.
 """
 
@@ -30,7 +30,7 @@ KEPT_ADAPTER = "adapter"
 
 
 class _Beside(BaseModel):
-    """What ``petkit.json`` says of a student that is an adapter beside a model."""
+    """What ``petkit.json`` records of a student that is an adapter of a model."""
 
     adapter: AnyAdapter
     base: str = Field(min_length=1)
@@ -49,7 +49,7 @@ def new_student(
     four_bit: FourBit | None = None,
     start_sha256: str | None = None,
 ) -> ClassifierLogits:
-    """Return a classifier to be trained: the backbone with a new head, or an adapter and the head beside the frozen backbone.
+    """Return a classifier to be trained: the backbone with a new head, or an adapter and the head on the frozen backbone.
 
     Head and adapter are drawn from torch's current random state.
 
@@ -97,7 +97,7 @@ def save_student(student: ClassifierLogits, name: str, spec: AnyAdapter | None, 
 
 
 def _beside_full_weights(adapter: Adapter, name: str, spec: AnyAdapter) -> Adapter:
-    """Return an adapter and a head as they were trained, beside what the backbone in 4 bits stands for."""
+    """Return an adapter and a head as they were trained, on the dequantised weights of the backbone in 4 bits."""
     config = adapter.model.config
     labels = tuple(config.id2label[index] for index in range(config.num_labels))
     with torch.random.fork_rng(devices=[]):
@@ -116,7 +116,7 @@ def load_student(folder: str, about: Mapping[str, Any]) -> ClassifierLogits:
     """Load a finished classifier, plain or with its adapter.
 
     Args:
-        about: what stands beside it (``petkit.json``); nothing for folders that others made.
+        about: the content of its ``petkit.json``; nothing for folders that others made.
 
     Raises:
         ModelRefused: it is damaged, or the model its adapter belongs to has changed.
@@ -131,7 +131,7 @@ def load_student(folder: str, about: Mapping[str, Any]) -> ClassifierLogits:
         place = shown_path(Path(folder) / STUDENT_FILE)
         raise ModelRefused(f"{place}: {key} is damaged (take the folder from its run again)") from None
     if model_fingerprint(made.base) != made.base_sha256:
-        raise ModelRefused(f"{shown}: the adapter was trained beside another model than {shown_name(made.base)} is now")
+        raise ModelRefused(f"{shown}: the adapter was trained on another model than {shown_name(made.base)} is now")
     with torch.random.fork_rng(devices=[]):
         student = new_student(made.base, made.labels, made.adapter, None, multi=made.label_kind == "multi")
     assert student.adapter is not None

@@ -26,7 +26,7 @@ from petkit.task.task import Task
 def load_scorer(model: str, pvp: PVP, device: Device) -> LabelScorer:
     """Load a language model (a teacher's folder, or a backbone's name for an untrained one) ready to score.
 
-    Soft tokens that nobody trained are the same at every look.
+    Untrained soft tokens are the same in every pass.
     """
     backbone = load_language_model(model)
     with torch.random.fork_rng(devices=[]):
@@ -64,7 +64,7 @@ def scorer_of(model: Any, pvp: PVP, *, normalised: bool = False, soft_tokens: in
 
 
 def save_own_state(scorer: LabelScorer, folder: Path) -> None:
-    """Write what was trained beside the model, if anything."""
+    """Write the parameters trained in addition to the model, if any."""
     state = {name: value.to("cpu", torch.float32).contiguous() for name, value in scorer.own_state().items()}
     if state:
         save_file(state, folder / OWN_STATE)

@@ -28,7 +28,7 @@ LogPriors: TypeAlias = dict[Literal["contextual", "batch"], FloatArray]
 def untrained(
     task: Task, device: Device, on_event: OnEvent = ignore, models: TeacherModels | None = None
 ) -> Iterator[tuple[PVP, LabelScorer]]:
-    """Yield every pattern with the untrained model that answers it, until the next is asked for.
+    """Yield every pattern with the untrained model that answers it, until the next one is requested.
 
     Args:
         models: lends the model; default: it is loaded for this, and gone afterwards.

@@ -38,8 +38,8 @@ def attached(folder: Path, **options: Any) -> Any:
         ("bert", ("decoder",), f"^decoder is the vocabulary's own layer, which cannot be adapted {BERT}"),
         ("gpt2", ("lm_head",), f"^lm_head is the vocabulary's own layer, which cannot be adapted {GPT2}"),
         ("gpt2", ("cross",), f"^no layer of this 'gpt2' model is called cross {GPT2}"),
-        ("bert", ("self",), f"^self is no linear layer of this 'bert' model {BERT}"),
-        ("bert", ("query", "LayerNorm"), f"^LayerNorm is no linear layer of this 'bert' model {BERT}"),
+        ("bert", ("self",), f"^self is not a linear layer of this 'bert' model {BERT}"),
+        ("bert", ("query", "LayerNorm"), f"^LayerNorm is not a linear layer of this 'bert' model {BERT}"),
         ("bert", ("decoder", "nowhere", "here"), "^decoder is the vocabulary's own .+; no layer .+ is called nowhere, here "),
     ],
 )

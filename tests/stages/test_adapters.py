@@ -125,7 +125,7 @@ def test_another_student_is_its_adapter(kind: str, pipeline_file: Path, here: Pa
     alone = Path(shutil.copytree(result.student, here / "alone"))
     (alone / "petkit.json").write_text(json.dumps(about))
     (alone / "step.json").unlink()
-    with pytest.raises(ModelRefused, match="was trained beside another model"):
+    with pytest.raises(ModelRefused, match="was trained on another model"):
         Predictor.load(alone)
 
 

@@ -1,4 +1,4 @@
-"""Adapters: few trained parameters beside a frozen model, in PEFT's configurations and file format.
+"""Adapters: few trained parameters on a frozen model, in PEFT's configurations and file format.
 
 While an adapter is attached, the transformers model it was given answers with it; hooks, readers and soft tokens work as on
 the plain model. Low-rank updates and IA³ factors are PEFT's own layers; deep prefixes and virtual tokens are petkit's,

@@ -1,4 +1,4 @@
-"""What every adapter has: few trained parameters beside a frozen model, in PEFT's configurations and file format."""
+"""The base of every adapter: few trained parameters on a frozen model, in PEFT's configurations and file format."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PEFT_PREFIX = "base_model.model."
 
 
 class Adapter(nn.Module, ABC):
-    """Few trained parameters beside a frozen model.
+    """Few trained parameters on a frozen model.
 
     Attributes:
         config: PEFT's description of it.

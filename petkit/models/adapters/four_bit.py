@@ -77,7 +77,7 @@ def weights_in_full(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def obstacle(device: str) -> tuple[str, str] | None:
-    """Say why no layer can be held in 4 bits on a device, with the cure; None: one was tried, and let a gradient through."""
+    """Return why 4-bit layers are not available on a device, with a hint; None where a trial layer passed a gradient through."""
     from transformers.utils.import_utils import is_bitsandbytes_available
 
     if not is_bitsandbytes_available(_OLDEST):

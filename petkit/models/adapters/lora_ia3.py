@@ -124,7 +124,7 @@ def _mistakes(model: PreTrainedModel, spec: LoraSpec | Ia3Spec, spared: Collecti
     """Say which of the layers named are not there, or cannot carry the adapter."""
     kind = f"{model.config.model_type!r} model"
     modules = [(f".{name}", module) for name, module in model.named_modules() if name not in spared]
-    # Whoever reads at the mask has the vocabulary's layer answer for a few words only, and an update has them all.
+    # The mask reader evaluates only some columns of the output projection, so it cannot carry an adapter.
     vocabulary = vocabulary_projection(model)
     carriers = _LORA_LAYERS if isinstance(spec, LoraSpec) else _IA3_LAYERS
     found, unknown = [], []
@@ -135,7 +135,7 @@ def _mistakes(model: PreTrainedModel, spec: LoraSpec | Ia3Spec, spared: Collecti
         elif vocabulary is not None and any(module is vocabulary for module in meant):
             found.append(f"{end} is the vocabulary's own layer, which cannot be adapted")
         elif not all(isinstance(module, carriers) for module in meant):
-            found.append(f"{end} is no linear layer of this {kind}")
+            found.append(f"{end} is not a linear layer of this {kind}")
     if unknown:
         found.append(f"no layer of this {kind} is called {', '.join(unknown)}")
     if isinstance(spec, Ia3Spec) and spec.feedforward_modules:

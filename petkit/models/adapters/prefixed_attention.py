@@ -35,7 +35,7 @@ class PrefixedAttention:
 
     Args:
         model: whose base model is led to them; what does not know of the prefix simply never reads it.
-        source: gives the prefix anew in every forward pass, shape ``(layers, 2, heads, tokens, head)``.
+        source: returns the prefix for each forward pass, shape ``(layers, 2, heads, tokens, head)``.
     """
 
     def __init__(self, model: PreTrainedModel, source: Callable[[], Tensor]) -> None:
@@ -168,7 +168,7 @@ def _attend_mpnet(
     return (answer, shares) if output_attentions else (answer,)
 
 
-# Attention that asks nobody how to attend: replaced as a whole.
+# Attention without a pluggable implementation: replaced as a whole.
 _OWN_ATTENTION: dict[type[nn.Module], Callable[..., Any]] = {
     DisentangledSelfAttention: _attend_disentangled,
     MPNetSelfAttention: _attend_mpnet,

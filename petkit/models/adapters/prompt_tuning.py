@@ -1,8 +1,8 @@
 """Trained tokens at the input: prompt tuning, and P-Tuning v1's, which a small network makes.
 
-They stand before the row, in front of its first special token, as PEFT puts them; what the encoder says of them is cut off
-again, so that positions keep their numbers for whoever reads the model. A pattern's own ``{soft:n}`` are P-Tuning v1's
-virtual tokens where it has any: then nothing stands before the row.
+They precede the row, in front of its first special token, as PEFT puts them; the encoder's output at their positions is
+cut off, so that positions keep their numbers for readers of the model. A pattern's own ``{soft:n}`` are P-Tuning v1's
+virtual tokens where it has any: then nothing precedes the row.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class VirtualTokens(Adapter):
             base = model.base_model
             self._hooks = [
                 base.register_forward_pre_hook(self._put_before, with_kwargs=True),
-                base.register_forward_hook(self._cut_off, prepend=True),  # before whoever reads the rows already
+                base.register_forward_hook(self._cut_off, prepend=True),  # before existing readers of the rows
             ]
             if not self._is_read():
                 self.detach()

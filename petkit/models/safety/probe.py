@@ -56,7 +56,7 @@ def check_reading(model: Any, shown: str) -> None:
         shown: its name for messages.
 
     Raises:
-        ModelRefused: with the cure.
+        ModelRefused: the model cannot be read at the mask; the message has a hint.
     """
     reader, reads_text, sound = MaskReader(model), False, False
     why = "its head answers for the whole vocabulary at once"

@@ -96,7 +96,7 @@ def refuse_absurd(built: int, found: int, shown: str) -> None:
     """
     if built > max(_MORE_AT_MOST * found, found + _MORE_IN_ANY_CASE):
         raise ModelRefused(
-            f"{shown}: config.json asks for {built:,} numbers, and the weights contain {found:,}: they do not belong together"
+            f"{shown}: config.json describes {built:,} numbers, and the weights contain {found:,}: they do not belong together"
         )
 
 
