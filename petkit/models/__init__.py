@@ -1,4 +1,6 @@
-"""Models and tensors: loading, scoring at the mask, losses, training, inference."""
+"""Language models: checking and loading their folders, reading them at the mask as label logits, adapters beside them. Training and
+inference in batches is ``petkit.engine``, which PVP is scored ``petkit.teachers``.
+"""
 
 import logging
 import os

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, Field, ValidationError
 
-from petkit.config.schema import AnyAdapter, LabelKindName
+from petkit.config.schema import AnyAdapter, LabelKindName, TrainedAdapter
 from petkit.engine.inference import ClassifierLogits
 from petkit.errors import ModelRefused, shown_path
 from petkit.models.adapters.attach import attach, start_from_folder
@@ -32,7 +32,7 @@ KEPT_ADAPTER = "adapter"
 class _Beside(BaseModel):
     """What ``petkit.json`` records of a student that is an adapter of a model."""
 
-    adapter: AnyAdapter
+    adapter: TrainedAdapter
     base: str = Field(min_length=1)
     base_sha256: str
     labels: tuple[str, ...] = Field(min_length=2)

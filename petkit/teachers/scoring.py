@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from petkit.engine.device import Device, prepare_for_inference
 from petkit.engine.inference import ClassifierLogits, FloatArray, label_logits
-from petkit.models.label_scorers import LabelScorer, MultiTokenScorer, VectorScorer, WordScorer
+from petkit.models.label_scorer_registry import LABEL_SCORERS
+from petkit.models.label_scorers import LabelScorer
 from petkit.models.loading import load_language_model
-from petkit.models.next_token_scorer import NextTokenScorer
 from petkit.prompts.pattern import Encoded, FieldKey
 from petkit.prompts.pvp import PVP
 from petkit.prompts.token_store import TokenStore
@@ -52,15 +52,8 @@ def scorer_of(model: Any, pvp: PVP, *, normalised: bool = False, soft_tokens: in
         normalised: give log-probabilities under the whole vocabulary where plain logits would do.
         soft_tokens: how many of the pattern's soft tokens it has; default: all of them.
     """
-    words = pvp.words.token_ids
     soft_tokens = pvp.pattern.soft_tokens if soft_tokens is None else soft_tokens
-    if pvp.verbalizer.kind != "words":
-        return VectorScorer(model, words, pvp.verbalizer.kind, soft_tokens)
-    if (pvp.words.longest > 1 or normalised) and pvp.pattern.open_ended:
-        return NextTokenScorer(model, words, soft_tokens)
-    if pvp.words.longest > 1 or normalised:
-        return MultiTokenScorer(model, words, pvp.verbalizer.decoding, soft_tokens)
-    return WordScorer(model, words, soft_tokens)
+    return LABEL_SCORERS[pvp.verbalizer.kind](model, pvp, soft_tokens, normalised)
 
 
 def save_own_state(scorer: LabelScorer, folder: Path) -> None:

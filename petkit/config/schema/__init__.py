@@ -9,6 +9,7 @@ from petkit.config.schema.adapter import (
     NoAdapter,
     PromptEncoderSpec,
     PromptTuningSpec,
+    TrainedAdapter,
     adapter_class,
 )
 from petkit.config.schema.pipeline import PipelineSpec
@@ -42,6 +43,7 @@ __all__ = [
     "SoftLabelsSpec",
     "StudentSpec",
     "TeachersSpec",
+    "TrainedAdapter",
     "VerbalizerSpec",
     "adapter_class",
 ]

@@ -17,7 +17,7 @@ Modules: TypeAlias = (
 
 
 class AdapterSection(Section):
-    """One kind of adapter."""
+    """One kind of adapter: its ``kind``, a ``learning_rate`` and options of its own."""
 
     mergeable: ClassVar[bool] = False  # into the model's own weights
 
@@ -111,6 +111,7 @@ def _validated(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
 
 
 AnyAdapter: TypeAlias = LoraSpec | Ia3Spec | DeepPrefixSpec | PromptEncoderSpec | PromptTuningSpec
+TrainedAdapter: TypeAlias = Annotated[AnyAdapter, Discriminator("kind"), WrapValidator(_validated)]
 AdapterSpec: TypeAlias = Annotated[
     NoAdapter | AnyAdapter,
     Discriminator("kind"),

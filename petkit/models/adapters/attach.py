@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from petkit.config.schema import AnyAdapter, DeepPrefixSpec, Ia3Spec, LoraSpec, PromptTuningSpec
+from petkit.config.schema import AnyAdapter, PromptTuningSpec
 from petkit.errors import shown_path
 from petkit.models.adapters.base import Adapter, read_adapter
 from petkit.models.adapters.four_bit import numbers_in, refuse_unholdable
@@ -32,21 +32,12 @@ def attach(model: PreTrainedModel, spec: AnyAdapter, soft_tokens: int = 0, head:
     Raises:
         ModelRefused: the model cannot carry it.
     """
-    # PEFT takes seconds to import, and few pipelines have an adapter.
-    from petkit.models.adapters.lora_ia3 import LayerAdapter
-    from petkit.models.adapters.p_tuning_v2 import DeepPrefix
-    from petkit.models.adapters.prompt_tuning import VirtualTokens
+    from petkit.models.adapters.registry import ADAPTERS  # PEFT takes seconds to import, and few pipelines have an adapter
 
     if spec.kind == "qlora":
         refuse_unholdable(model)
     model.requires_grad_(False)
-    adapter: Adapter
-    if isinstance(spec, LoraSpec | Ia3Spec):
-        adapter = LayerAdapter(model, spec, {name.rpartition(".")[0] for name in head})
-    elif isinstance(spec, DeepPrefixSpec):
-        adapter = DeepPrefix(model, spec)
-    else:
-        adapter = VirtualTokens(model, spec, soft_tokens)
+    adapter = ADAPTERS[spec.kind](model, spec, soft_tokens, head)
     adapter.train_too(head)
     return adapter
 

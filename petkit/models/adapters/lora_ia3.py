@@ -43,7 +43,8 @@ class LayerAdapter(Adapter):
     Args:
         model: any encoder or decoder.
         spec: which layers, and what stands there.
-        spared: names of modules that stay as they are.
+        soft_tokens: of other kinds.
+        head: names of parameters whose modules stay as they are.
 
     Raises:
         ModelRefused: no layer is called as the targets say, or they cannot carry the adapter.
@@ -51,7 +52,10 @@ class LayerAdapter(Adapter):
 
     mergeable = True
 
-    def __init__(self, model: PreTrainedModel, spec: LoraSpec | Ia3Spec, spared: Collection[str] = ()) -> None:
+    def __init__(
+        self, model: PreTrainedModel, spec: LoraSpec | Ia3Spec, soft_tokens: int = 0, head: Collection[str] = ()
+    ) -> None:
+        spared = {name.rpartition(".")[0] for name in head}
         wrong = _mistakes(model, spec, spared)
         if wrong:
             raise ModelRefused(f"{'; '.join(wrong)} (its layers: {', '.join(_layers(model))})")

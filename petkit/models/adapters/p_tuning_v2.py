@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -31,6 +31,7 @@ class DeepPrefix(Adapter):
     Args:
         model: an encoder or decoder, with any head.
         spec: how many, and whether a network draws them from short vectors while training.
+        soft_tokens, head: of other kinds.
 
     Attributes:
         encoder: PEFT's module that holds what is trained.
@@ -41,7 +42,7 @@ class DeepPrefix(Adapter):
 
     config: Any
 
-    def __init__(self, model: PreTrainedModel, spec: DeepPrefixSpec) -> None:
+    def __init__(self, model: PreTrainedModel, spec: DeepPrefixSpec, soft_tokens: int = 0, head: Sequence[str] = ()) -> None:
         kind = model.config.model_type
         refusal = f"a {kind!r} model cannot carry p_tuning_v2: its attention takes no further keys (use lora)"
         try:

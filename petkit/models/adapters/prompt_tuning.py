@@ -7,7 +7,7 @@ virtual tokens where it has any: then nothing precedes the row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -38,7 +38,13 @@ class VirtualTokens(Adapter):
         ModelRefused: the model would not read one that stands before the row, or would not give the row back as it was.
     """
 
-    def __init__(self, model: PreTrainedModel, spec: PromptTuningSpec | PromptEncoderSpec, soft_tokens: int = 0) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        spec: PromptTuningSpec | PromptEncoderSpec,
+        soft_tokens: int = 0,
+        head: Sequence[str] = (),
+    ) -> None:
         count = soft_tokens or spec.tokens
         embeddings: Any = model.get_input_embeddings()
         width: int = embeddings.weight.shape[1]
