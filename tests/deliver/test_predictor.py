@@ -76,7 +76,7 @@ def test_a_classifier_beside_a_manifest_of_another_tool(content: str, made: Path
 
 def test_a_damaged_description_of_a_classifier(made: Path, here: Path) -> None:
     folder = Path(shutil.copytree(made / "run" / "stage_c" / "model", here / "classifier"))
-    (folder / "step.json").unlink()  # with it, the damage would be told as such
+    (folder / "step.json").unlink()  # with it, the damage would be reported as such
     (folder / "petkit.json").write_text("{", encoding="utf-8")
 
     with pytest.raises(ModelRefused, match=r"^classifier/petkit\.json: not valid JSON \(take the folder from its run again\)$"):

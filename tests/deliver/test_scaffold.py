@@ -140,8 +140,8 @@ def test_a_label_without_a_word_of_its_own_gets_a_note(label: str, here: Path) -
 
     scaffold = create_project(here / "new", [first, label], None)
 
-    told = f"verbalizer.yaml: choose a word for label {label!r}; its name is not a single word of the embedded model"
-    assert told in scaffold.notes
+    reported = f"verbalizer.yaml: choose a word for label {label!r}; its name is not a single word of the embedded model"
+    assert reported in scaffold.notes
     with pytest.raises(InvalidInput, match=r"verbalizer\.yaml:6"):
         check(scaffold)
 
@@ -168,7 +168,7 @@ def test_an_existing_folder_is_refused(taken: str, here: Path) -> None:
     assert [path for path in here.rglob("*") if path.is_file()] == [here / taken]
 
 
-def test_broken_rows_are_all_told(here: Path) -> None:
+def test_broken_rows_are_all_reported(here: Path) -> None:
     (here / "rows.jsonl").write_text('{"text": "a", "label": "b"}\n[1]\n{"text"\n', encoding="utf-8")
 
     with pytest.raises(InvalidInput) as caught:
@@ -193,6 +193,6 @@ def test_lists_of_labels_are_refused(here: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
         create_project(here / "new", [], path)
 
-    told = "rows.jsonl:2: label: contains a list of labels; init starts tasks of one label per row"
-    assert str(caught.value) == f"{told} (write label_kind: multi into a pipeline)"
+    reported = "rows.jsonl:2: label: contains a list of labels; init starts tasks of one label per row"
+    assert str(caught.value) == f"{reported} (write label_kind: multi into a pipeline)"
     assert not (here / "new").exists()

@@ -89,7 +89,7 @@ WORLD, SPORTS = project.TRAIN[0], project.TRAIN[2]
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"),
+    ("rows", "reported"),
     [
         ({"train": [WORLD, SPORTS, WORLD]}, "train.jsonl: lines 1, 3 have the same text"),
         ({"train": [WORLD, SPORTS, ("The  NEWS of the world ", "World")]}, "train.jsonl: lines 1, 3 have the same text"),
@@ -115,8 +115,8 @@ WORLD, SPORTS = project.TRAIN[0], project.TRAIN[2]
         "test in train", "test in unlabelled", "test duplicate", "test conflict",
     ],
 )  # fmt: skip
-def test_doubts(rows: dict[str, Rows], told: str, checked: Checked) -> None:
-    assert checked(**rows).warnings == (told,)
+def test_doubts(rows: dict[str, Rows], reported: str, checked: Checked) -> None:
+    assert checked(**rows).warnings == (reported,)
 
 
 def test_three_times_as_many_rows_are_no_doubt(checked: Checked) -> None:
@@ -127,13 +127,13 @@ def test_shown_to_a_person(checked: Checked, capsys: pytest.CaptureFixture[str])
     show_check(checked(unlabeled=["very " * 40, "[b]a[/b]", "a", "a"]))
 
     shown = capsys.readouterr().out
-    for told in (
+    for reported in (
         "tiny: 4 train, 4 unlabeled, 3 test; 2 teachers; 32 tokens per row\n",
         "pattern colon: 25.0% of the unlabelled rows are shortened\n  [MASK]: the news of the world\n",
         "warning: unlabeled.jsonl: 1 of 4 rows repeat an earlier row\n",
         "No mistakes found.\n",
     ):
-        assert told in shown
+        assert reported in shown
     assert [line.split()[:3] for line in shown.splitlines()[2:4]] == [["World", "2", "world"], ["Sports", "2", "sports"]]
 
 
@@ -172,8 +172,8 @@ def test_rows_of_several_labels_are_counted_by_label(here: Path, model_folder: C
 def test_rows_of_one_label_each_where_there_may_be_several(here: Path, model_folder: Callable[[str], Path]) -> None:
     rows = [{"text": f"{text} {label}", "label": [label]} for text in "abcde" for label in ("World", "Sports")]
 
-    told = "train.jsonl: every row has exactly one label; label_kind: single would separate the labels better"
-    assert several(here, model_folder("bert"), rows, [{"text": "x", "label": []}]).warnings == (told,)
+    reported = "train.jsonl: every row has exactly one label; label_kind: single would separate the labels better"
+    assert several(here, model_folder("bert"), rows, [{"text": "x", "label": []}]).warnings == (reported,)
 
 
 def test_same_text_under_other_labels(here: Path, model_folder: Callable[[str], Path]) -> None:

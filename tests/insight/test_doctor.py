@@ -62,14 +62,14 @@ def by_name(findings: list[Finding]) -> dict[str, Finding]:
 def test_sound(ask_doctor: Doctor) -> None:
     code, out = ask_doctor("--json")
 
-    told: dict[str, dict[str, Any]] = {entry["name"]: entry for entry in json.loads(out)}
+    reported: dict[str, dict[str, Any]] = {entry["name"]: entry for entry in json.loads(out)}
     assert code == 0
-    assert all(entry["healthy"] for entry in told.values())
-    assert {"petkit", "torch", "transformers", "device", "threads", "precision chosen"} <= set(told)
-    assert told["embedded model"]["value"] == "minilm-mlm-en, checksums match"
-    assert told["forward pass"]["value"] == "'Paris is the capital of France.' → 'paris'"
+    assert all(entry["healthy"] for entry in reported.values())
+    assert {"petkit", "torch", "transformers", "device", "threads", "precision chosen"} <= set(reported)
+    assert reported["embedded model"]["value"] == "minilm-mlm-en, checksums match"
+    assert reported["forward pass"]["value"] == "'Paris is the capital of France.' → 'paris'"
     for dtype in ("float32", "bfloat16"):
-        rate = told[f"matrix product, {dtype}"]["value"].removesuffix(" GFLOP/s").replace(",", "")
+        rate = reported[f"matrix product, {dtype}"]["value"].removesuffix(" GFLOP/s").replace(",", "")
         assert float(rate) > 0
 
 
@@ -81,7 +81,7 @@ def test_rate_of_the_processor() -> None:
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "reported"),
     [
         ("config.json", b"{}", "embedded model: config.json is damaged or missing (reinstall petkit)"),
         ("model.safetensors", None, "embedded model: model.safetensors is damaged or missing (reinstall petkit)"),
@@ -89,13 +89,15 @@ def test_rate_of_the_processor() -> None:
     ],
     ids=["changed", "missing", "without checksums"],
 )
-def test_damaged_model(name: str, content: bytes | None, told: str, damaged: Callable[..., None], ask_doctor: Doctor) -> None:
+def test_damaged_model(name: str, content: bytes | None, reported: str, damaged: Callable[..., None], ask_doctor: Doctor) -> None:
     damaged(name, content)
 
     code, out = ask_doctor()
 
     assert code == 1
-    assert [line.split() for line in out.splitlines() if line.startswith("BAD")] == [["BAD", "embedded", "model", *told.split()]]
+    assert [line.split() for line in out.splitlines() if line.startswith("BAD")] == [
+        ["BAD", "embedded", "model", *reported.split()]
+    ]
 
 
 @pytest.mark.usefixtures("quick")

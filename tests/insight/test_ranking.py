@@ -128,7 +128,7 @@ def test_rows_of_several_labels(task: Path, tmp_path: Path) -> None:
         assert 0 < (pattern.cross_entropy or 0) < 2 * math.log(2)
 
 
-def test_it_is_told_how_many_are_kept_and_nothing_is_written(task: Path, here: Path) -> None:
+def test_it_is_reported_how_many_are_kept_and_nothing_is_written(task: Path, here: Path) -> None:
     before = snapshot(task.parent)
 
     assert rank_patterns(load(task, "keep_patterns=2")).kept == 2

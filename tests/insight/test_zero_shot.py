@@ -65,7 +65,7 @@ def test_accuracies(part: str, task: Path, found: ZeroShot) -> None:
     }
 
 
-def test_what_is_told(found: ZeroShot) -> None:
+def test_what_is_reported(found: ZeroShot) -> None:
     assert (found.task, found.notes) == ("topics", ())
     assert found.rows == {"unlabeled": 30, "train": 9, "test": 15}
     assert list(found.patterns) == ["colon", "brackets"]

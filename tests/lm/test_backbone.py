@@ -174,7 +174,7 @@ def test_encoder_without_a_masked_lm_head_is_refused(copy: Path) -> None:
         load_masked_lm(str(copy))
 
 
-def test_classifier_is_no_masked_lm(copy: Path) -> None:
+def test_classifier_is_not_a_masked_lm(copy: Path) -> None:
     new_classifier(str(copy), ["a", "b"])[0].save_pretrained(copy)
     with pytest.raises(ModelRefused, match="no masked-LM head"):
         load_masked_lm(str(copy))
@@ -291,6 +291,6 @@ def test_new_head_follows_the_seed_and_the_encoder_does_not(model_folder: Folder
     assert torch.equal(states[0][name], states[2][name])
 
 
-def test_masked_lm_is_no_classifier(copy: Path) -> None:
+def test_masked_lm_is_not_a_classifier(copy: Path) -> None:
     with pytest.raises(ModelRefused, match=r"m: not a sequence classifier: \S+ is missing"):
         load_classifier(str(copy))

@@ -211,8 +211,8 @@ def test_package_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("transformers.utils.import_utils.is_bitsandbytes_available", lambda oldest: True)
     monkeypatch.setitem(sys.modules, "bitsandbytes.nn", None)
 
-    told = obstacle("cpu")
-    assert told is not None and told[0].startswith("bitsandbytes does not work on cpu: ")
+    reported = obstacle("cpu")
+    assert reported is not None and reported[0].startswith("bitsandbytes does not work on cpu: ")
 
 
 @pytest.mark.usefixtures("real")

@@ -55,9 +55,9 @@ def test_virtual_tokens_are_in_the_budget(spec: AnyAdapter, rows: int, model_fol
     np.testing.assert_allclose(logits, at_once, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("spoilt", [torch.nan, torch.inf, -torch.inf])
-def test_answers_that_are_no_numbers_are_refused(spoilt: float) -> None:
+@pytest.mark.parametrize("corrupted", [torch.nan, torch.inf, -torch.inf])
+def test_answers_that_are_no_numbers_are_refused(corrupted: float) -> None:
     with pytest.raises(NotFinite, match=r"^the model produced NaN or infinite logits \(lower learning_rate\)$") as raised:
-        label_logits(lambda batch: lengths_of(batch) + spoilt, ROWS, pieces("wordpiece"), DEVICE, 4096)
+        label_logits(lambda batch: lengths_of(batch) + corrupted, ROWS, pieces("wordpiece"), DEVICE, 4096)
 
     assert raised.value.exit_code == 1

@@ -76,7 +76,7 @@ def test_targets_are_what_stood_there_and_the_rest_stays() -> None:
 
 
 def test_eighty_ten_ten() -> None:
-    """Of 15,000 tokens, all with an id that is no replacement: four standard errors are 1.3 and 1.0 points."""
+    """Of 15,000 tokens, all with an id that is not a replacement: four standard errors are 1.3 and 1.0 points."""
     hidden = hide(np.full((1000, 100), 50))
     shown = hidden.input_ids[hidden.rows, hidden.columns]
     drawn = shown[(shown != MASK) & (shown != 50)]

@@ -1,4 +1,4 @@
-"""Sizes told by the configuration are those of the model that is loaded."""
+"""Sizes reported by the configuration are those of the model that is loaded."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.tiny import ARCHITECTURES, CAUSAL
 def test_size_is_that_of_the_loaded_model(arch: str, model_folder: Callable[[str], Path]) -> None:
     name = str(model_folder(arch))
     before = torch.random.get_rng_state()
-    told = model_size(name)
+    reported = model_size(name)
 
     model = load_language_model(name)
-    assert told.parameters == sum(parameter.numel() for parameter in model.parameters())
-    assert (told.layers, told.heads, told.hidden) == (2, 2, 32)
-    assert told.vocabulary == model.get_input_embeddings().weight.shape[0]
-    assert told.inner in (64, 128)  # GPT-2 keeps to four times the hidden width
+    assert reported.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert (reported.layers, reported.heads, reported.hidden) == (2, 2, 32)
+    assert reported.vocabulary == model.get_input_embeddings().weight.shape[0]
+    assert reported.inner in (64, 128)  # GPT-2 keeps to four times the hidden width
     assert torch.equal(torch.random.get_rng_state(), before)
 
 

@@ -51,7 +51,7 @@ def test_a_share_of_nothing() -> None:
     assert distance <= TOLERANCE and np.isfinite(bias).all() and mean_softmax(logits + bias)[0] <= TOLERANCE
 
 
-def test_shards_are_read_anew_and_their_sizes_count() -> None:
+def test_shards_are_read_again_and_their_sizes_count() -> None:
     logits, shares = skewed(100, 4, 3), np.array([0.4, 0.3, 0.2, 0.1])
     whole, _ = match_prior(lambda: [logits], shares)
     cut, _ = match_prior(lambda: (block for block in np.split(logits, [1, 70])), shares)

@@ -152,7 +152,7 @@ def test_a_large_epsilon_makes_small_steps() -> None:
 
 
 def tiny_batch(folder: Path, rows: int = 6) -> tuple[list[Encoded], Tensor]:
-    """Rows whose label is told by the word in the middle."""
+    """Rows whose label is reported by the word in the middle."""
     tokenizer = load_tokenizer(str(folder))
     (good,), (bad,), (the,) = tokenizer.encode(["good", "bad", "the"])
     start, end = tokenizer.hf.cls_token_id, tokenizer.hf.sep_token_id
@@ -279,5 +279,5 @@ def test_diverging_loss_raises(value: float) -> None:
 
 def test_on_step_hears_every_loss() -> None:
     heard: list[tuple[int, float]] = []
-    losses = fit(Line(), [torch.tensor(2.0)] * 3, steepness, Settings(steps=3), FLOAT32, lambda *told: heard.append(told))
+    losses = fit(Line(), [torch.tensor(2.0)] * 3, steepness, Settings(steps=3), FLOAT32, lambda *reported: heard.append(reported))
     assert heard == list(enumerate(losses, 1)) and losses[0] == 6.0

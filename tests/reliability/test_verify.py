@@ -36,13 +36,13 @@ def test_a_whole_run(copy: Path, petkit_command: Command) -> None:
     answer = petkit_command("verify", copy)
     assert (answer.code, answer.err) == (0, "") and answer.out.endswith("\nNothing is damaged.\n")
     assert {path: path.stat().st_mtime_ns for path in copy.rglob("*")} == before
-    told = json.loads(petkit_command("verify", copy, "--json").out)
-    assert told["whole"] is True and {item["state"] for item in told["entries"]} == {"whole"}
+    reported = json.loads(petkit_command("verify", copy, "--json").out)
+    assert reported["whole"] is True and {item["state"] for item in reported["entries"]} == {"whole"}
     expected = {"manifest.json", "config.resolved.yaml", "events.jsonl", *STEPS}
-    assert {item["name"] for item in told["entries"]} == expected
+    assert {item["name"] for item in reported["entries"]} == expected
 
 
-def test_a_damaged_run_and_the_command_that_mends_it(copy: Path, finished: Path, petkit_command: Command) -> None:
+def test_a_damaged_run_and_the_command_that_fixes_it(copy: Path, finished: Path, petkit_command: Command) -> None:
     flip(copy / "stage_b" / "ensemble.json", copy)
     answer = petkit_command("verify", copy)
     assert (answer.code, answer.err) == (1, "") and answer.out.endswith("\nDamaged: see above.\n")
@@ -69,7 +69,7 @@ def test_what_petkit_did_not_write(copy: Path) -> None:
     )
 
 
-def test_what_a_killed_run_left_is_no_damage(copy: Path) -> None:
+def test_what_a_killed_run_left_is_not_damage(copy: Path) -> None:
     (copy / ".work" / "steps").mkdir(parents=True)
     (copy / ".manifest.json.1a2b3c4d.tmp").write_text("{")
     log = copy / "events.jsonl"
@@ -98,13 +98,13 @@ def test_a_step_that_others_were_made_from_is_missed(copy: Path, finished: Path,
 
 
 @pytest.mark.parametrize(
-    ("gone", "told"), [(("stage_c", "evaluation"), "stage_c"), (("stage_b", "stage_c", "evaluation"), "stage_b")]
+    ("gone", "reported"), [(("stage_c", "evaluation"), "stage_c"), (("stage_b", "stage_c", "evaluation"), "stage_b")]
 )
-def test_what_is_still_to_come_is_said(gone: tuple[str, ...], told: str, copy: Path, petkit_command: Command) -> None:
+def test_what_is_still_to_come_is_said(gone: tuple[str, ...], reported: str, copy: Path, petkit_command: Command) -> None:
     for name in gone:
         shutil.rmtree(copy / name)
-    (copy / told).mkdir()  # as a kill just before the rename leaves it
-    state, why, hint = entry(copy, told)
+    (copy / reported).mkdir()  # as a kill just before the rename leaves it
+    state, why, hint = entry(copy, reported)
     assert (state, why) == ("unfinished", "not done yet, or deleted") and hint.endswith(f"--out {copy} goes on")
     answer = petkit_command("verify", copy)
     assert answer.code == 0 and answer.out.endswith("\nNothing is damaged; not all of it is finished.\n")
@@ -114,9 +114,9 @@ def test_what_somebody_put_beside_the_steps_may_be_no_step(copy: Path) -> None:
     shutil.copytree(copy / "stage_c" / "model", copy / "stage_c" / "backup")
     (copy / "stage_c" / "mine").mkdir()
     (copy / "stage_c" / "mine" / "a.json").write_text("{}")
-    for name, told in (("backup", "step.json is that of stage_c/model"), ("mine", "step.json is missing")):
+    for name, reported in (("backup", "step.json is that of stage_c/model"), ("mine", "step.json is missing")):
         state, why, hint = entry(copy, f"stage_c/{name}")
-        assert (state, why) == ("damaged", told)
+        assert (state, why) == ("damaged", reported)
         assert hint.endswith("makes it again, and nothing else; if it is not a step of this pipeline, move it away")
 
 
@@ -167,7 +167,7 @@ def test_a_stage_alone_refuses_what_it_cannot_prove(
     assert checksums(copy) == before
 
 
-def test_a_flipped_bit_is_told_by_the_next_run(pipeline_file: Path, copy: Path, finished: Path) -> None:
+def test_a_flipped_bit_is_reported_by_the_next_run(pipeline_file: Path, copy: Path, finished: Path) -> None:
     """It is found although nothing would have to be done, and nothing else is done again."""
     flip(copy / "stage_a" / "colon-1" / "model" / "model.safetensors", copy)
     assert run_task(pipeline_file, copy).ran == ("stage_a/colon-1/model",)
@@ -194,7 +194,7 @@ def test_a_run_goes_on_without_its_manifest(pipeline_file: Path, copy: Path, pet
 
 
 @pytest.mark.parametrize("record", ["kept", "lost"])
-def test_a_damaged_model_is_no_model_to_start_from(record: str, pipeline_file: Path, copy: Path) -> None:
+def test_a_damaged_model_is_not_a_model_to_start_from(record: str, pipeline_file: Path, copy: Path) -> None:
     """A pipeline that names a step's folder as its model reads it only while it is as it was made."""
     model = copy / "stage_a" / "colon-1" / "model"
     load_it = lambda: run_task(pipeline_file, copy.parent / "next", f"model={model}", "teachers.steps=1", stages=("a",))  # noqa: E731
@@ -238,7 +238,7 @@ def test_a_part_of_the_matrix(matrix: Matrix) -> None:
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "config.resolved.yaml"])
-def test_what_describes_a_folder_is_written_anew(name: str, matrix: Matrix) -> None:
+def test_what_describes_a_folder_is_written_again(name: str, matrix: Matrix) -> None:
     cell = matrix.cell(name, name, "truncated")
     assert (cell.found, cell.wrong) == ("damaged", "") and cell.again in ("nothing to do", "repaired")
 
@@ -249,7 +249,7 @@ def test_the_whole_matrix(matrix: Matrix) -> None:
     assert [cell for cell in (matrix.cell(*cell) for cell in matrix.cells()) if cell.wrong] == []
 
 
-def test_refusals_of_a_folder_that_is_no_run_name_it(here: Path) -> None:
+def test_refusals_of_a_folder_that_is_not_a_run_name_it(here: Path) -> None:
     with pytest.raises(ModelRefused, match=r"^nowhere: no such folder$"):
         verify(Path("nowhere"))
     assert RunStore(here).steps() == []

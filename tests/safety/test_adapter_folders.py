@@ -84,13 +84,13 @@ CASES: dict[str, tuple[Callable[[Path, Mark], None], str]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_hostile_adapter_is_refused(case: str, adapter: Path, mark: Mark) -> None:
-    spoil, told = CASES[case]
+    spoil, reported = CASES[case]
     spoil(adapter, mark)
 
     with pytest.raises(ModelRefused) as refused:
         read_adapter(Path("a"))
 
-    assert told in str(refused.value) and "\n" not in str(refused.value)
+    assert reported in str(refused.value) and "\n" not in str(refused.value)
     mark.check()
 
 
@@ -110,7 +110,7 @@ def test_a_hub_name_in_an_adapter_is_not_looked_up(adapter: Path) -> None:
     assert read_adapter(adapter)  # sockets are blocked
 
 
-def test_an_adapter_is_no_model(tiny: Path, adapter: Path, petkit_command: Callable[..., Outcome]) -> None:
+def test_an_adapter_is_not_a_model(tiny: Path, adapter: Path, petkit_command: Callable[..., Outcome]) -> None:
     (adapter / "config.json").write_text('{"model_type": "bert", "vocab_size": 30}')
 
     answer = petkit_command("run", "pipeline.yaml", "--set", "model=a", "--set", "student.model=embedded")
@@ -125,7 +125,7 @@ def test_sentence_transformers_parts_are_looked_at_before_they_are_imported(here
     from petkit.baselines.setfit import setfit_logits
 
     (here / "own.py").write_text(mark.module())
-    for kind, path, told in (
+    for kind, path, reported in (
         ("own.Own", "", "'own.Own' is none of Transformer, Pooling, Normalize"),
         ("sentence_transformers.models.Dense", "2_Dense", "models.Dense' is none of"),
         ("sentence_transformers.models.Pooling", "../elsewhere", "'../elsewhere' leads out of the folder"),
@@ -133,5 +133,5 @@ def test_sentence_transformers_parts_are_looked_at_before_they_are_imported(here
         (here / "modules.json").write_text(json.dumps([{"idx": 0, "name": "0", "type": kind, "path": path}]))
         with pytest.raises(ModelRefused, match=r"modules\.json: ") as refused:
             setfit_logits(str(here), ["a"], np.ones((1, 2), np.float32), ["b"], max_length=8, seed=1, device="cpu")
-        assert told in str(refused.value)
+        assert reported in str(refused.value)
     mark.check()

@@ -63,7 +63,7 @@ def test_offline_a_model_that_is_not_in_the_cache_is_refused(name: str, snapshot
 
 
 @pytest.mark.parametrize("name", ["a/b/c", "a\x1bb", "..", "some body", "a" * 200, "-", "a\nb", "http://example.org/a"])
-def test_what_is_no_name_of_the_hub_is_refused(name: str) -> None:
+def test_what_is_not_a_name_of_the_hub_is_refused(name: str) -> None:
     with pytest.raises(ModelRefused) as refused:
         load_language_model(name)
 

@@ -184,7 +184,7 @@ CASES: dict[str, tuple[Callable[[Path, Mark], None], str]] = {
     "attention from the hub": (config(attn_implementation="nobody/kernel"), "attn_implementation: names code to be downloaded"),
     "hidden attention from the hub": (config(_attn_implementation={"": "nobody/kernel"}), "names code to be downloaded"),
     "attention not installed": (config(attn_implementation="flash_attention_2"), "m: cannot be loaded: "),
-    "value that is no number": (with_value(float("nan")), "layer.1.output.dense.weight contains NaN or Inf"),
+    "value that is not a number": (with_value(float("nan")), "layer.1.output.dense.weight contains NaN or Inf"),
     "infinite value": (with_value(float("-inf")), "layer.1.output.dense.weight contains NaN or Inf"),
     "no head": (change_weights(without_head), "m: the checkpoint has no masked-LM head: cls.predictions"),
     "tokens beyond the model's": (more_words, "m: the tokenizer has tokens up to number 5,000, and the model's vocabulary ends at"),
@@ -207,31 +207,31 @@ def load_all(name: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_hostile_folder_is_refused(case: str, model: Path, mark: Mark) -> None:
-    spoil, told = CASES[case]
+    spoil, reported = CASES[case]
     spoil(model, mark)
 
     with pytest.raises(ModelRefused) as refused:
         load_all("m")
 
-    assert told in str(refused.value) and "\n" not in str(refused.value)
+    assert reported in str(refused.value) and "\n" not in str(refused.value)
     mark.check()
 
 
 BY_COMMAND = (
     "pickled weights", "pickle called safetensors", "index leads to a pickle", "index leads up", "weights are a link",
-    "own code", "absurd width", "value that is no number", "tokens beyond the model's", "length is negative",
+    "own code", "absurd width", "value that is not a number", "tokens beyond the model's", "length is negative",
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("case", BY_COMMAND)
 def test_hostile_folder_is_refused_by_the_command(case: str, tiny: Path, model: Path, mark: Mark, petkit_command: Petkit) -> None:
-    spoil, told = CASES[case]
+    spoil, reported = CASES[case]
     spoil(model, mark)
 
     answer = petkit_command("run", "pipeline.yaml", "--set", "model=m")
 
     assert (answer.code, answer.out) == (2, "")
-    assert told in answer.err and len(answer.err.splitlines()) == 1 and "Traceback" not in answer.err
+    assert reported in answer.err and len(answer.err.splitlines()) == 1 and "Traceback" not in answer.err
     assert not (tiny / "runs").exists()
     mark.check()
 
@@ -350,17 +350,17 @@ ABOUT = {
 
 @pytest.mark.parametrize("key", ABOUT)
 def test_damaged_words_about_a_student_are_refused(key: str, model: Path, petkit_command: Petkit) -> None:
-    value, told = ABOUT[key]
+    value, reported = ABOUT[key]
     new_classifier("m", ["a", "b"])[0].save_pretrained(model)
     (model / "petkit.json").write_text(json.dumps({key: value}))
 
     answer = petkit_command("predict", "m", "a text")
 
     assert (answer.code, answer.out) == (2, "")
-    assert told in answer.err and len(answer.err.splitlines()) == 1
+    assert reported in answer.err and len(answer.err.splitlines()) == 1
 
 
-def test_a_classifier_with_a_value_that_is_no_number_is_refused(model: Path) -> None:
+def test_a_classifier_with_a_value_that_is_not_a_number_is_refused(model: Path) -> None:
     new_classifier("m", ["a", "b"])[0].save_pretrained(model)
     change_weights(lambda state: state["classifier.bias"].fill_(float("nan")))(model, Mark(model))
 

@@ -44,7 +44,7 @@ def test_the_guard_sees_a_hub_name(tiny: Path) -> None:
     assert answer.returncode == 99 and "NETWORK" in answer.stderr
 
 
-@pytest.mark.parametrize("more", [{}, {"HF_HUB_OFFLINE": "0", "HF_DATASETS_OFFLINE": "0"}], ids=["plain", "told otherwise"])
+@pytest.mark.parametrize("more", [{}, {"HF_HUB_OFFLINE": "0", "HF_DATASETS_OFFLINE": "0"}], ids=["plain", "reported otherwise"])
 def test_offline_opens_no_address_for_hub_names(more: dict[str, str], tiny: Path) -> None:
     names = ("--set", "model=somebody/tiny-bert", "--set", "data.test=hf://somebody/rows/test")
 
@@ -86,7 +86,7 @@ def test_a_pipeline_that_names_nothing_on_the_hub_is_kept_offline(
     assert network.is_forbidden() is forbidden
 
 
-def test_every_command_that_may_read_a_hub_name_can_be_told_to_stay_offline() -> None:
+def test_every_command_that_may_read_a_hub_name_can_be_reported_to_stay_offline() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     without = {name for name, command in commands.items() if not any("--offline" in option.opts for option in command.params)}
 

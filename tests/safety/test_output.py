@@ -24,9 +24,9 @@ FORMULAS = ("=1+1", "+1", "-2+3", "@SUM(A1)", "\t=1", "＝1+1", '=HYPERLINK("htt
 
 @pytest.mark.parametrize("acting", ACTING, ids=ascii)
 def test_characters_that_act_are_written_out(acting: str) -> None:
-    told = visible(f"a{acting}b")
+    reported = visible(f"a{acting}b")
 
-    assert told.isascii() and told.isprintable() and told.startswith("a\\") and told.endswith("b")
+    assert reported.isascii() and reported.isprintable() and reported.startswith("a\\") and reported.endswith("b")
     assert json.loads(visible_json(json.dumps(f"a{acting}b", ensure_ascii=False))) == f"a{acting}b"
 
 
@@ -98,7 +98,7 @@ def test_predictions_as_a_table_hold_no_formulas(finished_run: Path, here: Path,
 def test_labels_that_are_formulas_are_quoted_in_tables(finished_run: Path, here: Path, petkit_command: Petkit) -> None:
     student = here / "student"
     shutil.copytree(finished_run / "stage_c" / "model", student)
-    (student / "step.json").unlink()  # as one is told to do before a change by hand
+    (student / "step.json").unlink()  # as one is reported to do before a change by hand
     config = json.loads((student / "config.json").read_text())
     labels = {key: f"=cmd|{label}" for key, label in config["id2label"].items()}
     (student / "config.json").write_text(

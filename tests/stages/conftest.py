@@ -18,7 +18,7 @@ from tests.stages.tiny_task import run_task, write_task
 
 @dataclass(frozen=True)
 class FirstRun:
-    """What the first run of the task gave back and told."""
+    """What the first run of the task gave back and reported."""
 
     result: RunResult
     heard: list[Event]

@@ -55,7 +55,7 @@ def publish_folds(run: Path, pipeline_file: Path, logits: np.ndarray, **other: A
 
 
 def label(pipeline_file: Path, run: Path, *overrides: str) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
-    """Run stage B; return ``ensemble.json``, the columns of all rows and what was told."""
+    """Run stage B; return ``ensemble.json``, the columns of all rows and what was reported."""
     heard: list[Event] = []
     run_task(pipeline_file, run, *overrides, stages=("b",), force="b", on_event=heard.append)
     ensemble = json.loads((run / "stage_b" / "ensemble.json").read_text())

@@ -111,7 +111,7 @@ def test_a_model_that_guesses_held_out_words_better(pipeline_file: Path, here: P
     ]  # fmt: skip
 
 
-def test_a_model_that_learns_nothing_is_told(pipeline_file: Path, here: Path) -> None:
+def test_a_model_that_learns_nothing_is_reported(pipeline_file: Path, here: Path) -> None:
     _, heard = run(pipeline_file, here / "out", "adapt.learning_rate=1e-30", "adapt.weight_decay=0.0")
     assert notices(heard) == [
         "the model guesses the hidden words of held-out texts no better than before (lower adapt.learning_rate)"
@@ -255,8 +255,8 @@ def test_a_truncated_checkpoint_is_ignored(
     size = state.stat().st_size
     state.write_bytes(state.read_bytes()[:bytes_left])
     _, heard = run(pipeline_file, folder)
-    told = f"the checkpoint of 6 steps is not used: state.safetensors has {bytes_left} bytes instead of {size}"
-    assert notices(heard)[0] == told
+    reported = f"the checkpoint of 6 steps is not used: state.safetensors has {bytes_left} bytes instead of {size}"
+    assert notices(heard)[0] == reported
     assert steps_done(heard) == list(range(1, 11))
     assert made(folder) == undisturbed
 
@@ -315,7 +315,7 @@ def refused(pipeline_file: Path, here: Path, *overrides: str) -> list[str]:
     return str(error.value).splitlines()
 
 
-def test_mistakes_are_told_together(pipeline_file: Path, here: Path, model_folder: Folder) -> None:
+def test_mistakes_are_reported_together(pipeline_file: Path, here: Path, model_folder: Folder) -> None:
     (pipeline_file.parent / "unlabeled.jsonl").write_text("")
     broken = Path(shutil.copytree(model_folder("bert"), here / "broken"))
     (broken / "model.safetensors").write_bytes(b"")
@@ -325,15 +325,15 @@ def test_mistakes_are_told_together(pipeline_file: Path, here: Path, model_folde
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "reported"),
     [
         (("data.unlabeled=nowhere.jsonl",), "--set data.unlabeled=nowhere.jsonl: data.unlabeled: nowhere.jsonl: no such file"),
         (("max_length=65",), "--set max_length=65: max_length: 65 tokens are more than "),
         (("data.columns={text: body}",), "task/unlabeled.jsonl: body: missing, in all 60 rows (known: text"),
     ],
 )
-def test_a_mistake(overrides: tuple[str, ...], told: str, pipeline_file: Path, here: Path) -> None:
-    assert refused(pipeline_file, here, *overrides)[0].startswith(told)
+def test_a_mistake(overrides: tuple[str, ...], reported: str, pipeline_file: Path, here: Path) -> None:
+    assert refused(pipeline_file, here, *overrides)[0].startswith(reported)
 
 
 def test_one_row_is_not_enough_to_learn_and_check(pipeline_file: Path, here: Path) -> None:
@@ -348,5 +348,5 @@ def test_a_model_without_a_mask(pipeline_file: Path, here: Path, model_folder: F
     folder = Path(shutil.copytree(model_folder("bert"), here / "maskless"))
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "gpt2"}))
-    (told,) = refused(pipeline_file, here, "model=maskless")
-    assert "model: maskless: a 'gpt2' model has no masked-LM form (use a BERT-like encoder)" in told
+    (reported,) = refused(pipeline_file, here, "model=maskless")
+    assert "model: maskless: a 'gpt2' model has no masked-LM form (use a BERT-like encoder)" in reported

@@ -1,4 +1,4 @@
-"""Which adapter settings count: for what is finished, for what is told, and for what is refused."""
+"""Which adapter settings count: for what is finished, for what is reported, and for what is refused."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def test_options_that_change_nothing_make_nothing_stale(pipeline_file: Path, her
     assert "projection false → true" in drawn["stage_a/colon-1/model"].why
 
 
-def test_a_rate_that_does_not_count_is_told(pipeline_file: Path, here: Path) -> None:
+def test_a_rate_that_does_not_count_is_reported(pipeline_file: Path, here: Path) -> None:
     heard: list[Event] = []
     settings = (*QUICK, "teachers.adapter=lora", "student.adapter=ia3", "student.learning_rate=0.5")
     run(load(pipeline_file, *settings), here / "run", on_event=heard.append)
-    told = [event.message for event in heard if isinstance(event, Notice) and event.step == "settings"]
-    assert told == [
+    reported = [event.message for event in heard if isinstance(event, Notice) and event.step == "settings"]
+    assert reported == [
         "teachers.learning_rate is ignored with an adapter; teachers.adapter.learning_rate (0.0005) is used",  # the task's
         "student.learning_rate is ignored with an adapter; student.adapter.learning_rate (0.005) is used",
     ]

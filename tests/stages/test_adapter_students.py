@@ -67,8 +67,8 @@ def test_what_it_needs_is_said(made: RunResult, pipeline_file: Path, here: Path,
     model = load(pipeline_file).spec.model
     assert made.student_base == model
     show_result(made)
-    told = capsys.readouterr().out.splitlines()[-2:]
-    assert told == [f"classifier: {made.student}", f"this one is an adapter: it needs petkit and {model} to answer"]
+    reported = capsys.readouterr().out.splitlines()[-2:]
+    assert reported == [f"classifier: {made.student}", f"this one is an adapter: it needs petkit and {model} to answer"]
 
     merged = run_task(pipeline_file, here / "run", *QUICK, "student.adapter=lora")
     assert merged.student_base is None

@@ -1,4 +1,4 @@
-"""Baselines in a run: what is done again and what not, what is refused, the verdict, and how all of it is told."""
+"""Baselines in a run: what is done again and what not, what is refused, the verdict, and how all of it is reported."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def task_of(pipeline_file: Path, *overrides: str) -> Task:
 
 
 def do(
-    pipeline_file: Path, folder: Path, name: str, *overrides: str, told: list[Event] | None = None
+    pipeline_file: Path, folder: Path, name: str, *overrides: str, reported: list[Event] | None = None
 ) -> tuple[dict[str, Any], Any]:
     """Run one baseline into a run folder; return its record and its predictions, the logits as an array."""
     store = RunStore(folder)
@@ -50,7 +50,7 @@ def do(
     with store.locked():
         facts: dict[str, Any] = {"seconds": 0.5}
         with store.publishing(step.name, step.all_inputs(store), facts) as made:
-            on_event = ignore if told is None else told.append
+            on_event = ignore if reported is None else reported.append
             step.work(Job(step.name, made, store, on_event, step.inputs, math.inf, facts))
         store.write_manifest({})
     (predictions,) = read_shards(folder / "baselines" / name / "predictions", ["id", "gold", "label", "logits"])
@@ -133,8 +133,8 @@ def test_supervised_is_plain_fine_tuning_on_the_few_rows(pipeline_file: Path, he
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
     from transformers import get_linear_schedule_with_warmup as schedule_of
 
-    told: list[Event] = []
-    record, predictions = do(pipeline_file, here / "run", "supervised", "student.steps=12", told=told)
+    reported: list[Event] = []
+    record, predictions = do(pipeline_file, here / "run", "supervised", "student.steps=12", reported=reported)
     source = task_of(pipeline_file).spec.model
     tokenizer = AutoTokenizer.from_pretrained(source)
     torch.manual_seed(1)
@@ -162,7 +162,7 @@ def test_supervised_is_plain_fine_tuning_on_the_few_rows(pipeline_file: Path, he
 
     np.testing.assert_allclose(predictions["logits"], expected, atol=2e-2)
     assert record["metrics"]["accuracy"] == accuracy(expected)
-    assert [event.done for event in told if isinstance(event, Progress) and event.unit == "steps"] == list(range(1, 13))
+    assert [event.done for event in reported if isinstance(event, Progress) and event.unit == "steps"] == list(range(1, 13))
     assert record["settings"]["steps"] == 12 and "hard_weight" not in record["settings"]
 
 

@@ -237,7 +237,7 @@ def test_next_token_is_the_loss_of_transformers(arch: str, several: bool, causal
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("asked", "reported"),
     [
         ("teachers.auxiliary_mlm_weight=0.1", "teachers.auxiliary_mlm_weight: needs a masked language model, and"),
         ("teachers.label_conditioning_weight=0.1", "teachers.label_conditioning_weight: needs a masked language model, and"),
@@ -248,11 +248,11 @@ def test_next_token_is_the_loss_of_transformers(arch: str, several: bool, causal
         ("baselines=[setfit]", "baselines: setfit needs an encoder"),
     ],
 )
-def test_what_needs_a_mask_is_refused(asked: str, told: str, causal_task: Folder) -> None:
+def test_what_needs_a_mask_is_refused(asked: str, reported: str, causal_task: Folder) -> None:
     with pytest.raises(InvalidInput) as raised:
         Task.checked(load(causal_task("gpt2"), asked))
     (line,) = str(raised.value).splitlines()
-    assert told in line
+    assert reported in line
 
 
 @pytest.mark.parametrize("text", ["{mask}: {text}", "{text} it is {mask}.", ["{text}", "it is {mask}"]])
@@ -274,7 +274,7 @@ def test_next_token_needs_a_causal_model(tmp_path: Path, model_folder: Folder) -
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("asked", "reported"),
     [
         ("teachers.label_smoothing=0.1", "changes the cross-entropy, and loss is next_token"),
         ("teachers.consistency.kind=second_pattern", "compares answers of all labels, and loss is next_token"),
@@ -283,6 +283,6 @@ def test_next_token_needs_a_causal_model(tmp_path: Path, model_folder: Folder) -
         ("label_kind=multi", "next_token is about one label per row"),
     ],
 )
-def test_what_next_token_does_not_go_with(asked: str, told: str, causal_task: Folder) -> None:
-    with pytest.raises(InvalidInput, match=told):
+def test_what_next_token_does_not_go_with(asked: str, reported: str, causal_task: Folder) -> None:
+    with pytest.raises(InvalidInput, match=reported):
         Task.checked(load(causal_task("gpt2"), "teachers.loss=next_token", asked))

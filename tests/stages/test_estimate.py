@@ -231,7 +231,7 @@ def test_what_must_be_there_for_a_while_counts(pipeline_file: Path, here: Path, 
         run_task(pipeline_file, here / "run", "teachers.steps=1", "student.steps=1")
 
 
-def test_a_full_disk_is_no_matter_where_nothing_is_to_be_done(
+def test_a_full_disk_is_not_a_matter_where_nothing_is_to_be_done(
     pipeline_file: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 10**9, 0))

@@ -125,7 +125,7 @@ def test_a_label_of_which_no_rows_are_wanted_keeps_its_rows_from_others() -> Non
     assert found.rows.tolist() == [1] and found.labels.tolist() == [1]
 
 
-def test_an_impossible_label_is_no_error() -> None:
+def test_an_impossible_label_is_not_an_error() -> None:
     found = draw(np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), [1, 1, 1])
     assert found.rows.tolist() == [0, 1] and found.shortages == ("'World' has 0 of 1 rows",)
 

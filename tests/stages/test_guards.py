@@ -84,10 +84,10 @@ def test_labels_that_cannot_be_read_are_no_second_mistake(pipeline_file: Path, h
 # -- stages alone ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("change", "overrides", "told"), CHANGES)
+@pytest.mark.parametrize(("change", "overrides", "reported"), CHANGES)
 @pytest.mark.parametrize("before", ["finished", "missing"])
 def test_stage_b_refuses_logits_of_other_rows_or_labels(
-    before: str, change: Callable[[Any], Any], overrides: Sequence[str], told: str, own: Path, copy: Path
+    before: str, change: Callable[[Any], Any], overrides: Sequence[str], reported: str, own: Path, copy: Path
 ) -> None:
     write_rows(own.parent / "unlabeled.jsonl", change(rows(30, 30)))
     if before == "missing":
@@ -96,13 +96,13 @@ def test_stage_b_refuses_logits_of_other_rows_or_labels(
     with pytest.raises(IncompleteRun) as refused:
         run_task(own, copy, *overrides, stages=("b",), force="b" if before == "finished" else None)
     assert refused.value.exit_code == 2
-    expected = f"run: the logits of teacher colon-1 are out of date: {told} (run petkit stage-a --force)"
+    expected = f"run: the logits of teacher colon-1 are out of date: {reported} (run petkit stage-a --force)"
     assert str(refused.value) == expected
     assert products(copy) == made and (copy / "stage_b").exists() == (before == "finished")
 
 
 @pytest.mark.parametrize(
-    ("change", "overrides", "told"),
+    ("change", "overrides", "reported"),
     [
         (lambda texts: texts[::-1], (), r"for another unlabelled set \(run petkit stage-a and stage-b\)"),
         (edit, (), r"for another unlabelled set \(run petkit stage-a and stage-b\)"),
@@ -111,16 +111,16 @@ def test_stage_b_refuses_logits_of_other_rows_or_labels(
     ids=["reordered", "edited", "labels reordered"],
 )
 def test_stage_c_refuses_soft_labels_of_other_rows_or_labels(
-    change: Callable[[Any], Any], overrides: Sequence[str], told: str, own: Path, copy: Path
+    change: Callable[[Any], Any], overrides: Sequence[str], reported: str, own: Path, copy: Path
 ) -> None:
     write_rows(own.parent / "unlabeled.jsonl", change(rows(30, 30)))
     made = products(copy)
-    with pytest.raises(IncompleteRun, match=f"run: the soft labels are {told}"):
+    with pytest.raises(IncompleteRun, match=f"run: the soft labels are {reported}"):
         run_task(own, copy, *overrides, stages=("c",), force="c")
     assert products(copy) == made
 
 
-def test_what_is_refused_is_mended_by_running_all(own: Path, copy: Path) -> None:
+def test_what_is_refused_is_fixed_by_running_all(own: Path, copy: Path) -> None:
     write_rows(own.parent / "unlabeled.jsonl", rows(30, 30)[::-1])
     logits = tuple(step for step in STEPS if step.endswith("logits"))
     result = run_task(own, copy, force="stale")

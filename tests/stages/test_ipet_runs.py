@@ -114,13 +114,13 @@ def test_rows_are_learned_as_the_labellers_see_them(name: str, ipet: IpetRun, pi
     assert step_file(ipet.folder, name)["facts"]["rows"] == len(data.targets)
 
 
-def test_fewer_rows_than_wanted_are_told(ipet: IpetRun) -> None:
-    told = {event.step: event.message for event in ipet.heard if isinstance(event, Notice) and "stage_a" in event.step}
+def test_fewer_rows_than_wanted_are_reported(ipet: IpetRun) -> None:
+    reported = {event.step: event.message for event in ipet.heard if isinstance(event, Notice) and "stage_a" in event.step}
     short = {
         f"stage_a/{name}/model" for name, data in ipet.learned.items() if len(data.targets) < {"1": 18, "2": 36}.get(name[-1], 0)
     }
-    assert set(told) == {step for step in short if "-g" in step} and told
-    assert all("fewer unlabelled rows than wanted: '" in message for message in told.values())
+    assert set(reported) == {step for step in short if "-g" in step} and reported
+    assert all("fewer unlabelled rows than wanted: '" in message for message in reported.values())
 
 
 def test_where_unlabelled_rows_are_few_all_labels_shrink_alike(pipeline_file: Path, here: Path) -> None:
@@ -129,8 +129,8 @@ def test_where_unlabelled_rows_are_few_all_labels_shrink_alike(pipeline_file: Pa
     run_task(
         pipeline_file, here / "run", *QUICK, "teachers.seeds=[1]", "generations.count=1", stages=("a",), on_event=heard.append
     )
-    told = [event.message for event in heard if isinstance(event, Notice)]
-    assert told and all("of 10 rows" in message and "of 12 rows" not in message for message in told)
+    reported = [event.message for event in heard if isinstance(event, Notice)]
+    assert reported and all("of 10 rows" in message and "of 12 rows" not in message for message in reported)
     assert all(step_file(here / "run", f"{name}-1-g1")["facts"]["rows"] <= 9 + 30 for name in ("colon", "brackets"))
 
 
@@ -233,14 +233,14 @@ def test_from_zero_the_first_generation_learns_the_likeliest_rows_of_every_label
     later = [f"{pattern}-{seed}-g{number}" for pattern in ("brackets", "colon") for seed in (1, 2) for number in (1, 2)]
     assert names == sorted(["brackets-untrained", "colon-untrained", *later])
     for name in later:
-        told = step_file(zero_ipet, name)
-        assert told["inputs"]["data.train"] is None
+        reported = step_file(zero_ipet, name)
+        assert reported["inputs"]["data.train"] is None
         other = "brackets" if name.startswith("colon") else "colon"
         expected = {f"stage_a/{other}-untrained/logits"} if name.endswith("g1") else set()
-        assert expected <= set(told["inputs"]) and f"stage_a/{name[:-3]}-g1/logits" not in told["inputs"]
-        assert "trained_accuracy" not in told["facts"]
+        assert expected <= set(reported["inputs"]) and f"stage_a/{name[:-3]}-g1/logits" not in reported["inputs"]
+        assert "trained_accuracy" not in reported["facts"]
         if name.endswith("g1"):
-            assert told["facts"]["rows"] == 12  # 4 of each label, though hardly anybody predicts some of them
+            assert reported["facts"]["rows"] == 12  # 4 of each label, though hardly anybody predicts some of them
 
 
 @pytest.mark.parametrize("kind", ["zero", "zero_ipet"])
@@ -276,7 +276,7 @@ def test_labelled_rows_are_taken_away_on_the_command_line(pipeline_file: Path, h
     from petkit.cli import app
 
     settings = [part for setting in (*QUICK, *NO_ROWS) for part in ("--set", setting)]
-    told = CliRunner().invoke(app, ["run", str(pipeline_file), "--out", str(here / "run"), "--quiet", *settings])
-    assert told.exit_code == 0, told.output
-    told = CliRunner().invoke(app, ["predict", str(here / "run"), "--with", "teachers", "a good game"])
-    assert told.exit_code == 0 and any(label in told.output for label in ("Sports", "Science", "World"))
+    reported = CliRunner().invoke(app, ["run", str(pipeline_file), "--out", str(here / "run"), "--quiet", *settings])
+    assert reported.exit_code == 0, reported.output
+    reported = CliRunner().invoke(app, ["predict", str(here / "run"), "--with", "teachers", "a good game"])
+    assert reported.exit_code == 0 and any(label in reported.output for label in ("Sports", "Science", "World"))

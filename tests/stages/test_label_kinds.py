@@ -25,7 +25,7 @@ LABELS = tuple(LABEL_WORDS)
 
 
 def several_rows(count: int, seed: int, separator: str | None = None) -> list[dict[str, Any]]:
-    """Return rows of none to three labels, each told by two words; as lists, or as text with a separator."""
+    """Return rows of none to three labels, each reported by two words; as lists, or as text with a separator."""
     random = np.random.default_rng(seed)
     made = []
     for index in range(count):
@@ -138,7 +138,7 @@ def test_a_scale(pipeline_file: Path, here: Path) -> None:
             assert prediction.expected == pytest.approx(sum(places))
 
 
-def test_untrained_patterns_are_told_raw_and_calibrated(finished: Path) -> None:
+def test_untrained_patterns_are_reported_raw_and_calibrated(finished: Path) -> None:
     metrics = read(finished / "evaluation" / "metrics.json")
 
     assert list(metrics["zero_shot"]["patterns"]) == ["colon", "brackets"]
@@ -151,7 +151,7 @@ def test_untrained_patterns_are_told_raw_and_calibrated(finished: Path) -> None:
     assert metrics["untrained_ensemble"]["accuracy"] == metrics["zero_shot"]["ensemble"]["raw"]
 
 
-def test_it_is_told_when_training_loses_what_the_model_knew(
+def test_it_is_reported_when_training_loses_what_the_model_knew(
     pipeline_file: Path, finished: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A model that knows the task (a teacher of another run) is ruined by a learning rate that is far too high."""
@@ -164,15 +164,17 @@ def test_it_is_told_when_training_loses_what_the_model_knew(
     assert result.metrics is not None
     before, after = result.metrics["zero_shot"]["ensemble"]["batch"], result.metrics["ensemble"]["accuracy"]
     assert before > after + 0.1
-    told = [event.message for event in heard if isinstance(event, Notice) and event.step == "evaluation"]
-    assert told == result.metrics["warnings"]
-    (line,) = told
+    reported = [event.message for event in heard if isinstance(event, Notice) and event.step == "evaluation"]
+    assert reported == result.metrics["warnings"]
+    (line,) = reported
     assert line.startswith("training lost some of what the model knew") and f"{before:.1%}" in line and f"{after:.1%}" in line
     show_result(result)
     assert f"warning: {line}\n" in capsys.readouterr().out
 
 
-def test_nothing_is_told_where_nothing_was_lost(finished: Path, first_run: FirstRun, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_reported_where_nothing_was_lost(
+    finished: Path, first_run: FirstRun, capsys: pytest.CaptureFixture[str]
+) -> None:
     metrics = read(finished / "evaluation" / "metrics.json")
     assert metrics["ensemble"]["accuracy"] > metrics["zero_shot"]["ensemble"]["batch"]
     assert metrics["warnings"] == []

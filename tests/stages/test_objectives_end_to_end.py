@@ -190,7 +190,7 @@ def test_a_whole_run(name: str, pipeline_file: Path, folder: Path, made: Callabl
     plain, result = made(), made(*WHOLE[name])
     assert result.metrics is not None
     assert 0 <= result.metrics["student"]["accuracy"] <= 1 and 0 <= result.metrics["ensemble"]["accuracy"] <= 1
-    assert all(math.isfinite(told[loss]) for told in facts(result.folder) for loss in ("first_loss", "last_loss"))
+    assert all(math.isfinite(reported[loss]) for reported in facts(result.folder) for loss in ("first_loss", "last_loss"))
     overrides = (*QUICK, "data.train=uneven.jsonl", *WHOLE[name])
     assert run_task(pipeline_file, result.folder, *overrides).ran == ()
     assert check_pipeline(load(pipeline_file, *overrides)).task == "topics"

@@ -47,10 +47,10 @@ def test_full_run_makes_every_step_in_order_and_tells_it(first_run: FirstRun) ->
     assert facts["stage_a/colon-1/model"]["last_loss"] < facts["stage_a/colon-1/model"]["first_loss"]  # type: ignore[operator]
 
 
-def test_what_is_told_is_kept_but_for_progress(first_run: FirstRun) -> None:
-    told = [json.loads(line) for line in (first_run.result.folder / "events.jsonl").read_text().splitlines()]
+def test_what_is_reported_is_kept_but_for_progress(first_run: FirstRun) -> None:
+    reported = [json.loads(line) for line in (first_run.result.folder / "events.jsonl").read_text().splitlines()]
     heard = [type(event).__name__ for event in first_run.heard if not isinstance(event, Progress)]
-    assert [entry["event"] for entry in told] == heard
+    assert [entry["event"] for entry in reported] == heard
     assert Counter(heard) - Counter(["Notice"] * 9) == {"RunStarted": 1, "StepStarted": 11, "StepFinished": 11}
 
 
@@ -268,9 +268,9 @@ def test_a_teacher_does_not_depend_on_the_others(pipeline_file: Path, here: Path
 def test_a_stage_says_that_what_it_reads_was_made_by_other_settings(pipeline_file: Path, copy: Path) -> None:
     heard: list[Event] = []
     result = run_task(pipeline_file, copy, "teachers.steps=41", stages=("b", "c"), on_event=heard.append)
-    told = [f"{event.step}: {event.message}" for event in heard if isinstance(event, Notice)]
+    reported = [f"{event.step}: {event.message}" for event in heard if isinstance(event, Notice)]
     assert result.ran == ()
-    assert told == ["stage_a/colon-1/model: used as it is, though stale: teachers.steps 40 → 41, and 3 more"]
+    assert reported == ["stage_a/colon-1/model: used as it is, though stale: teachers.steps 40 → 41, and 3 more"]
 
 
 # -- missing and damaged steps -----------------------------------------------------------------------
@@ -325,7 +325,7 @@ def test_student_of_somebody_elses_soft_labels(pipeline_file: Path, finished: Pa
     assert student_weights(here / "run") == student_weights(finished)
 
 
-def test_what_is_missing_is_told_before_what_it_makes_stale(pipeline_file: Path, copy: Path) -> None:
+def test_what_is_missing_is_reported_before_what_it_makes_stale(pipeline_file: Path, copy: Path) -> None:
     shutil.rmtree(copy / "stage_b")
 
     with pytest.raises(IncompleteRun, match=r"stage_c/model needs stage_b, which is not finished \(run petkit stage-b first\)"):

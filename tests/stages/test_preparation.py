@@ -50,8 +50,8 @@ def run(ranked: tuple[Path, list[Event]], here: Path) -> Path:
 
 
 def order(folder: Path) -> list[str]:
-    told = json.loads((folder / "stage_a" / "ranking" / "ranking.json").read_text())
-    return [entry["id"] for entry in told["patterns"]]
+    reported = json.loads((folder / "stage_a" / "ranking" / "ranking.json").read_text())
+    return [entry["id"] for entry in reported["patterns"]]
 
 
 def shown(planned: list[PlannedStep]) -> list[tuple[str, str]]:
@@ -108,7 +108,7 @@ def test_stage_by_stage_equals_all_at_once(ranked: tuple[Path, list[Event]], pip
     assert products(here / "run") == products(ranked[0])
 
 
-def test_keeping_another_number_ranks_nothing_anew(pipeline_file: Path, run: Path) -> None:
+def test_keeping_another_number_ranks_nothing_again(pipeline_file: Path, run: Path) -> None:
     first, second, third = order(run)
     more = (*KEEP, "keep_patterns=2")
     assert look(pipeline_file, run, *more, stages=("a",)) == [
@@ -153,7 +153,7 @@ def test_a_ranking_is_forced_with_its_stage(force: str, ranks: bool, pipeline_fi
     assert ("stage_a/ranking" in ran) == ranks and products(run) == before
 
 
-def test_forced_anew_after_a_change_the_teachers_follow_the_ranking(
+def test_forced_again_after_a_change_the_teachers_follow_the_ranking(
     pipeline_file: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     best = order(run)[0]
@@ -174,8 +174,8 @@ def test_forced_anew_after_a_change_the_teachers_follow_the_ranking(
 def test_a_later_stage_tells_that_its_ranking_is_of_other_settings(pipeline_file: Path, run: Path) -> None:
     heard: list[Event] = []
     run_task(pipeline_file, run, *KEEP, "demonstrations.per_label=1", stages=("b",), on_event=heard.append)
-    told = [f"{event.step}: {event.message}" for event in heard if isinstance(event, Notice)]
-    assert told == ["stage_a/ranking: used as it is, though stale: demonstrations null → [1, 40], and 1 more"]
+    reported = [f"{event.step}: {event.message}" for event in heard if isinstance(event, Notice)]
+    assert reported == ["stage_a/ranking: used as it is, though stale: demonstrations null → [1, 40], and 1 more"]
 
 
 def test_a_ranking_of_other_patterns_is_not_used(pipeline_file: Path, run: Path) -> None:
@@ -208,9 +208,9 @@ def test_teachers_answer_with_the_words_that_were_found_for_their_pattern(pipeli
     result = run_task(pipeline_file, here / "run", *AUTO)
     assert result.ran[:2] == ("stage_a/label_words", "stage_a/colon-1/model") and result.metrics is not None
     for teacher, words in (("colon-1", FOUND), ("brackets-1", OTHER)):
-        told = json.loads((here / "run" / "stage_a" / teacher / "model" / "teacher.json").read_text())
-        assert told["verbalizer"]["labels"] == {label: [word] for label, word in words.items()}
-        assert told["verbalizer"]["auto"] is None
+        reported = json.loads((here / "run" / "stage_a" / teacher / "model" / "teacher.json").read_text())
+        assert reported["verbalizer"]["labels"] == {label: [word] for label, word in words.items()}
+        assert reported["verbalizer"]["auto"] is None
     ensemble = json.loads((here / "run" / "stage_b" / "ensemble.json").read_text())
     assert ensemble["labels"] == ["Science", "Sports", "World"]
     written = json.loads((here / "run" / "stage_a" / "label_words" / "label_words.json").read_text())
@@ -243,9 +243,9 @@ def test_words_are_searched_before_patterns_are_ranked(pipeline_file: Path, here
     best = order(here / "run")[0]
     words = {"colon": FOUND, "brackets": OTHER}[best]
     assert result.ran[:3] == ("stage_a/label_words", "stage_a/ranking", f"stage_a/{best}-1/model")
-    told = json.loads((here / "run" / "stage_a" / f"{best}-1" / "model" / "teacher.json").read_text())
-    assert told["verbalizer"]["labels"] == {label: [word] for label, word in words.items()}
-    assert [len(examples) for examples in told["demonstrations"]["filled"]] == [3, 3, 3]
+    reported = json.loads((here / "run" / "stage_a" / f"{best}-1" / "model" / "teacher.json").read_text())
+    assert reported["verbalizer"]["labels"] == {label: [word] for label, word in words.items()}
+    assert [len(examples) for examples in reported["demonstrations"]["filled"]] == [3, 3, 3]
     store = RunStore(here / "run")
     assert store.inputs("stage_a/ranking")["stage_a/label_words"] == store.content("stage_a/label_words")
 

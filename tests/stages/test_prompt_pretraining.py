@@ -188,7 +188,7 @@ def test_many_rows_lie_on_disk_while_they_are_read(here: Path, model_folder: Fol
     assert not (here / "out" / ".work").exists()
 
 
-def test_a_prompt_that_learns_nothing_is_told(pipeline_file: Path, here: Path) -> None:
+def test_a_prompt_that_learns_nothing_is_reported(pipeline_file: Path, here: Path) -> None:
     _, heard = make(pipeline_file, here / "out", "learning_rate=1e-30", "weight_decay=0.0")
 
     (reported,) = notices(heard)
@@ -331,7 +331,7 @@ def test_a_length_that_is_too_much_beside_the_prompt(pipeline_file: Path, here: 
     assert made.ran
 
 
-def test_mistakes_are_told_together(pipeline_file: Path, here: Path) -> None:
+def test_mistakes_are_reported_together(pipeline_file: Path, here: Path) -> None:
     (pipeline_file.parent / "unlabeled.jsonl").write_text("")
     reported = refused(pipeline_file, here, "pretrain_prompt.words={next: unheard, same_text: very}")
     assert ["words.next: 'unheard' is" in reported[1], reported[0]] == [True, "task/unlabeled.jsonl: the file contains no rows"]

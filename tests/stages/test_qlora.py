@@ -70,7 +70,7 @@ def ask(model: nn.Module, batch: Any) -> Tensor:
 # -- validation ----------------------------------------------------------------------------------------
 
 
-def test_a_missing_package_is_told_before_anything_is_written(
+def test_a_missing_package_is_reported_before_anything_is_written(
     pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("transformers.utils.import_utils.is_bitsandbytes_available", lambda oldest: False)
@@ -93,7 +93,7 @@ def test_only_the_section_that_asks_is_named(pipeline_file: Path, monkeypatch: p
     assert Task.checked(load(pipeline_file, "student.adapter=lora", "teachers.adapter=lora"))
 
 
-def test_a_device_that_is_not_there_is_told_as_such(pipeline_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_is_not_there_is_reported_as_such(pipeline_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(InvalidInput, match=r"compute\.device: cuda is not available"):
         Task.checked(load(pipeline_file, "teachers.adapter=qlora", "compute.device=cuda"))

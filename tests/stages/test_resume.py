@@ -168,9 +168,9 @@ def test_a_training_does_without_a_checkpoint_there_is_no_room_for(
     monkeypatch.setenv(fault_points.VARIABLE, f"checkpoint: before write={fault}")
     heard: list[Event] = []
     run_task(pipeline_file, here / "run", *SHORT, KEPT, on_event=heard.append)
-    told = notices(heard, STUDENT)
+    reported = notices(heard, STUDENT)
     lack = {"ENOSPC": "the disk is full", "EFBIG": "a file may not grow as large as needed (ulimit -f shows the limit)"}
-    assert told == [f"the checkpoint of 1 step is not kept: {lack[fault]}"]  # and not again for every step
+    assert reported == [f"the checkpoint of 1 step is not kept: {lack[fault]}"]  # and not again for every step
     assert products(here / "run") == products(undisturbed())
 
 
@@ -332,7 +332,7 @@ def test_what_is_neither_is_refused(pipeline_file: Path, here: Path) -> None:
         prepare(load(pipeline_file), here / "run", resume="require")
 
 
-def test_a_run_that_moved_is_told(pipeline_file: Path, copy: Path) -> None:
+def test_a_run_that_moved_is_reported(pipeline_file: Path, copy: Path) -> None:
     """Other versions, another processor, other threads: results may differ in the last digit."""
     manifest = json.loads((copy / "manifest.json").read_text())
     here_now = dict(manifest["versions"])
@@ -347,10 +347,10 @@ def test_a_run_that_moved_is_told(pipeline_file: Path, copy: Path) -> None:
     heard: list[Event] = []
     run_task(pipeline_file, copy, on_event=heard.append)
     assert notices(heard, "run") == []  # there was nothing to make
-    for _ in range(2):  # the second is told as well: the run still began elsewhere
+    for _ in range(2):  # the second is reported as well: the run still began elsewhere
         run_task(pipeline_file, copy, "student.steps=3", force="c", on_event=heard.append)
-    assert len(told := notices(heard, "run")) == 2
-    assert all(line.startswith(f"environment changed since the run started ({moved}") for line in told)
+    assert len(reported := notices(heard, "run")) == 2
+    assert all(line.startswith(f"environment changed since the run started ({moved}") for line in reported)
     run_task(pipeline_file, copy, force="all")
     assert run_task(pipeline_file, copy, resume="require").ran == ()
 

@@ -33,7 +33,7 @@ ALL = (
 
 def test_plain_soft_labels(pipeline_file: Path, copy: Path) -> None:
     logits = publish(copy, made_up(), cuts=(7, 20))
-    ensemble, columns, told = label(pipeline_file, copy)
+    ensemble, columns, reported = label(pipeline_file, copy)
     np.testing.assert_allclose(columns["logits"], logits.mean(0), rtol=1e-5, atol=1e-6)
     assert columns["weight"].dtype == np.float64 and columns["id"].tolist() == [f"30-{index}" for index in range(30)]
     np.testing.assert_allclose(columns["weight"], confidence_weights(logits.mean(0)), atol=1e-6)
@@ -46,7 +46,7 @@ def test_plain_soft_labels(pipeline_file: Path, copy: Path) -> None:
         assert 0 <= member["without"]["changed"] <= 1 and member["without"]["kl"] > 0
     counts = ensemble["label_counts"]
     assert ensemble["kept"] == {name: {"rows": counts[name], "kept": counts[name], "share": 1.0} for name in LABELS}
-    assert told == []
+    assert reported == []
 
 
 def test_rows_may_count_alike(pipeline_file: Path, copy: Path) -> None:
@@ -161,10 +161,10 @@ def collapsed(*which: int) -> np.ndarray:
     return logits.astype(np.float32)
 
 
-def test_a_collapsed_teacher_is_told_and_kept(pipeline_file: Path, copy: Path) -> None:
+def test_a_collapsed_teacher_is_reported_and_kept(pipeline_file: Path, copy: Path) -> None:
     publish(copy, collapsed(1) / np.array([1, 100, 1, 1], np.float32).reshape(4, 1, 1))  # collapsed, but not loud
-    ensemble, _, told = label(pipeline_file, copy)
-    assert told == [
+    ensemble, _, reported = label(pipeline_file, copy)
+    assert reported == [
         "teacher colon-2 predicts the same label for 100% of the rows, the others together do not "
         "(soft_labels.drop_collapsed: true drops it)"
     ]
@@ -173,8 +173,8 @@ def test_a_collapsed_teacher_is_told_and_kept(pipeline_file: Path, copy: Path) -
 
 def test_a_collapsed_teacher_is_left_out_where_that_is_asked(pipeline_file: Path, copy: Path) -> None:
     logits = publish(copy, collapsed(1))
-    ensemble, columns, told = label(pipeline_file, copy, "soft_labels.drop_collapsed=true")
-    assert told == ["teacher colon-2 was dropped: it predicts the same label for 100% of the rows"]
+    ensemble, columns, reported = label(pipeline_file, copy, "soft_labels.drop_collapsed=true")
+    assert reported == ["teacher colon-2 was dropped: it predicts the same label for 100% of the rows"]
     assert [member["dropped"] for member in ensemble["teachers"].values()] == [False, True, False, False]
     assert ensemble["weights"]["colon-2"] == 0 and ensemble["teachers"]["colon-2"]["without"] == {"changed": 0, "kl": 0}
     left = logits[[0, 2, 3]]
@@ -189,8 +189,8 @@ def test_never_all(pipeline_file: Path, copy: Path) -> None:
     logits[0, ::2] *= 3
     logits[1, 1::2] *= 3
     publish(copy, logits.astype(np.float32))
-    ensemble, _, told = label(pipeline_file, copy, "soft_labels.drop_collapsed=true")
-    assert told[0] == "every teacher predicts (nearly) a single label; none was dropped"
+    ensemble, _, reported = label(pipeline_file, copy, "soft_labels.drop_collapsed=true")
+    assert reported[0] == "every teacher predicts (nearly) a single label; none was dropped"
     assert not any(member["dropped"] for member in ensemble["teachers"].values())
 
 

@@ -21,7 +21,7 @@ from tests.stages.tiny_task import load, planned, rows, run_task
 
 def test_surest_rows_of_each_label(pipeline_file: Path, copy: Path) -> None:
     logits = publish(copy, made_up(), cuts=(12,))
-    ensemble, columns, told = label(pipeline_file, copy, "soft_labels.top_share=0.3")
+    ensemble, columns, reported = label(pipeline_file, copy, "soft_labels.top_share=0.3")
     sure, winners = soft(logits.mean(0)).max(1), logits.mean(0).argmax(1)
     expected = np.zeros(30, bool)
     for one in range(3):
@@ -34,16 +34,16 @@ def test_surest_rows_of_each_label(pipeline_file: Path, copy: Path) -> None:
         assert ensemble["kept"][name] == {
             "rows": mine.sum(), "kept": expected[mine].sum(), "share": pytest.approx(expected[mine].mean())
         }  # fmt: skip
-    (line,) = told
+    (line,) = reported
     assert line.startswith(f"{expected.sum()} of 30 rows are kept ({expected.mean():.1%}): Sports ")
 
 
 def test_rows_that_are_sure_enough(pipeline_file: Path, copy: Path) -> None:
     logits = publish(copy, made_up())
     best = soft(logits.mean(0)).max(1)
-    _, columns, told = label(pipeline_file, copy, "soft_labels.min_probability=0.6", "soft_labels.confidence_weights=false")
+    _, columns, reported = label(pipeline_file, copy, "soft_labels.min_probability=0.6", "soft_labels.confidence_weights=false")
     assert columns["weight"].tolist() == (best >= 0.6).astype(float).tolist()
-    assert told[0].startswith(f"{(best >= 0.6).sum()} of 30 rows are kept")
+    assert reported[0].startswith(f"{(best >= 0.6).sum()} of 30 rows are kept")
 
 
 def test_no_row_left(pipeline_file: Path, copy: Path) -> None:
@@ -67,11 +67,11 @@ def test_labels_that_nobody_gives_or_keeps(pipeline_file: Path, copy: Path) -> N
     logits[:, :3] = [[0.1, 0, 0], [0, 0, 0.1], [0, 0, 0.1]]
     logits[:, 3:, 2] -= 50
     publish(copy, logits)
-    _, _, told = label(pipeline_file, copy)
-    assert told == ["the teachers predict label 'Science' for no unlabelled row; check its label words and labelled rows"]
-    _, _, told = label(pipeline_file, copy, "soft_labels.min_probability=0.5")
-    assert told[0].endswith("rows are kept (90.0%): Sports 96%, Science 0%, World 0%")
-    assert told[2] == "label 'World' has 0 of 27 rows (of 2 before the selection of rows); the student will hardly learn it"
+    _, _, reported = label(pipeline_file, copy)
+    assert reported == ["the teachers predict label 'Science' for no unlabelled row; check its label words and labelled rows"]
+    _, _, reported = label(pipeline_file, copy, "soft_labels.min_probability=0.5")
+    assert reported[0].endswith("rows are kept (90.0%): Sports 96%, Science 0%, World 0%")
+    assert reported[2] == "label 'World' has 0 of 27 rows (of 2 before the selection of rows); the student will hardly learn it"
 
 
 # -- rows of several labels --------------------------------------------------------------------------
@@ -107,7 +107,7 @@ def test_several_labels_per_row(here: Path, pipeline_file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "reported"),
     [
         (
             ("soft_labels.prior={Sport: 1, Science: 1, World: 1}",),
@@ -120,10 +120,10 @@ def test_several_labels_per_row(here: Path, pipeline_file: Path) -> None:
         ),
     ],
 )
-def test_settings_that_do_not_fit(overrides: Sequence[str], told: Sequence[str], pipeline_file: Path) -> None:
+def test_settings_that_do_not_fit(overrides: Sequence[str], reported: Sequence[str], pipeline_file: Path) -> None:
     with pytest.raises(InvalidInput) as refused:
         load(pipeline_file, *overrides)
-    assert [problem.message for problem in refused.value.problems] == list(told)
+    assert [problem.message for problem in refused.value.problems] == list(reported)
     assert {problem.key.partition(".")[0] for problem in refused.value.problems} == {"soft_labels"}
 
 

@@ -105,11 +105,11 @@ def test_teachers_and_student_of_a_run_start_from_it(start: str, pipeline_file: 
 
 def test_the_finished_run_needs_the_prompt_no_more(pipeline_file: Path, here: Path) -> None:
     run_task(pipeline_file, here / "run", START, STUDENT_START, *QUICK)
-    told = [Predictor.load(here / "run", teachers=teachers)(["a game"])[0].probabilities for teachers in (False, True)]
+    reported = [Predictor.load(here / "run", teachers=teachers)(["a game"])[0].probabilities for teachers in (False, True)]
     shutil.rmtree(here / "prompt")
 
     again = [Predictor.load(here / "run", teachers=teachers)(["a game"])[0].probabilities for teachers in (False, True)]
-    assert again == told
+    assert again == reported
     for kept in ("stage_a/colon-1/model/teacher.json", "stage_c/model/petkit.json"):
         assert "start" not in json.loads((here / "run" / kept).read_text())["adapter"]
 
@@ -158,8 +158,8 @@ def test_another_prompt_makes_teachers_and_student_stale(pipeline_file: Path, he
         "stage_c/model": "stale: student.adapter.start changed",
     }
     without = START.replace("start: prompt", f"tokens: {TOKENS}")
-    told = planned(pipeline_file, here / "run", without, STUDENT_START, *QUICK)["stage_a/colon-1/model"]
-    assert told.why == "stale: teachers.adapter.start removed"
+    reported = planned(pipeline_file, here / "run", without, STUDENT_START, *QUICK)["stage_a/colon-1/model"]
+    assert reported.why == "stale: teachers.adapter.start removed"
 
 
 # -- what is refused ---------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def test_another_prompt_makes_teachers_and_student_stale(pipeline_file: Path, he
 
 @pytest.mark.parametrize("section", ["teachers", "student"])
 @pytest.mark.parametrize(
-    ("harm", "told"),
+    ("harm", "reported"),
     [
         (lambda folder: shutil.rmtree(folder), "prompt: no such folder (petkit pretrain-prompt makes one)"),
         (
@@ -201,13 +201,13 @@ def test_another_prompt_makes_teachers_and_student_stale(pipeline_file: Path, he
     ],
 )
 def test_a_folder_that_cannot_be_used(
-    section: str, harm: Callable[[Path], object], told: str, pipeline_file: Path, here: Path
+    section: str, harm: Callable[[Path], object], reported: str, pipeline_file: Path, here: Path
 ) -> None:
     harm(here / "prompt")
     start = START.replace("teachers", section)
 
     (line,) = refused(pipeline_file, start)
-    assert line.startswith(f"--set {start}: {section}.adapter.start: {told}")
+    assert line.startswith(f"--set {start}: {section}.adapter.start: {reported}")
 
 
 def flip_last_bit(path: Path) -> None:
@@ -232,7 +232,7 @@ def test_a_prompt_for_another_model(pipeline_file: Path, here: Path, model_folde
     assert line.endswith("prompt: the prompt was made for other, with earlier weights (make one for this model)")
 
 
-def test_a_model_that_is_not_there_is_told_once(pipeline_file: Path) -> None:
+def test_a_model_that_is_not_there_is_reported_once(pipeline_file: Path) -> None:
     (line,) = refused(pipeline_file, START, "model=./nowhere")
     assert "model: nowhere: no such model folder" in line
 
@@ -252,7 +252,7 @@ def test_another_kind_of_adapter(pipeline_file: Path) -> None:
         assert line.endswith("teachers.adapter.start: only prompt_tuning starts from a folder (set kind: prompt_tuning)")
 
 
-def test_an_adapter_folder_that_is_no_pretrained_prompt(pipeline_file: Path, here: Path) -> None:
+def test_an_adapter_folder_that_is_not_a_pretrained_prompt(pipeline_file: Path, here: Path) -> None:
     run_task(pipeline_file, here / "run", "teachers.adapter={kind: lora}", *QUICK, stages=("a",))
     with pytest.raises(InvalidInput, match=r"start: run/stage_a/colon-1/model: contains no pretrained prompt \("):
         Task.checked(load(pipeline_file, START.replace("start: prompt", "start: run/stage_a/colon-1/model")))
@@ -283,8 +283,8 @@ def test_a_prompt_that_is_replaced_later(
 
     with pytest.raises(ModelRefused) as error:
         run_task(pipeline_file, here / "run", start, *QUICK, on_event=replace_prompt)
-    told = "adapter_model.safetensors has changed since it was checked (run the command again)"
-    assert str(error.value) == f"prompt/prompt: {told}"
+    reported = "adapter_model.safetensors has changed since it was checked (run the command again)"
+    assert str(error.value) == f"prompt/prompt: {reported}"
     assert (here / "run" / until / "step.json").is_file() and not (here / "run" / unmade).exists()
 
 

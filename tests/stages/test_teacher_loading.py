@@ -63,7 +63,7 @@ def test_a_trained_teacher(kind: str, pipeline_file: Path, here: Path) -> None:
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "demonstrations" not in "".join(KINDS[kind])])
 def test_an_untrained_teacher(kind: str, pipeline_file: Path, here: Path) -> None:
     run_task(pipeline_file, here / "run", "data.train=null", *KINDS[kind], stages=("a", "b"))
-    torch.manual_seed(123)  # whoever asks may have drawn any numbers before
+    torch.manual_seed(123)  # the caller may have drawn any numbers before
     for name in ("colon-untrained", "brackets-untrained"):
         np.testing.assert_allclose(answers(here / "run", name), its_own(here / "run", name), rtol=0, atol=1e-5)
 

@@ -197,7 +197,7 @@ def test_the_masked_lm_loss_reaches_words_of_no_label(bench: Make) -> None:
     assert not gradient(None).any() and gradient(np.array([1, 2])).any()
 
 
-def test_nothing_to_hide_is_no_loss(bench: Make) -> None:
+def test_nothing_to_hide_is_not_a_loss(bench: Make) -> None:
     made = bench(pvp_of("{mask} {text}"), auxiliary_mlm_weight=0.25)
     unknown = made.pvp.encode_texts([{"text": "☃"}], TOKENIZER)
     data = TrainingRows(made.objective.data.encoded, GOLD, (), lambda numbers: unknown)

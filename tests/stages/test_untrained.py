@@ -41,7 +41,7 @@ def all_unlabeled(task: Task, index: int) -> FloatArray:
     return np.concatenate(list(shard_logits(scorer, task.pvps[index], task, "unlabeled", DEVICE, lambda done: None)))
 
 
-def test_every_pattern_once_in_order_and_told(task: Task) -> None:
+def test_every_pattern_once_in_order_and_reported(task: Task) -> None:
     heard: list[Event] = []
 
     ids = [pvp.id for pvp, _ in untrained.untrained(task, DEVICE, heard.append)]

@@ -52,26 +52,26 @@ def test_soft_labels_are_the_teachers_combined(how: Any, pipeline_file: Path, co
     share = np.exp(expected / 2 - np.logaddexp.reduce(expected / 2, axis=1, keepdims=True))  # temperature 2
     np.testing.assert_allclose(shard["entropy"], -(share * np.log(share)).sum(1), rtol=1e-4)
     np.testing.assert_allclose(shard["agreement"], (logits.argmax(-1) == expected.argmax(-1)).mean(0))
-    told = ensemble(copy)
-    assert told["rows"] == 30 and sum(told["label_counts"].values()) == 30 and told["combine"] == how
-    assert told["label_counts"] == {label: shard["label"].count(label) for label in labels}
-    assert told["mean_entropy"] == pytest.approx(np.mean(shard["entropy"]), rel=1e-5)
+    reported = ensemble(copy)
+    assert reported["rows"] == 30 and sum(reported["label_counts"].values()) == 30 and reported["combine"] == how
+    assert reported["label_counts"] == {label: shard["label"].count(label) for label in labels}
+    assert reported["mean_entropy"] == pytest.approx(np.mean(shard["entropy"]), rel=1e-5)
 
 
 def test_agreement_of_pairs_of_teachers(finished: Path) -> None:
     choices = teacher_logits(finished).argmax(-1)
-    told = json.loads((finished / "stage_b" / "agreement.json").read_text())["agreement"]
+    reported = json.loads((finished / "stage_b" / "agreement.json").read_text())["agreement"]
     for mine, row in zip(choices, NAMES, strict=True):
         for theirs, column in zip(choices, NAMES, strict=True):
-            assert told[row][column] == pytest.approx((mine == theirs).mean())
+            assert reported[row][column] == pytest.approx((mine == theirs).mean())
 
 
 def test_weighting_by_accuracy_before_training(pipeline_file: Path, copy: Path) -> None:
     for name, accuracy in zip(NAMES, (0.6, 0.2, 0.0, 0.2), strict=True):
         path = copy / "stage_a" / name / "model"
-        told = json.loads((path / "teacher.json").read_text())
-        assert told["untrained_accuracy"] == json.loads((path / "step.json").read_text())["facts"]["untrained_accuracy"]
-        rewrite(path, "teacher.json", json.dumps({**told, "untrained_accuracy": accuracy}))
+        reported = json.loads((path / "teacher.json").read_text())
+        assert reported["untrained_accuracy"] == json.loads((path / "step.json").read_text())["facts"]["untrained_accuracy"]
+        rewrite(path, "teacher.json", json.dumps({**reported, "untrained_accuracy": accuracy}))
     run_task(pipeline_file, copy, "soft_labels.weighting=train_accuracy", stages=("b",), force="stale")
     weights = (0.6, 0.2, 0.0, 0.2)
     assert ensemble(copy)["weights"] == dict(zip(NAMES, weights, strict=True))
@@ -180,8 +180,8 @@ def test_other_teachers(arch: str, here: Path, model_folder: Folder) -> None:
 def test_several_fields(arch: str, fields: Sequence[str], patterns: dict[str, Any], here: Path, model_folder: Folder) -> None:
     pipeline_file = write_task(here / "task", model_folder(arch), fields, patterns)
     result = run_task(pipeline_file, here / "run", *QUICK)
-    told = json.loads((result.student / "petkit.json").read_text())
-    assert len(result.ran) == 7 and sorted(told["fields"]) == sorted(fields) and told["max_length"] == 32
+    reported = json.loads((result.student / "petkit.json").read_text())
+    assert len(result.ran) == 7 and sorted(reported["fields"]) == sorted(fields) and reported["max_length"] == 32
     # Every field reaches the student: another text there gives other logits.
     changed = [{**row, fields[-1]: "yes no yes"} for row in rows(15, 15, fields)]
     before = student_logits(pipeline_file, result.student)

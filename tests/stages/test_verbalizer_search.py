@@ -191,12 +191,12 @@ def test_the_same_again_whatever_the_precision_and_the_batches(random_task: Path
 
 
 def test_progress_counts_every_row_in_every_pattern_once(planted: Path) -> None:
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
 
-    search_label_words(Task.checked(load(planted, AUTO)), DEVICE, lambda done, total: told.append((done, total)))
+    search_label_words(Task.checked(load(planted, AUTO)), DEVICE, lambda done, total: reported.append((done, total)))
 
-    assert told[-1] == (18, 18)
-    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    assert reported[-1] == (18, 18)
+    assert [done for done, _ in reported] == sorted({done for done, _ in reported})
 
 
 def test_soft_tokens_start_the_same_every_time(planted: Path) -> None:
@@ -249,7 +249,7 @@ def test_words_the_model_hardly_ever_says_are_not_offered(random_task: Path, mon
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "reported"),
     [
         (
             ("verbalizer={auto: {per_label: 20}}",),
@@ -265,11 +265,11 @@ def test_words_the_model_hardly_ever_says_are_not_offered(random_task: Path, mon
     ],
     ids=["per pattern", "joint"],
 )
-def test_too_few_words(overrides: tuple[str, ...], told: list[str], planted: Path) -> None:
+def test_too_few_words(overrides: tuple[str, ...], reported: list[str], planted: Path) -> None:
     with pytest.raises(InvalidInput) as refused:
         find(planted, *overrides)
 
-    expected = [f"--set {overrides[0]}: verbalizer.auto: {line}" for line in told]
+    expected = [f"--set {overrides[0]}: verbalizer.auto: {line}" for line in reported]
     assert [str(problem) for problem in refused.value.problems] == expected
 
 

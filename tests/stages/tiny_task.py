@@ -1,4 +1,4 @@
-"""A task small enough to run A → B → C → evaluation in about a second: three topics told by single words."""
+"""A task small enough to run A → B → C → evaluation in about a second: three topics reported by single words."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def shown(pvp: PVP, per_label: int = 1, max_tokens: int = 40, kind: str = "wordp
     return with_demonstrations(pvp, settings, pieces(kind), [field(pvp, text, kind) for text in TEXTS[: len(gold)]], gold)
 
 
-def told(ids: IntArray, kind: str = "wordpiece") -> str:
+def reported(ids: IntArray, kind: str = "wordpiece") -> str:
     return " ".join(pieces(kind).hf.convert_ids_to_tokens(ids.tolist()))
 
 
@@ -58,7 +58,7 @@ def before(pvp: PVP, text: str, own: int | None = None) -> list[str]:
     ids = full.ids[1 : 1 + len(full.ids) - len(plain.ids)]
     assert full.ids.tolist() == [plain.ids[0], *ids.tolist(), *plain.ids[1:].tolist()]
     starts = [match - 1 for match in np.flatnonzero(ids == pieces("wordpiece").hf.convert_tokens_to_ids("news"))]
-    return [told(part) for part in np.split(ids, starts[1:])] if starts else []
+    return [reported(part) for part in np.split(ids, starts[1:])] if starts else []
 
 
 FILLED = {
@@ -182,18 +182,18 @@ def test_examples_are_cut_to_max_tokens(kind: str, segments: tuple[str, ...]) ->
 def test_two_segments_become_one_text() -> None:
     pvp = shown(make(("{text}?", "{mask}, {other}")), gold=[0, 1, 2])
     row = pvp.encode(field(pvp, "the movie"))
-    words = told(row.ids)
+    words = reported(row.ids)
 
     assert words.endswith("the movie ? [SEP] [MASK] , it [SEP]")
     assert "the market is bad ? world , it" in words
     assert words.count("[SEP]") == 2 and row.ids[row.mask] == pieces("wordpiece").mask_id
-    assert told(row.ids[row.second :]) == "[MASK] , it [SEP]"
+    assert reported(row.ids[row.second :]) == "[MASK] , it [SEP]"
 
 
 def test_words_of_several_tokens_fill_the_slot_of_an_example() -> None:
     pvp = shown(make(World=("world market",), Sports=("sports",), Science=("very good science",)), gold=[0, 1, 2])
     assert pvp.demonstrations is not None
-    examples = [told(ids) for label in pvp.demonstrations.filled for ids in label]
+    examples = [reported(ids) for label in pvp.demonstrations.filled for ids in label]
 
     assert examples == [
         "world market news : the market is bad",
@@ -218,7 +218,7 @@ def test_numbers_are_those_of_the_few_shot_rows() -> None:
     assert Demonstrations(1, ((), ()), ((), ())).before([np.arange(3, dtype=np.int32)], 100).tolist() == []
 
 
-def test_examples_without_room_for_text_are_told() -> None:
+def test_examples_without_room_for_text_are_reported() -> None:
     pipeline = PipelineSpec(
         task="news",
         data=DataSpec(train="a.jsonl", unlabeled="b.jsonl"),

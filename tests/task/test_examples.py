@@ -73,7 +73,7 @@ def test_label_that_is_a_number_in_the_verbalizer_is_that_label(here: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("row", "told"),
+    ("row", "reported"),
     [
         ({"text": "x", "label": True}, "label: a label is text or a whole number, not True"),
         ({"text": "x", "label": 1.0}, "label: a label is text or a whole number, not 1.0"),
@@ -99,23 +99,23 @@ def test_label_that_is_a_number_in_the_verbalizer_is_that_label(here: Path) -> N
         ("{", "not valid JSON: the line is cut off"),
     ],
 )
-def test_bad_row(here: Path, row: Any, told: str) -> None:
+def test_bad_row(here: Path, row: Any, reported: str) -> None:
     path = jsonl(here / "rows.jsonl", [GOOD, row, GOOD])
     opened = source(path)
 
-    assert problems(opened) == [f"rows.jsonl:2: {told}"]
+    assert problems(opened) == [f"rows.jsonl:2: {reported}"]
     with pytest.raises(InvalidInput) as caught:
         list(opened)
-    assert str(caught.value) == f"rows.jsonl:2: {told}"
+    assert str(caught.value) == f"rows.jsonl:2: {reported}"
 
 
 @pytest.mark.parametrize("label", [2, -1, "2", "²"])
 def test_class_number_without_a_name(here: Path, label: object) -> None:
     path = jsonl(here / "rows.jsonl", [{"text": "x", "label": label}])
 
-    (told,) = problems(source(path, label_names=LABELS))
+    (reported,) = problems(source(path, label_names=LABELS))
 
-    assert told.startswith(f"rows.jsonl:1: label: label '{label}' is not in the verbalizer")
+    assert reported.startswith(f"rows.jsonl:1: label: label '{label}' is not in the verbalizer")
 
 
 def test_mapped_column_that_is_missing(here: Path) -> None:
@@ -124,10 +124,10 @@ def test_mapped_column_that_is_missing(here: Path) -> None:
     assert problems(source(path, columns={"text": "Text"})) == ["rows.jsonl:1: Text: missing (did you mean 'text'?)"]
 
 
-def test_all_mistakes_of_a_row_are_told(here: Path) -> None:
+def test_all_mistakes_of_a_row_are_reported(here: Path) -> None:
     path = jsonl(here / "rows.jsonl", [{"a": "", "label": "Art"}])
 
-    assert [told.split(": ")[1] for told in problems(source(path, ("a", "b")))] == ["a", "b", "label"]
+    assert [reported.split(": ")[1] for reported in problems(source(path, ("a", "b")))] == ["a", "b", "label"]
 
 
 def test_missing_and_surplus_cells_of_a_table(here: Path) -> None:
@@ -177,12 +177,12 @@ def test_many_bad_rows_are_counted(here: Path) -> None:
         ({"label": "World"}, "rows.jsonl: text: missing, in all 3 rows (known: label; data.columns says which column is which)"),
     ],
 )
-def test_a_column_that_no_row_has_is_told_once(row: dict[str, str], said: str, here: Path) -> None:
+def test_a_column_that_no_row_has_is_reported_once(row: dict[str, str], said: str, here: Path) -> None:
     path = jsonl(here / "rows.jsonl", [row] * 3)
     assert problems(source(path)) == [said]
 
 
-def test_twenty_bad_rows_are_all_told(here: Path) -> None:
+def test_twenty_bad_rows_are_all_reported(here: Path) -> None:
     path = jsonl(here / "rows.jsonl", [{"text": "", "label": "World"}] * 20)
 
     assert len(problems(source(path))) == 20

@@ -40,7 +40,7 @@ def test_a_scale_must_have_an_order(here: Path) -> None:
     assert labels_in("train.jsonl", DataSpec(unlabeled=""), ordinal=True) == ("1", "3", "10")
 
 
-def test_what_is_no_label_is_left_to_the_reading_of_the_rows(here: Path) -> None:
+def test_what_is_not_a_label_is_left_to_the_reading_of_the_rows(here: Path) -> None:
     assert labels(["a", None, "", 1.5, True, ["b"], "b"], here) == ("a", "b")
 
 
@@ -65,12 +65,12 @@ def test_a_source_that_names_its_classes_keeps_their_order(monkeypatch: pytest.M
     assert labels_in("hf://news/train", DataSpec(unlabeled="", columns={"label": "topic"})) == ("World", "Art")
 
 
-def test_the_alphabet_is_no_scale(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = "train.jsonl: label: the order of its labels is unknown, and label_kind is ordinal"
+def test_the_alphabet_is_not_a_scale(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reported = "train.jsonl: label: the order of its labels is unknown, and label_kind is ordinal"
     labels(["low", "middle", "high"], here)
     with pytest.raises(InvalidInput) as refused:
         labels_in("train.jsonl", DataSpec(unlabeled=""), ordinal=True)
-    assert str(refused.value) == f"{told} (list them: labels: {{low: [], …}})"
+    assert str(refused.value) == f"{reported} (list them: labels: {{low: [], …}})"
 
     labels([3, 1, 2], here)
     assert labels_in("train.jsonl", DataSpec(unlabeled=""), ordinal=True) == ("1", "2", "3")

@@ -56,11 +56,11 @@ def test_class_numbers(label: object, found: tuple[int, ...], here: Path) -> Non
 
 
 @pytest.mark.parametrize("kind", ["single", "multi"])
-def test_a_number_of_thousands_of_digits_is_no_class(kind: Any, here: Path) -> None:
+def test_a_number_of_thousands_of_digits_is_not_a_class(kind: Any, here: Path) -> None:
     path = jsonl(here / "rows.jsonl", [{"text": "One.", "label": "9" * 5000}, {"text": "Two.", "label": "01"}])
 
-    (told,) = problems(source(path, labels=TOPICS, kind=kind, label_names=TOPICS))
-    assert told.startswith("rows.jsonl:1: label: label '9999") and told.endswith("(class numbers go from 0 to 2)")
+    (reported,) = problems(source(path, labels=TOPICS, kind=kind, label_names=TOPICS))
+    assert reported.startswith("rows.jsonl:1: label: label '9999") and reported.endswith("(class numbers go from 0 to 2)")
 
 
 def test_separator_of_ones_own(here: Path) -> None:
@@ -96,7 +96,7 @@ def test_hub_lists_are_named_by_the_dataset(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(
-    ("row", "told"),
+    ("row", "reported"),
     [
         ({"label": ["World", "World"]}, "label 'World' is twice in the row (name it once)"),
         ({"label": "Sports|World|Sports"}, "label 'Sports' is twice in the row (name it once)"),
@@ -112,30 +112,30 @@ def test_hub_lists_are_named_by_the_dataset(monkeypatch: pytest.MonkeyPatch) -> 
         ({"lable": ["World"]}, "has no label (did you mean 'lable'?)"),
     ],
 )
-def test_bad_rows(row: dict[str, Any], told: str, here: Path) -> None:
+def test_bad_rows(row: dict[str, Any], reported: str, here: Path) -> None:
     path = jsonl(here / "rows.jsonl", [{"text": "x", "label": []}, {"text": "x", **row}])
 
-    assert problems(source(path, labels=TOPICS, kind="multi")) == [f"rows.jsonl:2: label: {told}"]
+    assert problems(source(path, labels=TOPICS, kind="multi")) == [f"rows.jsonl:2: label: {reported}"]
 
 
 @pytest.mark.parametrize(("label", "number"), [([0, 3], 3), ("7", 7), (12, 12)])
 def test_class_numbers_out_of_range(label: object, number: int, here: Path) -> None:
     path = jsonl(here / "rows.jsonl", [{"text": "x", "label": label}])
 
-    told = f"rows.jsonl:1: label: label '{number}' is not in the verbalizer (class numbers go from 0 to 2)"
-    assert problems(source(path, labels=TOPICS, kind="multi", label_names=TOPICS)) == [told]
+    reported = f"rows.jsonl:1: label: label '{number}' is not in the verbalizer (class numbers go from 0 to 2)"
+    assert problems(source(path, labels=TOPICS, kind="multi", label_names=TOPICS)) == [reported]
 
 
 def test_a_number_written_twice_in_two_ways_is_one_label(here: Path) -> None:
     path = jsonl(here / "rows.jsonl", [{"text": "x", "label": [0, "World"]}])
 
-    (told,) = problems(source(path, labels=TOPICS, kind="multi", label_names=TOPICS))
-    assert told.endswith("label 'World' is twice in the row (name it once)")
+    (reported,) = problems(source(path, labels=TOPICS, kind="multi", label_names=TOPICS))
+    assert reported.endswith("label 'World' is twice in the row (name it once)")
 
 
 @pytest.mark.parametrize("kind", ["single", "ordinal"])
 @pytest.mark.parametrize(
-    ("label", "told"),
+    ("label", "reported"),
     [
         (["World", "Sports"], "contains several labels: ['World', 'Sports'] (set label_kind: multi)"),
         ("World|Sports", "contains several labels: 'World|Sports' (set label_kind: multi)"),
@@ -147,10 +147,10 @@ def test_a_number_written_twice_in_two_ways_is_one_label(here: Path) -> None:
         ("", "has no label"),
     ],
 )
-def test_several_labels_where_one_may_stand(kind: Any, label: object, told: str, here: Path) -> None:
+def test_several_labels_where_one_may_stand(kind: Any, label: object, reported: str, here: Path) -> None:
     path = jsonl(here / "rows.jsonl", [{"text": "x", "label": label}])
 
-    assert problems(source(path, kind=kind, label_names=LABELS)) == [f"rows.jsonl:1: label: {told}"]
+    assert problems(source(path, kind=kind, label_names=LABELS)) == [f"rows.jsonl:1: label: {reported}"]
 
 
 def test_a_label_may_hold_the_separator_where_one_stands(here: Path) -> None:
@@ -180,13 +180,13 @@ def test_text_and_list_say_the_same(here: Path, names: list[str], data: st.DataO
 @given(
     st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner, max_size=4))
 )
-def test_any_value_is_read_or_told(here: Path, value: Any) -> None:
+def test_any_value_is_read_or_reported(here: Path, value: Any) -> None:
     """No value of JSON breaks the reader, whatever the kind, and a value is either labels or a mistake."""
     for kind in ("single", "multi", "ordinal"):
         opened = source(jsonl(here / "rows.jsonl", [{"text": "x", "label": value}]), labels=TOPICS, kind=kind, label_names=TOPICS)
-        told = problems(opened)
-        if told:
-            assert len(told) == 1 and told[0].startswith("rows.jsonl:1: label: ")
+        reported = problems(opened)
+        if reported:
+            assert len(reported) == 1 and reported[0].startswith("rows.jsonl:1: label: ")
         else:
             (example,) = opened
             assert kind == "multi" or len(example.labels) == 1

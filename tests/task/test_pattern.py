@@ -167,18 +167,18 @@ def test_what_stands_around_the_slot(text: str, context: MaskContext) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "reported"),
     [
         (("a",), "<s> great </s>"),
         (("a", "b"), "<s> great </s> </s> bad </s>"),
         (("a", "b", "c"), "<s> great Ċ bad Ċ good </s>"),
     ],
 )
-def test_plain_patterns(fields: tuple[str, ...], told: str) -> None:
+def test_plain_patterns(fields: tuple[str, ...], reported: str) -> None:
     made = Pattern.plain(fields)
     row = assembled("bytebpe", made, {"a": "great", "b": "bad", "c": "good"})
 
-    assert " ".join(tokens("bytebpe", row)) == told
+    assert " ".join(tokens("bytebpe", row)) == reported
     assert compiled("bytebpe", made).mask_context is None
     assert (row.mask, made.fields) == (-1, fields)
 
@@ -199,7 +199,7 @@ def test_a_field_used_twice_alike_is_tokenised_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         (("{mask} news: {a}",), "[CLS] [MASK] [MASK] [MASK] news : great [SEP]"),
         (("{a} ({mask})",), "[CLS] great ( [MASK] [MASK] [MASK] ) [SEP]"),
@@ -207,14 +207,14 @@ def test_a_field_used_twice_alike_is_tokenised_once() -> None:
         (("{mask}:", "{a}"), "[CLS] [MASK] [MASK] [MASK] : [SEP] great [SEP]"),
     ],
 )
-def test_several_masks_stand_side_by_side(text: tuple[str, ...], told: str) -> None:
+def test_several_masks_stand_side_by_side(text: tuple[str, ...], reported: str) -> None:
     single, triple = (compiled("wordpiece", pattern(*text), masks=masks) for masks in (1, 3))
     row = triple.encode(field_tokens("wordpiece", triple, {"a": "great"}))
 
-    assert " ".join(tokens("wordpiece", row)) == told
+    assert " ".join(tokens("wordpiece", row)) == reported
     assert (row.masks, triple.fixed) == (3, single.fixed + 2)
     assert row.ids[row.mask : row.mask + 3].tolist() == [pieces("wordpiece").mask_id] * 3
-    assert row.second == (len(row.ids) if len(text) == 1 else told.split().index("[SEP]") + 1)
+    assert row.second == (len(row.ids) if len(text) == 1 else reported.split().index("[SEP]") + 1)
 
 
 def test_soft_tokens_are_numbered_from_minus_one() -> None:
@@ -236,19 +236,19 @@ def test_a_word_next_to_soft_tokens_is_as_at_the_start(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         (("{mask} news: {a}",), "very good news : the great game"),
         (("{a} ({mask})", "{b}?"), "the great game ( very good ) it ?"),
         (("{mask}:", "{a} {b}"), "very good : the great game it"),
     ],
 )
-def test_filled(text: tuple[str, ...], told: str) -> None:
+def test_filled(text: tuple[str, ...], reported: str) -> None:
     made = compiled("wordpiece", pattern(*text))
     held = field_tokens("wordpiece", made, {"a": "the great game", "b": "it"})
     word = pieces("wordpiece").encode(["very good"])[0]
 
-    assert " ".join(pieces("wordpiece").hf.convert_ids_to_tokens(made.filled(held, word).tolist())) == told
+    assert " ".join(pieces("wordpiece").hf.convert_ids_to_tokens(made.filled(held, word).tolist())) == reported
 
 
 @pytest.mark.parametrize("masks", [1, 2])

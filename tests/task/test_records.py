@@ -55,12 +55,12 @@ def test_parquet_holds_the_same_rows(here: Path) -> None:
     assert list(read_records(str(here / "rows.parquet"))) == [Record(n, row) for n, row in enumerate(ROWS * 3, 1)]
 
 
-def test_format_is_told_by_the_ending() -> None:
+def test_format_is_reported_by_the_ending() -> None:
     assert [format_of(name) for name in ("a.JSONL", "b.csv", "c.d.Tsv", "hf://x/y.csv")] == ["jsonl", "csv", "tsv", "hf"]
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "reported"),
     [
         ("rows.json", "rows.json: unknown kind of file 'json' (did you mean 'jsonl'?)"),
         ("rows.xlsx", "rows.xlsx: unknown kind of file 'xlsx' (known: jsonl, csv, tsv, parquet)"),
@@ -69,11 +69,11 @@ def test_format_is_told_by_the_ending() -> None:
         ("a\0b.csv", r"a\x00b.csv: no such file"),
     ],
 )
-def test_file_that_cannot_be_read(here: Path, name: str, told: str) -> None:
-    assert refused(name) == told
+def test_file_that_cannot_be_read(here: Path, name: str, reported: str) -> None:
+    assert refused(name) == reported
 
 
-def test_folder_is_no_file(here: Path) -> None:
+def test_folder_is_not_a_file(here: Path) -> None:
     (here / "rows.csv").mkdir()
 
     assert refused("rows.csv") == "rows.csv: is a folder, not a file"
@@ -119,7 +119,7 @@ def test_any_text_survives_a_table(rows: list[dict[str, str]], mark: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "reported"),
     [
         ('{"text": "a", "label": "b"', "not valid JSON: the line is cut off"),
         ('{"text": "a', "not valid JSON: the line is cut off"),
@@ -135,8 +135,8 @@ def test_any_text_survives_a_table(rows: list[dict[str, str]], mark: str) -> Non
         (f'{{"label": {"1" * 5000}}}', "not valid JSON: a number of thousands of digits"),
     ],
 )
-def test_broken_json_line(line: str, told: str) -> None:
-    assert parse_json_line(line + "\n", 7) == Record(7, error=told)
+def test_broken_json_line(line: str, reported: str) -> None:
+    assert parse_json_line(line + "\n", 7) == Record(7, error=reported)
 
 
 def test_json_lines_know_their_numbers() -> None:
@@ -149,7 +149,7 @@ def test_json_lines_know_their_numbers() -> None:
 
 @pytest.mark.parametrize(("kind", "head"), [("jsonl", ""), ("csv", "text,label\n"), ("tsv", "text\tlabel\n")])
 @pytest.mark.parametrize("good", [0, 3, 4000])
-def test_wrong_encoding_is_told_with_its_line(here: Path, kind: str, head: str, good: int) -> None:
+def test_wrong_encoding_is_reported_with_its_line(here: Path, kind: str, head: str, good: int) -> None:
     lines = {"jsonl": '{"text": "é"}\n', "csv": "é,b\n", "tsv": "é\tb\n"}[kind]
     broken = lines.encode("latin-1")
     (here / f"rows.{kind}").write_bytes(head.encode() + lines.encode() * good + broken + lines.encode())

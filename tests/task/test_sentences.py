@@ -94,8 +94,8 @@ def test_every_pair_comes_up_as_often() -> None:
     for answer, ways in ((NEXT, 3), (SAME_TEXT, 6), (OTHER_TEXT, 8)):
         assert [shares[key] for key in shares if key[2] == answer] == pytest.approx([1 / 3 / ways] * ways, abs=0.02)
     # Two sentences cannot be of the same text without touching: half and half.
-    told = Counter(answer for _, _, answer in of_second)
-    assert told[SAME_TEXT] == 0 and told[NEXT] / len(of_second) == pytest.approx(0.5, abs=0.02)
+    reported = Counter(answer for _, _, answer in of_second)
+    assert reported[SAME_TEXT] == 0 and reported[NEXT] / len(of_second) == pytest.approx(0.5, abs=0.02)
 
 
 def test_the_same_randomness_draws_the_same_pairs() -> None:

@@ -143,18 +143,18 @@ def test_no_text_makes_a_second_mask(text: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "reported"),
     [
         ("wordpiece", "it [ m ##a ##s ##k ] it"),
         ("bytebpe", "it Ġ < m as k > Ġit"),
         ("bytebpe-strict", "it Ġ < m as k > Ġit"),
     ],
 )
-def test_mentioned_special_token_is_read_like_any_text(kind: str, told: str) -> None:
+def test_mentioned_special_token_is_read_like_any_text(kind: str, reported: str) -> None:
     tokenizer = pieces(kind)
     (ids,) = tokenizer.encode([f"it {tokenizer.hf.mask_token} it"])
 
-    assert " ".join(tokenizer.hf.convert_ids_to_tokens(ids)) == told
+    assert " ".join(tokenizer.hf.convert_ids_to_tokens(ids)) == reported
 
 
 @pytest.mark.parametrize("kind", ["sentencepiece", "sentencepiece-spaces"])
@@ -167,7 +167,7 @@ def test_mentioned_special_token_is_spelled_out(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "glue", "told"),
+    ("kind", "glue", "reported"),
     [
         ("wordpiece", "", ["great"]),
         ("wordpiece", " ", ["great"]),
@@ -182,10 +182,10 @@ def test_mentioned_special_token_is_spelled_out(kind: str) -> None:
         ("sentencepiece-spaces", " ", ["▁great"]),
     ],
 )
-def test_a_piece_depends_on_its_glue(kind: str, glue: str, told: list[str]) -> None:
+def test_a_piece_depends_on_its_glue(kind: str, glue: str, reported: list[str]) -> None:
     (ids,) = pieces(kind).encode(["great"], glue)
 
-    assert pieces(kind).hf.convert_ids_to_tokens(ids) == told
+    assert pieces(kind).hf.convert_ids_to_tokens(ids) == reported
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -217,11 +217,11 @@ def test_words_of_the_tiny_vocabularies_are_single_tokens(kind: str) -> None:
     assert len(tiny_tokenizer(kind)) <= 400
 
 
-@pytest.mark.parametrize(("token", "told"), [("mask_token", "no mask token"), ("pad_token", "no padding token")])
-def test_tokenizer_without_a_needed_token_is_refused(token: str, told: str) -> None:
+@pytest.mark.parametrize(("token", "reported"), [("mask_token", "no mask token"), ("pad_token", "no padding token")])
+def test_tokenizer_without_a_needed_token_is_refused(token: str, reported: str) -> None:
     tokenizer = type("Bare", (), {"mask_token_id": 4, "pad_token_id": 0, f"{token}_id": None})()
 
-    with pytest.raises(ModelRefused, match=f"^tiny: the tokenizer has {told}"):
+    with pytest.raises(ModelRefused, match=f"^tiny: the tokenizer has {reported}"):
         PieceTokenizer(tokenizer, "tiny")
 
 

@@ -93,7 +93,7 @@ def test_unknown_word() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "word", "told"),
+    ("kind", "word", "reported"),
     [
         (
             "wordpiece",
@@ -122,26 +122,26 @@ def test_unknown_word() -> None:
         ),
     ],
 )
-def test_word_of_several_tokens_and_what_to_use_instead(kind: str, word: str, told: str) -> None:
-    assert problem(kind, "{a} {mask}.", word) == told
+def test_word_of_several_tokens_and_what_to_use_instead(kind: str, word: str, reported: str) -> None:
+    assert problem(kind, "{a} {mask}.", word) == reported
 
 
 @pytest.mark.parametrize("kind", ["sentencepiece", "sentencepiece-spaces"])
-def test_word_that_is_no_token_without_a_space(kind: str) -> None:
+def test_word_that_is_not_a_token_without_a_space(kind: str) -> None:
     assert problem(kind, "{a} ({mask})", "great").startswith(f"'great' is 5 tokens for tiny-{kind} ('g', 'r', ")
 
 
 @pytest.mark.parametrize("multi_token", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_special_token_is_no_label_word(kind: str, multi_token: bool) -> None:
+def test_special_token_is_not_a_label_word(kind: str, multi_token: bool) -> None:
     for word in pieces(kind).hf.all_special_tokens:
-        told = problem(kind, "{a} {mask}.", word, multi_token=multi_token)
-        assert told == f"{word!r} is a special token of tiny-{kind} (use a word)"
+        reported = problem(kind, "{a} {mask}.", word, multi_token=multi_token)
+        assert reported == f"{word!r} is a special token of tiny-{kind} (use a word)"
 
 
 def test_special_token_inside_a_label_word() -> None:
-    told = problem("wordpiece", "{a} {mask}.", "[MASK] game", multi_token=True)
-    assert told == "'[MASK] game' contains '[MASK]', a special token of tiny-wordpiece (use a word)"
+    reported = problem("wordpiece", "{a} {mask}.", "[MASK] game", multi_token=True)
+    assert reported == "'[MASK] game' contains '[MASK]', a special token of tiny-wordpiece (use a word)"
 
 
 def test_special_token_of_another_model_is_a_text_of_several_tokens() -> None:
@@ -149,7 +149,7 @@ def test_special_token_of_another_model_is_a_text_of_several_tokens() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "told"),
+    ("word", "reported"),
     [
         ("sсience", "Cyrillic and Latin"),  # the second letter is Cyrillic
         ("Βad", "Greek and Latin"),  # the first is Greek
@@ -157,10 +157,10 @@ def test_special_token_of_another_model_is_a_text_of_several_tokens() -> None:
     ],
 )
 @pytest.mark.parametrize("multi_token", [False, True])
-def test_word_of_alphabets_that_look_alike(word: str, told: str, multi_token: bool) -> None:
+def test_word_of_alphabets_that_look_alike(word: str, reported: str, multi_token: bool) -> None:
     for kind in ("wordpiece", "bytebpe"):
         said = problem(kind, "{a} {mask}.", word, multi_token=multi_token)
-        assert said == f"{word!r} mixes {told} letters that look alike (type it again in one alphabet)"
+        assert said == f"{word!r} mixes {reported} letters that look alike (type it again in one alphabet)"
 
 
 @pytest.mark.parametrize("word", ["IT体育", "体育 news", "спорт", "Αθήνα", "caféß", "サッカー", "3D", "K-pop!", "µm"])
@@ -179,7 +179,7 @@ def test_scripts(text: str, kinds: set[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "text", "word", "told"),
+    ("kind", "text", "word", "reported"),
     [
         ("wordpiece", "{a} {mask}.", "very good", "very good"),
         ("wordpiece", "{a} {mask}.", "Sportsgame", "sports ##g ##a ##m ##e"),
@@ -192,8 +192,8 @@ def test_scripts(text: str, kinds: set[str]) -> None:
         ("sentencepiece-spaces", "{mask} {a}", "Berlin team", "▁Berlin ▁team"),
     ],
 )
-def test_word_of_several_tokens(kind: str, text: str, word: str, told: str) -> None:
-    assert found(kind, text, word, multi_token=True) == [told]
+def test_word_of_several_tokens(kind: str, text: str, word: str, reported: str) -> None:
+    assert found(kind, text, word, multi_token=True) == [reported]
 
 
 def test_words_of_different_lengths() -> None:
@@ -211,7 +211,7 @@ def test_words_of_different_lengths() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "text", "word", "told"),
+    ("kind", "text", "word", "reported"),
     [
         ("wordpiece", "{a} {mask}.", "good 世界", "'good 世界' is unknown to tiny-wordpiece (use a word of its vocabulary)"),
         ("wordpiece", "{a} {mask}.", "\u200b", "'\\u200b' is nothing to tiny-wordpiece (use a word of its vocabulary)"),
@@ -224,8 +224,8 @@ def test_words_of_different_lengths() -> None:
         ),
     ],
 )
-def test_what_no_number_of_tokens_helps(kind: str, text: str, word: str, told: str) -> None:
-    assert problem(kind, text, word, multi_token=True) == told
+def test_what_no_number_of_tokens_helps(kind: str, text: str, word: str, reported: str) -> None:
+    assert problem(kind, text, word, multi_token=True) == reported
 
 
 def test_as_many_tokens_as_allowed() -> None:
@@ -276,7 +276,7 @@ def test_casing_keeps_labels_apart_where_the_tokenizer_does() -> None:
     assert words.token_ids[0] != words.token_ids[1]
 
 
-def test_every_bad_word_is_told() -> None:
+def test_every_bad_word_is_reported() -> None:
     _, problems = find("wordpiece", "{a} {mask}.", {"A": ("xyz", "great", "世"), "B": ("Great", "qq")})
 
     assert [(problem.label, problem.message.split()[0]) for problem in problems] == [
@@ -312,7 +312,7 @@ def test_pvps_of_a_pipeline() -> None:
     assert [pvp.words.words[0][0].token for pvp in pvps] == ["good", "Ġgood"]
 
 
-def test_problems_of_all_patterns_are_told() -> None:
+def test_problems_of_all_patterns_are_reported() -> None:
     verbalizer = VerbalizerSpec(labels={"A": ("xyz",), "B": ("bad",)})
     _, problems = compile_pvps(Pipeline.from_spec(spec(verbalizer=verbalizer)), pieces("wordpiece"), 5)
 
@@ -323,7 +323,7 @@ def test_problems_of_all_patterns_are_told() -> None:
     ]
 
 
-def test_masks_that_leave_no_room_are_told() -> None:
+def test_masks_that_leave_no_room_are_reported() -> None:
     verbalizer = VerbalizerSpec(labels={"A": ("it is not very good",), "B": ("bad",)}, multi_token=True)
     pvps, problems = compile_pvps(Pipeline.from_spec(spec(verbalizer=verbalizer)), pieces("wordpiece"), 9)
 
@@ -345,11 +345,11 @@ def test_pvps_have_as_many_masks_as_their_own_words() -> None:
     assert [pvp.pattern.masks for pvp in pvps] == [1, 4]
 
 
-def test_only_the_first_of_many_wrong_words_are_told_what_to_use_instead() -> None:
+def test_only_the_first_of_many_wrong_words_are_reported_what_to_use_instead() -> None:
     """Each advice is a search of the vocabulary."""
     words = tuple(f"good{letter}{other}" for letter in "aeiou" for other in "bcdfghkl")
 
     _, problems = find("wordpiece", "{mask}: {a}", {"A": words, "B": (OTHER,)})
 
-    advised = ["use one token, such as 'good'" in told.hint for told in problems]
+    advised = ["use one token, such as 'good'" in reported.hint for reported in problems]
     assert advised == [True] * 20 + [False] * 20
