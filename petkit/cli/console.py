@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -251,11 +250,6 @@ def show_scaffold(scaffold: Scaffold) -> None:
     say(f"Next: petkit validate {scaffold.folder / 'pipeline.yaml'}")
 
 
-def as_data(entries: Sequence[Any]) -> list[dict[str, Any]]:
-    """Return dataclass instances as plain data for JSON."""
-    return [asdict(entry) for entry in entries]
-
-
 def text(content: str, **looks: Any) -> Text:
     """Return text that shows and does nothing else; everything that is printed passes here."""
     return Text(visible(content), **looks)
@@ -275,8 +269,3 @@ def _right(multi: bool) -> str:
 
 def _percent(value: float) -> str:
     return f"{100 * value:.1f} %"
-
-
-def shown(value: float | int | str) -> str:
-    """Return a figure as it is shown: three digits."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -67,7 +67,8 @@ class RunDisplay:
                 self._bars.remove_task(self._tasks.pop(event.step))
                 if self._whole is not None:
                     self._bars.advance(self._whole)
-            facts = ", ".join(f"{name} {console.shown(value)}" for name, value in event.facts.items() if name != "seconds")
+            figures = {name: f"{value:.3g}" if isinstance(value, float) else value for name, value in event.facts.items()}
+            facts = ", ".join(f"{name} {value}" for name, value in figures.items() if name != "seconds")
             named = "" if self._line_open else f"{event.step}: "
             console.err.print(console.text(f"{named}done in {event.seconds:.1f} s" + (f" ({facts})" if facts else "")))
             self._line_open = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -54,6 +55,6 @@ def doctor(json: Json = False) -> None:
     from petkit.commands.doctor import examine
 
     findings = examine()
-    console.show_json(console.as_data(findings)) if json else console.show_findings(findings)
+    console.show_json([asdict(finding) for finding in findings]) if json else console.show_findings(findings)
     if not all(finding.healthy for finding in findings):
         raise typer.Exit(1)

@@ -5,14 +5,7 @@ Pure functions over numpy arrays; what combines teachers is :mod:`petkit.ensembl
 
 from petkit.metrics.comparison import Comparison, compare, verdict
 from petkit.metrics.decision import Decision
-from petkit.metrics.metrics import (
-    LabelMetrics,
-    Metrics,
-    MultiLabelMetrics,
-    OrdinalMetrics,
-    SingleLabelMetrics,
-    evaluate,
-)
+from petkit.metrics.metrics import LabelMetrics, Metrics, MultiLabelMetrics, OrdinalMetrics, SingleLabelMetrics, evaluate
 
 __all__ = [
     "Comparison",

@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from petkit.config.loader import Pipeline, dump_spec
+from petkit.config.loader import dump_spec
 from petkit.engine.device import Device, choose_device, quick_collections
 from petkit.errors import RunConflict
 from petkit.events import Event, Notice, OnEvent, Progress, RunStarted, StepSkipped
 from petkit.pretraining.unlabeled_texts import UnlabeledTexts
 from petkit.runs.checkpoint import clear_checkpoints
 from petkit.runs.fingerprint import Inputs
-from petkit.runs.provenance import now
-from petkit.runs.resume import MOVED, environment, moved_from, refuse_resume
+from petkit.runs.resume import MOVED, describe, moved_from, refuse_resume
 from petkit.runs.signals import stopping_gently
 from petkit.runs.step import Job, carry_out
 from petkit.runs.store import RunStore
@@ -63,12 +62,13 @@ def run_single_step(
     Raises:
         RunConflict: the folder is in use, contains something else, or a step made by other settings.
     """
-    pipeline, max_length, name = texts.pipeline, texts.max_length, result.STEP
+    pipeline, name = texts.pipeline, result.STEP
     store = RunStore(folder, kind)
     store.refuse_foreign()
     device = choose_device(pipeline.spec.compute, store.manifest().get("arithmetic"))
     refuse_resume(store, resume, device)
-    inputs = {**texts.inputs(device), **settings}
+    inputs, facts = {**texts.inputs(device), **settings}, {"kind": kind, "task": pipeline.spec.task}
+    config = dump_spec(pipeline.spec.model_copy(update={"max_length": texts.max_length}))
 
     def report(event: Event) -> None:
         if not isinstance(event, Progress):
@@ -84,26 +84,14 @@ def run_single_step(
         if status.state == "finished":
             clear_checkpoints(store, name)
             if not store.is_described():
-                _describe(store, pipeline, device, max_length)
+                describe(store, facts, device, config)
             on_event(StepSkipped(name))
         else:
             moved = moved_from(store.manifest(), device)
-            _describe(store, pipeline, device, max_length)
+            describe(store, facts, device, config)
             report(RunStarted(1))
             if moved:
                 report(Notice(name, MOVED.format(moved)))
             keep_every = 60 * pipeline.spec.compute.checkpoint_minutes
             carry_out(name, status.why, inputs, lambda job: work(job, device), store, keep_every, report)
         return result(store.path(name), status.state != "finished", store.facts(name))
-
-
-def _describe(store: RunStore, pipeline: Pipeline, device: Device, max_length: int) -> None:
-    store.write_manifest(
-        {
-            "kind": store.kind,
-            "task": pipeline.spec.task,
-            "created": store.manifest().get("created", now()),
-            **environment(device, store.manifest()),
-        }
-    )
-    store.write_text("config.resolved.yaml", dump_spec(pipeline.spec.model_copy(update={"max_length": max_length})))

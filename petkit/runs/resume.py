@@ -8,8 +8,8 @@ from typing import Any
 from petkit.engine.device import Device
 from petkit.errors import InvalidInput, Problem, RunConflict
 from petkit.events import RESUME
-from petkit.runs.provenance import COMPUTING, machine, package_versions
-from petkit.runs.store import RunStore
+from petkit.runs.provenance import COMPUTING, machine, now, package_versions
+from petkit.runs.store import CONFIG, RunStore
 
 MOVED = "environment changed since the run started ({}); results may differ by rounding"
 
@@ -22,6 +22,18 @@ def environment(device: Device, begun: Mapping[str, Any]) -> dict[str, Any]:
     """
     here = {"arithmetic": device.record(), "versions": package_versions(), "machine": machine()}
     return {part: begun.get(part) or found for part, found in here.items()}
+
+
+def describe(store: RunStore, facts: Mapping[str, Any], device: Device, config: str, *, all_again: bool = False) -> None:
+    """Write the manifest and the resolved pipeline; the date and environment of an earlier start stay.
+
+    Args:
+        all_again: every step is made again, in the present environment.
+    """
+    before = store.manifest()
+    begun = environment(device, {} if all_again else before)
+    store.write_manifest({**facts, "created": before.get("created", now()), **begun})
+    store.write_text(CONFIG, config)
 
 
 def refuse_resume(store: RunStore, resume: str, device: Device) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -111,9 +111,12 @@ class _Run:
 
     def entries(self) -> Iterator[Verified]:
         """Give the files at the top, the steps, the checkpoints and the rest."""
-        yield self._top(MANIFEST, as_manifest, "steps stay: {again} writes it again")
-        yield self._top(CONFIG, is_checked_yaml, "nothing reads it: {again} writes it again")
-        yield self._log()
+        changed = "has changed"
+        yield self._top(MANIFEST, lambda file: "" if as_manifest(file) else changed, "steps stay: {again} writes it again")
+        yield self._top(
+            CONFIG, lambda file: "" if is_checked_yaml(file) else changed, "nothing reads it: {again} writes it again"
+        )
+        yield self._top(EVENTS, _damage_in_log, "nothing reads it", "remark")
         for step in self.steps:
             yield self._step(step, self.redo)
         yield from self._without_record()
@@ -124,7 +127,7 @@ class _Run:
             yield begun if found.state == "whole" else found
         yield from self._left_overs()
 
-    def _top(self, name: str, is_whole: Any, hint: str) -> Verified:
+    def _top(self, name: str, damage_in: Callable[[bytes], str], hint: str, state: State = "damaged") -> Verified:
         path, hint = self.folder / name, hint.format(again=self.again)
         if path.is_symlink():
             return Verified(name, "damaged", "is a link", f"remove the link; {hint}")
@@ -132,26 +135,8 @@ class _Run:
             content = content_of(path)
         except Unreadable as error:
             return Verified(name, "unreadable", str(error))
-        if content is None:
-            return Verified(name, "damaged", "is missing", hint)
-        return Verified(name, "whole") if is_whole(content) else Verified(name, "damaged", "has changed", hint)
-
-    def _log(self) -> Verified:
-        path, hint = self.folder / EVENTS, "nothing reads it"
-        if path.is_symlink():
-            return Verified(EVENTS, "damaged", "is a link", "remove the link; nothing else reads it")
-        try:
-            content = content_of(path)
-        except Unreadable as error:
-            return Verified(EVENTS, "unreadable", str(error))
-        if not content:
-            return Verified(EVENTS, "remark", "is missing" if content is None else "is empty", hint)
-        bad = [number for number, line in enumerate(content.splitlines(), 1) if not is_checked_log_line(line)]
-        if bad:
-            more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
-            return Verified(EVENTS, "remark", f"line {bad[0]} is cut or has changed{more}", hint)
-        ends = content.endswith(b"\n")
-        return Verified(EVENTS, "whole") if ends else Verified(EVENTS, "remark", "the last line is cut", hint)
+        why = "is missing" if content is None else damage_in(content)
+        return Verified(name, state, why, hint) if why else Verified(name, "whole")
 
     def _step(self, name: str, hint: str) -> Verified:
         return _step(self.folder / name, name, hint) or Verified(name, "whole")
@@ -233,6 +218,14 @@ def _step(folder: Path, name: str, hint: str) -> Verified | None:
         if is_looked_for(file):
             return Verified(shown, "damaged", f"{file} was added later and might be read", "move it out of the folder")
     return Verified(shown, "unknown", f"{added[0]} was added later", "petkit does not read it") if added else None
+
+
+def _damage_in_log(content: bytes) -> str:
+    """Describe the damage of a log; empty if there is none."""
+    bad = [number for number, line in enumerate(content.splitlines(), 1) if not is_checked_log_line(line)]
+    if bad:
+        return f"line {bad[0]} is cut or has changed" + (f", and {len(bad) - 1} more" if len(bad) > 1 else "")
+    return "" if content.endswith(b"\n") else "the last line is cut" if content else "is empty"
 
 
 def _bytes(path: Path) -> bytes:

@@ -14,23 +14,12 @@ from typing import Any
 from petkit.config.loader import Pipeline, dump_spec
 from petkit.cost.estimate import Disk, Estimate, estimate, room_for
 from petkit.engine.device import Device, choose_device, quick_collections, release_memory
-from petkit.events import (
-    STAGES,
-    Event,
-    Notice,
-    OnEvent,
-    Progress,
-    RunStarted,
-    Stage,
-    StepSkipped,
-    ignore,
-)
+from petkit.events import STAGES, Event, Notice, OnEvent, Progress, RunStarted, Stage, StepSkipped, ignore
 from petkit.models.loading import shown_name
 from petkit.runs.checkpoint import clear_checkpoints
 from petkit.runs.layout import STUDENT, STUDENT_FILE
 from petkit.runs.planning import PlannedStep, any_work, plan, refuse_stale, refuse_unready, report_stale_sources, to_do
-from petkit.runs.provenance import now
-from petkit.runs.resume import MOVED, environment, moved_from, refuse_resume
+from petkit.runs.resume import MOVED, describe, moved_from, refuse_resume
 from petkit.runs.signals import stop_if_requested, stopping_gently
 from petkit.runs.step import Step, carry_out
 from petkit.runs.store import RunStore
@@ -299,18 +288,9 @@ def _student_base(store: RunStore) -> str | None:
 
 
 def _describe(store: RunStore, task: Task, device: Device, force: str | None) -> None:
-    before = store.manifest()
-    store.write_manifest(
-        {
-            "task": task.spec.task,
-            "labels": task.labels,
-            "data": task.reading,
-            "created": before.get("created", now()),
-            **environment(device, {} if force == "all" else before),
-        }
-    )
     # The length really used: a default beyond the model's own limit was lowered to it.
-    # Two models with different limits have no one length: the default stays unsaid, and is lowered for each again.
+    # Two models with different limits have no one length: the default is left out, and is lowered for each again.
     resolved = task.spec.model_copy(update={"max_length": task.max_length})
-    unsaid = frozenset({"max_length"} if task.max_length != task.student_max_length else ())
-    store.write_text("config.resolved.yaml", dump_spec(resolved, unsaid))
+    left_out = frozenset({"max_length"} if task.max_length != task.student_max_length else ())
+    facts = {"task": task.spec.task, "labels": task.labels, "data": task.reading}
+    describe(store, facts, device, dump_spec(resolved, left_out), all_again=force == "all")
