@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan, nan
 from pathlib import Path
 from statistics import fmean
 from typing import Literal
@@ -164,8 +165,8 @@ def _known(store: RunStore, steps: Sequence[Step], todo: Sequence[Step]) -> dict
     kinds: dict[str, list[float]] = {}
     for name, took in recorded.items():
         kinds.setdefault(_kind(name), []).append(took)
-    known = {step.name: recorded.get(step.name) or fmean(kinds.get(_kind(step.name), [0])) for step in todo}
-    return {name: seconds for name, seconds in known.items() if seconds}
+    known = {step.name: recorded.get(step.name, fmean(kinds.get(_kind(step.name), [nan]))) for step in todo}
+    return {name: seconds for name, seconds in known.items() if not isnan(seconds)}
 
 
 def _kind(step: str) -> str:

@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -108,14 +109,17 @@ class StepCosts:
         self.labels, self.rows = len(task.labels), task.scans["unlabeled"].rows
         spec, pvp, plain, head = task.spec, task.pvps[0], task.student_pattern, task.scans["unlabeled"].head
         started = time.perf_counter()
-        own = TokenStore.build(head, task.tokenizer, pvp.pattern.keys, task.max_length, spec.truncate)
+        keys = list(dict.fromkeys(key for entry in task.pvps for key in entry.pattern.keys))
+        own = TokenStore.build(head, task.tokenizer, keys, task.max_length, spec.truncate)
         self.reading = (time.perf_counter() - started) / own.rows
         students = TokenStore.build(head, task.student_tokenizer, plain.keys, task.student_max_length, spec.truncate)
         rows = [pvp.encode(tokens) for tokens in own]
         self.teacher = Trained(spec.teachers, model_size(spec.model), rows, task.tokenizer)
         size, rows = model_size(spec.student_model, self.labels), [plain.encode(tokens) for tokens in students]
         self.student = Trained(spec.student, size, rows, task.student_tokenizer)
-        self.token_bytes = sum(4 * len(row.ids) + 16 for part in (self.teacher, self.student) for row in part.rows) / own.rows
+        every = np.arange(own.rows)
+        tokens = own.row_lengths(keys, every).mean() + students.row_lengths(plain.keys, every).mean()
+        self.token_bytes = 4 * float(tokens) + 8 * (len(keys) + len(plain.keys))
 
     def written(self, step: str) -> int:
         """Return how many bytes a step leaves in the run folder."""

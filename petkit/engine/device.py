@@ -136,6 +136,7 @@ def quick_collections() -> Iterator[None]:
     if gc.get_freeze_count():  # the process froze them already
         yield
         return
+    gc.collect()  # garbage that is frozen would stay until the end of the block
     gc.freeze()
     try:
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import time
@@ -64,14 +65,15 @@ def matmul_seconds(
 
 
 def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "petkit"
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "petkit"  # noqa: PTH111 (Path raises without a home)
 
 
 def _read(path: Path) -> dict[str, float]:
     try:
-        return {key: float(value) for key, value in json.loads(path.read_bytes()).items()}
+        read = {key: float(value) for key, value in json.loads(path.read_bytes()).items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
+    return {key: value for key, value in read.items() if math.isfinite(value)}
 
 
 def _processor(device: str) -> str:

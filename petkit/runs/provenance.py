@@ -30,7 +30,7 @@ PACKAGES = (
     "typer",
     "pydantic",
 )
-# Other versions of these round differently, or draw other random numbers.
+# Other versions of these round differently, or draw other random numbers (accelerate: in runs of older versions of petkit).
 COMPUTING = ("petkit", "torch", "transformers", "tokenizers", "accelerate", "peft", "bitsandbytes", "numpy", "scikit-learn")
 
 

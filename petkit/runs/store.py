@@ -237,32 +237,32 @@ class RunStore:
             RunConflict: its place leads out of the run folder.
         """
         refuse_links_to(self.folder, step)
-        task = Path(tempfile.mkdtemp(dir=self.scratch("steps")))
+        work = Path(tempfile.mkdtemp(dir=self.scratch("steps")))
         try:
             crash_point("publish: begun")
             with naming(self.folder / step):
-                yield task
+                yield work
             crash_point("publish: filled")
-            sync_tree(task)
+            sync_tree(work)
             crash_point("publish: files on disk")
             files = {
-                path.relative_to(task).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
-                for path in sorted(task.rglob("*"))
+                path.relative_to(work).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
+                for path in sorted(work.rglob("*"))
                 if path.is_file()
             }
             record = {
                 "schema": SCHEMA, "kind": self.kind, "step": step, "fingerprint": fingerprint(inputs), "files": files,
                 "inputs": dict(inputs), "facts": facts, "finished": now(), "versions": package_versions(), "machine": machine(),
             }  # fmt: skip
-            write_text(task / RECORD, json_with_checksum(record))
-            task.chmod(0o755)
+            write_text(work / RECORD, json_with_checksum(record))
+            work.chmod(0o755)
             crash_point("publish: recorded")
-            self._put(task, self.folder / step)
+            self._put(work, self.folder / step)
             crash_point("publish: done")
         finally:
-            shutil.rmtree(task, ignore_errors=True)
+            shutil.rmtree(work, ignore_errors=True)
 
-    def _put(self, task: Path, target: Path) -> None:
+    def _put(self, work: Path, target: Path) -> None:
         """Rename finished work to its place; if that fails, what was there before comes back."""
         target.parent.mkdir(parents=True, exist_ok=True)
         old = None
@@ -275,7 +275,7 @@ class RunStore:
             if old is not None:
                 crash_point("publish: old step aside")
             crash_point("publish: before rename")
-            os.replace(task, target)
+            os.replace(work, target)
         except BaseException:
             if old is not None:
                 os.replace(old, target)

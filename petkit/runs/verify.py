@@ -167,14 +167,13 @@ class _Run:
         gone = dict[str, str]()
         # From the results backwards: a teacher that left the pipeline may have left something behind.
         to_look_at = [step for step in self.steps if not step.startswith("stage_a/")]
-        seen = set(to_look_at)
-        while to_look_at:
-            step = to_look_at.pop()
+        for step in to_look_at:  # grows by what each step needs
             record = read_record(self.folder / step)
-            needs = {name for name in record.inputs if name.split("/")[0] in _STAGES} if record is not None else set()
-            gone |= {name: step for name in needs if not os.path.lexists(self.folder / name)}
-            to_look_at += needs - seen
-            seen |= needs
+            for name in record.inputs if record is not None else ():
+                if name in self.steps and name not in to_look_at:
+                    to_look_at.append(name)
+                elif name.split("/")[0] in _STAGES and not _exists(self.folder / name):
+                    gone.setdefault(name, step)
         for name, step in sorted(gone.items()):
             yield Verified(name, "damaged", f"is missing, and {step} was made from it", self.redo)
         coming = _STAGES if self.kind == RUN else {ADAPTED_MODEL: ("model",), PRETRAINED_PROMPT: ("prompt",)}.get(self.kind, ())
@@ -194,6 +193,14 @@ class _Run:
                 yield Verified(name, "remark", "belongs to a running or a killed run", "the next run removes it")
             elif name not in known:
                 yield Verified(name, "unknown", "was not written by petkit", "petkit does not read it")
+
+
+def _exists(path: Path) -> bool:
+    """Return whether there is something by that name; a name that no file can have is missing."""
+    try:
+        return os.path.lexists(path)
+    except ValueError:
+        return False
 
 
 def _step(folder: Path, name: str, hint: str) -> Verified | None:

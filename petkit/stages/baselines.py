@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from petkit.baselines.registry import BASELINES
+from petkit.config.names import BASELINE_NAMES
 from petkit.data.examples import targets_of
 from petkit.engine.device import Device
 from petkit.errors import InvalidInput
@@ -35,9 +36,11 @@ def refuse_impossible(task: Task) -> None:
     Raises:
         InvalidInput: its package is missing.
     """
-    for package in filter(None, (BASELINES[name].package for name in _named(task))):
-        if find_spec(package) is None:
-            why, hint = f"{package} is not installed", f"pip install 'petkit[{package}]'"
+    for name in _named(task):
+        package = BASELINES[name].package
+        if package and find_spec(package) is None:
+            wanted = f"'petkit[{package}]'" if name in BASELINE_NAMES.built_in else package
+            why, hint = f"{package} is not installed", f"pip install {wanted}"
             raise InvalidInput([task.pipeline.problem(("baselines",), why, hint)])
 
 

@@ -86,7 +86,7 @@ def test_rank_patterns(tiny: Path, petkit_command: Petkit) -> None:
     assert project.snapshot(tiny) == before
 
 
-def test_rank_patterns_reported_to_keep_one(tiny: Path, petkit_command: Petkit) -> None:
+def test_rank_patterns_that_keeps_one(tiny: Path, petkit_command: Petkit) -> None:
     answer = petkit_command("rank-patterns", "pipeline.yaml", "--set", "keep_patterns=1", "--set", "data.train=null", "--quiet")
 
     assert (answer.code, answer.err) == (0, "")

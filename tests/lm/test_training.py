@@ -152,7 +152,7 @@ def test_a_large_epsilon_makes_small_steps() -> None:
 
 
 def tiny_batch(folder: Path, rows: int = 6) -> tuple[list[Encoded], Tensor]:
-    """Rows whose label is reported by the word in the middle."""
+    """Rows whose label follows from the word in the middle."""
     tokenizer = load_tokenizer(str(folder))
     (good,), (bad,), (the,) = tokenizer.encode(["good", "bad", "the"])
     start, end = tokenizer.hf.cls_token_id, tokenizer.hf.sep_token_id

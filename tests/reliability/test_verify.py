@@ -12,6 +12,7 @@ import pytest
 from petkit.errors import IncompleteRun, InvalidInput, ModelRefused, RunConflict
 from petkit.runs.store import RunStore
 from petkit.runs.verify import verify
+from petkit.storage.checksum import json_with_checksum
 from petkit.storage.integrity import RECORD
 from tests.cli.conftest import Outcome, petkit_command
 from tests.reliability.benches import BENCHES, Bench
@@ -85,6 +86,16 @@ def test_steps_without_a_record_and_in_the_place_of_others(copy: Path) -> None:
     shutil.copytree(copy / "stage_a" / "colon-1", copy / "stage_a" / "colon-2")
     assert entry(copy, "stage_b")[:2] == ("damaged", "step.json is missing")
     assert entry(copy, "stage_a/colon-2/model")[:2] == ("damaged", "step.json is that of stage_a/colon-1/model")
+
+
+@pytest.mark.parametrize("name", ["stage_a/a\0b", "stage_a/../../elsewhere"])
+def test_a_record_that_names_what_cannot_be_a_step(name: str, copy: Path) -> None:
+    path = copy / "stage_b" / RECORD
+    record = json.loads(path.read_text())
+    del record["seal"]
+    record["inputs"][name] = "0"
+    path.write_text(json_with_checksum(record))
+    assert entry(copy, name)[:2] == ("damaged", "is missing, and stage_b was made from it")
 
 
 def test_a_step_that_others_were_made_from_is_missed(copy: Path, finished: Path, petkit_command: Command) -> None:

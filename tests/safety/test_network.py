@@ -86,7 +86,7 @@ def test_a_pipeline_that_names_nothing_on_the_hub_is_kept_offline(
     assert network.is_forbidden() is forbidden
 
 
-def test_every_command_that_may_read_a_hub_name_can_be_reported_to_stay_offline() -> None:
+def test_every_command_that_may_read_a_hub_name_can_stay_offline() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     without = {name for name, command in commands.items() if not any("--offline" in option.opts for option in command.params)}
 

@@ -148,7 +148,7 @@ def test_whole_number_is_a_number(here: Path) -> None:
     assert (temperature, type(temperature)) == (3.0, float)
 
 
-def test_student_follows_the_pipeline_unless_reported_otherwise(here: Path) -> None:
+def test_student_follows_the_pipeline_unless_it_says_otherwise(here: Path) -> None:
     path = write(here, with_lines("model: org/big", "soft_labels: {temperature: 3}"))
     spec, own = loaded(path), loaded(path, "student.model=org/small", "student.temperature=1.5")
 

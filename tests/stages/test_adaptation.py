@@ -305,9 +305,6 @@ def test_killed_by_the_system(pipeline_file: Path, here: Path, undisturbed: Mapp
     assert made(folder) == undisturbed and not (folder / ".work").exists()
 
 
-# -- bad input -----------------------------------------------------------------------------------------
-
-
 def refused(pipeline_file: Path, here: Path, *overrides: str) -> list[str]:
     with pytest.raises(InvalidInput) as error:
         run(pipeline_file, here / "out", *overrides)
@@ -340,8 +337,8 @@ def test_one_row_is_not_enough_to_learn_and_check(pipeline_file: Path, here: Pat
     write_rows(pipeline_file.parent / "unlabeled.jsonl", rows(1, 1))
     assert refused(pipeline_file, here) == ["task/unlabeled.jsonl: contains one row only; adapting needs another to hold out"]
     write_rows(pipeline_file.parent / "unlabeled.jsonl", rows(2, 1))
-    adapted, _ = run(pipeline_file, here / "out")
-    assert (adapted.facts["rows"], adapted.facts["held_out_rows"]) == (1, 1)
+    facts = run(pipeline_file, here / "out")[0].facts
+    assert (facts["rows"], facts["held_out_rows"]) == (1, 1)
 
 
 def test_a_model_without_a_mask(pipeline_file: Path, here: Path, model_folder: Folder) -> None:

@@ -128,7 +128,7 @@ def test_where_the_slot_is(text: str | tuple[str, ...], last: bool) -> None:
 
 
 @pytest.mark.parametrize(("kind", "tells"), [("bytebpe-open", False), ("sentencepiece-open", True)])
-def test_two_fields_of_a_classifier_are_reported_apart(kind: str, tells: bool) -> None:
+def test_two_fields_of_a_classifier_are_distinguished(kind: str, tells: bool) -> None:
     """By the tokenizer where it puts something between them, else by a line break."""
     tokenizer = opened(kind)
     assert tokenizer.distinguishes_pairs is tells

@@ -343,13 +343,3 @@ def test_pvps_have_as_many_masks_as_their_own_words() -> None:
 
     assert problems == []
     assert [pvp.pattern.masks for pvp in pvps] == [1, 4]
-
-
-def test_only_the_first_of_many_wrong_words_are_reported_what_to_use_instead() -> None:
-    """Each advice is a search of the vocabulary."""
-    words = tuple(f"good{letter}{other}" for letter in "aeiou" for other in "bcdfghkl")
-
-    _, problems = find("wordpiece", "{mask}: {a}", {"A": words, "B": (OTHER,)})
-
-    advised = ["use one token, such as 'good'" in reported.hint for reported in problems]
-    assert advised == [True] * 20 + [False] * 20

@@ -45,7 +45,9 @@ _MOST = {
     re.compile(r"(^|_)(layers?|blocks?|block_sizes|depths?)$"): 1000,
     re.compile(r"^num_labels$"): 100_000,
     re.compile(r"position"): 2**24,
-    re.compile(r""): 2**63 - 1,  # what a tensor's shape can contain
+    # Bases of rotary embeddings, scales and token numbers are no sizes; infinitely large ones only overflow.
+    re.compile(r"^(?!.*(theta|base|scal|factor|ids?$))"): 2**31 - 1,
+    re.compile(r""): 2**63 - 1,
 }
 _TICK = 20_000_000  # nanoseconds in which a file system may give two changes the same time
 FileTimes: TypeAlias = tuple[tuple[str, int, int, int, int], ...]
