@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, get_args
 
-from pydantic import Discriminator, Field, PlainSerializer, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import BeforeValidator, Discriminator, Field, PlainSerializer, ValidatorFunctionWrapHandler, WrapValidator
 
 from petkit.config.names import ADAPTER_NAMES
 from petkit.config.schema.section import Counts, OptimizerSection, PartialShare, PositiveFloat, Section
@@ -110,8 +110,15 @@ def _validated(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
     return validate(value) if section in (NoAdapter, *get_args(AnyAdapter)) else section.model_validate(value)
 
 
+def _mapping(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError("must be a mapping")
+    return value
+
+
 AnyAdapter: TypeAlias = LoraSpec | Ia3Spec | DeepPrefixSpec | PromptEncoderSpec | PromptTuningSpec
-TrainedAdapter: TypeAlias = Annotated[AnyAdapter, Discriminator("kind"), WrapValidator(_validated)]
+# As records have it: written out, never by its kind alone.
+TrainedAdapter: TypeAlias = Annotated[AnyAdapter, Discriminator("kind"), WrapValidator(_validated), BeforeValidator(_mapping)]
 AdapterSpec: TypeAlias = Annotated[
     NoAdapter | AnyAdapter,
     Discriminator("kind"),
