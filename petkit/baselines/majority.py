@@ -21,9 +21,6 @@ def majority_logits(targets: FloatArray, rows: int, kind: LabelKind = LabelKind.
     Args:
         targets: 1 where a labelled row has the label, shape ``(n, labels)``.
         rows: how many rows to label.
-
-    Returns:
-        Shape ``(rows, labels)``.
     """
     n, labels = targets.shape
     counts = targets.sum(axis=0, dtype=np.float64)  # (labels,)

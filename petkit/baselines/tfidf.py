@@ -33,12 +33,8 @@ def tfidf_logits(texts: Sequence[str], targets: FloatArray, unseen: Sequence[str
     likelihood within ``texts``. Several labels: one regression per label.
 
     Args:
-        texts: the labelled rows.
-        targets: their labels, 1 or 0, shape ``(len(texts), labels)``.
+        targets: the labels of ``texts``, 1 or 0, shape ``(len(texts), labels)``.
         unseen: the rows to label.
-
-    Returns:
-        Logits of shape ``(len(unseen), labels)``, and the settings chosen.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_union
@@ -46,8 +42,7 @@ def tfidf_logits(texts: Sequence[str], targets: FloatArray, unseen: Sequence[str
     words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=_WORD, sublinear_tf=True)
     characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 5), sublinear_tf=True)
     counted = make_union(words, characters)
-    known = counted.fit_transform(texts)
-    new = counted.transform(unseen)
+    known, new = counted.fit_transform(texts), counted.transform(unseen)
     settings: dict[str, Any] = {"words": [1, 2], "characters": [1, 5], "features": int(known.shape[1])}
     if not kind.multi:
         model, settings["C"] = _regression(known, targets.argmax(axis=1))

@@ -5,12 +5,20 @@ accuracy (:mod:`petkit.metrics`) or needs torch.
 """
 
 from petkit.ensemble.agreement import Effect, TeacherAgreement, agreement
-from petkit.ensemble.calibration import CALIBRATIONS, CONTENT_FREE, TeacherScores, batch_prior, calibrate, contextual_prior
+from petkit.ensemble.calibration import (
+    CALIBRATIONS,
+    CONTENT_FREE,
+    TeacherScores,
+    batch_prior,
+    calibrate,
+    contextual_prior,
+    fit_temperature,
+    match_prior,
+    prior_shares,
+)
 from petkit.ensemble.combine import Ensemble, How, combine, normalised
 from petkit.ensemble.label_kind import FloatArray, LabelKind, entropy, log_softmax
-from petkit.ensemble.priors import match_prior, prior_shares
 from petkit.ensemble.row_selection import best_probability, choose_rows, confidence_weights, is_rare
-from petkit.ensemble.temperature import fit_temperature
 
 __all__ = [
     "CALIBRATIONS",

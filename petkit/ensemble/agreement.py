@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from petkit.ensemble.combine import Ensemble, Floats, votes
-from petkit.ensemble.label_kind import FloatArray, LabelKind, log_softmax
+from petkit.ensemble.combine import Ensemble, votes
+from petkit.ensemble.label_kind import FloatArray, Floats, LabelKind, log_softmax
 
 COLLAPSED_SHARE = 0.95
 
@@ -22,13 +22,9 @@ def agreement(logits: FloatArray, combined: FloatArray, kind: LabelKind = LabelK
     Args:
         logits: shape ``(teachers, rows, labels)``.
         combined: shape ``(rows, labels)``.
-
-    Returns:
-        Shape ``(rows,)``, between 0 and 1.
     """
     same = kind.choices(logits) == kind.choices(combined)  # (teachers, rows, questions)
-    share: FloatArray = same.mean(axis=(0, 2), dtype=np.float32)
-    return share
+    return np.asarray(same.mean(axis=(0, 2), dtype=np.float32))
 
 
 @dataclass(frozen=True)
@@ -69,12 +65,7 @@ class TeacherAgreement:
         self._divergence = np.zeros(teachers)
 
     def add(self, logits: FloatArray, combined: FloatArray) -> None:
-        """Count some rows.
-
-        Args:
-            logits: the teachers' raw label logits, shape ``(teachers, rows, labels)``.
-            combined: the ensemble's, shape ``(rows, labels)``.
-        """
+        """Count some rows, from raw label logits ``(teachers, rows, labels)`` and the ensemble's ``(rows, labels)``."""
         self.rows += len(combined)
         kind, adjusted = self.ensemble.kind, self.ensemble.adjust(logits)
         given = kind.choices(adjusted)  # (teachers, rows, questions)
@@ -96,8 +87,7 @@ class TeacherAgreement:
     @property
     def agreement(self) -> Floats:
         """Share of rows (and labels) with equal answers of two teachers, shape ``(teachers, teachers)``."""
-        share: Floats = self._same.mean(axis=-1) / self.rows
-        return share
+        return np.asarray(self._same.mean(axis=-1) / self.rows)
 
     @property
     def kappa(self) -> Floats:
@@ -110,17 +100,18 @@ class TeacherAgreement:
         by_chance = np.einsum("iqa,jqa->ijq", self._given, self._given)
         observed, most = self.rows * self._same, self.rows**2
         constant = by_chance == most
-        kappa: Floats = np.where(constant, 1.0, (observed - by_chance) / np.where(constant, 1, most - by_chance)).mean(axis=-1)
-        return kappa
+        kappa = np.where(constant, 1.0, (observed - by_chance) / np.where(constant, 1, most - by_chance))
+        return np.asarray(kappa.mean(axis=-1))
 
     def effects(self) -> dict[str, Effect]:
         """Return what each teacher contributes to the ensemble."""
-        found = {}
-        for index, (name, own, others) in enumerate(zip(self.ensemble.members, self.kappa, self.others, strict=True)):
+        found, pairs = {}, self.kappa
+        for index, name in enumerate(self.ensemble.members):
+            own = pairs[index]
             kappa = float((own.sum() - own[index]) / (len(own) - 1)) if len(own) > 1 else None
             # Rounding can take a KL of 0 below it.
             lost = float(self._changed[index] / self.rows), max(0.0, float(self._divergence[index] / self.rows))
-            found[name] = Effect(kappa) if others is None else Effect(kappa, *lost)
+            found[name] = Effect(kappa) if self.others[index] is None else Effect(kappa, *lost)
         return found
 
     def collapsed(self) -> dict[str, float]:

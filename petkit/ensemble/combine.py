@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from petkit.ensemble.label_kind import FloatArray, LabelKind, log_softmax
+from petkit.ensemble.label_kind import FloatArray, Floats, LabelKind, log_softmax
 
 How: TypeAlias = Literal["logits", "log_probs", "probs"]
-Floats: TypeAlias = NDArray[np.float64]
 
 
 def combine(logits: FloatArray, weights: FloatArray, how: How, kind: LabelKind = LabelKind.SINGLE) -> FloatArray:
@@ -89,27 +89,13 @@ class Ensemble:
         cls, labels: Sequence[str], kind: LabelKind, how: How, members: Sequence[str], weights: Sequence[float]
     ) -> Ensemble:
         """Return an ensemble of teachers at temperature 1, without priors and bias."""
-        count = len(members)
-        nothing = np.zeros((count, len(labels)))
-        return cls(
-            tuple(labels),
-            kind,
-            how,
-            tuple(members),
-            np.array(weights),
-            np.ones(count),
-            nothing,
-            np.zeros(count, bool),
-            nothing[0],
-        )
+        count, priors = len(members), np.zeros((len(members), len(labels)))
+        ones, kept = np.ones(count), np.zeros(count, bool)
+        return cls(tuple(labels), kind, how, tuple(members), np.array(weights), ones, priors, kept, priors[0])
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Ensemble:
-        """Return the ensemble that ``ensemble.json`` contains; keys not written by :meth:`to_json` are not read.
-
-        Raises:
-            KeyError: a key is missing.
-        """
+        """Return the ensemble that ``ensemble.json`` contains; keys not written by :meth:`to_json` are not read."""
         labels, teachers = data["labels"], data["teachers"].values()
         return cls(
             labels=tuple(labels),
@@ -138,18 +124,13 @@ class Ensemble:
         }
 
     def combine(self, logits: FloatArray) -> FloatArray:
-        """Return the ensemble's label logits ``(rows, labels)``, before ``soft_labels.temperature``.
-
-        Args:
-            logits: the teachers' raw label logits, shape ``(teachers, rows, labels)``.
-        """
+        """Return the ensemble's label logits ``(rows, labels)`` from raw ones ``(teachers, rows, labels)``."""
         return self.combine_votes(votes(self.adjust(logits), self.how, self.kind))
 
     def adjust(self, logits: FloatArray) -> FloatArray:
         """Return raw label logits ``(teachers, rows, labels)`` at each teacher's temperature, without its prior."""
         log_priors = self.log_priors.astype(np.float32)[:, None]
-        adjusted: FloatArray = logits / self.temperatures.astype(np.float32)[:, None, None] - log_priors
-        return adjusted
+        return logits / self.temperatures.astype(np.float32)[:, None, None] - log_priors
 
     def combine_votes(self, votes: FloatArray) -> FloatArray:
         """Return the ensemble's label logits ``(rows, labels)`` from the :func:`votes` of adjusted logits."""
@@ -172,7 +153,7 @@ class Ensemble:
         counts = self.weights > 0
         return replace(
             self,
-            members=tuple(name for name, kept in zip(self.members, counts, strict=True) if kept),
+            members=tuple(compress(self.members, counts)),
             weights=self.weights[counts],
             temperatures=self.temperatures[counts],
             log_priors=self.log_priors[counts],

@@ -1,17 +1,18 @@
-"""The three kinds of labels, and label logits read as answers to questions.
+"""The three kinds of labels, and label logits read as answers to questions ``(…, questions, answers)``, whatever the kind.
 
 A row of one label is one question with an answer per label; a row of any number of labels is a yes/no question per label.
-All computations of this package are written over ``(…, questions, answers)``, so that every kind shares them.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float32]
+FloatArray: TypeAlias = NDArray[np.float32]
+Floats: TypeAlias = NDArray[np.float64]
 
 
 class LabelKind(StrEnum):
@@ -45,17 +46,13 @@ class LabelKind(StrEnum):
 
     def choices(self, logits: FloatArray) -> NDArray[np.int64]:
         """Return the best answer to every question, ``(…, questions)``: the best label, or 1 (yes) for logits above 0."""
-        best: NDArray[np.int64] = self.class_logits(logits).argmax(axis=-1)
-        return best
+        return np.asarray(self.class_logits(logits).argmax(axis=-1))
 
-    def probabilities(self, logits: FloatArray) -> NDArray[np.float64]:
+    def probabilities(self, logits: FloatArray) -> Floats:
         """Return the probability of every label, the shape of ``logits``; they sum to 1 unless multi-label."""
-        probabilities: NDArray[np.float64]
-        if self.multi:  # σ(z), stable at any size
-            probabilities = np.exp(-np.logaddexp(0, -logits.astype(np.float64)))
-        else:
-            probabilities = np.exp(log_softmax(logits).astype(np.float64))
-        return probabilities
+        # log σ(z) of yes and no, stable at any size
+        log_probs = -np.logaddexp(0, -logits.astype(np.float64)) if self.multi else log_softmax(logits).astype(np.float64)
+        return np.asarray(np.exp(log_probs))
 
 
 def log_softmax(logits: FloatArray, temperature: float = 1.0) -> FloatArray:
@@ -66,8 +63,7 @@ def log_softmax(logits: FloatArray, temperature: float = 1.0) -> FloatArray:
     """
     scaled = logits / np.float32(temperature)
     scaled = scaled - scaled.max(axis=-1, keepdims=True)
-    result: FloatArray = scaled - np.log(np.exp(scaled).sum(axis=-1, keepdims=True))
-    return result
+    return np.asarray(scaled - np.log(np.exp(scaled).sum(axis=-1, keepdims=True)))
 
 
 def entropy(log_probs: FloatArray) -> FloatArray:

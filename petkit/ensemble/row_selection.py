@@ -7,11 +7,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from petkit.ensemble.label_kind import FloatArray, LabelKind, entropy, log_softmax
+from petkit.ensemble.label_kind import FloatArray, Floats, LabelKind, entropy, log_softmax
 
 
 def confidence_weights(combined: FloatArray, kind: LabelKind = LabelKind.SINGLE) -> FloatArray:
-    """Return the ensemble's confidence in each row: ``1 - H / ln C`` with the entropy H of its distribution at temperature 1.
+    """Return the confidence ``1 - H / ln C`` in each row, H being the entropy of its distribution at temperature 1.
 
     1 where it is certain, 0 where all answers are equally likely. For multi-label rows H is the mean entropy of the
     yes/no answers and C is 2.
@@ -21,17 +21,13 @@ def confidence_weights(combined: FloatArray, kind: LabelKind = LabelKind.SINGLE)
 
     Args:
         combined: the ensemble's label logits, shape ``(rows, labels)``.
-
-    Returns:
-        Shape ``(rows,)``, between 0 and 1.
     """
     answers = kind.class_logits(combined)  # (rows, questions, answers)
     doubt = entropy(log_softmax(answers)).mean(axis=-1) / math.log(answers.shape[-1])
-    weights: FloatArray = np.clip(1 - doubt, 0, 1).astype(np.float32)
-    return weights
+    return np.asarray(np.clip(1 - doubt, 0, 1), np.float32)
 
 
-def best_probability(combined: FloatArray) -> NDArray[np.float64]:
+def best_probability(combined: FloatArray) -> Floats:
     """Return the probability of each row's best label at temperature 1, shape ``(rows,)``.
 
     ``1 / Σ exp(z - max z)`` in float64: exactly 1/2 where two labels tie, so that a threshold there is met.
@@ -40,18 +36,16 @@ def best_probability(combined: FloatArray) -> NDArray[np.float64]:
     [0.5, 0.75]
     """
     logits = combined.astype(np.float64)
-    probability: NDArray[np.float64] = 1 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
-    return probability
+    return np.asarray(1 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1))
 
 
 def choose_rows(
-    winners: NDArray[np.integer], probability: NDArray[np.float64], *, min_probability: float, top_share: float
+    winners: NDArray[np.integer], probability: Floats, *, min_probability: float, top_share: float
 ) -> NDArray[np.bool_]:
     """Return which rows to keep: probable enough, and among the most probable with the same label.
 
     Of the n rows of a label, the ``ceil(top_share · n)`` most probable are kept; of equal ones the first. The
-    threshold does not change n, so the two options are independent. Needs some 30 bytes for each row of the
-    most frequent label, and none for others.
+    threshold does not change n, so the two options are independent.
 
     >>> choose_rows(np.array([0, 0, 1]), np.array([0.9, 0.7, 0.6]), min_probability=0.5, top_share=0.5).tolist()
     [True, False, True]
@@ -59,9 +53,6 @@ def choose_rows(
     Args:
         winners: best label of each row, shape ``(rows,)``.
         probability: its probability, shape ``(rows,)``.
-
-    Returns:
-        Shape ``(rows,)``.
     """
     keep: NDArray[np.bool_] = probability >= min_probability
     for label in range(int(winners.max()) + 1 if top_share < 1 else 0):

@@ -6,6 +6,13 @@ negative): Σ w·l / Σ w. ``docs/losses.md`` compares the losses and names the 
 batches, masks) is in ``petkit.teachers`` and ``petkit.student``.
 """
 
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from torch import Tensor
+
+from petkit.config.names import DIVERGENCE_NAMES, LOSS_NAMES
+from petkit.config.registry import Registry
 from petkit.losses.classification import balanced_class_weights, binary_cross_entropy, cross_entropy, decoupled_label, hinge
 from petkit.losses.consistency import consistency, r_drop
 from petkit.losses.contrastive import info_nce, supervised_contrastive
@@ -18,7 +25,6 @@ from petkit.losses.distillation import (
     student_loss,
 )
 from petkit.losses.language_modeling import auxiliary, label_conditioning, masked_lm, next_token_cross_entropy
-from petkit.losses.registry import DIVERGENCES, LOSSES
 
 __all__ = [
     "DIVERGENCES",
@@ -43,3 +49,17 @@ __all__ = [
     "student_loss",
     "supervised_contrastive",
 ]
+
+Loss: TypeAlias = Callable[..., Tensor]
+
+# The losses that a pipeline file chooses by name; other packages add theirs by entry points.
+# Called with label logits (batch, labels) and class indices (batch,). Cross-entropy also takes smoothing, class weights and the
+# focal exponent; decoupled_label is called with log-probabilities, next_token with logits and ids of tokens.
+LOSSES: Final[Registry[Loss]] = Registry(
+    LOSS_NAMES,
+    {"cross_entropy": cross_entropy, "hinge": hinge, "decoupled_label": decoupled_label, "next_token": next_token_cross_entropy},
+)
+# Called with the student's logits and the soft labels' logs (batch, labels), the temperature, and row weights (batch,).
+DIVERGENCES: Final[Registry[Loss]] = Registry(
+    DIVERGENCE_NAMES, {"kl": distillation, "reverse_kl": reverse_distillation, "jensen_shannon": jensen_shannon}
+)

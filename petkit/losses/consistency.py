@@ -29,7 +29,7 @@ def consistency(clean_logits: Tensor, perturbed_logits: Tensor, *, binary: bool 
     Args:
         clean_logits: of x, shape ``(batch, labels)``; no gradient flows into them.
         perturbed_logits: of x', the same row with words masked or in a second pattern, shape ``(batch, labels)``.
-        binary: the labels do not exclude each other: one binary divergence per label, summed.
+        binary: as in ``r_drop``.
 
     >>> clean, perturbed = torch.tensor([[0.2, 0.8]]).log(), torch.tensor([[0.5, 0.5]]).log()
     >>> consistency(clean, perturbed).item()  # 0.2 ln 0.4 + 0.8 ln 1.6

@@ -25,8 +25,8 @@ def distillation(student_logits: Tensor, soft_labels: Tensor, temperature: float
     >>> distillation(student, teacher, 1.0).item()  # 0.2 ln 0.4 + 0.8 ln 1.6
     0.1927...
     """
-    log_q = functional.log_softmax(student_logits.float() / temperature, dim=-1)
-    return temperature**2 * weighted_mean(kl(soft_labels.float(), log_q), row_weights)
+    divergence = kl(soft_labels.float(), log_probs(student_logits.float() / temperature))
+    return temperature**2 * weighted_mean(divergence, row_weights)
 
 
 def reverse_distillation(
@@ -34,14 +34,14 @@ def reverse_distillation(
 ) -> Tensor:
     """Return ``T² · KL(softmax(s / T) ‖ p)``: the student settles in one mode of p (Gu et al. 2024, MiniLLM).
 
-    Arguments and the factor T² as in ``distillation``; near equality both have the same value.
+    Arguments and T² as in ``distillation``; near equality both have the same value.
 
     >>> teacher, student = torch.tensor([[0.2, 0.8]]).log(), torch.tensor([[0.5, 0.5]]).log()
     >>> reverse_distillation(student, teacher, 1.0).item()  # 0.5 ln 2.5 + 0.5 ln 0.625
     0.2231...
     """
-    log_q = functional.log_softmax(student_logits.float() / temperature, dim=-1)
-    return temperature**2 * weighted_mean(kl(log_q, soft_labels.float()), row_weights)
+    divergence = kl(log_probs(student_logits.float() / temperature), soft_labels.float())
+    return temperature**2 * weighted_mean(divergence, row_weights)
 
 
 def jensen_shannon(student_logits: Tensor, soft_labels: Tensor, temperature: float, row_weights: Tensor | None = None) -> Tensor:
@@ -53,8 +53,7 @@ def jensen_shannon(student_logits: Tensor, soft_labels: Tensor, temperature: flo
     >>> jensen_shannon(student, teacher, 1.0).item()  # nothing in common: ln 2
     0.6931...
     """
-    log_p = soft_labels.float()
-    log_q = functional.log_softmax(student_logits.float() / temperature, dim=-1)
+    log_p, log_q = soft_labels.float(), log_probs(student_logits.float() / temperature)
     # log p - log m = ln 2 + logsigmoid(log p - log q): the same, and exactly 0 at equality.
     from_p = log_p.exp() * (math.log(2) + functional.logsigmoid(log_p - log_q))
     from_q = log_q.exp() * (math.log(2) + functional.logsigmoid(log_q - log_p))
@@ -68,11 +67,10 @@ def binary_distillation(
 
     Hinton et al. 2015, section 2, for labels that do not exclude each other. Exactly 0 where ``s / T`` equals ``t``.
 
+    The other arguments as in ``distillation``.
+
     Args:
-        student_logits: s, shape ``(batch, labels)``.
         teacher_logits: t, shape ``(batch, labels)``: logits, already divided by the teachers' temperature.
-        temperature: T of the student's logits.
-        row_weights: not negative, shape ``(batch,)``.
 
     >>> yes_or_no = torch.tensor([[0.2], [0.5]]).logit()  # of the teachers and of the student
     >>> binary_distillation(yes_or_no[1:], yes_or_no[:1], 1.0).item()  # 0.2 ln 0.4 + 0.8 ln 1.6

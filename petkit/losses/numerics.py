@@ -1,4 +1,4 @@
-"""Distributions in log space and means over rows, as every loss needs them; not public."""
+"""Distributions in log space and means over rows; not public."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def log_sigmoids(logits: Tensor) -> tuple[Tensor, Tensor]:
     return functional.logsigmoid(logits.float()), functional.logsigmoid(-logits.float())
 
 
-def log_probs(logits: Tensor, binary: bool) -> Tensor:
+def log_probs(logits: Tensor, binary: bool = False) -> Tensor:
     """Return log-probabilities of every outcome, ``(batch, labels)``, or yes and no of each label, ``(batch, 2 · labels)``."""
     return torch.cat(log_sigmoids(logits), dim=-1) if binary else functional.log_softmax(logits.float(), dim=-1)
 

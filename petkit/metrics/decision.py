@@ -33,8 +33,7 @@ class Decision:
         """Return which labels each row is given, the shape of ``logits``."""
         if self.kind.multi:
             return self.kind.probabilities(logits) >= np.array(self.thresholds)
-        winners: Chosen = logits.argmax(-1)[..., None] == np.arange(logits.shape[-1])
-        return winners
+        return np.asarray(logits.argmax(-1)[..., None] == np.arange(logits.shape[-1]))
 
     def accuracy(self, logits: FloatArray, targets: FloatArray) -> float:
         """Return the share of rows, shape ``(rows, labels)``, that are given their labels, all of them and no other."""

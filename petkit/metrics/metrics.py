@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
@@ -15,7 +15,8 @@ from petkit.metrics.decision import Chosen, Decision
 BOOTSTRAPS = 2000
 ECE_BINS = 15
 
-Labels: TypeAlias = NDArray[np.int64]
+Counts: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float64]
 Interval: TypeAlias = tuple[float, float]
 
 
@@ -36,8 +37,8 @@ class Metrics:
     Attributes:
         accuracy: share of rows with the right label; with several labels per row, all of them and no other (subset accuracy).
         nll: mean ``-log p(gold)`` per row in nats; with several labels per row, the sum over the labels' yes or no.
-        brier: mean squared distance of probabilities and gold, summed over labels.
-        ece: expected calibration error of the answers; with several labels per row, of every yes and no.
+        brier: mean squared distance of probabilities and gold, summed over labels (0 to 2 with one label; Brier 1950).
+        ece: :func:`calibration_error` of the answers; with several labels per row, of every yes and no.
     """
 
     rows: int
@@ -103,116 +104,61 @@ def evaluate(logits: FloatArray, targets: FloatArray, labels: tuple[str, ...], d
         targets: 1 where a row has a label, 0 elsewhere, shape ``(rows, labels)``.
         labels: label names in class order.
     """
+    gold, chosen = targets > 0, decision.chosen(logits)  # (rows, labels) each
+    probabilities = decision.kind.probabilities(logits)
+    per_label, macro_f1 = _per_label(gold, chosen, labels)
+    shared: dict[str, Any] = {
+        "rows": len(gold),
+        "accuracy": decision.accuracy(logits, targets),
+        "macro_f1": macro_f1,
+        "brier": float(((probabilities - gold) ** 2).sum(axis=1).mean()),
+        "labels": per_label,
+    }
     if decision.kind.multi:
-        return evaluate_multi_label(logits, targets, labels, decision)
-    gold = targets.argmax(axis=1)
-    return (evaluate_ordinal if decision.kind is LabelKind.ORDINAL else evaluate_logits)(logits, gold, labels)
-
-
-def evaluate_logits(logits: FloatArray, gold: Labels, labels: tuple[str, ...]) -> SingleLabelMetrics:
-    """Compare label logits with one gold label per row.
-
-    Args:
-        logits: shape ``(rows, labels)``, at least one row.
-        gold: class indices, shape ``(rows,)``.
-        labels: label names in class order.
-    """
-    return SingleLabelMetrics(**_of_one_label(logits, gold, labels))
-
-
-def evaluate_ordinal(logits: FloatArray, gold: Labels, labels: tuple[str, ...]) -> OrdinalMetrics:
-    """Compare label logits with one gold place per row on the scale ``0 … labels - 1``; arguments as above."""
+        scores, right = logits.astype(np.float64), chosen == gold
+        shared["accuracy_interval"], micro_f1_interval, shared["macro_f1_interval"] = bootstrap_decisions(chosen, gold)
+        return MultiLabelMetrics(
+            **shared,
+            nll=float((np.logaddexp(0, scores) - gold * scores).sum(axis=1).mean()),
+            ece=calibration_error(np.where(chosen, probabilities, 1 - probabilities).ravel(), right.ravel()),
+            micro_f1=float(2 * (chosen & gold).sum() / max(1, chosen.sum() + gold.sum())),
+            micro_f1_interval=micro_f1_interval,
+            label_accuracy=float(right.mean()),
+        )
+    truth, predicted = targets.argmax(axis=1), logits.argmax(axis=1)  # (rows,) each
+    confusion = np.bincount(truth * len(labels) + predicted, minlength=len(labels) ** 2).reshape(len(labels), -1)
+    shared["accuracy_interval"], shared["macro_f1_interval"] = bootstrap_confusion(confusion)
+    shared |= {
+        "nll": float(-log_softmax(logits)[gold].mean(dtype=np.float64)),
+        "ece": calibration_error(probabilities.max(axis=1), probabilities.argmax(axis=1) == truth),
+        "confusion": confusion.tolist(),
+    }
+    if decision.kind is not LabelKind.ORDINAL:
+        return SingleLabelMetrics(**shared)
     from sklearn.metrics import cohen_kappa_score
 
-    predicted = logits.argmax(axis=1)
     places = np.arange(len(labels))
-    expected = LabelKind.ORDINAL.probabilities(logits) @ places  # (rows,)
-    undefined = (predicted == predicted[0]).all() and (gold == predicted[0]).all()  # one place only: chance is perfect
-    kappa = 0.0 if undefined else cohen_kappa_score(gold, predicted, labels=places, weights="quadratic")
+    undefined = (predicted == predicted[0]).all() and (truth == predicted[0]).all()  # one place only: chance is perfect
+    kappa = 0.0 if undefined else cohen_kappa_score(truth, predicted, labels=places, weights="quadratic")
     return OrdinalMetrics(
-        **_of_one_label(logits, gold, labels),
-        mae=float(np.abs(predicted - gold).mean()),
-        expected_mae=float(np.abs(expected - gold).mean()),
+        **shared,
+        mae=float(np.abs(predicted - truth).mean()),
+        expected_mae=float(np.abs(probabilities @ places - truth).mean()),
         quadratic_kappa=float(kappa),
     )
 
 
-def _of_one_label(logits: FloatArray, gold: Labels, labels: tuple[str, ...]) -> dict[str, Any]:
-    from sklearn.metrics import confusion_matrix
-
-    predicted = logits.argmax(axis=1)
-    log_probs = log_softmax(logits)
-    confusion = confusion_matrix(gold, predicted, labels=np.arange(len(labels)))
-    per_label, macro_f1 = _per_label(gold, predicted, labels)
-    accuracy_interval, f1_interval = bootstrap_intervals(confusion)
-    return {
-        "rows": len(gold),
-        "accuracy": float((predicted == gold).mean()),
-        "accuracy_interval": accuracy_interval,
-        "macro_f1": macro_f1,
-        "macro_f1_interval": f1_interval,
-        "nll": negative_log_likelihood(log_probs, gold),
-        "brier": brier_score(log_probs, gold),
-        "ece": expected_calibration_error(log_probs, gold),
-        "labels": per_label,
-        "confusion": confusion.tolist(),
-    }
-
-
-def evaluate_multi_label(
-    logits: FloatArray, targets: FloatArray, labels: tuple[str, ...], decision: Decision
-) -> MultiLabelMetrics:
-    """Compare label logits with any number of gold labels per row; arguments as for :func:`evaluate`."""
-    gold, chosen = targets > 0, decision.chosen(logits)
-    probabilities = decision.kind.probabilities(logits)
-    per_label, macro_f1 = _per_label(gold, chosen, labels)
-    accuracy_interval, micro_interval, macro_interval = bootstrap_decisions(chosen, gold)
-    scores = logits.astype(np.float64)
-    return MultiLabelMetrics(
-        rows=len(gold),
-        accuracy=decision.accuracy(logits, targets),
-        accuracy_interval=accuracy_interval,
-        macro_f1=macro_f1,
-        macro_f1_interval=macro_interval,
-        nll=float((np.logaddexp(0, scores) - gold * scores).sum(axis=1).mean()),
-        brier=float(((probabilities - gold) ** 2).sum(axis=1).mean()),
-        ece=_calibration_error(np.where(chosen, probabilities, 1 - probabilities).ravel(), (chosen == gold).ravel(), ECE_BINS),
-        labels=per_label,
-        micro_f1=float(2 * (chosen & gold).sum() / max(1, chosen.sum() + gold.sum())),
-        micro_f1_interval=micro_interval,
-        label_accuracy=float((chosen == gold).mean()),
-    )
-
-
-def _per_label(gold: Any, predicted: Any, labels: tuple[str, ...]) -> tuple[dict[str, LabelMetrics], float]:
+def _per_label(gold: Chosen, chosen: Chosen, labels: tuple[str, ...]) -> tuple[dict[str, LabelMetrics], float]:
     """Return precision, recall, F1 and rows of each label, and the mean F1."""
     from sklearn.metrics import precision_recall_fscore_support
 
-    columns = precision_recall_fscore_support(gold, predicted, labels=np.arange(len(labels)), average=None, zero_division=0)
-    rows = zip(labels, *(column.tolist() for column in columns), strict=True)
-    figures = {label: LabelMetrics(precision, recall, f1, count) for label, precision, recall, f1, count in rows}
-    return figures, float(columns[2].mean())
+    columns = precision_recall_fscore_support(gold, chosen, labels=np.arange(len(labels)), average=None, zero_division=0)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return dict(zip(labels, (LabelMetrics(*row) for row in rows), strict=True)), float(columns[2].mean())
 
 
-def negative_log_likelihood(log_probs: FloatArray, gold: Labels) -> float:
-    """Return the mean of ``-log p(gold)`` in nats."""
-    return float(-log_probs[np.arange(len(gold)), gold].mean(dtype=np.float64))
-
-
-def brier_score(log_probs: FloatArray, gold: Labels) -> float:
-    """Return the mean squared distance between the probabilities and the gold label, summed over labels (0 to 2; Brier 1950)."""
-    error = np.exp(log_probs.astype(np.float64))
-    error[np.arange(len(gold)), gold] -= 1
-    return float((error**2).sum(axis=1).mean())
-
-
-def expected_calibration_error(log_probs: FloatArray, gold: Labels, bins: int = ECE_BINS) -> float:
+def calibration_error(confidence: Floats, correct: Chosen, bins: int = ECE_BINS) -> float:
     """Return the mean gap between confidence and accuracy over equally wide confidence bins (Guo et al. 2017, equation 3)."""
-    confidence = np.exp(log_probs.max(axis=1).astype(np.float64))
-    return _calibration_error(confidence, log_probs.argmax(axis=1) == gold, bins)
-
-
-def _calibration_error(confidence: NDArray[np.float64], correct: Chosen, bins: int) -> float:
     # A confidence on a bin's upper edge belongs to that bin.
     index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     sums = np.bincount(index, weights=confidence, minlength=bins)
@@ -220,20 +166,18 @@ def _calibration_error(confidence: NDArray[np.float64], correct: Chosen, bins: i
     return float(np.abs(sums - hits).sum() / len(confidence))
 
 
-def bootstrap_intervals(confusion: Labels, seed: int = 0) -> tuple[Interval, Interval]:
+def bootstrap_confusion(confusion: Counts, seed: int = 0) -> list[Interval]:
     """Return 95 % percentile bootstrap intervals of accuracy and macro-F1 over resampled rows of one label."""
-    rows, size = int(confusion.sum()), len(confusion)
-    accuracies, scores = [], []
-    for draws in _resampled(confusion.reshape(-1), seed):
-        tables = draws.reshape(-1, size, size)
+
+    def figures(draws: Counts) -> tuple[Floats, ...]:
+        tables = draws.reshape(-1, *confusion.shape)
         hits = np.diagonal(tables, axis1=1, axis2=2)  # (draws, labels)
-        total = tables.sum(axis=1) + tables.sum(axis=2)
-        accuracies.append(hits.sum(axis=1) / rows)
-        scores.append((2 * hits / np.maximum(total, 1)).mean(axis=1))
-    return _interval(accuracies), _interval(scores)
+        return hits.sum(axis=1) / confusion.sum(), _macro_f1(hits, tables.sum(axis=1) + tables.sum(axis=2))
+
+    return _bootstrap(confusion.reshape(-1), figures, seed)
 
 
-def bootstrap_decisions(chosen: Chosen, gold: Chosen, seed: int = 0) -> tuple[Interval, Interval, Interval]:
+def bootstrap_decisions(chosen: Chosen, gold: Chosen, seed: int = 0) -> list[Interval]:
     """Return 95 % percentile bootstrap intervals of subset accuracy, micro-F1 and macro-F1 over resampled rows.
 
     Args:
@@ -244,28 +188,28 @@ def bootstrap_decisions(chosen: Chosen, gold: Chosen, seed: int = 0) -> tuple[In
     chosen, gold = np.hsplit(outcomes, 2)  # (outcomes, labels)
     # As floats: numpy multiplies whole numbers slowly, and these are exact.
     right, both, either = (chosen == gold).all(axis=1).astype(float), (chosen & gold).astype(float), chosen.astype(float) + gold
-    accuracies, micro, macro = [], [], []
-    for draws in _resampled(counts, seed):
+
+    def figures(draws: Counts) -> tuple[Floats, ...]:
         hits, total = draws @ both, draws @ either  # (draws, labels)
-        accuracies.append(draws @ right / counts.sum())
-        micro.append(2 * hits.sum(axis=1) / np.maximum(total.sum(axis=1), 1))
-        macro.append((2 * hits / np.maximum(total, 1)).mean(axis=1))
-    return _interval(accuracies), _interval(micro), _interval(macro)
+        micro = 2 * hits.sum(axis=1) / np.maximum(total.sum(axis=1), 1)
+        return draws @ right / counts.sum(), micro, _macro_f1(hits, total)
+
+    return _bootstrap(counts, figures, seed)
 
 
-def _resampled(counts: Labels, seed: int) -> Iterator[Labels]:
-    """Yield how often each outcome occurs among rows drawn with replacement, shape ``(draws, outcomes)``.
+def _macro_f1(hits: NDArray[Any], total: NDArray[Any]) -> Floats:
+    return np.asarray((2 * hits / np.maximum(total, 1)).mean(axis=1))
 
-    Rows matter only through their outcome, so drawing rows is a multinomial draw of outcomes.
+
+def _bootstrap(counts: Counts, figures: Callable[[Counts], tuple[Floats, ...]], seed: int) -> list[Interval]:
+    """Return an interval for each of ``figures``, computed from how often each outcome occurs, shape ``(draws, outcomes)``.
+
+    Rows matter only through their outcome, so drawing rows with replacement is a multinomial draw of outcomes.
     """
-    random = np.random.default_rng(seed)
-    rows = int(counts.sum())
+    random, rows = np.random.default_rng(seed), int(counts.sum())
     # A few hundred draws at a time: many labels make many outcomes.
     chunk = max(1, min(BOOTSTRAPS, 4_000_000 // len(counts)))
-    for start in range(0, BOOTSTRAPS, chunk):
-        yield random.multinomial(rows, counts / rows, size=min(chunk, BOOTSTRAPS - start))
-
-
-def _interval(values: list[NDArray[np.float64]]) -> Interval:
-    low, high = np.percentile(np.concatenate(values), [2.5, 97.5])
-    return float(low), float(high)
+    sizes = (min(chunk, BOOTSTRAPS - start) for start in range(0, BOOTSTRAPS, chunk))
+    found = [figures(random.multinomial(rows, counts / rows, size=size)) for size in sizes]
+    bounds = [np.percentile(np.concatenate(values), [2.5, 97.5]).tolist() for values in zip(*found, strict=True)]
+    return [(low, high) for low, high in bounds]

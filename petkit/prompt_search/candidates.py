@@ -30,12 +30,7 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Candidates:
-    """Words, and the one token that each is in every slot it is meant for.
-
-    Attributes:
-        words: as people write them.
-        tokens: shape ``(slots, words)``.
-    """
+    """Words, and the one token that each is in every slot, shape ``(slots, words)``."""
 
     words: tuple[str, ...]
     tokens: IntArray
@@ -52,10 +47,10 @@ def token_counts(store: TokenStore, tokenizer: PieceTokenizer) -> Counts:
 
 
 def frequent_words(tokenizer: PieceTokenizer, counts: Counts, least: int) -> list[str]:
-    """Return the whole words of a vocabulary that occur, as people write them, the most frequent first.
+    """Return the whole words of a vocabulary that occur, the most frequent first; others follow only where these are under ``least``.
 
-    Words that do not occur follow only where fewer than ``least`` do. A tokenizer numbers its tokens by how frequent they
-    were in the texts it was made from; equally frequent words stay in that order.
+    A tokenizer numbers its tokens by how frequent they were in the texts it was made from; equally frequent words stay in
+    that order.
     """
     order = np.argsort(-counts, kind="stable")
     words = _words(tokenizer, order[counts[order] > 0])
@@ -82,14 +77,10 @@ def named_words(verbalizer: VerbalizerSpec, tokenizer: PieceTokenizer, slots: Se
 
 
 def _words(tokenizer: PieceTokenizer, tokens: Counts) -> list[str]:
-    """Return the tokens that are whole words, as written; special tokens are not."""
+    """Return the tokens that are whole words, as people write them; special tokens are not."""
     written = [tokenizer.hf.decode([token], clean_up_tokenization_spaces=False).strip() for token in tokens.tolist()]
-    after_space = tokenizer.encode(written, " ")
-    words = [
-        word
-        for token, word, ids in zip(tokens.tolist(), written, after_space, strict=True)
-        if _is_word(word) and (ids == [token] or scripts(word) <= _UNSPACED)
-    ]
+    encoded = zip(tokens.tolist(), written, tokenizer.encode(written, " "), strict=True)
+    words = (word for token, word, ids in encoded if _is_word(word) and (ids == [token] or scripts(word) <= _UNSPACED))
     return list(dict.fromkeys(words))
 
 

@@ -27,7 +27,7 @@ from petkit.task.task import Task
 
 # Candidates per label: the words most probable in its rows (PETAL, section 4.1).
 OFFERED = 1000
-# Logits held at once: 2^23 floats are 32 MB, and a few arrays of that size exist side by side.
+# Logits in memory at once: 2^23 floats are 32 MB, and a few arrays of that size exist side by side.
 _LOGITS_AT_ONCE = 2**23
 
 # Called with the number of rows scored and their total.
@@ -55,38 +55,52 @@ class SearchResult:
 
 
 class _Pool:
-    """Candidate words of some patterns, and the sum of their mean log-odds over these patterns."""
+    """Candidate words of some patterns, and the sum of their mean log-odds over these patterns, shape ``(labels, words)``."""
 
     def __init__(self, task: Task, patterns: Sequence[int], offered: Candidates) -> None:
-        self.patterns = patterns
-        self.offered = offered
-        self.summed: Array = np.zeros((len(task.labels), len(offered.words)))  # (labels, words)
+        self.labels, self.patterns, self.offered = task.labels, patterns, offered
+        self.summed: Array = np.zeros((len(task.labels), len(offered.words)))
 
     def add(self, pattern: int, mean_log_odds: Array) -> None:
         """Add the log-odds ``(labels, vocabulary)`` of a pattern, if it is one of these."""
         if pattern in self.patterns:
             self.summed += mean_log_odds[:, self.offered.tokens[self.patterns.index(pattern)]]
 
+    def best(self, counts: Counts, per_label: int) -> dict[str, list[ScoredWord]]:
+        """Return each label's words with their scores, best first."""
+        scores = likelihood_ratio(self.summed, counts)  # (labels, words)
+        # Enough words must be left when other labels have taken theirs.
+        likely = likeliest(self.summed, max(OFFERED, len(self.labels) * per_label))
+        return self._scored(scores, best_words(np.where(likely, scores, -np.inf), per_label))
+
+    def named(self, counts: Counts, verbalizer: VerbalizerSpec) -> dict[str, list[ScoredWord]]:
+        """Return a verbalizer's words with their scores, as far as they are in this pool."""
+        place = {word: number for number, word in enumerate(self.offered.words)}
+        chosen = [[place[word] for word in verbalizer.labels[label] if word in place] for label in self.labels]
+        return self._scored(likelihood_ratio(self.summed, counts), chosen)
+
+    def _scored(self, scores: Array, chosen: Sequence[Sequence[int]]) -> dict[str, list[ScoredWord]]:
+        return {
+            label: [ScoredWord(self.offered.words[word], float(own[word])) for word in words]
+            for label, own, words in zip(self.labels, scores, chosen, strict=True)
+        }
+
 
 def search_label_words(
-    task: Task,
-    device: Device,
-    progress: OnRows = lambda done, total: None,
-    *,
-    named: VerbalizerSpec | None = None,
+    task: Task, device: Device, progress: OnRows = lambda done, total: None, *, named: VerbalizerSpec | None = None
 ) -> SearchResult:
-    """Find the label words of a pipeline with ``verbalizer.auto``.
+    """Find the label words of a pipeline with ``verbalizer.auto``; logits are computed in float32 on any device.
 
     Args:
         task: with two labelled rows or more per label.
-        device: where to run; logits are computed in float32 regardless of its precision.
         named: further words of the same labels to score.
 
     Raises:
         InvalidInput: fewer words can be tried than are needed.
     """
-    pools = _pools(task)
-    every = range(len(task.pvps))
+    auto = task.spec.verbalizer.auto
+    assert auto is not None  # the caller searches for words only with verbalizer.auto
+    pools, every = _pools(task, auto), range(len(task.pvps))
     given = [] if named is None else [_Pool(task, every, named_words(named, task.tokenizer, _slots(task, every)))]
     counts = np.bincount(task.targets(), minlength=len(task.labels))  # (labels,)
     for pattern, mean_log_odds in enumerate(_mean_log_odds(task, device, counts, progress)):
@@ -94,14 +108,12 @@ def search_label_words(
             pool.add(pattern, mean_log_odds)
     words: dict[str, dict[str, list[ScoredWord]]] = {}
     for pool in pools:
-        found = _choose(task, pool, counts)
-        words |= {task.pvps[pattern].id: found for pattern in pool.patterns}
-    return SearchResult(words, {} if named is None else _scores_of(task, given[0], counts, named))
+        words |= dict.fromkeys((task.pvps[pattern].id for pattern in pool.patterns), pool.best(counts, auto.per_label))
+    return SearchResult(words, {} if named is None else given[0].named(counts, named))
 
 
-def _pools(task: Task) -> list[_Pool]:
+def _pools(task: Task, auto: AutoVerbalizerSpec) -> list[_Pool]:
     """Return the words to choose from, for each pattern or for all of them together."""
-    auto = _auto(task)
     every = range(len(task.pvps))
     needed = len(task.labels) * auto.per_label
     words = frequent_words(task.tokenizer, token_counts(task.tokens("unlabeled"), task.tokenizer), needed)
@@ -109,38 +121,14 @@ def _pools(task: Task) -> list[_Pool]:
     problems: list[Problem] = []
     for patterns in [every] if auto.scope == "joint" else [range(number, number + 1) for number in every]:
         fit = fitting(words, task.tokenizer, _slots(task, patterns))
-        offered = Candidates(fit.words[: auto.candidates], fit.tokens[:, : auto.candidates])
-        if len(offered.words) < needed:
+        pools.append(_Pool(task, patterns, Candidates(fit.words[: auto.candidates], fit.tokens[:, : auto.candidates])))
+        if (count := len(pools[-1].offered.words)) < needed:
             where = "in every pattern" if len(patterns) > 1 else f"in pattern {task.pvps[patterns[0]].id!r}"
-            message = f"{len(offered.words)} words can be tried {where}"
-            message += f"; {len(task.labels)} labels of {auto.per_label} words need {needed}"
+            message = f"{count} words can be tried {where}; {len(task.labels)} labels of {auto.per_label} words need {needed}"
             problems.append(task.pipeline.problem(("verbalizer", "auto"), message, "lower per_label"))
-        pools.append(_Pool(task, patterns, offered))
     if problems:
         raise InvalidInput(problems)
     return pools
-
-
-def _choose(task: Task, pool: _Pool, counts: Counts) -> dict[str, list[ScoredWord]]:
-    """Return each label's words with their scores, best first."""
-    per_label = _auto(task).per_label
-    scores = likelihood_ratio(pool.summed, counts)  # (labels, words)
-    # Enough words must be left when other labels have taken theirs.
-    likely = likeliest(pool.summed, max(OFFERED, len(task.labels) * per_label))
-    chosen = best_words(np.where(likely, scores, -np.inf), per_label)
-    return {
-        label: [ScoredWord(pool.offered.words[word], float(scores[index, word])) for word in chosen[index]]
-        for index, label in enumerate(task.labels)
-    }
-
-
-def _scores_of(task: Task, pool: _Pool, counts: Counts, named: VerbalizerSpec) -> dict[str, list[ScoredWord]]:
-    scores = likelihood_ratio(pool.summed, counts)  # (labels, words)
-    place = {word: number for number, word in enumerate(pool.offered.words)}
-    return {
-        label: [ScoredWord(word, float(scores[index, place[word]])) for word in named.labels[label] if word in place]
-        for index, label in enumerate(task.labels)
-    }
 
 
 def _mean_log_odds(task: Task, device: Device, counts: Counts, progress: OnRows) -> Iterator[Array]:
@@ -179,9 +167,3 @@ def _give_soft_tokens(reader: MaskReader, pvp: PVP) -> None:
 def _slots(task: Task, patterns: Sequence[int]) -> list[MaskContext]:
     contexts = [task.pvps[pattern].pattern.mask_context for pattern in patterns]
     return [context for context in contexts if context is not None]  # no pattern is without a mask
-
-
-def _auto(task: Task) -> AutoVerbalizerSpec:
-    auto = task.spec.verbalizer.auto
-    assert auto is not None  # the caller searches for words only with verbalizer.auto
-    return auto

@@ -23,13 +23,10 @@ Array = NDArray[np.float64]
 
 
 def log_odds(logits: Tensor) -> Tensor:
-    """Return ``log q / (1 - q)`` with q the softmax over the vocabulary, in float32.
+    """Return ``log q / (1 - q)`` with q the softmax over the vocabulary, in float32, of logits ``(rows, vocabulary)``.
 
     Only the most probable token of a row can have q > 1/2. Its 1 - q is the sum of all others, so nothing is lost where
     q rounds to 1.
-
-    Args:
-        logits: shape ``(rows, vocabulary)``, two tokens or more.
     """
     logits = logits.float()
     log_q = functional.log_softmax(logits, dim=-1)  # (rows, vocabulary)
@@ -45,25 +42,18 @@ def likelihood_ratio(mean_log_odds: Array, counts: NDArray[np.int64]) -> Array:
     It is linear: the sum over patterns may be taken before or after (a verbalizer for all patterns, section 4.2).
 
     Args:
-        mean_log_odds: over the rows of each label, shape ``(labels, words)``, two labels or more.
-        counts: number of rows of each label, shape ``(labels,)``; one or more of each.
+        mean_log_odds: over the rows of each label, shape ``(labels, words)``.
+        counts: number of rows of each label, shape ``(labels,)``.
     """
     rows = counts[:, None]  # (labels, 1)
     summed = mean_log_odds * rows  # (labels, words)
-    ratio: Array = mean_log_odds - (summed.sum(axis=0) - summed) / (rows.sum() - rows)
-    return ratio
+    return np.asarray(mean_log_odds - (summed.sum(axis=0) - summed) / (rows.sum() - rows))
 
 
 def likeliest(mean_log_odds: Array, count: int) -> NDArray[np.bool_]:
-    """Say which words are among the ``count`` that the model finds most probable in rows of the label (section 4.1).
+    """Return which words ``(labels, words)`` are among the ``count`` most probable in rows of the label (section 4.1).
 
-    Without this, very improbable words win: their probabilities vary most.
-
-    Args:
-        mean_log_odds: over the rows of each label, shape ``(labels, words)``.
-
-    Returns:
-        Shape ``(labels, words)``; where words are equally probable, those with lower numbers.
+    Without this, very improbable words win: their probabilities vary most. Of equally probable words, the lower numbers.
     """
     order = np.argsort(-mean_log_odds, axis=1, kind="stable")[:, :count]  # (labels, count)
     found = np.zeros(mean_log_odds.shape, bool)
@@ -80,18 +70,14 @@ def best_words(scores: Array, per_label: int) -> list[list[int]]:
     Args:
         scores: shape ``(labels, words)``; finite for at least ``labels * per_label`` words of each label, -inf where a word
             is none for a label.
-        per_label: words per label.
     """
-    labels = len(scores)
-    chosen: list[list[int]] = [[] for _ in range(labels)]
+    chosen: list[list[int]] = [[] for _ in scores]
     taken: set[int] = set()
-    missing = labels * per_label
     for place in np.argsort(-scores.T, axis=None, kind="stable"):
-        word, label = divmod(int(place), labels)
+        word, label = divmod(int(place), len(scores))
         if word not in taken and len(chosen[label]) < per_label:
             chosen[label].append(word)
             taken.add(word)
-            missing -= 1
-            if not missing:
+            if len(taken) == len(scores) * per_label:
                 break
     return chosen

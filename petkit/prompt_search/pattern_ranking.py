@@ -61,36 +61,35 @@ class Ranking:
     left_out: str
 
 
-def rank(task: Task, device: Device, on_event: OnEvent = ignore) -> Ranking:
-    """Rank the patterns of a task by untrained scores of an unlabelled sample and of the labelled rows.
+def rank_patterns(pipeline: Pipeline, on_event: OnEvent = ignore) -> Ranking:
+    """Rank all patterns of a pipeline; writes nothing, trains nothing and never reads test labels."""
+    task = Task.checked(pipeline)
+    return rank(task, choose_device(task.spec.compute), on_event)
 
-    Raises:
-        InvalidInput: the label words are still to be found.
-    """
+
+def rank(task: Task, device: Device, on_event: OnEvent = ignore) -> Ranking:
+    """Rank the patterns of a task by untrained scores of an unlabelled sample and of the labelled rows."""
     from scipy.stats import rankdata
 
-    kind = task.label_kind
-    left_out = _why_left_out(task)
-    folds = [] if left_out else _folds(task)
-    gold = targets_of(task.train, len(task.labels))
+    kind, gold = task.label_kind, targets_of(task.train, len(task.labels))
+    folds, left_out = _folds(task)
     samples: list[FloatArray] = []
-    trains: list[FloatArray] = []
+    cross_entropies: list[float] = []
     for pvp, scorer in untrained(task, device, on_event):
         sample = sample_logits(task, pvp, scorer, device)
         log_prior = batch_prior(sample, kind)
         samples.append(calibrate(sample, log_prior))
         if folds:
-            trains.append(calibrate(train_logits(task, pvp, scorer, device), log_prior))
+            train = calibrate(train_logits(task, pvp, scorer, device), log_prior)
+            cross_entropies.append(cross_validated(train, gold, folds, kind))
     information = [mutual_information(sample, kind) for sample in samples]
     agreement = agreement_with_others(np.stack(samples), kind) if len(samples) > 1 else []
-    cross_entropies = [cross_validated(train, gold, folds, kind) for train in trains]
-    measures = [rankdata(np.negative(information))]
-    measures += [rankdata(np.negative(agreement))] if agreement else []
-    measures += [rankdata(cross_entropies)] if cross_entropies else []
+    measures = (np.negative(information), np.negative(agreement), np.array(cross_entropies))  # less is better
+    ranks = np.mean([rankdata(measure) for measure in measures if len(measure)], axis=0)
     patterns = [
         RankedPattern(
             id=pvp.id,
-            rank=float(np.mean([measure[index] for measure in measures])),
+            rank=float(ranks[index]),
             information=information[index],
             agreement=agreement[index] if agreement else None,
             cross_entropy=cross_entropies[index] if cross_entropies else None,
@@ -103,16 +102,6 @@ def rank(task: Task, device: Device, on_event: OnEvent = ignore) -> Ranking:
     return Ranking(tuple(sorted(patterns, key=lambda pattern: pattern.rank)), kept, len(samples[0]), left_out)
 
 
-def rank_patterns(pipeline: Pipeline, on_event: OnEvent = ignore) -> Ranking:
-    """Rank all patterns of a pipeline; writes nothing, trains nothing and never reads test labels.
-
-    Raises:
-        InvalidInput: all problems of the input, at once.
-    """
-    task = Task.checked(pipeline)
-    return rank(task, choose_device(task.spec.compute), on_event)
-
-
 def mutual_information(logits: FloatArray, kind: LabelKind = LabelKind.SINGLE) -> float:
     """Return the mutual information of text and answer, ``H(mean_n p_n) - mean_n H(p_n)`` in nats (Sorensen et al. 2022, equation 3).
 
@@ -120,7 +109,7 @@ def mutual_information(logits: FloatArray, kind: LabelKind = LabelKind.SINGLE) -
 
     Args:
         logits: shape ``(rows, labels)``; best calibrated, for a label that is always favoured hides all others.
-        kind: of multi-label rows every label is a question of its own; the result is their mean.
+        kind: of multi-label rows every label is a question of its own, here and below; the result is their mean.
     """
     log_probs = log_softmax(kind.class_logits(logits.astype(np.float64)))  # (rows, questions, answers)
     log_mean = np.logaddexp.reduce(log_probs, axis=0) - np.log(len(logits))  # (questions, answers)
@@ -134,7 +123,6 @@ def agreement_with_others(logits: FloatArray, kind: LabelKind = LabelKind.SINGLE
 
     Args:
         logits: calibrated label logits, shape ``(patterns, rows, labels)``, two patterns or more.
-        kind: of multi-label rows every label is a question of its own; its yes and no count like rows.
     """
     answers = kind.class_logits(logits.astype(np.float64))  # (patterns, rows, questions, answers)
     probabilities = np.exp(log_softmax(answers))
@@ -151,10 +139,9 @@ def cross_validated(logits: FloatArray, gold: FloatArray, folds: Sequence[Fold],
     a pattern is not blamed for being too sure or for favouring a label.
 
     Args:
-        logits: calibrated label logits of the few-shot examples, shape ``(rows, labels)``.
+        logits: calibrated label logits of the labelled rows, shape ``(rows, labels)``.
         gold: 1 where a row has the label, shape ``(rows, labels)``.
         folds: row numbers to fit on and row numbers to hold out.
-        kind: of multi-label rows every label is a question of its own; the result is their mean.
     """
     answers = kind.class_logits(logits.astype(np.float64))  # (rows, questions, answers)
     targets = np.stack([1 - gold, gold], axis=-1) if kind.multi else gold[:, None, :]
@@ -168,10 +155,9 @@ def cross_validated(logits: FloatArray, gold: FloatArray, folds: Sequence[Fold],
 
 
 def fit_map(answers: Array, targets: Array) -> tuple[float, Array]:
-    """Return the sharpness ``e^s`` and the bias ``b (questions, answers)`` of a logistic calibration map.
+    """Return the sharpness ``e^s`` and the bias ``b (questions, answers)`` that minimise cross-entropy + ``(s² + |b|²) / 2``.
 
-    The least of the cross-entropy summed over rows plus ``(s² + |b|²) / 2``: a normal prior that holds the map near
-    "as it is" where rows are few.
+    The cross-entropy is summed over rows; the second term, a normal prior, keeps the map near "as it is" where rows are few.
 
     Args:
         answers: shape ``(rows, questions, answers)``.
@@ -193,21 +179,15 @@ def fit_map(answers: Array, targets: Array) -> tuple[float, Array]:
     return float(np.exp(found[0])), found[1:].reshape(shape)
 
 
-def _why_left_out(task: Task) -> str:
-    if not task.train:
-        return "there are no labelled rows"
-    counts = Counter(label for example in task.train for label in example.labels)
-    alone = [task.labels[label] for label in sorted(counts) if counts[label] == 1]
-    return f"label {alone[0]!r} has one row" if alone else ""
-
-
-def _folds(task: Task) -> list[Fold]:
-    """Return the same folds for all patterns, at most five; each holds rows of every label where rows have one."""
+def _folds(task: Task) -> tuple[list[Fold], str]:
+    """Return at most five folds of the labelled rows, the same for all patterns; or none, and why."""
     from sklearn.model_selection import KFold, StratifiedKFold
 
-    rows = len(task.train)
-    if task.label_kind.multi:
-        return list(KFold(min(FOLDS, rows), shuffle=True, random_state=0).split(np.zeros(rows)))
-    labels = [example.label for example in task.train]
-    smallest = min(Counter(labels).values())
-    return list(StratifiedKFold(min(FOLDS, smallest), shuffle=True, random_state=0).split(np.zeros(rows), labels))
+    counts = Counter(label for example in task.train for label in example.labels)
+    alone = [task.labels[label] for label in sorted(counts) if counts[label] == 1]
+    if alone or not task.train:
+        return [], f"label {alone[0]!r} has one row" if alone else "there are no labelled rows"
+    rows, multi = len(task.train), task.label_kind.multi
+    splitter = KFold if multi else StratifiedKFold  # every fold has rows of every label
+    most = rows if multi else min(counts.values())
+    return list(splitter(min(FOLDS, most), shuffle=True, random_state=0).split(np.zeros(rows), task.targets())), ""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from petkit.baselines.registry import BASELINES
+from petkit.baselines import BASELINES
 from petkit.config.names import BASELINE_NAMES
 from petkit.data.examples import targets_of
 from petkit.engine.device import Device

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from petkit.config.schema import SoftLabelsSpec
 from petkit.ensemble import CALIBRATIONS, Ensemble, FloatArray, TeacherAgreement, TeacherScores, fit_temperature, normalised
+from petkit.ensemble.calibration import TOLERANCE, match_prior, prior_shares
 from petkit.ensemble.combine import rounded
-from petkit.ensemble.priors import TOLERANCE, match_prior, prior_shares
 from petkit.errors import IncompleteRun
 from petkit.events import Notice
 from petkit.runs.fingerprint import Inputs, changes

@@ -22,7 +22,7 @@ from petkit.cli import console
 from petkit.config.schema import ComputeSpec
 from petkit.data.examples import Example
 from petkit.ensemble import log_softmax
-from petkit.metrics.metrics import evaluate_logits
+from petkit.metrics import Decision, evaluate
 from petkit.predict import row_io as rows
 from tests.cli import project
 from tests.cli.conftest import Outcome
@@ -278,7 +278,8 @@ def test_evaluate_measures_what_it_predicts(who: str, finished_run: Path, tiny: 
     predictor = Predictor.load(finished_run, teachers=who == "teachers")
     logits = predictor.logits([text for text, _ in project.TEST])
     gold = np.array([predictor.labels.index(label) for _, label in project.TEST])
-    expected = json.loads(json.dumps(evaluate_logits(logits, gold, predictor.labels).to_dict()))
+    targets = np.eye(len(predictor.labels), dtype=np.float32)[gold]
+    expected = json.loads(json.dumps(evaluate(logits, targets, predictor.labels, Decision()).to_dict()))
     assert json.loads(answer.out) == expected
     assert expected["nll"] == pytest.approx(-np.mean([row[label] for row, label in zip(log_softmax(logits), gold, strict=True)]))
 

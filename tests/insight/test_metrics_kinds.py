@@ -12,15 +12,7 @@ from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, log_los
 
 from petkit.ensemble import LabelKind
 from petkit.metrics.decision import Decision
-from petkit.metrics.metrics import (
-    MultiLabelMetrics,
-    OrdinalMetrics,
-    SingleLabelMetrics,
-    bootstrap_decisions,
-    evaluate,
-    evaluate_logits,
-    evaluate_ordinal,
-)
+from petkit.metrics.metrics import MultiLabelMetrics, OrdinalMetrics, SingleLabelMetrics, bootstrap_decisions, evaluate
 
 NAMES = ("a", "b", "c")
 MULTI = Decision(LabelKind.MULTI)
@@ -39,6 +31,12 @@ def logits_of(*rows: tuple[float, ...]) -> NDArray[np.float32]:
 def multi(logits: NDArray[np.float32], targets: NDArray[np.float32], decision: Decision = MULTI) -> MultiLabelMetrics:
     found = evaluate(logits, targets, tuple(f"label-{index}" for index in range(logits.shape[1])), decision)
     assert isinstance(found, MultiLabelMetrics)
+    return found
+
+
+def ordinal(logits: NDArray[np.float32], gold: NDArray[np.int64], names: tuple[str, ...] = NAMES) -> OrdinalMetrics:
+    found = evaluate(logits, np.eye(len(names), dtype=np.float32)[gold], names, Decision(LabelKind.ORDINAL))
+    assert isinstance(found, OrdinalMetrics)
     return found
 
 
@@ -136,7 +134,7 @@ GOLD = np.array([0, 2, 2, 0])
 
 
 def test_scale_by_hand() -> None:
-    found = evaluate_ordinal(SCALE, GOLD, NAMES)
+    found = ordinal(SCALE, GOLD)
 
     assert found.mae == pytest.approx((0 + 1 + 0 + 2) / 4)
     expected = [0.3, 1.1, 1.6, 1.1]
@@ -144,14 +142,15 @@ def test_scale_by_hand() -> None:
     # Squared errors: 0 + 1 + 0 + 4 observed; by chance gold {0: 2, 2: 2} meets {0: 1, 1: 1, 2: 2}:
     # (2 · (0 + 1 + 2 · 4) + 2 · (4 + 1 + 0)) / 4 = 7.
     assert found.quadratic_kappa == pytest.approx(1 - 5 / 7)
-    assert {**evaluate_logits(SCALE, GOLD, NAMES).to_dict()}.items() <= found.to_dict().items()
+    plain = evaluate(SCALE, np.eye(3, dtype=np.float32)[GOLD], NAMES, Decision())
+    assert plain.to_dict().items() <= found.to_dict().items()
 
 
 @pytest.mark.parametrize(("predicted", "gold"), [([1, 1], [1, 1]), ([0, 0], [1, 1]), ([0, 2], [1, 1])])
 def test_kappa_where_gold_has_one_place(predicted: list[int], gold: list[int]) -> None:
     logits = 5 * np.eye(3, dtype=np.float32)[predicted]
 
-    assert evaluate_ordinal(logits, np.array(gold), NAMES).quadratic_kappa == pytest.approx(0.0)
+    assert ordinal(logits, np.array(gold)).quadratic_kappa == pytest.approx(0.0)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -161,9 +160,9 @@ def test_kappa_against_scikit_learn_and_all_places_right(seed: int) -> None:
     logits = random.standard_normal((60, 5)).astype(np.float32)
     names = tuple("abcde")
 
-    found = evaluate_ordinal(logits, gold, names)
+    found = ordinal(logits, gold, names)
     assert found.quadratic_kappa == pytest.approx(cohen_kappa_score(gold, logits.argmax(1), weights="quadratic"))
-    assert evaluate_ordinal(9 * np.eye(5, dtype=np.float32)[gold], gold, names).quadratic_kappa == pytest.approx(1.0)
+    assert ordinal(9 * np.eye(5, dtype=np.float32)[gold], gold, names).quadratic_kappa == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(

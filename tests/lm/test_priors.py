@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from petkit.ensemble.priors import TOLERANCE, match_prior, prior_shares
+from petkit.ensemble.calibration import TOLERANCE, match_prior, prior_shares
 
 
 def mean_softmax(logits: np.ndarray) -> np.ndarray:
