@@ -12,15 +12,11 @@ from petkit.task.task import Task
 
 
 def majority_logits(targets: FloatArray, rows: int, kind: LabelKind = LabelKind.SINGLE) -> FloatArray:
-    """Return the same logits for every row, from the counts of the labels.
+    """Return the same logits for each of ``rows``, from how often n labelled rows have a label, ``targets (n, labels)``.
 
     One label per row: the log of each label's share, (count + 1) / (n + labels), so that the most frequent
     label wins, of equally frequent ones the first. Several labels: each label's log-odds,
     (count + 1) / (n - count + 1), so that a row is given the labels of at least half of the labelled rows.
-
-    Args:
-        targets: 1 where a labelled row has the label, shape ``(n, labels)``.
-        rows: how many rows to label.
     """
     n, labels = targets.shape
     counts = targets.sum(axis=0, dtype=np.float64)  # (labels,)

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from petkit.baselines.base import Answer, Baseline, rows_progress, train_inputs
 from petkit.engine.device import Device, prepare_for_inference
 from petkit.engine.sampling import training_batches
-from petkit.engine.training_loop import fit, seed_everything
+from petkit.engine.training_loop import fit
 from petkit.losses import binary_cross_entropy, cross_entropy
 from petkit.models.batch import IndexArray, collate
 from petkit.runs.fingerprint import Inputs, flat
 from petkit.runs.inputs import model_inputs
 from petkit.runs.step import Job
-from petkit.student.model import new_student
+from petkit.student.training import untrained_student
 from petkit.task.task import Task
 from petkit.teachers.scoring import student_logits
 
@@ -33,17 +33,7 @@ def _answer(task: Task, device: Device, job: Job) -> Answer:
     loss = binary_cross_entropy if task.label_kind.multi else cross_entropy
     targets = torch.from_numpy(task.targets())  # (rows,) classes, or (rows, labels) where a row may have several
     rows = [task.student_pattern.encode(tokens) for tokens in task.tokens("train", student=True)]
-    seed_everything(settings.seed)
-    classifier = new_student(
-        task.spec.student_model,
-        task.labels,
-        settings.adapted,
-        device.training_attention,
-        multi=task.label_kind.multi,
-        four_bit=device.four_bit(settings.adapted),
-        start_sha256=task.start_hash("student"),
-    )
-    classifier.to(device.name)
+    classifier = untrained_student(task, device)
 
     def loss_of(model: nn.Module, batch: IndexArray) -> Tensor:
         logits = model(collate([rows[index] for index in batch], task.student_tokenizer).to(device.name))

@@ -16,12 +16,10 @@ COLLAPSED_SHARE = 0.95
 def agreement(logits: FloatArray, combined: FloatArray, kind: LabelKind = LabelKind.SINGLE) -> FloatArray:
     """Return the share of answers, over teachers (and over the labels of multi-label rows), that are the ensemble's.
 
+    Logits have the shape ``(teachers, rows, labels)``, the ensemble's ``(rows, labels)``.
+
     >>> agreement(np.array([[[2, 0]], [[1, 0]], [[0, 1]], [[3, 1]]]), np.array([[1.5, 0.5]])).tolist()
     [0.75]
-
-    Args:
-        logits: shape ``(teachers, rows, labels)``.
-        combined: shape ``(rows, labels)``.
     """
     same = kind.choices(logits) == kind.choices(combined)  # (teachers, rows, questions)
     return np.asarray(same.mean(axis=(0, 2), dtype=np.float32))
@@ -29,12 +27,12 @@ def agreement(logits: FloatArray, combined: FloatArray, kind: LabelKind = LabelK
 
 @dataclass(frozen=True)
 class Effect:
-    """What one teacher contributes.
+    """What one teacher contributes; None where there are no others.
 
     Attributes:
-        kappa: its mean κ with the others; None without others.
-        changed: share of answers that change when it is left out; None if no teacher would remain.
-        kl: mean KL(with ‖ without) in nats; None if no teacher would remain.
+        kappa: its mean κ with the others.
+        changed: share of answers that change when it is left out.
+        kl: mean KL(with ‖ without) in nats.
     """
 
     kappa: float | None
@@ -105,13 +103,12 @@ class TeacherAgreement:
 
     def effects(self) -> dict[str, Effect]:
         """Return what each teacher contributes to the ensemble."""
-        found, pairs = {}, self.kappa
-        for index, name in enumerate(self.ensemble.members):
-            own = pairs[index]
+        found = {}
+        for index, (name, own, others) in enumerate(zip(self.ensemble.members, self.kappa, self.others, strict=True)):
             kappa = float((own.sum() - own[index]) / (len(own) - 1)) if len(own) > 1 else None
             # Rounding can take a KL of 0 below it.
             lost = float(self._changed[index] / self.rows), max(0.0, float(self._divergence[index] / self.rows))
-            found[name] = Effect(kappa) if self.others[index] is None else Effect(kappa, *lost)
+            found[name] = Effect(kappa) if others is None else Effect(kappa, *lost)
         return found
 
     def collapsed(self) -> dict[str, float]:

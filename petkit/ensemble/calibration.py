@@ -52,14 +52,10 @@ class TeacherScores:
 def contextual_prior(content_free_logits: FloatArray, kind: LabelKind = LabelKind.SINGLE) -> FloatArray:
     """Return the log of the mean prediction on content-free texts (Zhao et al. 2021, section 4).
 
+    From logits ``(texts, labels)`` to a log-prior ``(labels,)``, its exponentials summing to 1; multi-label: the mean logit.
+
     >>> np.exp(contextual_prior(np.log([[0.8, 0.2], [0.6, 0.4]]))).round(3).tolist()
     [0.7, 0.3]
-
-    Args:
-        content_free_logits: label logits, shape ``(texts, labels)``.
-
-    Returns:
-        Log-prior of shape ``(labels,)``, its exponentials summing to 1; for multi-label rows the mean logit.
     """
     if kind.multi:
         return _mean_logit(content_free_logits)
@@ -75,15 +71,10 @@ def batch_prior(logits: FloatArray, kind: LabelKind = LabelKind.SINGLE) -> Float
     nothing changes is the solution ``b`` of ``mean_n softmax(z_n - b) = 1 / labels`` (Liusie et al. 2023, "Mitigating
     Word Bias in Zero-shot Prompt-based Classifiers", section 3), found by :func:`match_prior`.
     So a constant added to one label's logits in all rows, however large, changes no calibrated prediction.
+    Shapes and multi-label rows as for :func:`contextual_prior`.
 
     >>> np.exp(batch_prior(np.log([[0.9, 0.1], [0.5, 0.5]]))).round(2).tolist()
     [0.75, 0.25]
-
-    Args:
-        logits: label logits of many rows, shape ``(rows, labels)``.
-
-    Returns:
-        Log-prior of shape ``(labels,)``, its exponentials summing to 1; for multi-label rows the mean logit.
     """
     if kind.multi:
         return _mean_logit(logits)
@@ -150,7 +141,7 @@ def prior_shares(prior: Literal["uniform", "train"] | Mapping[str, float], label
 
 
 def match_prior(shards: Callable[[], Iterable[FloatArray]], shares: Floats) -> tuple[Floats, float]:
-    """Return the bias of every label under which the mean soft label is ``shares``, and the largest remaining distance.
+    """Return the bias ``(labels,)`` under which the mean soft label is ``shares``, and the largest remaining distance.
 
     >>> bias, distance = match_prior(lambda: [np.zeros((5, 2))], np.array([0.2, 0.8]))
     >>> (bias[1] - bias[0]).round(2) == np.log(4).round(2), distance < TOLERANCE
@@ -159,15 +150,11 @@ def match_prior(shards: Callable[[], Iterable[FloatArray]], shares: Floats) -> t
     The bias b minimises the convex ``F(b) = mean_n logsumexp(z_n + b) - shares · b``. Its gradient is
     ``mean_n softmax(z_n + b) - shares``: at the minimum the means are met. (The textbook iteration for these
     equations, ``b ← b + log shares - log mean``, takes hundreds of passes where soft labels are sharp; L-BFGS takes
-    some ten.) A share of 0 is met to within the tolerance.
+    some ten.) A share of 0 is met to within the tolerance of 1e-4; a larger distance means that the search failed.
 
     Args:
-        shards: reads label logits z of all rows from the first at every call, in blocks of shape ``(rows, labels)``; each
-            pass keeps one block in memory.
+        shards: reads label logits z of all rows from the first at every call, in blocks ``(rows, labels)`` (one in memory).
         shares: shape ``(labels,)``, summing to 1.
-
-    Returns:
-        The bias, shape ``(labels,)``, summing to 0; and the distance, at most 1e-4 unless the search failed.
     """
     from scipy.optimize import minimize
 

@@ -16,7 +16,7 @@ How: TypeAlias = Literal["logits", "log_probs", "probs"]
 
 
 def combine(logits: FloatArray, weights: FloatArray, how: How, kind: LabelKind = LabelKind.SINGLE) -> FloatArray:
-    """Return the ensemble's label logits: the weighted mean over teachers.
+    """Return the ensemble's label logits ``(rows, labels)``: the weighted mean over teachers.
 
     ``logits`` averages raw logits (the paper; a much sharper teacher dominates), ``log_probs`` the
     log-probabilities (a normalised geometric mean), ``probs`` the probabilities (each teacher has one vote).
@@ -29,9 +29,6 @@ def combine(logits: FloatArray, weights: FloatArray, how: How, kind: LabelKind =
     Args:
         logits: shape ``(teachers, rows, labels)``.
         weights: shape ``(teachers,)``, not negative; normalised here to sum to 1.
-
-    Returns:
-        Scores of shape ``(rows, labels)``; their softmax (for multi-label rows: sigmoid) is the ensemble's distribution.
     """
     return mean_vote(votes(logits, how, kind), weights, how, kind)
 
@@ -67,22 +64,18 @@ class Ensemble:
         labels: label names in class order.
         how: what is averaged over the teachers.
         members: the teachers' names, in the order of the first axis of logits.
-        weights: shape ``(teachers,)``, summing to 1.
-        temperatures: shape ``(teachers,)``.
-        log_priors: each teacher's log-prior over the labels, shape ``(teachers, labels)``.
-        dropped: which teachers were left out, shape ``(teachers,)``.
-        label_bias: shape ``(labels,)``.
+        dropped: which teachers were left out.
     """
 
     labels: tuple[str, ...]
     kind: LabelKind
     how: How
     members: tuple[str, ...]
-    weights: Floats
-    temperatures: Floats
-    log_priors: Floats
-    dropped: NDArray[np.bool_]
-    label_bias: Floats
+    weights: Floats  # (teachers,), summing to 1
+    temperatures: Floats  # (teachers,)
+    log_priors: Floats  # (teachers, labels)
+    dropped: NDArray[np.bool_]  # (teachers,)
+    label_bias: Floats  # (labels,)
 
     @classmethod
     def plain(
@@ -165,13 +158,12 @@ class Ensemble:
 
 
 def normalised(weights: Sequence[float] | Floats) -> list[float]:
-    """Return weights that sum to 1, equal ones where all are 0; six digits, so that what is written is what is used.
+    """Return weights that sum to 1, equal ones where all are 0; :func:`rounded`, so that what is written is what is used.
 
     >>> normalised([0.75, 0.5, 0.0])
     [0.6, 0.4, 0.0]
     """
-    given = np.asarray(weights, np.float64)
-    given = given if given.any() else np.ones_like(given)
+    given = np.asarray(weights, np.float64) if any(weights) else np.ones(len(weights))
     return rounded(given / given.sum())
 
 

@@ -1,6 +1,7 @@
-"""The three kinds of labels, and label logits read as answers to questions ``(…, questions, answers)``, whatever the kind.
+"""The three kinds of labels, and label logits read as answers to questions.
 
 A row of one label is one question with an answer per label; a row of any number of labels is a yes/no question per label.
+All computations of this package are written over ``(…, questions, answers)``, so that every kind shares them.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class LabelKind(StrEnum):
 
     def probabilities(self, logits: FloatArray) -> Floats:
         """Return the probability of every label, the shape of ``logits``; they sum to 1 unless multi-label."""
-        # log σ(z) of yes and no, stable at any size
+        # -logaddexp(0, -z) is log σ(z), stable at any size.
         log_probs = -np.logaddexp(0, -logits.astype(np.float64)) if self.multi else log_softmax(logits).astype(np.float64)
         return np.asarray(np.exp(log_probs))
 

@@ -1,9 +1,9 @@
 """The losses, as pure functions of tensors: float32, finite gradients, one number in nats, the mean over the batch.
 
-s, t are student and teacher label logits, p, q distributions over labels, T the temperature, C the number of labels. Logits are
-finite: a label is masked by a large negative number such as -1e4, never by -inf. Rows can be weighted (``row_weights``, not
-negative): Σ w·l / Σ w. ``docs/losses.md`` compares the losses and names the key that selects each. What they are applied to (models,
-batches, masks) is in ``petkit.teachers`` and ``petkit.student``.
+s, t are student and teacher label logits, p, q distributions over labels, T the temperature, C the number of labels. Label logits
+are ``(batch, labels)`` and finite: a label is masked by a large negative number such as -1e4, never by -inf. Gold labels are
+class indices ``(batch,)``. Rows can be weighted (``row_weights (batch,)``, not negative): Σ w·l / Σ w. ``docs/losses.md`` compares
+the losses and names the key that selects each. The models, batches and masks are in ``petkit.teachers`` and ``petkit.student``.
 """
 
 from collections.abc import Callable

@@ -24,8 +24,6 @@ def cross_entropy(
     divided by the rows' weights in every case; torch's soft targets are divided by the number of rows instead.
 
     Args:
-        label_logits: shape ``(batch, labels)``.
-        labels: class indices, shape ``(batch,)``.
         label_smoothing: ε, from 0 to 1.
         class_weights: not negative, shape ``(labels,)``; their scale does not matter.
         focal_gamma: γ, not negative; 0 is plain cross-entropy.
@@ -59,11 +57,8 @@ def binary_cross_entropy(
     2017, equation 4. Torch's ``reduction="mean"`` would be C times smaller.
 
     Args:
-        label_logits: shape ``(batch, labels)``.
-        targets: 1 where the label holds, 0 where not, or a probability, shape ``(batch, labels)``.
-        label_smoothing: ε, from 0 to 1.
+        targets: 1 where a row has the label, 0 where not, or a probability, shape ``(batch, labels)``.
         class_weights: not negative, shape ``(labels,)``, for a label's whole term; divided by their mean.
-        focal_gamma: γ, not negative.
 
     >>> binary_cross_entropy(torch.zeros(1, 3), torch.tensor([[1, 0, 1]])).item()  # 3 ln 2
     2.0794...
@@ -79,12 +74,7 @@ def binary_cross_entropy(
 def hinge(label_log_scores: Tensor, labels: Tensor, margin: float = 1.0) -> Tensor:
     """Return ``Σ_{y'≠y} max(0, margin - log q(y) + log q(y'))`` (Schick & Schütze 2021, It's Not Just Size, section 3).
 
-    For label words of several tokens, whose scores are no distribution over the labels.
-
-    Args:
-        label_log_scores: log q, shape ``(batch, labels)``.
-        labels: class indices, shape ``(batch,)``.
-        margin: in nats, by which the gold label must win.
+    For label words of several tokens, whose scores are no distribution over the labels. The gold label must win by ``margin`` nats.
 
     >>> hinge(torch.tensor([[0.0, -0.25, -3.0]]), torch.tensor([0])).item()  # the second label is 0.75 too close
     0.75
@@ -97,11 +87,8 @@ def hinge(label_log_scores: Tensor, labels: Tensor, margin: float = 1.0) -> Tens
 def decoupled_label(word_log_probs: Tensor, labels: Tensor) -> Tensor:
     """Return ``-log q(y) - Σ_{y'≠y} log(1 - q(y'))`` (Tam et al. 2021, ADAPET, section 3.1).
 
-    q is over the whole vocabulary, so the gold word must also win against words of no label.
-
-    Args:
-        word_log_probs: log q of each label's word, shape ``(batch, labels)``.
-        labels: class indices, shape ``(batch,)``.
+    q is over the whole vocabulary, so the gold word must also win against words of no label; ``word_log_probs (batch, labels)``
+    is log q of each label's word.
 
     >>> word_probabilities = torch.tensor([[0.5, 0.25]])  # the other words of the vocabulary have 0.25 together
     >>> decoupled_label(word_probabilities.log(), torch.tensor([0])).item()  # -ln 0.5 - ln 0.75
@@ -117,7 +104,6 @@ def balanced_class_weights(targets: Tensor, labels: int) -> Tensor:
 
     Args:
         targets: class indices ``(rows,)``, or ``(rows, labels)`` of 0 and 1.
-        labels: how many labels there are.
 
     >>> balanced_class_weights(torch.tensor([0, 0, 0, 1]), 2)
     tensor([0.6667, 2.0000])

@@ -11,8 +11,7 @@ def r_drop(first_logits: Tensor, second_logits: Tensor, *, binary: bool = False)
     """Return ``[KL(p ‖ q) + KL(q ‖ p)] / 2 = Σ (p - q)(log p - log q) / 2`` of two dropout passes (Wu et al. 2021, section 2).
 
     Args:
-        first_logits: of p, shape ``(batch, labels)``; gradients flow into both passes.
-        second_logits: of q, shape ``(batch, labels)``.
+        first_logits: of p; gradients flow into both passes.
         binary: the labels do not exclude each other: one binary divergence per label, summed.
 
     >>> first, second = torch.tensor([[0.2, 0.8]]).log(), torch.tensor([[0.5, 0.5]]).log()
@@ -27,8 +26,8 @@ def consistency(clean_logits: Tensor, perturbed_logits: Tensor, *, binary: bool 
     """Return ``KL(p(x) ‖ p(x'))``, the first held fixed (Xie et al. 2020, UDA, section 2).
 
     Args:
-        clean_logits: of x, shape ``(batch, labels)``; no gradient flows into them.
-        perturbed_logits: of x', the same row with words masked or in a second pattern, shape ``(batch, labels)``.
+        clean_logits: of x; no gradient flows into them.
+        perturbed_logits: of x', the same row with words masked or in a second pattern.
         binary: as in ``r_drop``.
 
     >>> clean, perturbed = torch.tensor([[0.2, 0.8]]).log(), torch.tensor([[0.5, 0.5]]).log()

@@ -16,10 +16,8 @@ def distillation(student_logits: Tensor, soft_labels: Tensor, temperature: float
     The factor T² keeps the gradient's size when T changes. It is exactly 0 where ``softmax(s / T)`` equals ``p``.
 
     Args:
-        student_logits: s, shape ``(batch, labels)``.
         soft_labels: log p, shape ``(batch, labels)``: log-probabilities, already at the teachers' temperature.
         temperature: T of the student's logits.
-        row_weights: not negative, shape ``(batch,)``.
 
     >>> teacher, student = torch.tensor([[0.2, 0.8]]).log(), torch.tensor([[0.5, 0.5]]).log()
     >>> distillation(student, teacher, 1.0).item()  # 0.2 ln 0.4 + 0.8 ln 1.6
@@ -65,12 +63,8 @@ def binary_distillation(
 ) -> Tensor:
     """Return ``T² · Σ_c [BCE(s_c / T, σ(t_c)) - H(σ(t_c))]``: one binary KL per label, summed over labels.
 
-    Hinton et al. 2015, section 2, for labels that do not exclude each other. Exactly 0 where ``s / T`` equals ``t``.
-
-    The other arguments as in ``distillation``.
-
-    Args:
-        teacher_logits: t, shape ``(batch, labels)``: logits, already divided by the teachers' temperature.
+    Hinton et al. 2015, section 2, for labels that do not exclude each other. Exactly 0 where ``s / T`` equals ``t``, the
+    teachers' logits already divided by their temperature.
 
     >>> yes_or_no = torch.tensor([[0.2], [0.5]]).logit()  # of the teachers and of the student
     >>> binary_distillation(yes_or_no[1:], yes_or_no[:1], 1.0).item()  # 0.2 ln 0.4 + 0.8 ln 1.6

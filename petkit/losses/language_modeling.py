@@ -10,14 +10,11 @@ from petkit.losses.numerics import log1mexp, weighted_mean
 
 
 def masked_lm(token_logits: Tensor, targets: Tensor, ignore_index: int = -100) -> Tensor:
-    """Return the cross-entropy over the vocabulary, the mean over masked tokens (Devlin et al. 2019, section 3.1).
-
-    It is 0 without masked tokens.
+    """Return the cross-entropy over the vocabulary, the mean over masked tokens (Devlin et al. 2019, section 3.1); 0 without any.
 
     Args:
         token_logits: shape ``(..., vocabulary)``.
         targets: the original token ids, shape ``(...)``; ``ignore_index`` where nothing was masked.
-        ignore_index: the id that marks such places.
 
     >>> masked_lm(torch.zeros(3, 8), torch.tensor([5, -100, 2])).item()  # two masked tokens, each one of 8: ln 8
     2.0794...
@@ -36,7 +33,6 @@ def next_token_cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int =
     Args:
         logits: shape ``(batch, length, vocabulary)``.
         labels: token ids, shape ``(batch, length)``; ``ignore_index`` outside the answer.
-        ignore_index: the id that marks such places.
 
     >>> next_token_cross_entropy(torch.zeros(1, 4, 8), torch.tensor([[-100, -100, 3, 6]])).item()  # ln 8
     2.0794...

@@ -14,10 +14,7 @@ from petkit.metrics.metrics import BOOTSTRAPS
 
 @dataclass(frozen=True)
 class Comparison:
-    """The student and one baseline on the same rows, as shares of rows labelled rightly.
-
-    ``difference`` is student minus baseline, ``interval`` its 95 % bootstrap interval.
-    """
+    """Shares of the same rows labelled rightly; ``interval`` is the 95 % bootstrap interval of student minus baseline."""
 
     student: float
     baseline: float
@@ -34,16 +31,14 @@ class Comparison:
 def compare(student_right: NDArray[np.bool_], baseline_right: NDArray[np.bool_], seed: int = 0) -> Comparison:
     """Compare two classifiers by the paired bootstrap over rows (Koehn 2004, section 4).
 
-    Both are judged on the same drawn rows, so that rows that are hard for both do not widen the
-    interval. A row counts only by which classifier alone labelled it rightly, so drawing rows is a multinomial
-    draw of three counts.
+    Both are judged on the same drawn rows, so that rows that are hard for both do not widen the interval. A row counts
+    only by which classifier alone labelled it rightly, so drawing rows is a multinomial draw of three counts.
 
     >>> compare(np.array([True] * 9 + [False]), np.array([True] * 5 + [False] * 5)).outcome
     'worth it'
 
     Args:
-        student_right: whether the student labelled the row rightly, shape ``(rows,)``, at least one row.
-        baseline_right: the same of the baseline, for the same rows in the same order.
+        student_right: whether the student labelled each row rightly, shape ``(rows,)``, in the same order as ``baseline_right``.
         seed: of the 2,000 draws.
     """
     rows = len(student_right)
@@ -51,12 +46,8 @@ def compare(student_right: NDArray[np.bool_], baseline_right: NDArray[np.bool_],
     shares = np.array([*alone, rows - sum(alone)]) / rows
     draws = np.random.default_rng(seed).multinomial(rows, shares, size=BOOTSTRAPS)  # (draws, 3)
     low, high = np.percentile((draws[:, 0] - draws[:, 1]) / rows, [2.5, 97.5])
-    return Comparison(
-        student=float(student_right.mean()),
-        baseline=float(baseline_right.mean()),
-        difference=(alone[0] - alone[1]) / rows,
-        interval=(float(low), float(high)),
-    )
+    difference, interval = (alone[0] - alone[1]) / rows, (float(low), float(high))
+    return Comparison(float(student_right.mean()), float(baseline_right.mean()), difference, interval)
 
 
 def verdict(comparisons: Mapping[str, Comparison]) -> dict[str, Any]:

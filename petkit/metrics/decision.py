@@ -36,15 +36,10 @@ class Decision:
         return np.asarray(logits.argmax(-1)[..., None] == np.arange(logits.shape[-1]))
 
     def accuracy(self, logits: FloatArray, targets: FloatArray) -> float:
-        """Return the share of rows, shape ``(rows, labels)``, that are given their labels, all of them and no other."""
+        """Return the share of rows that are given their labels, all of them and no other; arguments ``(rows, labels)``."""
         return float((self.chosen(logits) == (targets > 0)).all(axis=-1).mean())
 
     def named(self, chosen: Chosen, labels: Sequence[str]) -> list[Any]:
-        """Return the label of each row, or the list of its labels where it may have several.
-
-        Args:
-            chosen: which labels each row has, shape ``(rows, labels)``.
-            labels: all labels in class order.
-        """
+        """Return the label of each row, or the list of its labels where it may have several, from ``chosen (rows, labels)``."""
         names = [[label for label, given in zip(labels, row, strict=True) if given] for row in chosen]
         return names if self.kind.multi else [name for (name,) in names]

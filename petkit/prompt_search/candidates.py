@@ -20,7 +20,7 @@ from petkit.prompts.token_store import CHUNK, TokenStore
 from petkit.prompts.tokenizer import IntArray, PieceTokenizer
 from petkit.prompts.verbalizer import find_label_words, scripts
 
-# Written without spaces: a word may stand anywhere in a text.
+# Written without spaces: a word may be anywhere in a text.
 _UNSPACED = frozenset({"CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR"})
 # One character can be a word.
 _SYLLABIC = frozenset({"CJK", "HANGUL"})
@@ -85,10 +85,8 @@ def _words(tokenizer: PieceTokenizer, tokens: Counts) -> list[str]:
 
 
 def _is_word(text: str) -> bool:
-    letters = sum(letter.isalpha() for letter in text)
-    # Vowel signs and other marks belong to their letters.
-    only_letters = all(unicodedata.category(letter)[0] in "LM" for letter in text)
-    return only_letters and letters >= (1 if scripts(text) <= _SYLLABIC else 2)
+    only_letters = all(unicodedata.category(letter)[0] in "LM" for letter in text)  # M: vowel signs and other marks
+    return only_letters and sum(map(str.isalpha, text)) >= (1 if scripts(text) <= _SYLLABIC else 2)
 
 
 def _tokens_in(verbalizer: VerbalizerSpec, tokenizer: PieceTokenizer, slot: MaskContext) -> dict[str, int]:

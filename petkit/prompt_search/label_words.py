@@ -7,8 +7,8 @@ unlabelled set, are used; test data is never read.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple, TypeAlias
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,16 +22,12 @@ from petkit.models.mask_reader import MaskReader, SoftTokens
 from petkit.prompt_search.candidates import Candidates, Counts, fitting, frequent_words, named_words, token_counts
 from petkit.prompt_search.likelihood_ratio import Array, best_words, likeliest, likelihood_ratio, log_odds
 from petkit.prompts.pattern import MaskContext
-from petkit.prompts.pvp import PVP
 from petkit.task.task import Task
 
 # Candidates per label: the words most probable in its rows (PETAL, section 4.1).
 OFFERED = 1000
 # Logits in memory at once: 2^23 floats are 32 MB, and a few arrays of that size exist side by side.
 _LOGITS_AT_ONCE = 2**23
-
-# Called with the number of rows scored and their total.
-OnRows: TypeAlias = Callable[[int, int], None]
 
 
 class ScoredWord(NamedTuple):
@@ -51,7 +47,7 @@ class SearchResult:
     """
 
     words: dict[str, dict[str, list[ScoredWord]]]
-    named: dict[str, list[ScoredWord]] = field(default_factory=dict)
+    named: dict[str, list[ScoredWord]]
 
 
 class _Pool:
@@ -87,12 +83,17 @@ class _Pool:
 
 
 def search_label_words(
-    task: Task, device: Device, progress: OnRows = lambda done, total: None, *, named: VerbalizerSpec | None = None
+    task: Task,
+    device: Device,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    named: VerbalizerSpec | None = None,
 ) -> SearchResult:
     """Find the label words of a pipeline with ``verbalizer.auto``; logits are computed in float32 on any device.
 
     Args:
         task: with two labelled rows or more per label.
+        progress: called with the number of rows scored and their total.
         named: further words of the same labels to score.
 
     Raises:
@@ -131,7 +132,7 @@ def _pools(task: Task, auto: AutoVerbalizerSpec) -> list[_Pool]:
     return pools
 
 
-def _mean_log_odds(task: Task, device: Device, counts: Counts, progress: OnRows) -> Iterator[Array]:
+def _mean_log_odds(task: Task, device: Device, counts: Counts, progress: Callable[[int, int], None]) -> Iterator[Array]:
     """Yield for every pattern the mean log-odds of every token in the rows of every label, shape ``(labels, vocabulary)``."""
     device = replace(device, precision="float32")
     reader = MaskReader(load_language_model(task.spec.model))
@@ -142,7 +143,10 @@ def _mean_log_odds(task: Task, device: Device, counts: Counts, progress: OnRows)
     for pvp in task.pvps:
         rows = [pvp.encode(tokens.row(index), own=index) for index in range(tokens.rows)]
         summed = torch.zeros(0)
-        _give_soft_tokens(reader, pvp)
+        if pvp.pattern.soft_tokens:
+            with torch.random.fork_rng(devices=[]):  # the same initial vectors every time
+                torch.manual_seed(0)
+                SoftTokens(reader.model, pvp.pattern.soft_tokens)
         with inference(device):
             batches = inference_batches([len(row.ids) for row in rows], task.spec.compute.tokens_per_batch)
             for indices in (batch[start : start + most] for batch in batches for start in range(0, len(batch), most)):
@@ -154,14 +158,6 @@ def _mean_log_odds(task: Task, device: Device, counts: Counts, progress: OnRows)
                 done += len(indices)
                 progress(done, total)
         yield summed.numpy() / counts[:, None]
-
-
-def _give_soft_tokens(reader: MaskReader, pvp: PVP) -> None:
-    """Give the model the soft tokens of a pattern with their initial vectors, the same ones each time."""
-    if pvp.pattern.soft_tokens:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            SoftTokens(reader.model, pvp.pattern.soft_tokens)
 
 
 def _slots(task: Task, patterns: Sequence[int]) -> list[MaskContext]:

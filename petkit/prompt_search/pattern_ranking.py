@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,16 +87,9 @@ def rank(task: Task, device: Device, on_event: OnEvent = ignore) -> Ranking:
     agreement = agreement_with_others(np.stack(samples), kind) if len(samples) > 1 else []
     measures = (np.negative(information), np.negative(agreement), np.array(cross_entropies))  # less is better
     ranks = np.mean([rankdata(measure) for measure in measures if len(measure)], axis=0)
-    patterns = [
-        RankedPattern(
-            id=pvp.id,
-            rank=float(ranks[index]),
-            information=information[index],
-            agreement=agreement[index] if agreement else None,
-            cross_entropy=cross_entropies[index] if cross_entropies else None,
-        )
-        for index, pvp in enumerate(task.pvps)
-    ]
+    names = [pvp.id for pvp in task.pvps]
+    columns = zip_longest(names, ranks.tolist(), information, agreement, cross_entropies)
+    patterns = [RankedPattern(*measured) for measured in columns]
     keep = task.spec.keep_patterns
     kept = len(patterns) if keep == "all" else min(keep, len(patterns))
     # Sorting is stable: equals stay in the order of the file.
@@ -106,10 +100,8 @@ def mutual_information(logits: FloatArray, kind: LabelKind = LabelKind.SINGLE) -
     """Return the mutual information of text and answer, ``H(mean_n p_n) - mean_n H(p_n)`` in nats (Sorensen et al. 2022, equation 3).
 
     0 where every row is answered alike; ln(labels) where rows are answered with certainty and all labels equally often.
-
-    Args:
-        logits: shape ``(rows, labels)``; best calibrated, for a label that is always favoured hides all others.
-        kind: of multi-label rows every label is a question of its own, here and below; the result is their mean.
+    Logits are best calibrated, for a label that is always favoured hides all others. Of multi-label rows every label is a
+    question of its own, here and below; the result is their mean.
     """
     log_probs = log_softmax(kind.class_logits(logits.astype(np.float64)))  # (rows, questions, answers)
     log_mean = np.logaddexp.reduce(log_probs, axis=0) - np.log(len(logits))  # (questions, answers)
@@ -119,10 +111,7 @@ def mutual_information(logits: FloatArray, kind: LabelKind = LabelKind.SINGLE) -
 def agreement_with_others(logits: FloatArray, kind: LabelKind = LabelKind.SINGLE) -> list[float]:
     """Return for every pattern the share of rows that most of the other patterns answer as it does.
 
-    Where the others' votes are tied, their mean probability decides.
-
-    Args:
-        logits: calibrated label logits, shape ``(patterns, rows, labels)``, two patterns or more.
+    Where the others' votes are tied, their mean probability decides. Logits are calibrated, ``(patterns, rows, labels)``.
     """
     answers = kind.class_logits(logits.astype(np.float64))  # (patterns, rows, questions, answers)
     probabilities = np.exp(log_softmax(answers))
@@ -139,8 +128,7 @@ def cross_validated(logits: FloatArray, gold: FloatArray, folds: Sequence[Fold],
     a pattern is not blamed for being too sure or for favouring a label.
 
     Args:
-        logits: calibrated label logits of the labelled rows, shape ``(rows, labels)``.
-        gold: 1 where a row has the label, shape ``(rows, labels)``.
+        logits: calibrated, shape ``(rows, labels)``, as ``gold``, which is 1 where a row has the label.
         folds: row numbers to fit on and row numbers to hold out.
     """
     answers = kind.class_logits(logits.astype(np.float64))  # (rows, questions, answers)
@@ -158,10 +146,7 @@ def fit_map(answers: Array, targets: Array) -> tuple[float, Array]:
     """Return the sharpness ``e^s`` and the bias ``b (questions, answers)`` that minimise cross-entropy + ``(s² + |b|²) / 2``.
 
     The cross-entropy is summed over rows; the second term, a normal prior, keeps the map near "as it is" where rows are few.
-
-    Args:
-        answers: shape ``(rows, questions, answers)``.
-        targets: 1 for the right answer, of the same shape.
+    Answers, and targets that are 1 for the right one, have the shape ``(rows, questions, answers)``.
     """
     from scipy.optimize import minimize
 

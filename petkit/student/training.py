@@ -30,6 +30,21 @@ from petkit.student.soft_labels import SoftRows, read_soft_rows
 from petkit.task.task import Task
 
 
+def untrained_student(task: Task, device: Device) -> ClassifierLogits:
+    """Return the classifier that a student starts from; seeds torch."""
+    settings = task.spec.student
+    seed_everything(settings.seed)
+    return new_student(
+        task.spec.student_model,
+        task.labels,
+        settings.adapted,
+        device.training_attention,
+        multi=task.label_kind.multi,
+        four_bit=device.four_bit(settings.adapted),
+        start_sha256=task.start_hash("student"),
+    )
+
+
 def train_student(
     job: Job, task: Task, device: Device, soft: SoftRows, teacher: AbstractContextManager[LabelScorer | None]
 ) -> ClassifierLogits:
@@ -43,16 +58,7 @@ def train_student(
         TrainingDiverged: the loss is no longer finite.
     """
     settings = task.spec.student
-    seed_everything(settings.seed)
-    classifier = new_student(
-        task.spec.student_model,
-        task.labels,
-        settings.adapted,
-        device.training_attention,
-        multi=task.spec.label_kind == "multi",
-        four_bit=device.four_bit(settings.adapted),
-        start_sha256=task.start_hash("student"),
-    )
+    classifier = untrained_student(task, device)
     rows = _StudentRows(task)
     gold = torch.from_numpy(task.targets())
     targets = StudentTargets(soft.labels, soft.weights, gold, task.spec.student_temperature, task.hard_weight)
