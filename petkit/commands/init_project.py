@@ -8,9 +8,11 @@ import re
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import yaml
 
@@ -18,17 +20,17 @@ from petkit import limits
 from petkit.data.records import read_records
 from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, listed, shown_path
 from petkit.models.loading import EMBEDDED, load_tokenizer
-from petkit.prompts.pattern import MaskContext
 from petkit.prompts.tokenizer import PieceTokenizer
 from petkit.storage.atomic import sync_tree
 from petkit.storage.fault_points import crash_point
 
+Parts: TypeAlias = dict[str, list[dict[str, str]]]  # train, unlabeled and test, row by row
 MAX_TRAIN_PER_LABEL = 50
 _TEXT_COLUMNS = ("text", "sentence", "message", "content", "body", "review", "question", "title")
 _LABEL_COLUMNS = ("label", "category", "class", "target", "topic", "intent", "sentiment")
 
 PIPELINE = """\
-# What this is: the pipeline of {name}.
+# What this is: the pipeline of {task}.
 # How to run:   petkit validate {folder}/pipeline.yaml
 #               petkit run {folder}/pipeline.yaml
 # Change first: data/train.jsonl (8 or more examples per label), data/unlabeled.jsonl (hundreds of rows),
@@ -66,7 +68,7 @@ VERBALIZER = """\
 
 @dataclass(frozen=True)
 class Scaffold:
-    """What was written, and what its owner should look at."""
+    """The files of a new project, and notes on what to look at."""
 
     folder: Path
     files: tuple[str, ...]
@@ -80,30 +82,31 @@ def create_project(folder: Path, labels: Sequence[str], source: str | None) -> S
         folder: must not exist or be empty.
         labels: label names; empty to take them from ``source``.
         source: a file of rows to sort into labelled, unlabelled and test rows, or None for placeholders.
-
-    Raises:
-        InvalidInput: the folder is taken, labels are missing, or the file cannot be used.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InvalidInput([Problem.of_file(folder, "already exists and is not empty", "choose a new folder")])
     notes: list[str] = []
     if source is None:
         _refuse_labels(labels)
-        parts = _placeholders(labels)
+        parts: Parts = {
+            "train": [{"text": f"Replace this by a text whose label is {label}.", "label": label} for label in labels],
+            "unlabeled": [{"text": f"Replace this by one of your texts, number {number}."} for number in range(1, 9)],
+        }
         notes.append("data/*.jsonl hold placeholders: replace them by your own rows")
     else:
         parts, labels = _sort_rows(source, labels, notes)
-    words = _first_words(labels, load_tokenizer(EMBEDDED), notes)
+    labels_and_words = {"labels": _first_words(labels, load_tokenizer(EMBEDDED), notes)}
+    words = yaml.safe_dump(labels_and_words, sort_keys=False, allow_unicode=True, default_flow_style=None)
     shown = shown_path(folder)
     task = re.sub(r"[^a-z0-9_-]+", "-", folder.resolve().name.lower()).strip("-_")[:64] or "task"
-    test = "  test: data/test.jsonl\n" if parts["test"] else ""
+    test = "  test: data/test.jsonl\n" if parts.get("test") else ""
     files = {
-        "pipeline.yaml": PIPELINE.format(name=task, folder=shown, task=task, test=test),
+        "pipeline.yaml": PIPELINE.format(folder=shown, task=task, test=test),
         "patterns.yaml": PATTERNS.format(folder=shown),
-        "verbalizer.yaml": VERBALIZER.format(folder=shown)
-        + yaml.safe_dump({"labels": words}, sort_keys=False, allow_unicode=True, default_flow_style=None),
-        **{f"data/{part}.jsonl": _json_lines(rows) for part, rows in parts.items() if rows},
+        "verbalizer.yaml": VERBALIZER.format(folder=shown) + words,
     }
+    for part in (part for part, rows in parts.items() if rows):
+        files[f"data/{part}.jsonl"] = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in parts[part])
     try:
         _write_all(folder, files)
     except OSError as error:
@@ -138,103 +141,78 @@ def _refuse_labels(labels: Sequence[str]) -> None:
         message = f"at most {limits.LABELS:,} labels of {limits.KEY_CHARACTERS} characters"
         raise BeyondLimit([Problem.of_option("--labels", message, "is it the column of labels?")])
     if len(labels) < 2 or not all(labels) or len(set(labels)) != len(labels):
-        raise InvalidInput(
-            [Problem.of_option("--labels", "give two or more different labels", "--labels complaint,praise,question")]
-        )
+        hint = "--labels complaint,praise,question"
+        raise InvalidInput([Problem.of_option("--labels", "give two or more different labels", hint)])
 
 
-def _placeholders(labels: Sequence[str]) -> dict[str, list[dict[str, str]]]:
-    return {
-        "train": [{"text": f"Replace this by a text whose label is {label}.", "label": label} for label in labels],
-        "unlabeled": [{"text": f"Replace this by one of your texts, number {number}."} for number in range(1, 9)],
-        "test": [],
-    }
-
-
-def _sort_rows(source: str, labels: Sequence[str], notes: list[str]) -> tuple[dict[str, list[dict[str, str]]], list[str]]:
-    """Split a file: rows with a label are few-shot examples (the surplus is the test set), the others are unlabelled."""
+def _sort_rows(source: str, labels: Sequence[str], notes: list[str]) -> tuple[Parts, list[str]]:
+    """Split a file: rows with a label are labelled rows (the surplus is the test set), the others are unlabelled."""
+    problem = partial(Problem.of_file, shown_path(source))
     records = list(read_records(source))
-    broken = [Problem.of_file(shown_path(source), record.error, line=record.line) for record in records if record.error]
+    broken = [problem(record.error, line=record.line) for record in records if record.error]
     if broken or not records:
-        raise InvalidInput(broken or [Problem.of_file(shown_path(source), "the file contains no rows")])
+        raise InvalidInput(broken or [problem("the file contains no rows")])
     columns = [str(name) for name in records[0].values]
-    text = _column(columns, _TEXT_COLUMNS, source, "text")
-    label = _column(columns, _LABEL_COLUMNS, source, "label")
-    several = next((record for record in records if isinstance(record.values.get(label), list)), None)
-    if several is not None:
-        message, hint = (
-            "contains a list of labels; init starts tasks of one label per row",
-            "write label_kind: multi into a pipeline",
-        )
-        raise InvalidInput([Problem.of_file(shown_path(source), message, hint, line=several.line, key=label)])
+    text, label = _column(columns, _TEXT_COLUMNS, source, "text"), _column(columns, _LABEL_COLUMNS, source, "label")
     by_label: dict[str, list[dict[str, str]]] = defaultdict(list)
     unlabeled: list[dict[str, str]] = []
     for record in records:
-        content = record.values.get(text)
+        content, named = record.values.get(text), record.values.get(label)
+        if isinstance(named, list):
+            message, hint = (
+                "contains a list of labels; init starts tasks of one label per row",
+                "write label_kind: multi into a pipeline",
+            )
+            raise InvalidInput([problem(message, hint, line=record.line, key=label)])
         if not isinstance(content, str) or not content.strip():
             continue
-        named = record.values.get(label)
         if named in (None, ""):
             unlabeled.append({"text": content})
         else:
             by_label[str(named)].append({"text": content, "label": str(named)})
     if not labels and len(by_label) < 2:
-        message = f"contains rows of {len(by_label)} label; a classifier needs at least two"
-        raise InvalidInput([Problem.of_file(shown_path(source), message, key=label)])
+        raise InvalidInput([problem(f"contains rows of {len(by_label)} label; a classifier needs at least two", key=label)])
     chosen = list(labels) or sorted(by_label)
     _refuse_labels(chosen)
-    problems = [
-        Problem.of_file(shown_path(source), f"has no row with label {name!r}", did_you_mean(name, sorted(by_label)), key=label)
-        for name in chosen
-        if name not in by_label
-    ]
-    if problems:
-        raise InvalidInput(problems)
+    if missing := [name for name in chosen if name not in by_label]:
+        hints = {name: did_you_mean(name, sorted(by_label)) for name in missing}
+        raise InvalidInput([problem(f"has no row with label {name!r}", hint, key=label) for name, hint in hints.items()])
     train = [row for name in chosen for row in by_label[name][:MAX_TRAIN_PER_LABEL]]
     test = [row for name in chosen for row in by_label[name][MAX_TRAIN_PER_LABEL:]]
     notes.append(f"{len(train)} labelled, {len(unlabeled)} unlabelled and {len(test)} test rows from {shown_path(source)}")
-    left = {name: len(rows) for name, rows in by_label.items() if name not in chosen}
-    if left:
+    if left := {name: len(rows) for name, rows in by_label.items() if name not in chosen}:
         notes.append(f"{sum(left.values())} rows with other labels were left out: {listed(list(left))}")
     if not unlabeled:
         unlabeled = [{"text": row["text"]} for row in train]
-        notes.append(
-            "no row was without a label: data/unlabeled.jsonl contains the labelled texts; add unlabelled ones, they are what PET learns from"
-        )
+        without = "no row was without a label: data/unlabeled.jsonl contains the labelled texts"
+        notes.append(f"{without}; add unlabelled ones, they are what PET learns from")
     return {"train": train, "unlabeled": unlabeled, "test": test}, chosen
 
 
 def _column(columns: Sequence[str], known: Sequence[str], source: str, role: str) -> str:
-    for name in known:
-        for column in columns:
-            if column.lower() == name:
-                return column
-    message = f"cannot determine which column is the {role}; it has: {listed(columns)}"
-    raise InvalidInput([Problem.of_file(shown_path(source), message, f"name it {role!r}", line=1)])
+    found = next((column for name in known for column in columns if column.lower() == name), None)
+    if found is None:
+        message = f"cannot determine which column is the {role}; it has: {listed(columns)}"
+        raise InvalidInput([Problem.of_file(shown_path(source), message, f"name it {role!r}", line=1)])
+    return found
 
 
 def _first_words(labels: Sequence[str], tokenizer: PieceTokenizer, notes: list[str]) -> dict[str, list[str]]:
     """Choose a first label word for each label: the parts of its name that are single tokens and not taken."""
-    place = MaskContext(" ", "")
     taken: set[int] = set()
     words: dict[str, list[str]] = {}
     for label in labels:
         parts = [part.lower() for part in re.findall(r"[^\W_]+", label)]
         usable = []
         for part in parts:
-            ids = tokenizer.word_tokens(part, place.glue)
+            ids = tokenizer.word_tokens(part, " ")
             if len(ids) == 1 and ids[0] != tokenizer.unknown_id and ids[0] not in taken:
                 taken.add(ids[0])
                 usable.append(part)
         if not usable:
-            notes.append(
-                f"verbalizer.yaml: choose a word for label {label!r}; its name is not a single word of the embedded model"
-            )
+            why = "its name is not a single word of the embedded model"
+            notes.append(f"verbalizer.yaml: choose a word for label {label!r}; {why}")
         elif len(parts) > 1:
             notes.append(f"verbalizer.yaml: label {label!r} has the words {', '.join(usable)} for now; choose better ones")
         words[label] = usable or [label]
     return words
-
-
-def _json_lines(rows: Iterable[dict[str, str]]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

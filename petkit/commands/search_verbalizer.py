@@ -65,11 +65,7 @@ class FoundVerbalizer:
         return "".join(lines)
 
     def write(self, path: Path, *, force: bool) -> None:
-        """Write the verbalizer file, whole or not at all.
-
-        Raises:
-            InvalidInput: see :func:`refuse_taken`; or the folder cannot be written to.
-        """
+        """Write the verbalizer file, whole or not at all."""
         refuse_taken(path, force=force)
         try:
             write_text(path, self.yaml(shown_path(path)))
@@ -78,27 +74,19 @@ class FoundVerbalizer:
 
 
 def refuse_taken(path: Path, *, force: bool) -> None:
-    """Refuse a place for a verbalizer file before the work of finding one.
-
-    Raises:
-        InvalidInput: something is there already that may not be overwritten, or there is no folder to write into.
-    """
-    shown = shown_path(path)
+    """Refuse a place for a verbalizer file where something is already, or where no folder is, before the work of finding one."""
     if path.is_dir():
-        raise InvalidInput([Problem.of_file(shown, "is a folder", "name a file in it")])
+        raise InvalidInput([Problem.of_file(path, "is a folder", "name a file in it")])
     if path.exists() and not force:
-        raise InvalidInput([Problem.of_file(shown, "already exists", "choose another file, or overwrite it with --force")])
+        raise InvalidInput([Problem.of_file(path, "already exists", "choose another file, or overwrite it with --force")])
     if not path.parent.is_dir():
-        raise InvalidInput([Problem.of_file(shown, "is in a folder that does not exist", "make the folder first")])
+        raise InvalidInput([Problem.of_file(path, "is in a folder that does not exist", "make the folder first")])
 
 
 def search_verbalizer(pipeline: Pipeline, pattern: str | None = None, on_event: OnEvent = ignore) -> FoundVerbalizer:
     """Find label words for all patterns of a pipeline together, or for one of them; writes nothing.
 
     Words that the pipeline names have no part in it, but their labels do.
-
-    Raises:
-        InvalidInput: all mistakes in the input, at once.
     """
     known = [entry.id for entry in pipeline.spec.patterns]
     if pattern is not None and pattern not in known:
@@ -132,8 +120,7 @@ def _with_words_to_find(pipeline: Pipeline) -> Pipeline:
     auto = (pipeline.spec.verbalizer.auto or AutoVerbalizerSpec()).model_copy(update={"scope": "joint"})
     verbalizer = VerbalizerSpec(labels=dict.fromkeys(pipeline.spec.labels, ()), auto=auto)
     spec = pipeline.spec.model_copy(update={"verbalizer": verbalizer})
-    wrong = in_pipeline(spec.model_dump())
-    if wrong:
+    if wrong := in_pipeline(spec.model_dump()):
         raise InvalidInput([pipeline.problem(place, message) for place, message in wrong])
     return replace(pipeline, spec=spec)
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 
+import numpy as np
+
 from petkit.config.loader import Pipeline
 from petkit.data.examples import Example, ExampleSource
 from petkit.prompts.pattern import Pattern
@@ -45,11 +47,7 @@ class Check:
 
 
 def check_pipeline(pipeline: Pipeline) -> Check:
-    """Check a pipeline and describe it.
-
-    Raises:
-        InvalidInput: all mistakes, at once.
-    """
+    """Check a pipeline and describe it."""
     task = Task.checked(pipeline)
     refuse_impossible(task)
     counts = Counter(label for example in task.train for label in example.labels)
@@ -73,8 +71,7 @@ def _views(task: Task) -> Iterable[PatternView]:
     tokens = (task.tokens("train") if task.train else store).row(0)
     no_words = ((),) * len(task.labels)  # not searched yet
     for index, pvp in enumerate(task.pvps):
-        lengths = {key: store.lengths(key) for key in pvp.pattern.keys}
-        cut = sum(pvp.pattern.is_cut({key: int(counts[row]) for key, counts in lengths.items()}) for row in range(store.rows))
+        cut = int(np.sum(store.row_lengths(pvp.pattern.gaps, np.arange(store.rows)) > pvp.pattern.room))
         encoded = pvp.encode(tokens, own=0 if task.train else None)
         yield PatternView(
             id=pvp.id,
@@ -89,7 +86,6 @@ def _warnings(task: Task) -> Iterable[str]:
     train = _texts(task.train)
     if task.train:
         yield from _labelled_doubts(task, train)
-    seen_in_train = {key for key, rows in train.items() if rows}
     unlabeled = task.source("unlabeled")
     texts = Counter(_key(example) for example in unlabeled)
     repeated = sum(count - 1 for count in texts.values())
@@ -97,16 +93,15 @@ def _warnings(task: Task) -> Iterable[str]:
         yield f"{unlabeled.shown}: {repeated:,} of {sum(texts.values()):,} rows repeat an earlier row"
     if task.spec.data.test is None:
         return
-    test_source = task.source("test")
-    test = list(test_source)
-    leaked = [example for example in test if _key(example) in seen_in_train]
+    source = task.source("test")
+    test = list(source)
+    leaked = [example for example in test if _key(example) in train]
     if leaked:
-        lines = ", ".join(str(example.line) for example in leaked[:_SHOWN])
-        yield f"{test_source.shown}: {len(leaked)} rows are also labelled rows of train (lines {lines}); their accuracy says nothing"
+        yield f"{source.shown}: {len(leaked)} rows are also labelled rows of train (lines {_lines(leaked[:_SHOWN])}); their accuracy says nothing"
     shared = sum(_key(example) in texts for example in test)
     if shared:
-        yield f"{test_source.shown}: {shared:,} of {len(test):,} rows are also in the unlabelled set; use such figures with care"
-    yield from _repeats(_texts(test), test_source)
+        yield f"{source.shown}: {shared:,} of {len(test):,} rows are also in the unlabelled set; use such figures with care"
+    yield from _repeats(_texts(test), source)
 
 
 def _labelled_doubts(task: Task, train: dict[int, list[Example]]) -> Iterable[str]:
@@ -121,6 +116,7 @@ def _labelled_doubts(task: Task, train: dict[int, list[Example]]) -> Iterable[st
 
 
 def _texts(examples: Iterable[Example]) -> dict[int, list[Example]]:
+    """Return the rows of every text."""
     grouped: dict[int, list[Example]] = defaultdict(list)
     for example in examples:
         grouped[_key(example)].append(example)
@@ -129,11 +125,12 @@ def _texts(examples: Iterable[Example]) -> dict[int, list[Example]]:
 
 def _repeats(grouped: dict[int, list[Example]], source: ExampleSource) -> Iterable[str]:
     for rows in [rows for rows in grouped.values() if len(rows) > 1][:_SHOWN]:
-        lines = ", ".join(str(example.line) for example in rows)
-        if len({example.labels for example in rows}) > 1:
-            yield f"{source.shown}: lines {lines} have the same text under different labels"
-        else:
-            yield f"{source.shown}: lines {lines} have the same text"
+        labels = " under different labels" if len({example.labels for example in rows}) > 1 else ""
+        yield f"{source.shown}: lines {_lines(rows)} have the same text{labels}"
+
+
+def _lines(examples: Iterable[Example]) -> str:
+    return ", ".join(str(example.line) for example in examples)
 
 
 def _key(example: Example) -> int:

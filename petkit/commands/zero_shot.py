@@ -20,7 +20,6 @@ from petkit.task.task import Task
 from petkit.teachers.scoring import shard_logits
 from petkit.teachers.untrained import SAMPLE, content_free_logits, priors_of, sample_logits, train_logits, untrained
 
-LABELLED: tuple[str, ...] = ("train", "test")
 # Calibration (raw, contextual, batch) → part of the data → label logits.
 Answers: TypeAlias = dict[str, dict[str, FloatArray]]
 
@@ -59,37 +58,36 @@ def zero_shot(pipeline: Pipeline, on_event: OnEvent = ignore) -> ZeroShot:
     """Score the labelled rows, a sample of the unlabelled set and the test set with every untrained pattern.
 
     Writes nothing. Batch calibration uses the unlabelled sample only, never the test set.
-
-    Raises:
-        InvalidInput: all mistakes in the input, at once.
     """
     task = Task.checked(pipeline)
     device = choose_device(task.spec.compute)
-    labelled = [part for part in LABELLED if part in task.scans]
+    labelled = [part for part in ("train", "test") if part in task.scans]
     targets = {part: targets_of(list(task.rows(part)), len(task.labels)) for part in labelled}
-    answers = [_answers(task, pvp, scorer, device, labelled) for pvp, scorer in untrained(task, device, on_event)]
-    patterns = {pvp.id: _judge(task, own, targets) for pvp, own in zip(task.pvps, answers, strict=True)}
+    answers = [_answers(task, pvp, scorer, device) for pvp, scorer in untrained(task, device, on_event)]
+    notes, rows = [], task.scans["unlabeled"].rows
+    if rows > SAMPLE:
+        notes.append(f"batch calibration and label shares are from the first {SAMPLE:,} of {rows:,} unlabelled rows")
+    if not labelled:
+        notes.append("accuracy cannot be shown: there are no labelled rows (name some as data.train or data.test)")
     return ZeroShot(
         task=task.spec.task,
         label_kind=task.label_kind,
         rows={"unlabeled": len(answers[0]["raw"]["unlabeled"]), **{part: len(gold) for part, gold in targets.items()}},
-        patterns=patterns,
+        patterns={pvp.id: _judge(task, own, targets) for pvp, own in zip(task.pvps, answers, strict=True)},
         ensemble=_judge(task, _together(task, answers), targets),
-        notes=_notes(task),
+        notes=tuple(notes),
     )
 
 
-def _answers(task: Task, pvp: PVP, scorer: LabelScorer, device: Device, labelled: list[str]) -> Answers:
+def _answers(task: Task, pvp: PVP, scorer: LabelScorer, device: Device) -> Answers:
     raw = {"unlabeled": sample_logits(task, pvp, scorer, device)}
-    if "train" in labelled:
+    if "train" in task.scans:
         raw["train"] = train_logits(task, pvp, scorer, device)
-    if "test" in labelled:
+    if "test" in task.scans:
         raw["test"] = np.concatenate(list(shard_logits(scorer, pvp, task, "test", device, lambda done: None)))
     priors = priors_of(task, content_free_logits(task, pvp, scorer, device), raw["unlabeled"])
-    answers: Answers = {"raw": raw}
-    for way, prior in priors.items():
-        answers[way] = {part: calibrate(logits, prior) for part, logits in raw.items()}
-    return answers
+    calibrated = {way: {part: calibrate(logits, prior) for part, logits in raw.items()} for way, prior in priors.items()}
+    return {"raw": raw, **calibrated}
 
 
 def _together(task: Task, answers: list[Answers]) -> Answers:
@@ -113,13 +111,3 @@ def _judge(task: Task, answers: Answers, targets: Mapping[str, FloatArray]) -> U
             for way, parts in answers.items()
         },
     )
-
-
-def _notes(task: Task) -> tuple[str, ...]:
-    notes = []
-    rows = task.scans["unlabeled"].rows
-    if rows > SAMPLE:
-        notes.append(f"batch calibration and label shares are from the first {SAMPLE:,} of {rows:,} unlabelled rows")
-    if not any(part in task.scans for part in LABELLED):
-        notes.append("accuracy cannot be shown: there are no labelled rows (name some as data.train or data.test)")
-    return tuple(notes)

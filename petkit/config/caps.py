@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from petkit import limits
-from petkit.config.rules import Mistakes
-
-_Path: TypeAlias = tuple[str | int, ...]
+from petkit.config.rules import Mistakes, Place, value_of
 
 
 class _Cap(NamedTuple):
@@ -20,7 +18,7 @@ class _Cap(NamedTuple):
 _ENTRIES = _Cap(limits.ENTRIES, "entries", "too large for a configuration file")
 _LABELS = _Cap(limits.LABELS, "labels", "join the rare ones")
 _WORDS = _Cap(limits.WORDS_PER_LABEL, "words", "keep the most telling ones")
-_CAPS: dict[_Path, _Cap] = {
+_CAPS: dict[Place, _Cap] = {
     ("patterns",): _Cap(limits.PATTERNS, "patterns", "keep the best ones; petkit rank-patterns orders some at a time"),
     ("verbalizer", "labels"): _LABELS,
     ("data", "label_names"): _LABELS,
@@ -34,7 +32,7 @@ _LABEL_WORDS = ("verbalizer", "labels")
 def beyond_caps(data: Mapping[str, Any]) -> Mistakes:
     """Return where raw data holds too much: entries of lists and mappings, characters of texts, teachers."""
     found: Mistakes = []
-    pending: list[tuple[_Path, Any]] = [((), data)]
+    pending: list[tuple[Place, Any]] = [((), data)]
     while pending:
         path, value = pending.pop()
         if isinstance(value, str):
@@ -50,33 +48,23 @@ def beyond_caps(data: Mapping[str, Any]) -> Mistakes:
             long = [key for key in value if len(key) > limits.KEY_CHARACTERS] if isinstance(value, Mapping) else []
             found += [(path, f"a key of {len(key):,} characters; at most {limits.KEY_CHARACTERS}") for key in long]
             pending += [((*path, key), entry) for key, entry in inside]
-    return found or _too_many_words(data) + _too_many_teachers(data)
+    return found or _too_many_together(data)
 
 
-def _too_many_words(data: Mapping[str, Any]) -> Mistakes:
-    verbalizer = data.get("verbalizer")
-    labels = verbalizer.get("labels") if isinstance(verbalizer, Mapping) else None
+def _too_many_together(data: Mapping[str, Any]) -> Mistakes:
+    """Return where lists that are short enough by themselves make too many words, or teachers (``auto`` is counted later)."""
+    found: Mistakes = []
+    labels = value_of(data, "verbalizer", "labels")
     lists = labels.values() if isinstance(labels, Mapping) else ()
     words = sum(len(entry) for entry in lists if isinstance(entry, (tuple, list)))
-    if words <= limits.WORDS:
-        return []
-    return [(_LABEL_WORDS, f"{words:,} words of all labels are more than {limits.WORDS:,} ({_WORDS.hint})")]
-
-
-def _too_many_teachers(data: Mapping[str, Any]) -> Mistakes:
-    """Say where patterns, seeds and generations multiply to more models than a run can hold; ``auto`` is counted later."""
-
-    def section(name: str) -> Mapping[str, Any]:
-        value = data.get(name)
-        return value if isinstance(value, Mapping) else {}
-
-    patterns, keep = data.get("patterns"), data.get("keep_patterns")
-    seeds, generations = section("teachers").get("seeds"), section("generations").get("count")
-    if not isinstance(patterns, (tuple, list)) or not isinstance(seeds, (tuple, list)):
-        return []
-    kept = min(_count(keep) or len(patterns), len(patterns))
-    message = too_many_teachers(kept, len(seeds), 1 + _count(generations))
-    return [(("teachers", "seeds"), message)] if message else []
+    if words > limits.WORDS:
+        found.append((_LABEL_WORDS, f"{words:,} words of all labels are more than {limits.WORDS:,} ({_WORDS.hint})"))
+    patterns, seeds = data.get("patterns"), value_of(data, "teachers", "seeds")
+    if isinstance(patterns, (tuple, list)) and isinstance(seeds, (tuple, list)):
+        kept = min(_count(data.get("keep_patterns")) or len(patterns), len(patterns))
+        message = too_many_teachers(kept, len(seeds), 1 + _count(value_of(data, "generations", "count")))
+        found += [(("teachers", "seeds"), message)] if message else []
+    return found
 
 
 def _count(value: Any) -> int:
@@ -85,7 +73,7 @@ def _count(value: Any) -> int:
 
 
 def too_many_teachers(patterns: int, seeds: int, generations: int) -> str:
-    """Say that so many teachers are too many; empty if not."""
+    """Return why so many teachers are too many; empty if they are not."""
     teachers = patterns * seeds * generations
     if teachers <= limits.TEACHERS:
         return ""

@@ -17,10 +17,10 @@ from pydantic_core import ErrorDetails
 
 from petkit import limits
 from petkit.config.caps import beyond_caps
-from petkit.config.rules import Mistakes, mistakes_between_values
+from petkit.config.rules import Mistakes, in_pipeline
 from petkit.config.schema import PipelineSpec, adapter_class
+from petkit.config.schema.pipeline import DEVICE
 from petkit.config.schema.section import NAME
-from petkit.config.schema.student import DEVICE
 from petkit.config.yaml_document import NUMBER, Document, Location, parse_document, read_document
 from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, shortened
 from petkit.units import binary_size
@@ -172,7 +172,8 @@ def _graft_patterns(document: Document, folder: Path) -> list[Problem]:
         except InvalidInput as error:
             problems += _named_in(error, document, ("patterns",))
             continue
-        problems += _only_key(source, "patterns")
+        others = [key for key in source.data if key != "patterns"]
+        problems += [source.problem((key,), "unknown key", did_you_mean(key, ["patterns"]), key=key) for key in others]
         found = source.data.get("patterns")
         if not isinstance(found, tuple):
             problems.append(source.problem((), "must hold a list under the key 'patterns'", key="patterns"))
@@ -192,15 +193,13 @@ def _graft_verbalizer(document: Document, folder: Path) -> list[Problem]:
     written = document.data.get("verbalizer")
     if not isinstance(written, str):
         return []
-    unread = {"labels": {"unread": ("a",), "unread too": ("b",)}}
     try:
         source = read_document(folder / written)
     except InvalidInput as error:
-        document.data["verbalizer"] = unread
+        document.data["verbalizer"] = {"labels": {"unread": ("a",), "unread too": ("b",)}}
         return _named_in(error, document, ("verbalizer",))
     document.data["verbalizer"] = source.data
-    for location, place in source.places.items():
-        document.places[("verbalizer", *location)] = place
+    document.places |= {("verbalizer", *location): place for location, place in source.places.items()}
     return []
 
 
@@ -216,12 +215,6 @@ def _named_in(error: InvalidInput, document: Document, location: Location) -> li
     return [
         document.problem(location, f"{shortened(found.file, 300)}: {found.message}", found.hint) if found.line is None else found
         for found in error.problems
-    ]
-
-
-def _only_key(source: Document, key: str) -> list[Problem]:
-    return [
-        source.problem((other,), "unknown key", did_you_mean(other, [key]), key=other) for other in source.data if other != key
     ]
 
 
@@ -259,13 +252,9 @@ def _placed(mistakes: Mistakes, document: Document) -> list[Problem]:
 
 
 def _problems(error: ValidationError, document: Document) -> list[Problem]:
-    """Turn pydantic's errors into placed problems in plain words."""
-    details = error.errors()
-    mistakes = dict.fromkeys(mistakes_between_values(document.data))  # also where pydantic did not get that far
-    for detail in details:
-        if detail["type"] == "petkit":
-            mistakes |= dict.fromkeys(((*detail["loc"], *place), message) for place, message in detail["ctx"]["found"])
-    problems = _placed(list(mistakes), document)
+    """Return what the rules and pydantic found, placed and in plain words."""
+    problems = _placed(in_pipeline(document.data), document)  # of all sections: pydantic checks those without a wrong value
+    details = [detail for detail in error.errors() if detail["type"] != "rule"]
     reported: dict[Location, int] = {}
     locations = [_written_location(detail["loc"], document.data) for detail in details]
     holders = {location[:depth] for location in locations for depth in range(len(location))}
@@ -273,23 +262,20 @@ def _problems(error: ValidationError, document: Document) -> list[Problem]:
         if len(problems) > limits.SHOWN_PROBLEMS:  # advice on every one of thousands would take its time
             problems.append(document.problem((), f"… and up to {len(details) - number:,} more mistakes"))
             break
-        if detail["type"] == "petkit" or location in holders:
-            continue  # reported above; or a branch of a union that was not meant: a value inside is wrong, and reported
-        if detail["type"] == "too_short" and detail["input"]:  # its entries are wrong, and reported
-            continue
-        if detail["type"] == "extra_forbidden":
-            if location[-2:] == ("adapter", "start"):
-                problems.append(document.problem(location, "only prompt_tuning starts from a folder", "set kind: prompt_tuning"))
-                continue
+        if location in holders or (detail["type"] == "too_short" and detail["input"]):
+            continue  # a branch of a union that was not meant, or a list: a value inside is wrong, and reported
+        if detail["type"] == "extra_forbidden" and location[-2:] == ("adapter", "start"):
+            problems.append(document.problem(location, "only prompt_tuning starts from a folder", "set kind: prompt_tuning"))
+        elif detail["type"] == "extra_forbidden":
             known = _known_keys(location[:-1], document.data)
             problems.append(document.problem(location, "unknown key", did_you_mean(str(location[-1]), known)))
         elif detail["type"] == "missing":
             problems.append(document.problem(location, "required key is missing"))
         elif location in reported:  # another branch of a union
             first = problems[reported[location]]
-            said, _, value = first.message.partition(", not ")
+            so_far, _, value = first.message.partition(", not ")
             also = _in_words(detail).partition(", not ")[0].removeprefix("must be ").replace("must not be", "not")
-            problems[reported[location]] = replace(first, message=f"{said} or {also}" + (f", not {value}" if value else ""))
+            problems[reported[location]] = replace(first, message=f"{so_far} or {also}" + (f", not {value}" if value else ""))
         else:
             reported[location] = len(problems)
             problems.append(document.problem(location, _in_words(detail)))

@@ -53,11 +53,7 @@ Segment: TypeAlias = tuple[Part, ...]
 
 
 def parse_segment(text: str) -> tuple[Segment, list[str]]:
-    """Parse one segment of a pattern.
-
-    Returns:
-        The parts (adjacent literals merged), and what is wrong with the text (empty if nothing).
-    """
+    """Return the parts of one segment (adjacent literals merged), and what is wrong with its text."""
     parts: list[Part] = []
     problems: list[str] = []
     literal = ""
@@ -116,30 +112,25 @@ def apply_filters(text: str, filters: tuple[str, ...]) -> str:
 
 
 def parse_pattern(text: tuple[str, ...]) -> tuple[tuple[Segment, ...], list[str]]:
-    """Parse a pattern of one or two segments and check that it holds exactly one mask and a field.
-
-    Returns:
-        The segments, and every problem found (empty if the pattern is sound).
-    """
-    problems: list[str] = []
+    """Return the segments of a pattern, and every problem found: it has one or two, with exactly one mask and a field."""
+    parsed = [parse_segment(source) for source in text]
+    segments = tuple(segment for segment, _ in parsed)
+    problems = [problem for _, found in parsed for problem in found]
     if not 1 <= len(text) <= 2:
-        problems.append(f"a pattern has one or two segments, not {len(text)}")
-    segments = []
-    for source in text:
-        segment, found = parse_segment(source)
-        segments.append(segment)
-        problems += found
-    parts = [part for segment in segments for part in segment]
-    masks = sum(isinstance(part, Mask) for part in parts)
-    if masks != 1:
-        problems.append(
-            "no {mask}; the slot for the label word is missing"
-            if masks == 0
-            else f"{masks} times {{mask}}; a pattern has exactly one"
-        )
-    fields = {part.name for part in parts if isinstance(part, Field)}
+        problems.insert(0, f"a pattern has one or two segments, not {len(text)}")
+    masks = sum(isinstance(part, Mask) for segment in segments for part in segment)
+    if masks == 0:
+        problems.append("no {mask}; the slot for the label word is missing")
+    if masks > 1:
+        problems.append(f"{masks} times {{mask}}; a pattern has exactly one")
+    fields = field_names(segments)
     if not fields:
         problems.append("no {field}; a pattern without data says the same of every row")
     if len(fields) > limits.FIELDS:
         problems.append(f"{len(fields):,} fields; at most {limits.FIELDS}")
-    return tuple(segments), problems
+    return segments, problems
+
+
+def field_names(segments: tuple[Segment, ...]) -> tuple[str, ...]:
+    """Return the fields of a pattern, in order of appearance."""
+    return tuple(dict.fromkeys(part.name for segment in segments for part in segment if isinstance(part, Field)))

@@ -36,27 +36,14 @@ class Names:
     def __iter__(self) -> Iterator[str]:
         """Yield the built-in names first, in their order."""
         yield from self.built_in
-        yield from self.added()
+        yield from _added(self.kind, self.built_in)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.built_in or (isinstance(name, str) and name in self.added())
-
-    def added(self) -> Mapping[str, EntryPoint]:
-        """Return the entry points of other packages by name.
-
-        Raises:
-            InvalidInput: a name is built in or added by two packages.
-        """
-        return _added(self.kind, self.built_in)
+        return name in self.built_in or (isinstance(name, str) and name in _added(self.kind, self.built_in))
 
     def load(self, name: str) -> Any:
-        """Return what another package added under ``name``.
-
-        Raises:
-            KeyError: no package did.
-            InvalidInput: it cannot be loaded.
-        """
-        entry = self.added()[name]
+        """Return what another package added under ``name`` (KeyError: none did)."""
+        entry = _added(self.kind, self.built_in)[name]
         try:
             return entry.load()
         except Exception as error:
@@ -88,20 +75,14 @@ class Registry(Generic[T]):
             raise LookupError(f"petkit.{self.names.kind}: named or registered, but not both: {sorted(differing)}")
 
     def __getitem__(self, name: str) -> T:
-        """Return what ``name`` means.
-
-        Raises:
-            KeyError: the name is unknown.
-            InvalidInput: another package adds it, and it cannot be loaded.
-        """
-        if name in self._built_in:
-            return self._built_in[name]
-        loaded: T = self.names.load(name)
+        """Return what ``name`` means (KeyError: unknown)."""
+        loaded: T = self._built_in[name] if name in self._built_in else self.names.load(name)
         return loaded
 
 
 @cache
 def _added(kind: str, built_in: tuple[str, ...]) -> Mapping[str, EntryPoint]:
+    """Return the entry points of other packages by name; refuse one that is built in, or added by two packages."""
     added: dict[str, EntryPoint] = {}
     for entry in entry_points(group=f"petkit.{kind}"):
         if entry.name in built_in:

@@ -47,9 +47,7 @@ class Document:
 
     def place(self, location: Location) -> Place:
         """Return file and line of ``location``, or of its nearest written parent."""
-        while location and location not in self.places:
-            location = location[:-1]
-        return self.places[location]
+        return next(self.places[location[:depth]] for depth in range(len(location), -1, -1) if location[:depth] in self.places)
 
     def problem(self, location: Location, message: str, hint: str = "", *, key: str | None = None) -> Problem:
         """Return a problem placed at ``location``; ``key`` defaults to its dotted path."""
@@ -58,11 +56,7 @@ class Document:
 
 
 def read_document(path: Path) -> Document:
-    """Read one YAML file whose top level is a mapping.
-
-    Raises:
-        InvalidInput: missing, unreadable, no file, too large, not UTF-8, no YAML, empty, not a mapping, keys twice.
-    """
+    """Read one YAML file whose top level is a mapping."""
     shown = shown_path(path)
     refuse_no_file(path)
     try:
@@ -87,27 +81,13 @@ def read_document(path: Path) -> Document:
 
 
 def parse_document(text: str, shown: str, *, under: Location = ()) -> Document:
-    """Parse YAML ``text``; ``shown`` names it in messages; ``under`` is where in a larger document it belongs.
-
-    Raises:
-        InvalidInput: the text is not YAML, contains several documents, foreign tags or a key twice.
-        BeyondLimit: it holds more, or deeper, than any configuration.
-    """
+    """Parse YAML ``text``; ``shown`` names it in messages; ``under`` is where in a larger document it belongs."""
     size = _Size(shown)
     try:
         node = yaml.compose(text, Loader=partial(_Loader, size=size))  # type: ignore[arg-type]
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = None if mark is None else mark.line + 1
-        raise InvalidInput([Problem.of_file(shown, *_explained(error), line=line)]) from None
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise InvalidInput([Problem.of_file(shown, f"not valid YAML: {first_line(error)}", line=line)]) from None
-    except yaml.YAMLError as error:
-        raise InvalidInput([Problem.of_file(shown, f"not valid YAML: {first_line(error)}")]) from None
-    except (ValueError, OverflowError):  # the parser hands escapes and version numbers on unchecked
-        why = "an escape that stands for no character, or a version of YAML that does not exist"
-        raise InvalidInput([Problem.of_file(shown, f"not valid YAML: {why}")]) from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        why, hint, line = _explained(error, text)
+        raise InvalidInput([Problem.of_file(shown, f"not valid YAML: {why}", hint, line=line)]) from None
     if node is None:
         return Document(None, {(): (shown, 1)})
     builder = _Builder(shown, under)
@@ -117,13 +97,19 @@ def parse_document(text: str, shown: str, *, under: Location = ()) -> Document:
     return document
 
 
-def _explained(error: yaml.MarkedYAMLError) -> tuple[str, str]:
-    """Return what is wrong in a text, and the hint for the mistake that patterns invite."""
-    problem = error.problem or str(error.context)
-    if problem.startswith("but "):
-        problem = f"{error.context}, {problem}"
-    hint = "put a text with a colon or braces in quotes" if problem.startswith("mapping values") else ""
-    return f"not valid YAML: {problem}", hint
+def _explained(error: Exception, text: str) -> tuple[str, str, int | None]:
+    """Return what is wrong in a text, the hint for the mistake that patterns invite, and the line."""
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        problem = error.problem or str(error.context)
+        problem = f"{error.context}, {problem}" if problem.startswith("but ") else problem
+        hint = "put a text with a colon or braces in quotes" if problem.startswith("mapping values") else ""
+        return problem, hint, None if mark is None else mark.line + 1
+    if isinstance(error, yaml.YAMLError):
+        at = text.count("\n", 0, error.position) + 1 if isinstance(error, yaml.reader.ReaderError) else None
+        return first_line(error), "", at
+    # The parser hands escapes and version numbers on unchecked.
+    return "an escape that stands for no character, or a version of YAML that does not exist", "", None
 
 
 class _Size:
@@ -177,12 +163,10 @@ class _Builder:
         self.places.setdefault(location, (self.shown, line))
         self.size.add(line, len(location))  # counted again: aliases of aliases grow without bound, and one may hold itself
         if node.tag not in _PLAIN_TAGS and not (isinstance(node, yaml.ScalarNode) and node.tag.endswith((":merge", ":value"))):
-            self.problems.append(
-                Problem.of_file(self.shown, f"tag {node.tag!r} is not allowed", line=line, key=".".join(map(str, location)))
-            )
+            self._complain(node, location, f"tag {node.tag!r} is not allowed")
             return None
         if isinstance(node, yaml.ScalarNode):
-            return _scalar(node, _is_text((*self.under, *location)))
+            return _scalar(node, (*self.under, *location))
         if isinstance(node, yaml.SequenceNode):
             return tuple(self.build(child, (*location, index)) for index, child in enumerate(node.value))
         return self._mapping(node, location)
@@ -190,28 +174,24 @@ class _Builder:
     def _mapping(self, node: yaml.Node, location: Location) -> dict[str, Any]:
         data: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
-            where = ".".join(map(str, location))
-            if not isinstance(key_node, yaml.ScalarNode):
-                self.problems.append(Problem.of_file(self.shown, "a key must be plain text", line=line, key=where))
-                continue
             key = key_node.value
-            if key in data:
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._complain(key_node, location, "a key must be plain text")
+            elif key in data:
                 first = self.places[(*location, key)][1]
-                self.problems.append(
-                    Problem.of_file(self.shown, f"key {key!r} is written twice", f"first on line {first}", line=line, key=where)
-                )
-                continue
-            self.places[(*location, key)] = (self.shown, line)
-            data[key] = self.build(value_node, (*location, key))
+                self._complain(key_node, location, f"key {key!r} is written twice", f"first on line {first}")
+            else:
+                self.places[(*location, key)] = (self.shown, key_node.start_mark.line + 1)
+                data[key] = self.build(value_node, (*location, key))
         return data
 
+    def _complain(self, node: yaml.Node, location: Location, message: str, hint: str = "") -> None:
+        key, line = ".".join(map(str, location)), node.start_mark.line + 1
+        self.problems.append(Problem.of_file(self.shown, message, hint, line=line, key=key))
 
-def _is_text(location: Location) -> bool:
-    return location[-1:] != () and (location[-1] in _TEXT_KEYS or not (_TEXT_KEYS | _TEXT_HOLDERS).isdisjoint(location[:-1]))
 
-
-def _scalar(node: yaml.ScalarNode, as_text: bool) -> Any:
+def _scalar(node: yaml.ScalarNode, location: Location) -> Any:
+    as_text = not _TEXT_KEYS.isdisjoint(location) or not _TEXT_HOLDERS.isdisjoint(location[:-1])
     value: str = node.value
     if node.style is not None:  # quoted or block text
         return value
@@ -221,6 +201,4 @@ def _scalar(node: yaml.ScalarNode, as_text: bool) -> Any:
         return _CONSTANTS[value]
     if _INT.fullmatch(value):
         return int(value) if len(value) < 4000 else value
-    if NUMBER.fullmatch(value):
-        return float(value)
-    return value
+    return float(value) if NUMBER.fullmatch(value) else value

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,9 @@ from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, show
 SHOWN_PROBLEMS = 20
 _MISSING, _NO_LABEL = "missing", "has no label"
 _NO_SUCH_COLUMN = (_MISSING, _NO_LABEL)  # of a whole file
-_EMPTY = ("empty", "remove the row or fill it in")
 _LONGEST_NUMBER = 20  # digits of a class number; Python refuses to read thousands of them
 LONE_SURROGATE = "contains a lone surrogate (invalid Unicode)"
-Advise: TypeAlias = Callable[[str, Iterable[Any]], str]
+_WHICH_COLUMN = "data.columns says which column is which"
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -74,6 +74,24 @@ class Scan:
     head: tuple[Example, ...] = field(default=(), repr=False, compare=False)
 
 
+@dataclass(slots=True)
+class _Row:
+    """A record and what is wrong with it; a search for near names on every row would take for ever."""
+
+    shown: str
+    record: Record
+    advises: bool
+    problems: list[Problem] = field(default_factory=list)
+
+    def refuse(self, column: str, message: str, hint: str = "") -> tuple[()]:
+        """Add a problem; the empty tuple stands for labels that cannot be read."""
+        self.problems.append(Problem.of_file(self.shown, message, hint, line=self.record.line, key=column))
+        return ()
+
+    def near(self, word: str, known: Iterable[Any]) -> str:
+        return did_you_mean(word, list(map(str, known))) if self.advises else ""
+
+
 class ExampleSource:
     """The rows of one file or dataset, read again at every iteration; nothing is kept in memory.
 
@@ -105,22 +123,14 @@ class ExampleSource:
         self._label_index = {label: index for index, label in enumerate(labels or ())}
 
     def __iter__(self) -> Iterator[Example]:
-        """Yield every row.
-
-        Raises:
-            InvalidInput: at the first bad row (``scan`` reports all of them).
-        """
+        """Yield every row; refuse the first bad one (``scan`` reports all of them)."""
         for example, problems in self._checked(self._records()):
             if example is None:
                 raise InvalidInput(problems)
             yield example
 
     def unchanged(self, scan: Scan) -> Iterator[Example]:
-        """Yield every row, and make sure at the end that they are the rows of an earlier scan.
-
-        Raises:
-            InvalidInput: the source has changed since.
-        """
+        """Yield every row, and make sure at the end that they are the rows of an earlier scan."""
         digest = self._digest()
         for example in self:
             self._add(digest, example)
@@ -129,14 +139,10 @@ class ExampleSource:
             raise InvalidInput([Problem.of_file(self.shown, "changed while petkit was working with it", "run again")])
 
     def scan(self, keep: int = 0) -> Scan:
-        """Read everything once: count, hash and check, and keep the first ``keep`` examples.
-
-        Lists the problems of the first 20 bad rows and counts the rest.
-        """
-        digest = self._digest()
+        """Read everything once: count, hash and check, keep the first ``keep`` examples, and list the problems of 20 bad rows."""
+        digest, columns = self._digest(), ()
         problems: list[Problem] = []
         head: list[Example] = []
-        columns: tuple[str, ...] = ()
         rows = bad = 0
         try:
             records = self._records()
@@ -146,18 +152,16 @@ class ExampleSource:
                 rows += 1
                 if example is not None:
                     self._add(digest, example)
-                    if len(head) < keep:
-                        head.append(example)
+                    head += [example] if len(head) < keep else []
                     continue
                 bad += 1
-                if bad <= SHOWN_PROBLEMS:
-                    problems += found
+                problems += found if bad <= SHOWN_PROBLEMS else ()
         except InvalidInput as error:
             problems += error.problems
         alike = {replace(problem, line=None) for problem in problems}
         if bad == rows > 1 and len(alike) == 1 and problems[0].message in _NO_SUCH_COLUMN:
             only = problems[0]
-            hint = "; ".join(filter(None, (only.hint, "data.columns says which column is which")))
+            hint = "; ".join(filter(None, (only.hint, _WHICH_COLUMN)))
             problems = [replace(only, line=None, message=f"{only.message}, in all {rows:,} rows", hint=hint)]
         elif bad > SHOWN_PROBLEMS:
             problems.append(Problem.of_file(self.shown, f"… and {bad - SHOWN_PROBLEMS:,} more rows like these"))
@@ -187,77 +191,68 @@ class ExampleSource:
             if self.most_rows is not None and index > self.most_rows:
                 message = f"more than {self.most_rows:,} labelled rows"
                 raise BeyondLimit([Problem.of_file(self.shown, message, "put the others into data.unlabeled", line=record.line)])
-            problems: list[Problem] = []
+            row = _Row(self.shown, record, advises=bad < SHOWN_PROBLEMS)
             if record.error:
+                row.refuse("", record.error)
+            else:
+                fields = {field: self._text(row, self.data.column(field)) for field in self.fields}
+                labels = () if self.labels is None else self._labels(row, self.data.column("label"), names)
+                name = self._id(row, self.data.column("id"), f"row-{index}")
+            if row.problems:
                 bad += 1
-                problems.append(Problem.of_file(self.shown, record.error, line=record.line))
-                yield None, problems
-                continue
-            advise = _advice if bad < SHOWN_PROBLEMS else _no_advice
-            fields = {field: self._text(record, field, problems, advise) for field in self.fields}
-            labels = () if self.labels is None else self._labels(record, names, problems, advise)
-            own_id = record.values.get(self.data.column("id"))
-            name = f"row-{index}" if own_id is None else str(own_id)
-            if len(name) > limits.ID_CHARACTERS:
-                message = f"is {len(name):,} characters long; the maximum is {limits.ID_CHARACTERS:,}"
-                problems.append(
-                    Problem.of_file(
-                        self.shown, message, "data.columns says which it is", line=record.line, key=self.data.column("id")
-                    )
-                )
-            elif SURROGATE.search(name):
-                problems.append(Problem.of_file(self.shown, LONE_SURROGATE, line=record.line, key=self.data.column("id")))
-            if problems:
-                bad += 1
-                yield None, problems
+                yield None, row.problems
                 continue
             one, several = (None, labels) if self.multi else (labels[0] if labels else None, ())
-            yield Example(name, fields, one, record.line, several), problems
+            yield Example(name, fields, one, record.line, several), row.problems
 
-    def _text(self, record: Record, field: str, problems: list[Problem], advise: Advise) -> str:
-        column = self.data.column(field)
-        if column not in record.values:
-            problems.append(Problem.of_file(self.shown, _MISSING, advise(column, record.values), line=record.line, key=column))
-            return ""
-        value = record.values[column]
-        if not isinstance(value, str):
-            message = _EMPTY if value is None else (f"must be text, not {value!r:.60}",)
-            problems.append(Problem.of_file(self.shown, *message, line=record.line, key=column))
-            return ""
-        if len(value) > limits.ROW_BYTES:  # of a dataset; a file's reader has met it
-            problems.append(Problem.of_file(self.shown, TOO_LONG, line=record.line, key=column))
+    def _id(self, row: _Row, column: str, default: str) -> str:
+        own_id = row.record.values.get(column)
+        name = default if own_id is None else str(own_id)
+        if len(name) > limits.ID_CHARACTERS:
+            message = f"is {len(name):,} characters long; the maximum is {limits.ID_CHARACTERS:,}"
+            row.refuse(column, message, "data.columns says which it is")
+        elif SURROGATE.search(name):
+            row.refuse(column, LONE_SURROGATE)
+        return name
+
+    def _text(self, row: _Row, column: str) -> str:
+        value = row.record.values.get(column)
+        if column not in row.record.values:
+            row.refuse(column, _MISSING, row.near(column, row.record.values))
+        elif value is not None and not isinstance(value, str):
+            row.refuse(column, f"must be text, not {value!r:.60}")
+        elif value is None or not value.strip():
+            row.refuse(column, "empty", "remove the row or fill it in")
+        elif len(value) > limits.ROW_BYTES:  # of a dataset; a file's reader has met it
+            row.refuse(column, TOO_LONG)
         elif SURROGATE.search(value):
-            problems.append(Problem.of_file(self.shown, LONE_SURROGATE, line=record.line, key=column))
-        elif not value.strip():
-            problems.append(Problem.of_file(self.shown, *_EMPTY, line=record.line, key=column))
-        return value
+            row.refuse(column, LONE_SURROGATE)
+        return value if isinstance(value, str) else ""
 
-    def _labels(self, record: Record, names: Sequence[str] | None, problems: list[Problem], advise: Advise) -> tuple[int, ...]:
+    def _labels(self, row: _Row, column: str, names: Sequence[str] | None) -> tuple[int, ...]:
         """Return the indices of a row's labels in class order; exactly one of them unless rows may have several."""
-        column = self.data.column("label")
-        value = record.values.get(column)
-
-        def refuse(message: str, hint: str = "") -> tuple[int, ...]:
-            problems.append(Problem.of_file(self.shown, message, hint, line=record.line, key=column))
-            return ()
-
+        value = row.record.values.get(column)
+        if column not in row.record.values:
+            return row.refuse(column, _NO_LABEL, row.near(column, row.record.values))
         if value is None or (value == "" and not self.multi):
-            if column not in record.values:
-                return refuse(_NO_LABEL, advise(column, record.values))
-            return refuse("has no label", "an empty list says that none applies" if self.multi else "")
+            return row.refuse(column, _NO_LABEL, "an empty list says that none applies" if self.multi else "")
         written = self._written(value, names)
         if not self.multi and len(written) > 1:
-            return refuse(f"contains several labels: {value!r:.60}", "set label_kind: multi")
+            return row.refuse(column, f"contains several labels: {value!r:.60}", "set label_kind: multi")
         found: set[int] = set()
         for entry in written:
             if isinstance(entry, bool) or not isinstance(entry, (str, int)):
                 hint = "set label_kind: multi for lists of labels" if entry is value and isinstance(value, list) else ""
-                return refuse(f"a label is text or a whole number, not {entry!r:.60}", hint)
-            index = self._index(str(entry), names)
+                return row.refuse(column, f"a label is text or a whole number, not {entry!r:.60}", hint)
+            label = str(entry)
+            index = self._index(label, names)
             if index is None:
-                return refuse(f"label {str(entry)!r:.80} is not in the verbalizer", self._known(str(entry), names, advise))
+                hint = row.near(label, self.labels or ())
+                if label.isdecimal():
+                    hint = f"class numbers go from 0 to {len(names) - 1}" if names else "class numbers need data.label_names"
+                return row.refuse(column, f"label {label!r:.80} is not in the verbalizer", hint)
             if index in found:
-                return refuse(f"label {str(entry)!r:.80} is twice in the row", "name it once")
+                return row.refuse(column, f"label {label!r:.80} is twice in the row", "name it once")
             found.add(index)
         return tuple(sorted(found))
 
@@ -281,18 +276,32 @@ class ExampleSource:
             label = names[int(label)]
         return self._label_index.get(label)
 
-    def _known(self, label: str, names: Sequence[str] | None, advise: Advise) -> str:
-        if names is not None and label.isdecimal():
-            return f"class numbers go from 0 to {len(names) - 1}"
-        if label.isdecimal():
-            return "class numbers need data.label_names"
-        return advise(label, self.labels or ())
 
+def labels_in(source: str, data: DataSpec, *, ordinal: bool = False) -> tuple[str, ...]:
+    """Return the distinct labels of a source: in the order of its class names, else as numbers, else alphabetically.
 
-def _advice(word: str, known: Iterable[Any]) -> str:
-    return did_you_mean(word, list(map(str, known)))
-
-
-def _no_advice(word: str, known: Iterable[Any]) -> str:
-    """Stand in where mistakes are only counted: looking for a near name on every row would take for ever."""
-    return ""
+    Args:
+        ordinal: the labels are ordered, so alphabetical order is refused.
+    """
+    column = data.column("label")
+    if (names := class_names(source, column)) is not None:
+        return names
+    problem = partial(Problem.of_file, shown_path(source), key=column)
+    labels: set[str] = set()
+    for record in read_records(source, {column}):
+        value = record.values.get(column)
+        if isinstance(value, (str, int)) and not isinstance(value, bool) and value != "":
+            labels.add(str(value))
+            if len(str(value)) > limits.KEY_CHARACTERS:
+                message = f"label is {len(str(value)):,} characters long; the maximum is {limits.KEY_CHARACTERS}"
+                raise BeyondLimit([problem(message, _WHICH_COLUMN, line=record.line)])
+        if len(labels) > limits.LABELS:
+            message = f"contains more than {limits.LABELS:,} different labels"
+            raise BeyondLimit([problem(message, _WHICH_COLUMN, line=record.line)])
+    if len(labels) < 2:
+        raise InvalidInput([problem(f"contains {'one label' if labels else 'no labels'}; a classifier needs at least two")])
+    numbers = all(label.removeprefix("-").isdecimal() for label in labels)
+    if ordinal and not numbers:
+        message = "the order of its labels is unknown, and label_kind is ordinal"
+        raise InvalidInput([problem(message, "list them: labels: {low: [], …}")])
+    return tuple(sorted(labels, key=lambda label: (int(label) if numbers else 0, label)))

@@ -7,13 +7,13 @@ that is written once in a file (in its dictionary) may stand in every row.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from petkit import limits
-from petkit.data.columns import named_twice
-from petkit.errors import BeyondLimit, InvalidInput, Problem, first_line
+from petkit.errors import BeyondLimit, InvalidInput, Problem, first_line, listed
 from petkit.units import binary_size
 
 if TYPE_CHECKING:
@@ -30,10 +30,6 @@ def parquet_rows(path: Path, columns: Collection[str] | None = None) -> Iterator
     Args:
         columns: the names of those that matter; default: all but long lists of numbers, which are neither texts nor labels.
             The others, of which files of embeddings have large ones, are neither checked nor read: they are None.
-
-    Raises:
-        InvalidInput: not a complete Parquet file, a column twice, or a value that Python has none for.
-        BeyondLimit: its columns, rows or texts are beyond a cap, or it unpacks to far more than it is.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -46,15 +42,13 @@ def parquet_rows(path: Path, columns: Collection[str] | None = None) -> Iterator
         file = _opened(path, metadata)
         _probe(file, metadata)
         names = file.schema_arrow.names
-        twice = named_twice(names)
-        if twice:
+        if twice := named_twice(names):
             raise InvalidInput([Problem.of_file(path, twice)])
         columns = _without_long_lists(metadata, names) if columns is None else columns
         read = [name for name in names if name in columns]
         leaves = _leaves(metadata, read)
         _refuse_bomb(path, metadata, leaves)
-        empty = dict.fromkeys(names)
-        done = 0
+        empty, done = dict.fromkeys(names), 0
         for group in range(metadata.num_row_groups):
             rows = _rows_at_a_time(path, metadata, group, leaves)
             for batch in file.iter_batches(batch_size=rows, row_groups=[group], columns=read):
@@ -68,12 +62,17 @@ def parquet_rows(path: Path, columns: Collection[str] | None = None) -> Iterator
         raise InvalidInput([Problem.of_file(path, f"not a complete Parquet file: {first_line(error)}")]) from None
 
 
+def named_twice(columns: Sequence[str]) -> str:
+    """Return which names several columns of a file have, as a message; empty if none."""
+    twice = sorted(name for name, times in Counter(columns).items() if name and times > 1)
+    return f"column {listed(list(map(repr, twice)))} is named twice" if twice else ""
+
+
 def _without_long_lists(metadata: pq.FileMetaData, names: Sequence[str]) -> set[str]:
     """Return the names of the columns but those of lists of numbers with more entries a row than a list may have."""
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     long = {
         column.path_in_schema
-        for group in groups
+        for group in map(metadata.row_group, range(metadata.num_row_groups))
         for column in map(group.column, range(group.num_columns))
         if column.physical_type != "BYTE_ARRAY" and column.num_values > limits.PARQUET_LIST * max(1, group.num_rows)
     }
@@ -119,14 +118,13 @@ def _plain_rows(path: Path, batch: pa.RecordBatch, done: int) -> list[dict[str, 
 def _rows_at_a_time(path: Path, metadata: pq.FileMetaData, group: int, leaves: Sequence[int]) -> int:
     """Return how many rows of a group can be held, by their mean size and the longest text that may stand in all of them."""
     about = metadata.row_group(group)
+    rows = max(1, about.num_rows)
     largest = 1.0
-    for index in leaves:
-        column = about.column(index)
-        per_row = column.num_values / max(1, about.num_rows)
-        largest = max(largest, column.total_uncompressed_size / max(1, about.num_rows))
+    for column in map(about.column, leaves):
+        largest = max(largest, column.total_uncompressed_size / rows)
         if column.physical_type == "BYTE_ARRAY" and column.has_dictionary_page:
             longest = _longest_in_dictionary(path, metadata, group, column.path_in_schema)
-            largest = max(largest, longest * max(1, per_row))
+            largest = max(largest, longest * max(1, column.num_values / rows))
     return max(1, min(_MOST_ROWS, int(_MOST_BYTES / largest)))
 
 
@@ -142,7 +140,7 @@ def _longest_in_dictionary(path: Path, metadata: pq.FileMetaData, group: int, co
 def _refuse_long(path: Path, column: str, longest: int, done: int) -> None:
     if longest > limits.ROW_BYTES:
         message = f"a text of more than {binary_size(limits.ROW_BYTES)}" + (f" after row {done:,}" if done else "")
-        raise BeyondLimit([Problem.of_file(path, message, "split it into rows of their own", key=column)])
+        _refuse(path, message, "split it into rows of their own", key=column)
 
 
 def _longest(column: pa.Array) -> int:
@@ -168,13 +166,12 @@ def _refuse_footer(path: Path) -> None:
         stream.seek(max(0, size - _TRAILER))
         footer = int.from_bytes(stream.read(4), "little")
     if limits.PARQUET_FOOTER < footer < size:  # a longer one is damaged, and reported as such
-        most = binary_size(limits.PARQUET_FOOTER)
-        message = f"its description of itself takes {binary_size(footer)}; at most {most}"
-        raise BeyondLimit([Problem.of_file(path, message, "write it with fewer columns or larger row groups")])
+        message = f"its description of itself takes {binary_size(footer)}; at most {binary_size(limits.PARQUET_FOOTER)}"
+        _refuse(path, message, "write it with fewer columns or larger row groups")
 
 
-def _refuse(path: Path, message: str, hint: str) -> None:
-    raise BeyondLimit([Problem.of_file(path, message, hint)])
+def _refuse(path: Path, message: str, hint: str, key: str = "") -> NoReturn:
+    raise BeyondLimit([Problem.of_file(path, message, hint, key=key)])
 
 
 def _refuse_shape(path: Path, metadata: pq.FileMetaData) -> None:
@@ -194,19 +191,16 @@ def _probe(file: pq.ParquetFile, metadata: pq.FileMetaData) -> None:
 
 def _refuse_bomb(path: Path, metadata: pq.FileMetaData, leaves: Sequence[int]) -> None:
     """Compare what the columns that are read hold with what they take on disk."""
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        unpacked = in_rows = 0
-        for index in leaves:
-            column = group.column(index)
-            unpacked = max(unpacked, column.total_uncompressed_size)
-            fold = column.total_uncompressed_size / max(1, column.total_compressed_size)
-            bomb = column.physical_type == "BYTE_ARRAY" and fold > limits.PARQUET_FOLD
-            if bomb and column.total_uncompressed_size > limits.PARQUET_UNPACKED:
-                size = binary_size(column.total_uncompressed_size)
-                _refuse(path, f"column {column.path_in_schema!r} unpacks {fold:,.0f}-fold to {size}", "no text shrinks that much")
-            in_rows = max(in_rows, column.num_values)
-        if unpacked > limits.ROW_BYTES * max(1, group.num_rows):
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        columns = [group.column(index) for index in leaves]
+        for column in columns:
+            unpacked = column.total_uncompressed_size
+            fold = unpacked / max(1, column.total_compressed_size)
+            if column.physical_type == "BYTE_ARRAY" and fold > limits.PARQUET_FOLD and unpacked > limits.PARQUET_UNPACKED:
+                message = f"column {column.path_in_schema!r} unpacks {fold:,.0f}-fold to {binary_size(unpacked)}"
+                _refuse(path, message, "no text shrinks that much")
+        rows = max(1, group.num_rows)
+        if any(column.total_uncompressed_size > limits.ROW_BYTES * rows for column in columns):
             _refuse(path, f"rows of more than {binary_size(limits.ROW_BYTES)}", "split them into rows of their own")
-        if in_rows > limits.PARQUET_LIST * max(1, group.num_rows):
+        if any(column.num_values > limits.PARQUET_LIST * rows for column in columns):
             _refuse(path, f"lists of more than {limits.PARQUET_LIST:,} entries a row", "keep the columns with text and labels")

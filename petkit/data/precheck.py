@@ -6,13 +6,16 @@ a cap further back in a file, its reader meets there.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO
 
+from petkit import limits
 from petkit.config.loader import Pipeline
-from petkit.data.lines import TOO_LONG, bounded_lines, overlong_line
+from petkit.data.lines import CHUNK, TOO_LONG, BoundedLines, RowTooLong
 from petkit.data.records import TEXT_FORMATS, format_of, parse_json_line, read_records
 from petkit.errors import BeyondLimit, InvalidInput, Problem, shown_path
 from petkit.storage.regular_file import refuse_no_file
@@ -25,14 +28,9 @@ _BYTES = 64 * 2**20
 
 
 def look_at_pipeline(pipeline: Pipeline) -> None:
-    """Look at the data files of a pipeline.
-
-    Raises:
-        BeyondLimit: one of them is not a file, or is beyond a cap.
-    """
+    """Look at the data files of a pipeline."""
     data = pipeline.spec.data
-    fields = (field for spec in pipeline.spec.patterns for field in spec.fields)
-    used = {data.column(name) for name in (*fields, "label", "id")}
+    used = {data.column(name) for spec in pipeline.spec.patterns for name in (*spec.fields, "label", "id")}
     problems: list[Problem] = []
     for source in dict.fromkeys((data.train, data.unlabeled, data.test)):
         try:
@@ -73,13 +71,26 @@ def look_at(source: str, columns: Collection[str] | None = None) -> None:
         raise BeyondLimit([Problem.of_file(shown_path(source), TOO_LONG, line=line)])
 
 
+def overlong_line(path: Path, within: int) -> int | None:
+    """Return the number of the first line beyond the cap among the first ``within`` bytes of a file, or None."""
+    line, taken = 1, 0  # bytes of the line that goes on; a chunk is shorter than the cap
+    with path.open("rb") as stream:
+        for chunk in islice(iter(partial(stream.read, CHUNK), b""), within // CHUNK):
+            begun, *others = re.split(rb"[\r\n]", chunk)
+            if taken + len(begun) > limits.ROW_BYTES:
+                return line
+            taken = len(others[-1]) if others else taken + len(begun)
+            line += chunk.count(b"\n")
+    return None
+
+
 def look_at_standard_input(stream: IO[bytes]) -> Iterator[bytes]:
     """Return the lines of standard input, of which the first is waited for and looked at (not that of a terminal).
 
     Raises:
         BeyondLimit: a line is longer than a row may be, or the first is JSON beyond a cap.
     """
-    lines = bounded_lines(stream, STANDARD_INPUT)
+    lines = _rows(stream)
     if stream.isatty():  # a person need not type before the model is there
         return lines
     first = next(lines, b"")
@@ -87,3 +98,13 @@ def look_at_standard_input(stream: IO[bytes]) -> Iterator[bytes]:
     if first.lstrip().startswith(b"{") and record.beyond:
         raise BeyondLimit([Problem.of_file(STANDARD_INPUT, record.error, line=1)])
     return chain([first] if first else [], lines)
+
+
+def _rows(stream: IO[bytes]) -> Iterator[bytes]:
+    lines = BoundedLines(stream)
+    try:
+        for line in lines:
+            lines.next_row()
+            yield line
+    except RowTooLong:
+        raise BeyondLimit([Problem.of_file(STANDARD_INPUT, TOO_LONG, line=lines.number)]) from None

@@ -14,22 +14,18 @@ from typing import IO, Any
 
 from petkit import limits, network
 from petkit.config.registry import Registry
-from petkit.data.columns import named_twice
 from petkit.data.lines import TOO_LONG, BoundedLines, RowTooLong, first_undecodable
-from petkit.data.parquet import parquet_rows
+from petkit.data.parquet import named_twice, parquet_rows
 from petkit.errors import InvalidInput, Problem, did_you_mean, first_line, shown_path
 from petkit.storage.regular_file import refuse_no_file
 
 TEXT_FORMATS = ("jsonl", "csv", "tsv")
+_TOO_DEEP = f"nested more than {limits.ROW_DEPTH} deep"
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row as read: its line (or row number), its values, and why it could not be read, if so.
-
-    Attributes:
-        beyond: whether that is because it is beyond a cap.
-    """
+    """One row as read: its line (or row number), its values, and why it could not be read, if so: perhaps it is beyond a cap."""
 
     line: int
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -38,11 +34,7 @@ class Record:
 
 
 def format_of(source: str) -> str:
-    """Return the format of ``source`` by its ending.
-
-    Raises:
-        InvalidInput: an ending petkit does not read.
-    """
+    """Return the format of ``source`` by its ending; refuse one that petkit does not read."""
     if source.startswith("hf://"):
         return "hf"
     ending = Path(source).suffix.lower().lstrip(".")
@@ -58,42 +50,35 @@ def read_records(source: str, columns: Collection[str] | None = None) -> Iterato
 
     Args:
         columns: the names of those that matter; a Parquet file is spared the reading of the others, which are None then.
-
-    Raises:
-        InvalidInput: no such file, unreadable, wrongly encoded, damaged, an unknown kind, or a format of another package that cannot be loaded.
-        BeyondLimit: a pipe or device, or a Parquet file that unpacks to far more than its size.
     """
-    kind = format_of(source)
+    kind, path = format_of(source), Path(source)
     if kind == "hf":
         yield from _hub_records(source)
         return
-    path = Path(source)
-    shown = shown_path(path)
     refuse_no_file(path)
     try:
         yield from FORMATS[kind](path, columns)
     except UnicodeDecodeError:
-        raise InvalidInput(
-            [Problem.of_file(shown, "not UTF-8", "save the file as UTF-8", line=first_undecodable(path))]
-        ) from None
+        line = first_undecodable(path)
+        raise InvalidInput([Problem.of_file(path, "not UTF-8", "save the file as UTF-8", line=line)]) from None
     except OSError as error:
-        raise InvalidInput([Problem.of_file(shown, f"cannot be read: {error.strerror or error}")]) from None
+        raise InvalidInput([Problem.of_file(path, f"cannot be read: {error.strerror or error}")]) from None
 
 
 def text_records(stream: IO[str], kind: str) -> Iterator[Record]:
     """Yield the rows of an open text stream in format ``kind`` (jsonl, csv or tsv); a row beyond its cap is the last."""
     lines = BoundedLines(stream)
-    yield from _json_records(lines) if kind == "jsonl" else _table_records(lines, kind)
+    try:
+        yield from _json_records(lines) if kind == "jsonl" else _table_records(lines, kind)
+    except RowTooLong:
+        yield Record(lines.row, error=TOO_LONG, beyond=True)
 
 
 def _json_records(lines: BoundedLines[str]) -> Iterator[Record]:
-    try:
-        for line in lines:
-            lines.next_row()
-            if line.strip():
-                yield parse_json_line(line, lines.number)
-    except RowTooLong:
-        yield Record(lines.number, error=TOO_LONG, beyond=True)
+    for line in lines:
+        lines.next_row()
+        if line.strip():
+            yield parse_json_line(line, lines.number)
 
 
 def _table_records(lines: BoundedLines[str], kind: str) -> Iterator[Record]:
@@ -102,34 +87,26 @@ def _table_records(lines: BoundedLines[str], kind: str) -> Iterator[Record]:
     columns: list[str] = []
     unfilled: dict[str, str | None] = {}
     while True:
-        number = reader.line_num + 1
         lines.next_row()
         try:
             cells = next(reader)
         except StopIteration:
             return
-        except RowTooLong:
-            yield Record(number, error=TOO_LONG, beyond=True)
-            return
         except csv.Error as error:  # where the next row would begin is not known
-            yield Record(number, error=f"not valid {kind}: {error}")
+            yield Record(lines.row, error=f"not valid {kind}: {error}")
             return
-        if not cells:
-            continue
         if not columns:
-            columns = cells
-            unfilled = dict.fromkeys(columns)
+            columns, unfilled = cells, dict.fromkeys(cells)
             if len(columns) > limits.COLUMNS:
-                yield Record(number, error=f"{len(columns):,} columns are more than {limits.COLUMNS:,}", beyond=True)
+                yield Record(lines.row, error=f"{len(columns):,} columns are more than {limits.COLUMNS:,}", beyond=True)
                 return
-            twice = named_twice(columns)
-            if twice:
-                yield Record(number, error=twice)
+            if twice := named_twice(columns):
+                yield Record(lines.row, error=twice)
                 return
         elif len(cells) > len(columns):
-            yield Record(number, error=f"{len(cells)} cells under {len(columns)} column names")
-        else:
-            yield Record(number, unfilled | dict(zip(columns, cells, strict=False)))
+            yield Record(lines.row, error=f"{len(cells)} cells under {len(columns)} column names")
+        elif cells:
+            yield Record(lines.row, unfilled | dict(zip(columns, cells, strict=False)))
 
 
 def parse_json_line(line: str, number: int) -> Record:
@@ -142,12 +119,12 @@ def parse_json_line(line: str, number: int) -> Record:
     except _KeyTwice as twice:
         return Record(number, error=f"key {str(twice)!r:.80} is written twice")
     except RecursionError:
-        return _too_deep(number)
+        return Record(number, error=_TOO_DEEP, beyond=True)
     except ValueError:  # Python reads no longer ones
         return Record(number, error="not valid JSON: a number of thousands of digits", beyond=True)
     if not isinstance(values, dict):
         return Record(number, error='not a JSON object such as {"text": "…", "label": "…"}')
-    return _too_deep(number) if _is_deep(values) else Record(number, values)
+    return Record(number, error=_TOO_DEEP, beyond=True) if _is_deep(values) else Record(number, values)
 
 
 class _KeyTwice(ValueError):
@@ -173,10 +150,6 @@ def _is_deep(values: Any) -> bool:
         if not level:
             return False
     return True
-
-
-def _too_deep(number: int) -> Record:
-    return Record(number, error=f"nested more than {limits.ROW_DEPTH} deep", beyond=True)
 
 
 def _text_file(kind: str, path: Path, columns: Collection[str] | None) -> Iterator[Record]:
@@ -224,12 +197,10 @@ def _hub_dataset(source: str) -> Any:
 
     pieces = source.removeprefix("hf://").split("/")
     if not 2 <= len(pieces) <= 4 or not all(pieces):
-        raise InvalidInput(
-            [Problem.of_file(source, "write hf://name/split, hf://owner/name/split or hf://owner/name/config/split")]
-        )
-    split = pieces.pop()
-    name = "/".join(pieces[:2])
-    config = pieces[2] if len(pieces) == 3 else None
+        message = "write hf://name/split, hf://owner/name/split or hf://owner/name/config/split"
+        raise InvalidInput([Problem.of_file(source, message)])
+    *name_and_config, split = pieces
+    name, config = "/".join(name_and_config[:2]), next(iter(name_and_config[2:]), None)
     if Path(name).exists():  # the library would read that
         raise InvalidInput([Problem.of_file(source, f"{name} is a file or folder here", "name a file of rows without hf://")])
     quiet: Any = utils
@@ -237,7 +208,6 @@ def _hub_dataset(source: str) -> Any:
     try:
         return load_dataset(name, config, split=split, streaming=True)
     except (OSError, ValueError, RuntimeError) as error:
-        hint = "check the name and the network"
-        if network.is_forbidden():
-            hint = "offline mode is on, and the local cache does not contain it"
+        offline = network.is_forbidden()
+        hint = "offline mode is on, and the local cache does not contain it" if offline else "check the name and the network"
         raise InvalidInput([Problem.of_file(source, f"cannot be opened: {first_line(error)}", hint)]) from None

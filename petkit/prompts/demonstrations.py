@@ -43,8 +43,7 @@ class Demonstrations:
 
         Args:
             pattern: compiled for the length of one example.
-            rows: field tokens of the labelled rows.
-            labels: their class indices.
+            rows: field tokens of the labelled rows; ``labels`` are their class indices.
             words: per label, the tokens of the word that fills the slot.
         """
         numbers = tuple(tuple(row for row, label in enumerate(labels) if label == wanted) for wanted in range(len(words)))

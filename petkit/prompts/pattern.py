@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from typing import Literal as Choice
 from typing import TypeAlias
 
 import numpy as np
 
-from petkit.config.pattern_syntax import Field, Literal, Mask, Part, Segment, Soft, apply_filters, parse_pattern
+from petkit.config.pattern_syntax import Field, Literal, Mask, Part, Segment, Soft, apply_filters, field_names, parse_pattern
 from petkit.config.schema import PatternSpec
 from petkit.prompts.tokenizer import IntArray, PieceTokenizer
 
 Truncate: TypeAlias = Choice["tail", "head", "middle"]
 # Stands for a field's last letter, so that the pattern's ``.`` after it does not become a word of its own (SentencePiece: no ``▁.``).
 _ANY_LETTER = "q"
-_NOWHERE = -2  # the index of a piece that is not there, also when pieces are counted from one later
 
 
 @dataclass(frozen=True)
@@ -82,33 +81,33 @@ class Pattern:
         """
         if len(fields) <= 1 + pairs:
             return cls("plain", tuple((Field(name),) for name in fields))
-        parts: list[Part] = []
-        for name in fields:
-            parts += [Field(name), Literal("\n")]
+        parts = [part for name in fields for part in (Field(name), Literal("\n"))]
         return cls("plain", (tuple(parts[:-1]),))
 
     @property
     def fields(self) -> tuple[str, ...]:
         """The fields used, in order of appearance."""
-        return tuple(dict.fromkeys(part.name for segment in self.segments for part in segment if isinstance(part, Field)))
+        return field_names(self.segments)
 
     def render(self, fields: Mapping[str, str], mask: str) -> tuple[str, ...]:
         """Return the filled segments as text, for people."""
 
         def say(part: Part) -> str:
-            if isinstance(part, Field):
-                return apply_filters(fields[part.name], part.filters)
-            if isinstance(part, Soft):
-                return f"{{soft:{part.count}}}"
-            return mask if isinstance(part, Mask) else part.text
+            match part:
+                case Field(name, filters):
+                    return apply_filters(fields[name], filters)
+                case Soft(count):
+                    return f"{{soft:{count}}}"
+                case Literal(text):
+                    return text
+            return mask
 
         return tuple("".join(map(say, segment)) for segment in self.segments)
 
     @property
     def answers_last(self) -> bool:
         """Whether it is one text and nothing but space comes after the slot, as causal models need it."""
-        after = self.segments[-1][::-1]
-        behind = list(takewhile(lambda part: not isinstance(part, Mask), after))
+        behind = takewhile(lambda part: not isinstance(part, Mask), reversed(self.segments[-1]))
         return len(self.segments) == 1 and all(isinstance(part, Literal) and not part.text.strip() for part in behind)
 
 
@@ -130,25 +129,26 @@ class CompiledPattern:
         self.truncate: Truncate = truncate
         self.masks = masks
         self.soft_tokens = 0
-        template = tokenizer.pair if len(pattern.segments) == 2 else tokenizer.single
+        self.template = tokenizer.pair if len(pattern.segments) == 2 else tokenizer.single
         self.mask_context: MaskContext | None = None
         self.open_ended = tokenizer.causal and any(isinstance(part, Mask) for segment in pattern.segments for part in segment)
         self._start = np.array([tokenizer.start_id], np.int32)
         self._line_break = np.array(tokenizer.line_break if self.open_ended else (), np.int32)
-        # The row from left to right: fixed token ids, or the key of a field.
-        self._pieces: list[IntArray | FieldKey] = [np.array(template.prefix, np.int32)]
-        self._mask_piece = self._second_piece = _NOWHERE
+        # The row from left to right: fixed token ids, or the key of a field; and which of them are what.
+        self._pieces: list[IntArray | FieldKey] = [np.array(self.template.prefix, np.int32)]
+        self._mask_piece: int | None = None
+        self._second_piece: int | None = None
         special = [0]
         for index, segment in enumerate(pattern.segments):
             if index:
                 special.append(len(self._pieces))
-                self._pieces.append(np.array(template.middle, np.int32))
-                self._second_piece = len(self._pieces) if template.second_type_from else _NOWHERE
+                self._pieces.append(np.array(self.template.middle, np.int32))
+                self._second_piece = len(self._pieces) if self.template.second_type_from else None
             self._compile(segment, tokenizer)
         self._special_pieces = frozenset([*special, len(self._pieces)])
-        self._pieces.append(np.array(() if self.open_ended else template.suffix, np.int32))
-        self.keys = tuple(dict.fromkeys(piece for piece in self._pieces if isinstance(piece, FieldKey)))
-        self._gaps = [piece for piece in self._pieces if isinstance(piece, FieldKey)]
+        self._pieces.append(np.array(() if self.open_ended else self.template.suffix, np.int32))
+        self.gaps = [piece for piece in self._pieces if isinstance(piece, FieldKey)]
+        self.keys = tuple(dict.fromkeys(self.gaps))
         self.fixed = sum(len(piece) for piece in self._pieces if not isinstance(piece, FieldKey))
         self.fixed += self.masks if self.open_ended else 0
 
@@ -157,13 +157,9 @@ class CompiledPattern:
         """Tokens left for the fields; below 1 the pattern cannot be used at this length."""
         return self.max_length - self.fixed
 
-    def is_cut(self, lengths: Mapping[FieldKey, int]) -> bool:
-        """Say whether a row with fields of these token counts must be shortened."""
-        return sum(lengths[key] for key in self._gaps) > self.room
-
     def free(self, tokens: Mapping[FieldKey, IntArray]) -> int:
         """Return how many tokens a row leaves of ``max_length``; below 0 it must be shortened."""
-        return self.room - sum(len(tokens[key]) for key in self._gaps)
+        return self.room - sum(len(tokens[key]) for key in self.gaps)
 
     def encode(self, tokens: Mapping[FieldKey, IntArray], before: IntArray | None = None) -> Encoded:
         """Assemble a row from its fields' token ids, shortening fields so that it fits ``max_length``.
@@ -172,60 +168,48 @@ class CompiledPattern:
             tokens: the ids of every field.
             before: ids to put in front of the pattern, such as demonstrations.
         """
-        pieces = [self._pieces[0], *([] if before is None else [before]), *self._pieces[1:]]
-        shift = len(pieces) - len(self._pieces)
-        added = 0 if before is None else len(before)
-        kept = iter(share_room([len(tokens[key]) for key in self._gaps], self.room - added))
-        row: list[IntArray] = []
-        position = 0
-        mask = second = -1
-        for index, piece in enumerate(pieces):
-            if index == self._mask_piece + shift:
-                mask = position
-            if index == self._second_piece + shift:
-                second = position
-            ids = shorten(tokens[piece], next(kept), self.truncate) if isinstance(piece, FieldKey) else piece
-            row.append(ids)
-            position += len(ids)
-        whole = np.concatenate(row) if position else self._start
+        row = self._assembled(tokens, self.room - (0 if before is None else len(before)))
+        row[0] = row[0] if before is None else np.concatenate([row[0], before])
+        starts = list(accumulate(map(len, row), initial=0))
+        ids = np.concatenate(row) if starts[-1] else self._start
         if self.open_ended:
-            return Encoded(whole, len(whole), len(whole) - 1, 0, self.max_length - self.masks)
-        return Encoded(whole, second if second >= 0 else len(whole), mask, self.masks, self.max_length)
+            return Encoded(ids, len(ids), len(ids) - 1, 0, self.max_length - self.masks)
+        second = len(ids) if self._second_piece is None else starts[self._second_piece]
+        mask = -1 if self._mask_piece is None else starts[self._mask_piece]
+        return Encoded(ids, second, mask, self.masks, self.max_length)
 
     def filled(self, tokens: Mapping[FieldKey, IntArray], word: Sequence[int]) -> IntArray:
         """Return the row with ``word`` in the slot and without special tokens: a demonstration."""
-        room = self.room + self.masks - len(word) - len(self._line_break)
-        kept = iter(share_room([len(tokens[key]) for key in self._gaps], room))
-        row: list[IntArray] = []
-        for index, piece in enumerate(self._pieces):
-            if isinstance(piece, FieldKey):
-                row.append(shorten(tokens[piece], next(kept), self.truncate))
-            elif index == self._mask_piece:
-                row.append(np.array(word, np.int32))
-            elif index not in self._special_pieces:
-                row.append(piece)
-        return np.concatenate([*row, self._line_break])  # what follows begins after the answer there
+        row = self._assembled(tokens, self.room + self.masks - len(word) - len(self._line_break))
+        if self._mask_piece is not None:
+            row[self._mask_piece] = np.array(word, np.int32)
+        plain = [ids for index, ids in enumerate(row) if index not in self._special_pieces]
+        return np.concatenate([*plain, self._line_break])  # what follows begins after the answer there
+
+    def _assembled(self, tokens: Mapping[FieldKey, IntArray], room: int) -> list[IntArray]:
+        """Return the ids of every piece, the fields' shortened so that they fit ``room`` together."""
+        kept = iter(share_room([len(tokens[key]) for key in self.gaps], room))
+        return [
+            shorten(tokens[piece], next(kept), self.truncate) if isinstance(piece, FieldKey) else piece for piece in self._pieces
+        ]
 
     def _compile(self, segment: Segment, tokenizer: PieceTokenizer) -> None:
         glue = ""
-        for index, part in enumerate(segment):
+        for before, part, after in zip((None, *segment), segment, (*segment[1:], None), strict=False):
+            if isinstance(part, Literal):
+                glue = self._compile_literal(part.text, glue, tokenizer, _ANY_LETTER if isinstance(before, Field) else "")
+                continue
             if isinstance(part, Soft):
                 self._pieces.append(-1 - self.soft_tokens - np.arange(part.count, dtype=np.int32))
                 self.soft_tokens += part.count
-                glue = ""
             elif isinstance(part, Mask):
-                after = segment[index + 1] if index + 1 < len(segment) else None
-                text_after = after.text if isinstance(after, Literal) else ""
-                self.mask_context = MaskContext(glue, text_after[:1] if not text_after[:1].isspace() else "")
+                letter = after.text[:1] if isinstance(after, Literal) else ""
+                self.mask_context = MaskContext(glue, "" if letter.isspace() else letter)
                 self._mask_piece = len(self._pieces)
                 self._pieces.append(np.full(0 if self.open_ended else self.masks, tokenizer.mask_id, np.int32))
-                glue = ""
-            elif isinstance(part, Field):
-                self._pieces.append(FieldKey(part.name, part.filters, tokenizer.canonical_glue(glue)))
-                glue = ""
             else:
-                follows_field = index > 0 and isinstance(segment[index - 1], Field)
-                glue = self._compile_literal(part.text, glue, tokenizer, _ANY_LETTER if follows_field else "")
+                self._pieces.append(FieldKey(part.name, part.filters, tokenizer.canonical_glue(glue)))
+            glue = ""
 
     def _compile_literal(self, text: str, glue: str, tokenizer: PieceTokenizer, stand_in: str) -> str:
         """Add a literal's tokens and return the glue it leaves to the next part."""

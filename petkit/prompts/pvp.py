@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -57,7 +58,7 @@ def task_fields(patterns: Sequence[PatternSpec]) -> tuple[str, ...]:
     >>> task_fields([PatternSpec(id="pair", text=("{premise}?", "{mask}, {hypothesis}"))])
     ('premise', 'hypothesis')
     """
-    return tuple(dict.fromkeys(field for spec in patterns for field in Pattern.from_spec(spec).fields))
+    return tuple(dict.fromkeys(field for spec in patterns for field in spec.fields))
 
 
 def compile_pvp(
@@ -75,12 +76,11 @@ def compile_pvp(
     >>> problems
     []
     """
-    pattern = CompiledPattern(Pattern.from_spec(spec), tokenizer, max_length, truncate)
+    compiled = partial(CompiledPattern, Pattern.from_spec(spec), tokenizer, max_length, truncate)
+    pattern = compiled()
     assert pattern.mask_context is not None  # the schema admits no pattern without a mask
     words, wrong = find_label_words(verbalizer, tokenizer, pattern.mask_context)
-    if words.longest > 1:
-        pattern = CompiledPattern(Pattern.from_spec(spec), tokenizer, max_length, truncate, words.longest)
-    return PVP(spec.id, pattern, words, verbalizer), wrong
+    return PVP(spec.id, pattern if words.longest == 1 else compiled(words.longest), words, verbalizer), wrong
 
 
 def compile_pvps(
@@ -95,25 +95,25 @@ def compile_pvps(
     pvps: list[PVP] = []
     problems: list[Problem] = []
     for index, pattern in enumerate(spec.patterns):
+        text, named = ("patterns", index, "text"), f"pattern {pattern.id!r}"
         verbalizer = spec.verbalizer if verbalizers is None else verbalizers[pattern.id]
         pvp, wrong = compile_pvp(pattern, verbalizer, tokenizer, max_length, spec.truncate)
-        if tokenizer.causal and not pvp.pattern.pattern.answers_last:
-            message = f"pattern {pattern.id!r}: with a causal model the slot must be last"
-            hint = "write one text that ends with {mask}"
-            problems.append(pipeline.problem(("patterns", index, "text"), message, hint, key=""))
+        compiled = pvp.pattern
+        if tokenizer.causal and not compiled.pattern.answers_last:
+            message = f"{named}: with a causal model the slot must be last"
+            problems.append(pipeline.problem(text, message, "write one text that ends with {mask}", key=""))
             wrong = []  # words are looked for in the slot's place, which is about to change
-        if pvp.pattern.room < 1:
-            masks = f", {pvp.pattern.masks} masks included" if pvp.pattern.masks > 1 else ""
-            message = f"pattern {pattern.id!r} alone takes {pvp.pattern.fixed} tokens{masks}; max_length is {max_length}"
-            problems.append(pipeline.problem(("patterns", index, "text"), message, "shorten it or raise max_length", key=""))
-        template = tokenizer.pair if len(pattern.segments) == 2 else tokenizer.single
-        shown = pvp.pattern.fixed - template.size  # of a demonstration without its text
+        if compiled.room < 1:
+            masks = f", {compiled.masks} masks included" if compiled.masks > 1 else ""
+            message = f"{named} alone takes {compiled.fixed} tokens{masks}; max_length is {max_length}"
+            problems.append(pipeline.problem(text, message, "shorten it or raise max_length", key=""))
+        shown = compiled.fixed - compiled.template.size  # of a demonstration without its text
         if spec.demonstrations.per_label and shown >= spec.demonstrations.max_tokens:
-            message = f"pattern {pattern.id!r} alone takes {shown} tokens, so its examples would have no text"
+            message = f"{named} alone takes {shown} tokens, so its examples would have no text"
             problems.append(pipeline.problem(("demonstrations", "max_tokens"), message, "raise it"))
         for word in wrong:
-            location = ("verbalizer", "labels", word.label)
-            problems.append(pipeline.problem(location, f"label {word.label!r}: {word.message}", word.hint, key=""))
+            location, message = ("verbalizer", "labels", word.label), f"label {word.label!r}: {word.message}"
+            problems.append(pipeline.problem(location, message, word.hint, key=""))
         pvps.append(pvp)
     return pvps, problems
 
@@ -125,14 +125,8 @@ def with_demonstrations(
     rows: Sequence[Mapping[FieldKey, IntArray]],
     labels: Sequence[int],
 ) -> PVP:
-    """Return the PVP with filled labelled rows before its rows.
-
-    Args:
-        rows: field tokens of the labelled rows.
-        labels: their class indices.
-    """
-    template = tokenizer.pair if len(pvp.pattern.pattern.segments) == 2 else tokenizer.single
-    short = CompiledPattern(pvp.pattern.pattern, tokenizer, settings.max_tokens + template.size, pvp.pattern.truncate)
+    """Return the PVP with filled labelled rows, given by their field tokens and class indices, before its rows."""
+    compiled = pvp.pattern
+    short = CompiledPattern(compiled.pattern, tokenizer, settings.max_tokens + compiled.template.size, compiled.truncate)
     words = [label_words[0].token_ids for label_words in pvp.words.words]
-    shown = Demonstrations.build(short, rows, labels, words, settings.per_label)
-    return PVP(pvp.id, pvp.pattern, pvp.words, pvp.verbalizer, shown)
+    return replace(pvp, demonstrations=Demonstrations.build(short, rows, labels, words, settings.per_label))

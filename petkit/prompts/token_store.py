@@ -18,9 +18,7 @@ CHUNK = 1024
 
 
 class TokenStore:
-    """The field tokens of every row of a source, for one tokenizer.
-
-    Fields are clipped to ``max_length`` tokens when stored: no pattern can use more.
+    """The field tokens of every row of a source, for one tokenizer, clipped to as many as a pattern can use.
 
     Args:
         flat: the ids of all rows behind each other, by field.

@@ -38,7 +38,7 @@ class Template:
     prefix: tuple[int, ...]
     middle: tuple[int, ...]
     suffix: tuple[int, ...]
-    second_type_from: int  # 0: never, 1: from `middle`'s end on (BERT), as found by asking the tokenizer
+    second_type_from: int  # 0: never, 1: from `middle`'s end on (BERT), as the tokenizer does it
 
     @property
     def size(self) -> int:
@@ -51,9 +51,6 @@ class PieceTokenizer:
 
     Args:
         causal: its model answers with the next token, so that it needs no mask.
-
-    Raises:
-        ModelRefused: no mask token, or no padding token.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, name: str, *, needs_mask: bool = True, causal: bool = False) -> None:
@@ -61,9 +58,8 @@ class PieceTokenizer:
         self.name = name
         self.causal = causal
         if needs_mask and not causal and tokenizer.mask_token_id is None:
-            raise ModelRefused(
-                f"{name}: the tokenizer has no mask token, so it cannot answer a cloze question (use a masked language model)"
-            )
+            why = "the tokenizer has no mask token, so it cannot answer a cloze question (use a masked language model)"
+            raise ModelRefused(f"{name}: {why}")
         if tokenizer.pad_token_id is None:
             raise ModelRefused(f"{name}: the tokenizer has no padding token")
         self.mask_id: int = tokenizer.mask_token_id if tokenizer.mask_token_id is not None else -1
@@ -89,21 +85,14 @@ class PieceTokenizer:
         return pieces
 
     def word_tokens(self, word: str, glue: str, after: str = "") -> list[int]:
-        """Return the tokens that ``word`` takes between ``glue`` and ``after``; probes are remembered.
-
-        A word that merges with what follows comes out as no tokens.
-        """
+        """Return the tokens that ``word`` takes between ``glue`` and ``after``: none where it merges with what follows."""
         alone = self._probe(word, glue)
-        if after:
-            together = self._probe(word + after, glue)
-            if together[: len(alone)] != alone:
-                return []
-        return alone
+        merges = after and self._probe(word + after, glue)[: len(alone)] != alone
+        return [] if merges else alone
 
     def canonical_glue(self, glue: str) -> str:
         """Return the simplest glue with the same effect, so that pieces are shared between patterns."""
-        joins = glue[-1:].isalnum()
-        return glue if self._space_matters or joins else ""
+        return glue if self._space_matters or glue[-1:].isalnum() else ""
 
     @cached_property
     def _space_matters(self) -> bool:
@@ -139,18 +128,13 @@ class PieceTokenizer:
         ids, types = whole["input_ids"], whole.get("token_type_ids") or [0]
         start = _find(ids, first, 0)
         stop = start + len(first)
-        next_start = _find(ids, second, stop)
-        template = (tuple(ids[:start]), tuple(ids[stop:next_start]), tuple(ids[next_start + len(second) :]))
-        return Template(*template, second_type_from=int(types[-1] == 1))
+        again = _find(ids, second, stop)
+        return Template(*map(tuple, (ids[:start], ids[stop:again], ids[again + len(second) :])), int(types[-1] == 1))
 
     @property
     def distinguishes_pairs(self) -> bool:
         """Whether special tokens separate two segments; tokenizers of most causal models put them side by side."""
         return bool(self.pair.middle)
-
-    def describe(self, ids: Sequence[int]) -> str:
-        """Return token ids as quoted tokens, for messages."""
-        return ", ".join(repr(token) for token in self.hf.convert_ids_to_tokens(list(ids)))
 
     def shown(self, ids: Sequence[int]) -> str:
         """Return a row as tokens with spaces between them, soft tokens (ids below 0) as ``{soft}``."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -30,11 +29,6 @@ class LabelWord:
     def token(self) -> str:
         """The tokens for people."""
         return " ".join(self.tokens)
-
-    @property
-    def counted(self) -> str:
-        """``token`` or ``tokens``."""
-        return "token" if len(self.tokens) == 1 else "tokens"
 
 
 @dataclass(frozen=True)
@@ -88,16 +82,15 @@ def find_label_words(
         for written in written_words:
             advise = len(problems) < _ADVISED  # a search of the vocabulary each
             word = _find(written, tokenizer, context, multi_token=verbalizer.multi_token, advise=advise)
-            if isinstance(word, WordProblem):
-                problems.append(WordProblem(label, word.message, word.hint))
+            if not isinstance(word, LabelWord):
+                problems.append(WordProblem(label, *word))
                 continue
-            other = owner.setdefault(word.token_ids, (label, written))
-            if other[0] != label:
-                message = f"{written!r} is the same {word.counted} {word.token!r} as {other[1]!r} of label {other[0]!r}"
-                problems.append(WordProblem(label, message))
-            elif other[1] != written:
-                message = f"{written!r} and {other[1]!r} are the same {word.counted} {word.token!r}"
-                problems.append(WordProblem(label, message, "keep one"))
+            same = f"the same {'token' if len(word.tokens) == 1 else 'tokens'} {word.token!r}"
+            other_label, other = owner.setdefault(word.token_ids, (label, written))
+            if other_label != label:
+                problems.append(WordProblem(label, f"{written!r} is {same} as {other!r} of label {other_label!r}"))
+            elif other != written:
+                problems.append(WordProblem(label, f"{written!r} and {other!r} are {same}", "keep one"))
             words.append(word)
         found.append(tuple(words))
     return LabelWords(tuple(found)), problems
@@ -110,47 +103,44 @@ def scripts(text: str) -> frozenset[str]:
 
 def _find(
     written: str, tokenizer: PieceTokenizer, context: MaskContext, *, multi_token: bool, advise: bool
-) -> LabelWord | WordProblem:
+) -> LabelWord | tuple[str, str]:
+    """Return a word as the tokens it is, or why it cannot stand for its label, with a hint."""
     alike = sorted(scripts(written).intersection(_LOOKALIKE))
     if len(alike) > 1:
         alphabets = " and ".join(name.capitalize() for name in alike)
-        return WordProblem("", f"{written!r} mixes {alphabets} letters that look alike", "type it again in one alphabet")
+        return f"{written!r} mixes {alphabets} letters that look alike", "type it again in one alphabet"
     special = [part for part in written.split() if part in tokenizer.hf.all_special_tokens]
     if special:
         relation = "is" if special[0] == written else f"contains {special[0]!r},"
-        return WordProblem("", f"{written!r} {relation} a special token of {tokenizer.name}", "use a word")
+        return f"{written!r} {relation} a special token of {tokenizer.name}", "use a word"
     for form in dict.fromkeys((written, written.lower(), written[:1].upper() + written[1:])):
         ids = tokenizer.word_tokens(form, context.glue, context.after)
         if len(ids) == 1 and ids[0] != tokenizer.unknown_id:
             return _word(written, ids, tokenizer)
     ids = tokenizer.word_tokens(written, context.glue)
-    if tokenizer.unknown_id in ids:
-        return WordProblem("", f"{written!r} is unknown to {tokenizer.name}", "use a word of its vocabulary")
-    if not ids:
-        return WordProblem("", f"{written!r} is nothing to {tokenizer.name}", "use a word of its vocabulary")
+    if tokenizer.unknown_id in ids or not ids:
+        return f"{written!r} is {'unknown' if ids else 'nothing'} to {tokenizer.name}", "use a word of its vocabulary"
     if len(ids) == 1 or (multi_token and not tokenizer.word_tokens(written, context.glue, context.after)):
-        return WordProblem(
-            "", f"{written!r} merges with the {context.after!r} after {{mask}} into other tokens", "put a space after {mask}"
-        )
+        return f"{written!r} merges with the {context.after!r} after {{mask}} into other tokens", "put a space after {mask}"
     if len(ids) > MOST_TOKENS:
-        return WordProblem("", f"{written!r} is {len(ids)} tokens for {tokenizer.name}", f"use at most {MOST_TOKENS}")
+        return f"{written!r} is {len(ids)} tokens for {tokenizer.name}", f"use at most {MOST_TOKENS}"
     if multi_token:
         return _word(written, ids, tokenizer)
-    near = [f"{word!r}" for word in _suggestions(written, tokenizer)] if advise else []
-    hint = f"use one token, such as {', '.join(near)}; " if near else "use a word that is one token, "
-    hint += "or set multi_token: true"
-    return WordProblem("", f"{written!r} is {len(ids)} tokens for {tokenizer.name} ({tokenizer.describe(ids)})", hint)
+    near = ", ".join(map(repr, _suggestions(written, tokenizer))) if advise else ""
+    hint = f"use one token, such as {near}; " if near else "use a word that is one token, "
+    tokens = ", ".join(map(repr, tokenizer.hf.convert_ids_to_tokens(ids)))
+    return f"{written!r} is {len(ids)} tokens for {tokenizer.name} ({tokens})", f"{hint}or set multi_token: true"
 
 
 def _word(written: str, ids: list[int], tokenizer: PieceTokenizer) -> LabelWord:
     return LabelWord(written, tuple(tokenizer.hf.convert_ids_to_tokens(ids)), tuple(ids))
 
 
-def _suggestions(written: str, tokenizer: PieceTokenizer) -> Iterator[str]:
-    """Yield up to three whole words of the vocabulary that look like ``written``."""
+def _suggestions(written: str, tokenizer: PieceTokenizer) -> list[str]:
+    """Return up to three whole words of the vocabulary that look like ``written``."""
     start = written[:3].lower()
     vocabulary = tokenizer.hf.get_vocab()
     marked = any(token[:1] in _SPACE_MARKS for token in list(vocabulary)[:5000])
     whole = {token.lstrip(_SPACE_MARKS) for token in vocabulary if not marked or token[:1] in _SPACE_MARKS}
     candidates = sorted(word for word in whole if word.isalpha() and len(word) > 3 and word.lower().startswith(start))
-    yield from get_close_matches(written, candidates, n=3, cutoff=0.5)
+    return get_close_matches(written, candidates, n=3, cutoff=0.5)

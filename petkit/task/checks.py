@@ -11,10 +11,8 @@ from petkit.config.caps import too_many_teachers
 from petkit.config.loader import Pipeline
 from petkit.config.rules import in_prior
 from petkit.config.schema import PipelineSpec
-from petkit.data.examples import Example, ExampleSource, Scan
-from petkit.data.label_discovery import labels_in
+from petkit.data.examples import Example, ExampleSource, Scan, labels_in
 from petkit.errors import InvalidInput, Problem, did_you_mean, listed
-from petkit.prompts.pattern import Pattern
 from petkit.prompts.pvp import PVP, task_fields
 from petkit.task.teacher_list import generation_count, list_teachers, others
 
@@ -70,7 +68,7 @@ def _field_problems(pipeline: Pipeline, columns: Sequence[str]) -> tuple[list[Pr
     usable = listed([column for column in dict.fromkeys(columns) if column != data.column("label")])
     unknown = []
     for index, pattern in enumerate(spec.patterns):
-        for field in Pattern.from_spec(pattern).fields:
+        for field in pattern.fields:
             column = data.column(field)
             if column == data.column("label"):
                 message, hint = f"{{{field}}} gives the label away", "leave it out"

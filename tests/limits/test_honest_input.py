@@ -18,8 +18,7 @@ from petkit import limits
 from petkit.config.loader import load_pipeline
 from petkit.config.schema import DataSpec
 from petkit.data.examples import SHOWN_PROBLEMS, ExampleSource
-from petkit.data.lines import overlong_line
-from petkit.data.precheck import look_at
+from petkit.data.precheck import look_at, overlong_line
 from petkit.data.records import read_records
 from petkit.errors import InvalidInput, did_you_mean
 from tests.cli import project

@@ -176,8 +176,7 @@ def test_every_mistake_of_every_file_is_reported_once(here: Path) -> None:
     )
 
 
-def test_mistake_that_only_a_validator_finds_is_reported_in_its_place(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("petkit.config.loader.mistakes_between_values", lambda data: [])
+def test_mistakes_between_values_are_reported_in_their_places(here: Path) -> None:
     path = write(
         here,
         with_lines("student: {r_drop_weight: 1}"),

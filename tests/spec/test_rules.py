@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from petkit.config.rules import in_pipeline, in_training, in_verbalizer, mistakes_between_values
+from petkit.config.rules import in_pipeline, in_training, in_verbalizer
 from petkit.config.schema import DataSpec, PatternSpec, PipelineSpec, QuestionWords, StudentSpec, TeachersSpec, VerbalizerSpec
 from tests.spec.pipelines import PIPELINE, VERBALIZER, loaded, mistakes, write
 
@@ -23,8 +23,8 @@ CHANGED = "changes the cross-entropy, and loss is"
     ("verbalizer", "reported"),
     [
         ({"labels": {"A": ("a",), "B": ("b",)}}, []),
-        ({"labels": {"A": ("a",)}, "multi_token": True, "decoding": "max_first"}, []),
-        ({"labels": {"A": ("a",)}, "kind": "soft"}, []),
+        ({"labels": {"A": ("a",), "B": ("b",)}, "multi_token": True, "decoding": "max_first"}, []),
+        ({"labels": {"A": ("a",), "B": ("b",)}, "kind": "soft"}, []),
         ({"auto": {}}, []),
         ({"auto": {}, "labels": {"A": (), "B": ()}}, []),  # labels without words: their order
         ({}, [("labels", "names no labels (write each label with its words, or auto to have words found)")]),
@@ -35,15 +35,15 @@ CHANGED = "changes the cross-entropy, and loss is"
         ),
         ({"auto": {}, "multi_token": True}, [("multi_token", "auto finds words of one token only")]),
         (
-            {"labels": {"A": ("a",)}, "multi_token": True, "kind": "prototype"},
+            {"labels": {"A": ("a",), "B": ("b",)}, "multi_token": True, "kind": "prototype"},
             [("kind", "a label vector answers at one mask, and words of several tokens need several (choose one)")],
         ),
         (
-            {"labels": {"A": ("a",)}, "decoding": "max_first"},
+            {"labels": {"A": ("a",), "B": ("b",)}, "decoding": "max_first"},
             [("decoding", "is for words of several tokens (set multi_token: true)")],
         ),
         (
-            {"labels": {"A": ("a",)}, "decoding": "max_first", "multi_token": False},
+            {"labels": {"A": ("a",), "B": ("b",)}, "decoding": "max_first", "multi_token": False},
             [("decoding", "is for words of several tokens (set multi_token: true)")],
         ),
     ],
@@ -224,7 +224,11 @@ def test_rules_of_one_section_are_reported_beside_wrong_values_of_it(here: Path)
         {"data": {"unlabeled": "u"}, "baselines": "supervised", "soft_labels": {"prior": ("train",)}},
         {"data": 5, "student": {"thresholds": "high"}, "verbalizer": {"labels": ("A",)}},
         {"label_kind": "multi", "verbalizer": {"labels": ("A|B",)}, "generations": {"count": "many"}, "teachers": 5},
-        {"label_kind": "multi", "data": {"train": "t", "label_separator": 5}, "verbalizer": {"labels": {"A|B": ("a",)}}},
+        {
+            "label_kind": "multi",
+            "data": {"train": "t", "label_separator": 5},
+            "verbalizer": {"labels": {"A|B": ("a",), "C": ("c",)}},
+        },
         {"keep_patterns": "some", "patterns": 5, "teachers": {"consistency": 5}},
     ],
 )
@@ -242,7 +246,7 @@ def test_values_of_a_wrong_type_are_passed_over(data: dict[str, Any]) -> None:
     ],
 )
 def test_sections_of_wrong_types_are_passed_over(data: dict[str, Any]) -> None:
-    assert mistakes_between_values(data) == []
+    assert in_pipeline(data) == []
 
 
 @pytest.mark.parametrize(

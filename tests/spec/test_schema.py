@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from petkit.config.rules import mistakes_between_values
+from petkit.config.rules import in_pipeline
 from petkit.config.schema import DataSpec, PatternSpec, PipelineSpec, StudentSpec, TeachersSpec, VerbalizerSpec
 from petkit.errors import did_you_mean
 from tests.spec.pipelines import PIPELINE, loaded, mistakes, with_lines, write
@@ -213,7 +213,7 @@ def test_rules_hold_for_specifications_made_in_python(make: Any, reported: str) 
     ],
 )
 def test_rules_pass_over_values_of_a_wrong_type(data: dict[str, Any]) -> None:
-    assert mistakes_between_values(data) == []
+    assert in_pipeline(data) == []
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,11 @@ from petkit.config.schema.adapter import (
     TrainedAdapter,
     adapter_class,
 )
-from petkit.config.schema.pipeline import PipelineSpec
-from petkit.config.schema.pretrain_prompt import PretrainPromptSpec, QuestionWords
+from petkit.config.schema.pipeline import ComputeSpec, PipelineSpec
+from petkit.config.schema.pretraining import AdaptSpec, PretrainPromptSpec, QuestionWords
 from petkit.config.schema.section import LabelKindName
-from petkit.config.schema.soft_labels import SoftLabelsSpec
-from petkit.config.schema.student import AdaptSpec, ComputeSpec, StudentSpec
+from petkit.config.schema.stages import GenerationsSpec, SoftLabelsSpec, StudentSpec, TeachersSpec
 from petkit.config.schema.task import AutoVerbalizerSpec, DataSpec, DemonstrationsSpec, PatternSpec, VerbalizerSpec
-from petkit.config.schema.teachers import GenerationsSpec, TeachersSpec
 
 __all__ = [
     "AdaptSpec",

@@ -5,21 +5,37 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints
 
 from petkit import limits
 from petkit.config.names import BASELINE_NAMES
-from petkit.config.rules import in_pattern_ids, in_pipeline
-from petkit.config.schema.pretrain_prompt import PretrainPromptSpec
-from petkit.config.schema.section import LabelKindName, Name, Section, refuse
-from petkit.config.schema.soft_labels import SoftLabelsSpec
-from petkit.config.schema.student import AdaptSpec, ComputeSpec, StudentSpec
+from petkit.config.rules import in_pipeline
+from petkit.config.schema.pretraining import AdaptSpec, PretrainPromptSpec
+from petkit.config.schema.section import LabelKindName, Name, Section, Weight
+from petkit.config.schema.stages import GenerationsSpec, SoftLabelsSpec, StudentSpec, TeachersSpec
 from petkit.config.schema.task import DataSpec, DemonstrationsSpec, PatternSpec, VerbalizerSpec
-from petkit.config.schema.teachers import GenerationsSpec, TeachersSpec
+
+DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
+
+
+class ComputeSpec(Section):
+    """Where and how arithmetic runs. Only ``precision`` can change a result beyond rounding."""
+
+    device: Annotated[str, StringConstraints(pattern=DEVICE)] = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 where this processor multiplies faster in it"
+    )
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        None, description="processor threads; default: all this process may use"
+    )
+    tokens_per_batch: Annotated[int, Field(ge=1)] = Field(4096, description="padded tokens per inference batch")
+    checkpoint_minutes: Weight = Field(5.0, description="minutes between the points from which a killed training goes on")
 
 
 class PipelineSpec(Section):
     """A whole pipeline; what ``petkit run`` needs to know."""
+
+    rule = in_pipeline
 
     task: Name = Field(description="short name of the task; the run folder is runs/<task>")
     label_kind: LabelKindName = Field("single", description="one label per row; any number of them; or one of an ordered scale")
@@ -46,12 +62,6 @@ class PipelineSpec(Section):
     adapt: AdaptSpec = AdaptSpec()
     pretrain_prompt: PretrainPromptSpec = PretrainPromptSpec()
     compute: ComputeSpec = ComputeSpec()
-
-    @model_validator(mode="after")
-    def _sound_together(self) -> PipelineSpec:
-        ids = in_pattern_ids(pattern.id for pattern in self.patterns)
-        refuse([(("patterns", *place), message) for place, message in ids] + in_pipeline(self.model_dump()))
-        return self
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any, Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from petkit import limits
@@ -36,15 +36,6 @@ PartialShare = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 LabelKindName = Literal["single", "multi", "ordinal"]
 
 
-def refuse(found: Mistakes) -> None:
-    """Raise one validation error with all mistakes, if there are any.
-
-    ``petkit.config.loader`` gives each its own line.
-    """
-    if found:
-        raise PydanticCustomError("petkit", "{text}", {"text": "; ".join(message for _, message in found), "found": found})
-
-
 class Counts(NamedTuple):
     """Metadata of a field: when its value can change a result, given the section it is in (without this mark: always)."""
 
@@ -55,6 +46,14 @@ class Section(BaseModel):
     """A frozen part of the specification that refuses unknown keys and silent type changes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    rule: ClassVar[Callable[[Mapping[str, Any]], Mistakes] | None] = None  # what single values of the section cannot show
+
+    @model_validator(mode="after")
+    def _follows_its_rule(self) -> Self:
+        rule = type(self).rule
+        if rule is not None and (found := rule(self.model_dump())):
+            raise PydanticCustomError("rule", "{text}", {"text": "; ".join(message for _, message in found)})
+        return self
 
     def fingerprint_settings(self) -> dict[str, Any]:
         """Return the settings that can change a result; those of what is switched off are left out."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints
 
 from petkit import limits
-from petkit.config import pattern_syntax
 from petkit.config.names import LABEL_SCORER_NAMES
-from petkit.config.pattern_syntax import parse_pattern
-from petkit.config.rules import in_labels, in_pattern, in_verbalizer
-from petkit.config.schema.section import LabelName, LabelWord, Name, Section, refuse
+from petkit.config.pattern_syntax import field_names, parse_pattern
+from petkit.config.rules import in_pattern, in_verbalizer
+from petkit.config.schema.section import LabelName, LabelWord, Name, Section
 
 
 class DataSpec(Section):
@@ -46,6 +45,8 @@ PatternText: TypeAlias = Annotated[str, StringConstraints(max_length=limits.TEXT
 class PatternSpec(Section):
     """One cloze pattern: one text, or two for models with sentence pairs."""
 
+    rule = in_pattern
+
     id: Name = Field(description="short name, used in tables and folder names")
     text: PatternText | tuple[PatternText, ...] = Field(description="one segment, or a list of two")
 
@@ -57,13 +58,7 @@ class PatternSpec(Section):
     @property
     def fields(self) -> tuple[str, ...]:
         """The names of the fields, in the order of the text."""
-        parts = (part for segment in parse_pattern(self.segments)[0] for part in segment)
-        return tuple(dict.fromkeys(part.name for part in parts if isinstance(part, pattern_syntax.Field)))
-
-    @model_validator(mode="after")
-    def _parse(self) -> PatternSpec:
-        refuse(in_pattern(self.id, self.segments))
-        return self
+        return field_names(parse_pattern(self.segments)[0])
 
 
 class AutoVerbalizerSpec(Section):
@@ -78,6 +73,8 @@ class AutoVerbalizerSpec(Section):
 
 class VerbalizerSpec(Section):
     """The label words: how each label is said in the slot."""
+
+    rule = in_verbalizer
 
     labels: dict[LabelName, Annotated[tuple[LabelWord, ...], Field(max_length=limits.WORDS_PER_LABEL)]] = Field(
         default_factory=dict,
@@ -94,12 +91,6 @@ class VerbalizerSpec(Section):
         "words", description="read the words; or train a vector per label that starts as their mean, by product or by cosine"
     )
     auto: AutoVerbalizerSpec | None = Field(None, description="find the words instead of naming them; labels are those of train")
-
-    @model_validator(mode="after")
-    def _words_tell_labels_apart(self) -> VerbalizerSpec:
-        written = self.model_dump(exclude_unset=True)
-        refuse(in_verbalizer(written) + in_labels(self.labels, automatic=self.auto is not None))
-        return self
 
 
 class DemonstrationsSpec(Section):

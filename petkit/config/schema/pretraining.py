@@ -1,10 +1,10 @@
-"""What ``petkit pretrain-prompt`` trains virtual tokens on before any label is seen (PPT, Gu et al. 2022)."""
+"""What is trained before any label is seen: ``petkit adapt`` and ``petkit pretrain-prompt``."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from petkit.config.rules import in_question_words
 from petkit.config.schema.adapter import Tokens
@@ -18,21 +18,28 @@ from petkit.config.schema.section import (
     Seed,
     Share,
     Steps,
-    refuse,
 )
+
+
+class AdaptSpec(OptimizerSection):
+    """``petkit adapt``: more masked-LM training on the unlabelled set (Gururangan et al. 2020)."""
+
+    seed: Seed = Field(1, description="seed of the row order, of the hidden tokens and of dropout")
+    steps: Steps = Field(500, description="optimizer steps")
+    batch_size: BatchSize = Field(32, description="rows per step")
+    learning_rate: PositiveFloat = Field(5e-5, description="peak rate; falls linearly to 0")
+    warmup: Share = Field(0.06, description="share of the steps over which the rate rises from 0")
+    mlm_share: Annotated[float, Field(gt=0, lt=1)] = Field(0.15, description="share of tokens hidden")
 
 
 class QuestionWords(Section):
     """The label words of ``next_sentence``: the relation of the second of two sentences to the first; the paper's words."""
 
+    rule = in_question_words
+
     next: LabelWord = Field("yes", description="it is the next one of the same text")
     same_text: LabelWord = Field("maybe", description="it is in the same text, but not next to the first")
     other_text: LabelWord = Field("no", description="it is of another row")
-
-    @model_validator(mode="after")
-    def _distinct_words(self) -> QuestionWords:
-        refuse(in_question_words(self.model_dump()))
-        return self
 
 
 class PretrainPromptSpec(OptimizerSection):

@@ -1,0 +1,174 @@
+"""What the stages do: A trains teachers, one generation after another (iPET); B makes soft labels of their logits; C trains a student."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from petkit import limits
+from petkit.config.names import CALIBRATION_NAMES, DIVERGENCE_NAMES, LOSS_NAMES
+from petkit.config.rules import in_student, in_training
+from petkit.config.schema.adapter import AdaptedSection
+from petkit.config.schema.section import (
+    BatchSize,
+    ConsistencySpec,
+    ContrastiveSpec,
+    Counts,
+    LabelName,
+    PartialShare,
+    PositiveFloat,
+    Section,
+    Seed,
+    Share,
+    Steps,
+    Weight,
+)
+
+EVEN_CHANCE = 0.5
+
+
+class TeachersSpec(AdaptedSection):
+    """Stage A: one teacher per pattern and seed."""
+
+    rule = in_training
+
+    seeds: Annotated[tuple[Seed, ...], Counts(lambda teachers: False)] = Field(
+        (1, 2, 3), min_length=1, max_length=limits.SEEDS, description="one teacher per pattern and seed"
+    )
+    steps: Steps = Field(100, description="optimizer steps of each teacher")
+    batch_size: BatchSize = Field(16, description="labelled rows per step")
+    learning_rate: Annotated[PositiveFloat, Counts(lambda teachers: teachers.adapted is None)] = Field(
+        3e-5, description="peak rate, without an adapter; falls linearly to 0"
+    )
+    new_learning_rate: PositiveFloat = Field(
+        1e-3, description="peak rate of what is new: soft tokens, and label vectors of soft and prototype verbalizers"
+    )
+    warmup: Share = Field(0.0, description="share of the steps over which the rate rises from 0")
+    loss: Annotated[str, LOSS_NAMES] = Field(
+        "cross_entropy",
+        description="over label logits; hinge: that of Schick & Schütze 2021b; decoupled_label: ADAPET's; "
+        "next_token: of the gold word's tokens over the whole vocabulary (causal models)",
+    )
+    label_smoothing: PartialShare = Field(0.0, description="share of the gold label given to all labels alike")
+    focal_gamma: Weight = Field(0.0, description="exponent of the focal loss; 0: plain cross-entropy")
+    class_weights: Literal["none", "balanced"] = Field("none", description="balanced: rows of rare labels weigh more")
+    auxiliary_mlm_weight: PartialShare = Field(0.0, description="share of the masked-LM loss on unlabelled rows; the paper: 1e-4")
+    label_conditioning_weight: Weight = Field(0.0, description="weight of ADAPET's label-conditioned masked-LM loss")
+    unlabeled_batch_size: Annotated[BatchSize, Counts(lambda teachers: teachers.auxiliary_mlm_weight > 0)] = Field(
+        12, description="unlabelled rows added to each step for the masked-LM loss"
+    )
+    mlm_share: Annotated[
+        float,
+        Field(gt=0, lt=1),
+        Counts(lambda teachers: teachers.auxiliary_mlm_weight > 0 or teachers.label_conditioning_weight > 0),
+    ] = Field(0.15, description="share of tokens hidden for masked-LM losses")
+    r_drop_weight: Weight = Field(0.0, description="weight of the divergence between two dropout passes; needs dropout")
+    consistency: ConsistencySpec = ConsistencySpec()
+    contrastive: ContrastiveSpec = ContrastiveSpec()
+
+    @property
+    def scores_vocabulary(self) -> bool:
+        """Whether the loss compares label words with the whole vocabulary, and needs log-probabilities under it."""
+        return self.loss == "decoupled_label"
+
+
+class GenerationsSpec(Section):
+    """iPET: teachers of a new generation learn from rows that teachers of the last one labelled (PET, section 3.4)."""
+
+    count: Annotated[int, Field(ge=0, le=20)] | Literal["auto"] = Field(
+        0, description="further generations; auto: until the training set would reach 1,000 rows"
+    )
+    scale: Annotated[float, Field(gt=1, allow_inf_nan=False)] = Field(
+        5.0, description="growth of the training set per generation"
+    )
+    teacher_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.25, description="share of the other teachers that label a teacher's rows; at least one"
+    )
+    per_label_from_zero: Annotated[int, Field(ge=1)] = Field(
+        100, description="rows per label of the first generation where there are no labelled rows"
+    )
+
+
+class SoftLabelsSpec(Section):
+    """Stage B: how the teachers' label logits become one soft label per row."""
+
+    combine: Literal["logits", "log_probs", "probs"] = Field("logits", description="what is averaged over the teachers")
+    weighting: Literal["uniform", "train_accuracy", "out_of_fold"] = Field(
+        "uniform",
+        description="weight of each teacher; train_accuracy: of its untrained pattern on the labelled rows; "
+        "out_of_fold: of teachers trained without the rows they score",
+    )
+    teacher_temperature: Literal["one", "out_of_fold"] = Field(
+        "one", description="out_of_fold: divide each teacher's logits by the temperature that fits its out-of-fold rows"
+    )
+    folds: Annotated[int, Field(ge=2, le=20)] = Field(4, description="folds of the out-of-fold scores")
+    calibration: Annotated[str, CALIBRATION_NAMES] = Field(
+        "none",
+        description="subtract each teacher's label prior from its logits: contextual: the log of its mean "
+        "answer to empty texts; batch: what makes its mean answer on the unlabelled set even, where labels are about equally frequent",
+    )
+    drop_collapsed: bool = Field(False, description="leave out teachers that give (nearly) every row the same label")
+    temperature: PositiveFloat = Field(2.0, description="divides the combined logits before the softmax")
+    prior: Literal["none", "uniform", "train"] | dict[LabelName, Weight] = Field(
+        "none", description="shift the soft labels so that their mean (at temperature 1) is this: label → share, or as in train"
+    )
+    confidence_weights: bool = Field(True, description="weigh a row in stage C by 1 - entropy / ln(labels), at temperature 1")
+    min_probability: Share = Field(0.0, description="leave out rows whose best label has a lower probability (at temperature 1)")
+    top_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="keep this share of each label's rows, the surest ones"
+    )
+
+    @property
+    def out_of_fold(self) -> bool:
+        """Whether teachers trained without some rows score these."""
+        return "out_of_fold" in (self.weighting, self.teacher_temperature)
+
+
+class StudentSpec(AdaptedSection):
+    """Stage C: the classifier distilled from the soft labels."""
+
+    rule = in_student
+
+    model: Annotated[str | None, Counts(lambda student: False)] = Field(
+        None, description="backbone of the student; default: the pipeline's model"
+    )
+    seed: Seed = Field(1, description="seed of the new head, the row order and dropout")
+    steps: Steps = Field(400, description="optimizer steps")
+    batch_size: BatchSize = Field(16, description="soft-labelled rows per step")
+    gold_batch_size: Annotated[BatchSize, Counts(lambda student: student.hard_weight > 0)] = Field(
+        4, description="labelled rows added to each step while hard_weight > 0"
+    )
+    learning_rate: Annotated[PositiveFloat, Counts(lambda student: student.adapted is None)] = Field(
+        5e-5, description="peak rate, without an adapter; falls linearly to 0"
+    )
+    keep_adapter: Annotated[bool, Counts(lambda student: student.adapter.mergeable)] = Field(
+        False, description="keep an adapter that is merged into the model, next to it"
+    )
+    warmup: Share = Field(0.1, description="share of the steps over which the rate rises from 0")
+    temperature: Annotated[PositiveFloat | None, Counts(lambda student: False)] = Field(
+        None, description="divides the student's logits in the loss; default: soft_labels.temperature"
+    )
+    divergence: Annotated[str, DIVERGENCE_NAMES] = Field("kl", description="distance of student and soft labels")
+    hard_weight: Share = Field(0.2, description="share of the gold-label cross-entropy in the loss")
+    label_smoothing: PartialShare = Field(0.0, description="share of the gold label given to all labels alike")
+    focal_gamma: Weight = Field(0.0, description="exponent of the focal loss on labelled rows; 0: plain cross-entropy")
+    class_weights: Literal["none", "balanced"] = Field("none", description="balanced: labelled rows of rare labels weigh more")
+    feature_weight: Weight = Field(
+        0.0,
+        description="weight of the distance between the student's first hidden vector, projected, and a teacher's at the mask",
+    )
+    r_drop_weight: Weight = Field(0.0, description="weight of the divergence between two dropout passes; needs dropout")
+    consistency_weight: Weight = Field(0.0, description="weight of the divergence when some tokens of the row are hidden")
+    masked_share: Annotated[PartialShare, Counts(lambda student: student.consistency_weight > 0)] = Field(
+        0.15, description="share of the row's tokens that consistency hides"
+    )
+    contrastive: ContrastiveSpec = ContrastiveSpec()
+    thresholds: Share | dict[LabelName, Share] = Field(
+        EVEN_CHANCE,
+        description="label_kind multi: from which probability on a row has a label; one for all, or label → its own (others: 0.5)",
+    )
+
+    def threshold(self, label: str) -> float:
+        """Return from which probability on a row has ``label``."""
+        return self.thresholds.get(label, EVEN_CHANCE) if isinstance(self.thresholds, dict) else self.thresholds
