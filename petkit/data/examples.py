@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from petkit import limits
 from petkit.config.schema import DataSpec
-from petkit.data.lines import TOO_LONG
-from petkit.data.records import Record, class_names, read_records
+from petkit.data.records import TOO_LONG, Record, class_names, read_records
 from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, shown_path
 
 SHOWN_PROBLEMS = 20

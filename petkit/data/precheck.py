@@ -15,8 +15,16 @@ from typing import IO
 
 from petkit import limits
 from petkit.config.loader import Pipeline
-from petkit.data.lines import CHUNK, TOO_LONG, BoundedLines, RowTooLong
-from petkit.data.records import TEXT_FORMATS, format_of, parse_json_line, read_records
+from petkit.data.records import (
+    CHUNK,
+    TEXT_FORMATS,
+    TOO_LONG,
+    BoundedLines,
+    RowTooLong,
+    format_of,
+    parse_json_line,
+    read_records,
+)
 from petkit.errors import BeyondLimit, InvalidInput, Problem, shown_path
 from petkit.storage.regular_file import refuse_no_file
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import os
@@ -10,16 +11,18 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, AnyStr
 
 from petkit import limits, network
 from petkit.config.registry import Registry
-from petkit.data.lines import TOO_LONG, BoundedLines, RowTooLong, first_undecodable
 from petkit.data.parquet import named_twice, parquet_rows
 from petkit.errors import InvalidInput, Problem, did_you_mean, first_line, shown_path
 from petkit.storage.regular_file import refuse_no_file
+from petkit.units import binary_size
 
 TEXT_FORMATS = ("jsonl", "csv", "tsv")
+TOO_LONG = f"a row of more than {binary_size(limits.ROW_BYTES)} (split it into rows of their own, or fix the line breaks)"
+CHUNK = 2**20
 _TOO_DEEP = f"nested more than {limits.ROW_DEPTH} deep"
 
 
@@ -59,10 +62,57 @@ def read_records(source: str, columns: Collection[str] | None = None) -> Iterato
     try:
         yield from FORMATS[kind](path, columns)
     except UnicodeDecodeError:
-        line = first_undecodable(path)
+        line = _first_undecodable(path)
         raise InvalidInput([Problem.of_file(path, "not UTF-8", "save the file as UTF-8", line=line)]) from None
     except OSError as error:
         raise InvalidInput([Problem.of_file(path, f"cannot be read: {error.strerror or error}")]) from None
+
+
+def _first_undecodable(path: Path) -> int:
+    """Return the number of the first line of a file that is not UTF-8."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    lines = 1
+    with path.open("rb") as stream:
+        for chunk in iter(partial(stream.read, CHUNK), b""):
+            try:
+                decoder.decode(chunk)
+            except UnicodeDecodeError as error:
+                return lines + error.object[: error.start].count(b"\n")
+            lines += chunk.count(b"\n")
+    return lines
+
+
+class RowTooLong(Exception):
+    """A row goes on beyond its cap; its last line has not been read to the end."""
+
+
+class BoundedLines(Iterator[AnyStr]):
+    """The lines of a stream; a row may take several, and not more bytes than :data:`petkit.limits.ROW_BYTES` together.
+
+    Attributes:
+        number: of the last line, from 1.
+        row: the number of the first line of the row.
+    """
+
+    def __init__(self, stream: IO[AnyStr]) -> None:
+        self._stream: IO[AnyStr] = stream
+        self.number = 0
+        self.next_row()
+
+    def next_row(self) -> None:
+        """Let the next line begin a new row."""
+        self.row = self.number + 1
+        self._taken = 0
+
+    def __next__(self) -> AnyStr:
+        line: AnyStr = self._stream.readline(limits.ROW_BYTES + 1)
+        if not line:
+            raise StopIteration
+        self.number += 1
+        self._taken += len(line) if isinstance(line, bytes) or line.isascii() else len(line.encode("utf-8", "surrogatepass"))
+        if self._taken > limits.ROW_BYTES:
+            raise RowTooLong
+        return line
 
 
 def text_records(stream: IO[str], kind: str) -> Iterator[Record]:

@@ -19,8 +19,7 @@ from petkit.engine.inference import FloatArray, label_logits
 from petkit.errors import IncompleteRun
 from petkit.models.label_scorers import LabelScorer
 from petkit.models.loading import load_tokenizer, model_fingerprint, shown_name
-from petkit.prompts.demonstrations import Demonstrations
-from petkit.prompts.pvp import PVP, compile_pvp
+from petkit.prompts.pvp import PVP, Demonstrations, compile_pvp
 from petkit.prompts.tokenizer import PieceTokenizer
 from petkit.runs.layout import SOFT_LABELS, TEACHER_FILE, teacher_logits, teacher_model
 from petkit.runs.store import RunStore

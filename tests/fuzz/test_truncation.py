@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from petkit.config.pattern_syntax import parse_pattern
-from petkit.prompts.demonstrations import Demonstrations
 from petkit.prompts.pattern import CompiledPattern, Encoded, FieldKey, Pattern, Truncate
+from petkit.prompts.pvp import Demonstrations
 from petkit.prompts.tokenizer import IntArray, PieceTokenizer
 from tests.task.rendering import LONG, compiled
 from tests.tiny import CAUSAL, KINDS, WORDS, tiny_tokenizer

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from petkit.config.loader import Pipeline
 from petkit.config.schema import DataSpec, DemonstrationsSpec, PatternSpec, PipelineSpec, VerbalizerSpec
-from petkit.prompts.demonstrations import Demonstrations
 from petkit.prompts.pattern import FieldKey
-from petkit.prompts.pvp import PVP, compile_pvps, with_demonstrations
+from petkit.prompts.pvp import PVP, Demonstrations, compile_pvps, with_demonstrations
 from petkit.prompts.tokenizer import IntArray
 from petkit.prompts.verbalizer import find_label_words
 from tests.task.rendering import compiled, field_tokens, pattern

@@ -12,11 +12,25 @@ from petkit.config.schema.adapter import (
     TrainedAdapter,
     adapter_class,
 )
-from petkit.config.schema.pipeline import ComputeSpec, PipelineSpec
-from petkit.config.schema.pretraining import AdaptSpec, PretrainPromptSpec, QuestionWords
+from petkit.config.schema.pipeline import (
+    AutoVerbalizerSpec,
+    ComputeSpec,
+    DataSpec,
+    DemonstrationsSpec,
+    PatternSpec,
+    PipelineSpec,
+    VerbalizerSpec,
+)
 from petkit.config.schema.section import LabelKindName
-from petkit.config.schema.stages import GenerationsSpec, SoftLabelsSpec, StudentSpec, TeachersSpec
-from petkit.config.schema.task import AutoVerbalizerSpec, DataSpec, DemonstrationsSpec, PatternSpec, VerbalizerSpec
+from petkit.config.schema.training import (
+    AdaptSpec,
+    GenerationsSpec,
+    PretrainPromptSpec,
+    QuestionWords,
+    SoftLabelsSpec,
+    StudentSpec,
+    TeachersSpec,
+)
 
 __all__ = [
     "AdaptSpec",

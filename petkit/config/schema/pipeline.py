@@ -1,21 +1,105 @@
-"""A whole pipeline: the sections together, and what follows from more than one of them."""
+"""A whole pipeline: the task as written (rows, patterns, label words), where arithmetic runs, and the sections together."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, StringConstraints
 
 from petkit import limits
-from petkit.config.names import BASELINE_NAMES
-from petkit.config.rules import in_pipeline
-from petkit.config.schema.pretraining import AdaptSpec, PretrainPromptSpec
-from petkit.config.schema.section import LabelKindName, Name, Section, Weight
-from petkit.config.schema.stages import GenerationsSpec, SoftLabelsSpec, StudentSpec, TeachersSpec
-from petkit.config.schema.task import DataSpec, DemonstrationsSpec, PatternSpec, VerbalizerSpec
+from petkit.config.names import BASELINE_NAMES, LABEL_SCORER_NAMES
+from petkit.config.pattern_syntax import field_names, parse_pattern
+from petkit.config.rules import in_pattern, in_pipeline, in_verbalizer
+from petkit.config.schema import training
+from petkit.config.schema.section import LabelKindName, LabelName, LabelWord, Name, Section, Weight
 
 DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
+PatternText: TypeAlias = Annotated[str, StringConstraints(max_length=limits.TEXT_CHARACTERS)]
+
+
+class DataSpec(Section):
+    """Where the rows are and which columns hold what."""
+
+    train: str | None = Field(
+        None,
+        description="labelled rows: jsonl, csv, tsv or parquet file, or hf://owner/name[/config]/split; null: none at all",
+    )
+    unlabeled: str = Field(description="unlabelled set, same formats; read as a stream")
+    test: str | None = Field(None, description="optional test set; nothing is ever selected on it")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        max_length=limits.ENTRIES,
+        description="field name → column name; 'label' and 'id' name those columns",
+    )
+    label_names: Annotated[tuple[LabelName, ...], Field(max_length=limits.LABELS)] | None = Field(
+        None, description="label of each class number, where labels are numbers 0, 1, …"
+    )
+    label_separator: Annotated[str, StringConstraints(min_length=1, max_length=5)] = Field(
+        "|", description="between the labels of a row, where label_kind is multi and the column holds text and no list"
+    )
+
+    def column(self, field: str) -> str:
+        """Return the column that holds ``field`` (the field's own name unless mapped)."""
+        return self.columns.get(field, field)
+
+
+class PatternSpec(Section):
+    """One cloze pattern: one text, or two for models with sentence pairs."""
+
+    rule = in_pattern
+
+    id: Name = Field(description="short name, used in tables and folder names")
+    text: PatternText | tuple[PatternText, ...] = Field(description="one segment, or a list of two")
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """The segment texts, one or two."""
+        return (self.text,) if isinstance(self.text, str) else self.text
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of the fields, in the order of the text."""
+        return field_names(parse_pattern(self.segments)[0])
+
+
+class AutoVerbalizerSpec(Section):
+    """Label words found on the labelled rows by likelihood ratio (PETAL, Schick et al. 2020)."""
+
+    per_label: Annotated[int, Field(ge=1, le=limits.WORDS_PER_LABEL)] = Field(3, description="words per label")
+    candidates: Annotated[int, Field(ge=2, le=1_000_000)] = Field(
+        10_000, description="how many of the most frequent words of the unlabelled set are tried"
+    )
+    scope: Literal["pattern", "joint"] = Field("pattern", description="words of each pattern's own, or the same for all patterns")
+
+
+class VerbalizerSpec(Section):
+    """The label words: how each label is said in the slot."""
+
+    rule = in_verbalizer
+
+    labels: dict[LabelName, Annotated[tuple[LabelWord, ...], Field(max_length=limits.WORDS_PER_LABEL)]] = Field(
+        default_factory=dict,
+        max_length=limits.LABELS,
+        description="label → its words, in the order of class numbers; left out with auto",
+    )
+    multi_token: bool = Field(False, description="allow words of several tokens; each token gets a mask of its own")
+    decoding: Literal["parallel", "max_first"] = Field(
+        "parallel",
+        description="words of several tokens: all read at once, mean log-probability; or surest token first, read again after "
+        "each; causal models: mean log-probability of each token after those before it (parallel)",
+    )
+    kind: Annotated[str, LABEL_SCORER_NAMES] = Field(
+        "words", description="read the words; or train a vector per label that starts as their mean, by product or by cosine"
+    )
+    auto: AutoVerbalizerSpec | None = Field(None, description="find the words instead of naming them; labels are those of train")
+
+
+class DemonstrationsSpec(Section):
+    """Filled-in labelled examples before the text (Brown et al. 2020; LM-BFF, Gao et al. 2021)."""
+
+    per_label: Annotated[int, Field(ge=0, le=100)] = Field(0, description="examples per label before each row; 0: none")
+    max_tokens: Annotated[int, Field(ge=4)] = Field(40, description="longest example in tokens; its text is cut to fit")
 
 
 class ComputeSpec(Section):
@@ -52,15 +136,15 @@ class PipelineSpec(Section):
     truncate: Literal["tail", "head", "middle"] = Field("tail", description="which end of a too long field is cut off")
     # Sections are strict about their own keys; an absent section means all of its defaults.
     demonstrations: DemonstrationsSpec = DemonstrationsSpec()
-    teachers: TeachersSpec = TeachersSpec()
-    generations: GenerationsSpec = GenerationsSpec()
-    soft_labels: SoftLabelsSpec = SoftLabelsSpec()
-    student: StudentSpec = StudentSpec()
+    teachers: training.TeachersSpec = training.TeachersSpec()
+    generations: training.GenerationsSpec = training.GenerationsSpec()
+    soft_labels: training.SoftLabelsSpec = training.SoftLabelsSpec()
+    student: training.StudentSpec = training.StudentSpec()
     baselines: tuple[Annotated[str, BASELINE_NAMES], ...] = Field(
         (), description="compared on the same rows: without petkit's method, what would one have?"
     )
-    adapt: AdaptSpec = AdaptSpec()
-    pretrain_prompt: PretrainPromptSpec = PretrainPromptSpec()
+    adapt: training.AdaptSpec = training.AdaptSpec()
+    pretrain_prompt: training.PretrainPromptSpec = training.PretrainPromptSpec()
     compute: ComputeSpec = ComputeSpec()
 
     @property
