@@ -23,7 +23,7 @@ from pathlib import Path
 from throughput import MAX_LENGTH, VERBALIZER, news_texts
 
 from petkit.config.loader import load_pipeline
-from petkit.config.schema import ComputeSpec, PatternSpec, VerbalizerSpec
+from petkit.config.schema.pipeline import ComputeSpec, PatternSpec, VerbalizerSpec
 from petkit.engine.device import Device, choose_device, prepare_for_inference
 from petkit.engine.inference import label_logits
 from petkit.models.label_scorers import LabelScorer, MultiTokenScorer, WordScorer

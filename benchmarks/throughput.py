@@ -26,7 +26,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from petkit.config.schema import ComputeSpec, PatternSpec, TeachersSpec, VerbalizerSpec
+from petkit.config.schema.pipeline import ComputeSpec, PatternSpec, VerbalizerSpec
+from petkit.config.schema.training import TeachersSpec
 from petkit.data.examples import Example
 from petkit.engine.device import Device, choose_device, prepare_for_inference
 from petkit.engine.inference import label_logits

@@ -53,7 +53,7 @@ __all__ = [
 if TYPE_CHECKING:
     from petkit.api import run
     from petkit.config.loader import load_pipeline
-    from petkit.config.schema import PipelineSpec
+    from petkit.config.schema.pipeline import PipelineSpec
     from petkit.errors import IncompleteRun, InvalidInput, ModelRefused, PetkitError, RunConflict
     from petkit.predict.prediction import Prediction
     from petkit.predict.predictor import Predictor
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "petkit.api": ("run",),
     "petkit.config.loader": ("load_pipeline",),
-    "petkit.config.schema": ("PipelineSpec",),
+    "petkit.config.schema.pipeline": ("PipelineSpec",),
     "petkit.errors": ("IncompleteRun", "InvalidInput", "ModelRefused", "PetkitError", "RunConflict"),
     "petkit.predict.prediction": ("Prediction",),
     "petkit.predict.predictor": ("Predictor",),

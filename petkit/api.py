@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from petkit.config.loader import Pipeline, load_pipeline
-from petkit.config.schema import PipelineSpec
+from petkit.config.schema.pipeline import PipelineSpec
 from petkit.events import OnEvent, ignore
 from petkit.stages.pipeline import RunResult
 from petkit.stages.pipeline import run as run_pipeline

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from petkit.config.loader import load_pipeline
 from petkit.config.registry import Names
-from petkit.config.schema import PipelineSpec
+from petkit.config.schema.pipeline import PipelineSpec
 from petkit.config.yaml_document import parse_document
 from petkit.task.task import Task
 from tests.cli import project

@@ -17,7 +17,7 @@ import typer
 import petkit
 from petkit.cli import FORCE_TARGETS, app, spell_out_force
 from petkit.config.loader import load_pipeline
-from petkit.config.schema import PatternSpec, VerbalizerSpec
+from petkit.config.schema.pipeline import PatternSpec, VerbalizerSpec
 from petkit.config.yaml_document import parse_document
 from petkit.models.loading import load_tokenizer
 from petkit.prompts.pattern import MaskContext

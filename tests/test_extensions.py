@@ -46,7 +46,7 @@ from typing import Literal
 
 from petkit.baselines.base import Baseline, targets
 from petkit.baselines.majority import majority_logits
-from petkit.config.schema import LoraSpec
+from petkit.config.schema.adapter import LoraSpec
 from petkit.config.schema.adapter import AdapterSection
 from petkit.data.records import Record
 from petkit.losses import cross_entropy, distillation

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from petkit.config.loader import load_pipeline
-from petkit.config.schema import PatternSpec
+from petkit.config.schema.pipeline import PatternSpec
 from petkit.predict.predictor import Predictor
 from petkit.prompts.pvp import PVP, compile_pvps
 from petkit.stages.pipeline import RunResult, run

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from petkit import losses
-from petkit.config.schema import PipelineSpec
+from petkit.config.schema.pipeline import PipelineSpec
 
 TEXT = (Path(__file__).resolve().parents[1] / "docs" / "losses.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)

@@ -21,7 +21,7 @@ SCRIPT = """
 import json, resource, sys
 from petkit.engine.device import choose_device
 from petkit.config.loader import load_pipeline
-from petkit.config.schema import ComputeSpec
+from petkit.config.schema.pipeline import ComputeSpec
 from petkit.stages.pipeline import run
 pipeline_file, folder, *overrides = sys.argv[1:]
 choose_device(ComputeSpec(threads=1))

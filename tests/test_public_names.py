@@ -37,7 +37,7 @@ def test_packages_without_models_import_no_torch() -> None:
 def test_listen_is_an_alias_of_on_event(monkeypatch: pytest.MonkeyPatch) -> None:
     import petkit
     from petkit import api
-    from petkit.config.schema import PipelineSpec
+    from petkit.config.schema.pipeline import PipelineSpec
 
     passed: list[object] = []
     monkeypatch.setattr(api, "run_pipeline", lambda *_, on_event, **__: passed.append(on_event))

@@ -10,7 +10,7 @@ import sys
 sys.modules["torch"] = sys.modules["transformers"] = None  # an import fails
 
 import numpy as np
-import petkit.config.loader, petkit.config.schema, petkit.data.examples, petkit.prompts.pvp, petkit.storage.parquet_shards
+import petkit.config.loader, petkit.config.schema.pipeline, petkit.data.examples, petkit.prompts.pvp, petkit.storage.parquet_shards
 from petkit.ensemble import LabelKind
 from petkit.metrics import Decision
 from petkit.predict.predictor import Predictor

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from petkit.config.schema import ComputeSpec
+from petkit.config.schema.pipeline import ComputeSpec
 from petkit.engine.device import Device, choose_device, inference, prepare_for_inference
 from petkit.engine.matmul_speedup import matmul_seconds
 from petkit.errors import PetkitError

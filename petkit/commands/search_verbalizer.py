@@ -11,7 +11,7 @@ import yaml
 
 from petkit.config.loader import Pipeline
 from petkit.config.rules import in_pipeline
-from petkit.config.schema import AutoVerbalizerSpec, VerbalizerSpec
+from petkit.config.schema.pipeline import AutoVerbalizerSpec, VerbalizerSpec
 from petkit.engine.device import choose_device
 from petkit.errors import InvalidInput, Problem, did_you_mean, shown_path
 from petkit.events import OnEvent, Progress, RunStarted, StepFinished, StepStarted, ignore

@@ -18,8 +18,8 @@ from pydantic_core import ErrorDetails
 from petkit import limits
 from petkit.config.caps import beyond_caps
 from petkit.config.rules import Mistakes, in_pipeline
-from petkit.config.schema import PipelineSpec, adapter_class
-from petkit.config.schema.pipeline import DEVICE
+from petkit.config.schema.adapter import adapter_class
+from petkit.config.schema.pipeline import DEVICE, PipelineSpec
 from petkit.config.schema.section import NAME
 from petkit.config.yaml_document import NUMBER, Document, Location, parse_document, read_document
 from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, shortened

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from petkit.config.schema import StudentSpec, TeachersSpec
+from petkit.config.schema.training import StudentSpec, TeachersSpec
 from petkit.engine.device import Device
 from petkit.engine.inference import label_logits
 from petkit.engine.sampling import training_batches

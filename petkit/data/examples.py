@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from petkit import limits
-from petkit.config.schema import DataSpec
+from petkit.config.schema.pipeline import DataSpec
 from petkit.data.records import TOO_LONG, Record, class_names, read_records
 from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, shown_path
 
@@ -139,7 +139,8 @@ class ExampleSource:
 
     def scan(self, keep: int = 0) -> Scan:
         """Read everything once: count, hash and check, keep the first ``keep`` examples, and list the problems of 20 bad rows."""
-        digest, columns = self._digest(), ()
+        digest = self._digest()
+        columns: tuple[str, ...] = ()
         problems: list[Problem] = []
         head: list[Example] = []
         rows = bad = 0

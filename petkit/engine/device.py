@@ -14,7 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from petkit.config.schema import AnyAdapter, ComputeSpec
+from petkit.config.schema.adapter import AnyAdapter
+from petkit.config.schema.pipeline import ComputeSpec
 from petkit.engine.matmul_speedup import matmul_speedup
 from petkit.errors import InvalidInput, Problem
 from petkit.models.adapters.four_bit import FourBit

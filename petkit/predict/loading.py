@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
-from petkit.config.schema import ComputeSpec, LabelKindName
+from petkit.config.schema.pipeline import ComputeSpec
+from petkit.config.schema.section import LabelKindName
 from petkit.engine.device import Device, choose_device, prepare_for_inference
 from petkit.engine.inference import label_logits
 from petkit.ensemble import Ensemble, FloatArray, LabelKind

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from petkit.config.schema import ComputeSpec, DataSpec
+from petkit.config.schema.pipeline import ComputeSpec, DataSpec
 from petkit.ensemble import FloatArray
 from petkit.errors import InvalidInput, Problem
 from petkit.metrics import Decision

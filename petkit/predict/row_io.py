@@ -10,7 +10,7 @@ from itertools import tee
 from pathlib import Path
 from typing import IO, Protocol
 
-from petkit.config.schema import DataSpec
+from petkit.config.schema.pipeline import DataSpec
 from petkit.data.examples import LONE_SURROGATE, SURROGATE, Example, ExampleSource
 from petkit.data.precheck import STANDARD_INPUT
 from petkit.data.records import parse_json_line

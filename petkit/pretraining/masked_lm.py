@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor, nn
 
-from petkit.config.schema import AdaptSpec, PretrainPromptSpec
+from petkit.config.schema.training import AdaptSpec, PretrainPromptSpec
 from petkit.engine.device import Device, inference
 from petkit.engine.sampling import training_batches
 from petkit.engine.token_masking import MaskedBatch, TokenMasking

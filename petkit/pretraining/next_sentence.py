@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from petkit.config.schema import PatternSpec, PretrainPromptSpec, VerbalizerSpec
+from petkit.config.schema.pipeline import PatternSpec, VerbalizerSpec
+from petkit.config.schema.training import PretrainPromptSpec
 from petkit.engine.device import Device, inference
 from petkit.engine.sampling import training_batches
 from petkit.losses import cross_entropy

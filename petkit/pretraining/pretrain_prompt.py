@@ -34,7 +34,7 @@ import torch
 from torch import Tensor, nn
 
 from petkit.config.loader import Pipeline
-from petkit.config.schema import PromptTuningSpec
+from petkit.config.schema.adapter import PromptTuningSpec
 from petkit.engine.device import Device, prepare_for_inference
 from petkit.engine.training_loop import fit, seed_everything
 from petkit.errors import Problem

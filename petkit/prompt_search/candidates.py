@@ -14,7 +14,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from petkit.config.schema import VerbalizerSpec
+from petkit.config.schema.pipeline import VerbalizerSpec
 from petkit.prompts.pattern import MaskContext
 from petkit.prompts.token_store import CHUNK, TokenStore
 from petkit.prompts.tokenizer import IntArray, PieceTokenizer

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from petkit.config.schema import AutoVerbalizerSpec, VerbalizerSpec
+from petkit.config.schema.pipeline import AutoVerbalizerSpec, VerbalizerSpec
 from petkit.engine.device import Device, inference, prepare_for_inference
 from petkit.errors import InvalidInput, Problem
 from petkit.models.batch import collate, inference_batches

@@ -15,7 +15,7 @@ from typing import TypeAlias
 import numpy as np
 
 from petkit.config.pattern_syntax import Field, Literal, Mask, Part, Segment, Soft, apply_filters, field_names, parse_pattern
-from petkit.config.schema import PatternSpec
+from petkit.config.schema.pipeline import PatternSpec
 from petkit.prompts.tokenizer import IntArray, PieceTokenizer
 
 Truncate: TypeAlias = Choice["tail", "head", "middle"]

@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from petkit.config.loader import Pipeline
-from petkit.config.schema import DemonstrationsSpec, PatternSpec, VerbalizerSpec
+from petkit.config.schema.pipeline import DemonstrationsSpec, PatternSpec, VerbalizerSpec
 from petkit.errors import Problem
 from petkit.prompts.pattern import CompiledPattern, Encoded, FieldKey, Pattern, Truncate
 from petkit.prompts.tokenizer import IntArray, PieceTokenizer

@@ -129,7 +129,8 @@ class PieceTokenizer:
         start = _find(ids, first, 0)
         stop = start + len(first)
         again = _find(ids, second, stop)
-        return Template(*map(tuple, (ids[:start], ids[stop:again], ids[again + len(second) :])), int(types[-1] == 1))
+        suffix = tuple(ids[again + len(second) :])
+        return Template(tuple(ids[:start]), tuple(ids[stop:again]), suffix, int(types[-1] == 1))
 
     @property
     def distinguishes_pairs(self) -> bool:

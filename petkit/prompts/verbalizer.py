@@ -6,7 +6,7 @@ import unicodedata
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from petkit.config.schema import VerbalizerSpec
+from petkit.config.schema.pipeline import VerbalizerSpec
 from petkit.prompts.pattern import MaskContext
 from petkit.prompts.tokenizer import PieceTokenizer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from petkit.config.schema import DemonstrationsSpec
+from petkit.config.schema.pipeline import DemonstrationsSpec
 from petkit.runs.fingerprint import Inputs
 
 

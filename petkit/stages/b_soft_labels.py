@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from petkit.config.schema import SoftLabelsSpec
+from petkit.config.schema.training import SoftLabelsSpec
 from petkit.ensemble import (
     Ensemble,
     FloatArray,

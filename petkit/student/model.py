@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from pydantic import BaseModel, Field, ValidationError
 
-from petkit.config.schema import AnyAdapter, LabelKindName, TrainedAdapter
+from petkit.config.schema.adapter import AnyAdapter, TrainedAdapter
+from petkit.config.schema.section import LabelKindName
 from petkit.engine.inference import ClassifierLogits
 from petkit.errors import ModelRefused, shown_path
 from petkit.models.adapters.attach import attach, start_from_folder

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from petkit import losses
-from petkit.config.schema import StudentSpec
+from petkit.config.schema.training import StudentSpec
 from petkit.engine.device import Device
 from petkit.engine.inference import ClassifierLogits
 from petkit.engine.sampling import StepRows

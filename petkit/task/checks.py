@@ -10,7 +10,7 @@ from petkit import limits
 from petkit.config.caps import too_many_teachers
 from petkit.config.loader import Pipeline
 from petkit.config.rules import in_prior
-from petkit.config.schema import PipelineSpec
+from petkit.config.schema.pipeline import PipelineSpec
 from petkit.data.examples import Example, ExampleSource, Scan, labels_in
 from petkit.errors import InvalidInput, Problem, did_you_mean, listed
 from petkit.prompts.pvp import PVP, task_fields

@@ -7,7 +7,7 @@ from typing import Literal
 
 from petkit.config.loader import Pipeline
 from petkit.config.pattern_syntax import Soft
-from petkit.config.schema import PatternSpec
+from petkit.config.schema.pipeline import PatternSpec
 from petkit.engine.device import find_device
 from petkit.errors import InvalidInput, ModelRefused, Problem
 from petkit.models.adapters.attach import attach

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from petkit.config.loader import Pipeline
-from petkit.config.schema import PromptTuningSpec
+from petkit.config.schema.adapter import PromptTuningSpec
 from petkit.errors import ModelRefused, Problem, shown_path
 from petkit.models.adapters.base import STATE_FILE, Adapter, read_adapter
 from petkit.models.loading import model_fingerprint, shown_name

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from petkit.config.loader import Pipeline
-from petkit.config.schema import PipelineSpec, VerbalizerSpec
+from petkit.config.schema.pipeline import PipelineSpec, VerbalizerSpec
 from petkit.data.examples import Example, ExampleSource, Scan, targets_of
 from petkit.engine.device import Device
 from petkit.ensemble import LabelKind

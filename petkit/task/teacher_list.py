@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from petkit.config.schema import GenerationsSpec, PatternSpec
+from petkit.config.schema.pipeline import PatternSpec
+from petkit.config.schema.training import GenerationsSpec
 
 # iPET stops where a training set would hold this many rows (the paper's experiments).
 ENOUGH_ROWS = 1000

@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from petkit.config.schema import SoftLabelsSpec
+from petkit.config.schema.training import SoftLabelsSpec
 from petkit.ensemble import CALIBRATIONS, Ensemble, FloatArray, TeacherAgreement, TeacherScores, fit_temperature, normalised
 from petkit.ensemble.calibration import TOLERANCE, match_prior, prior_shares
 from petkit.ensemble.combine import rounded

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
-from petkit.config.schema import AdapterSpec, AnyAdapter, NoAdapter, PatternSpec, VerbalizerSpec
+from petkit.config.schema.adapter import AdapterSpec, AnyAdapter, NoAdapter
+from petkit.config.schema.pipeline import PatternSpec, VerbalizerSpec
 from petkit.engine.device import Device
 from petkit.engine.inference import FloatArray, label_logits
 from petkit.errors import IncompleteRun

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from petkit.config.schema import AnyAdapter, PromptEncoderSpec
+from petkit.config.schema.adapter import AnyAdapter, PromptEncoderSpec
 from petkit.engine.device import Device, prepare_for_inference, release_memory
 from petkit.models.adapters.attach import attach, start_from_folder
 from petkit.models.adapters.base import Adapter, read_adapter

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from petkit import losses
-from petkit.config.schema import TeachersSpec
+from petkit.config.schema.training import TeachersSpec
 from petkit.engine.device import Device
 from petkit.engine.sampling import StepRows
 from petkit.engine.token_masking import TokenMasking

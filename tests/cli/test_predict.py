@@ -19,7 +19,7 @@ import pytest
 import petkit
 from petkit import Predictor
 from petkit.cli import console
-from petkit.config.schema import ComputeSpec
+from petkit.config.schema.pipeline import ComputeSpec
 from petkit.data.examples import Example
 from petkit.ensemble import log_softmax
 from petkit.metrics import Decision, evaluate

@@ -12,7 +12,7 @@ import pytest
 import petkit
 from petkit import Predictor
 from petkit.config.loader import load_pipeline
-from petkit.config.schema import ComputeSpec
+from petkit.config.schema.pipeline import ComputeSpec
 from petkit.ensemble import TeacherAgreement
 from petkit.errors import IncompleteRun, ModelRefused
 from petkit.stages import pipeline as spine

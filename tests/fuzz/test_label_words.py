@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from petkit.config.schema import VerbalizerSpec
+from petkit.config.schema.pipeline import VerbalizerSpec
 from petkit.errors import InvalidInput, Problem
 from petkit.prompts.pattern import MaskContext
 from petkit.prompts.verbalizer import MOST_TOKENS, find_label_words

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from petkit.config.loader import load_pipeline
-from petkit.config.schema import PipelineSpec
+from petkit.config.schema.pipeline import PipelineSpec
 from petkit.errors import InvalidInput
 from tests.fuzz.mutations import mutated
 from tests.spec.pipelines import PATTERNS, PIPELINE, VERBALIZER, write

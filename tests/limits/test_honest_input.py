@@ -16,7 +16,7 @@ import pytest
 
 from petkit import limits
 from petkit.config.loader import load_pipeline
-from petkit.config.schema import DataSpec
+from petkit.config.schema.pipeline import DataSpec
 from petkit.data.examples import SHOWN_PROBLEMS, ExampleSource
 from petkit.data.precheck import look_at, overlong_line
 from petkit.data.records import read_records

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from petkit.config.schema import DataSpec
+from petkit.config.schema.pipeline import DataSpec
 from petkit.data.examples import ExampleSource
 from petkit.data.parquet import parquet_rows
 from petkit.data.precheck import look_at

@@ -16,7 +16,7 @@ from peft import PeftConfig, PeftModel
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from petkit.config.schema import AdapterSpec, AnyAdapter
+from petkit.config.schema.adapter import AdapterSpec, AnyAdapter
 from petkit.engine.inference import ClassifierLogits
 from petkit.engine.training_loop import set_dropout
 from petkit.errors import ModelRefused

@@ -12,7 +12,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
-from petkit.config.schema import DeepPrefixSpec
+from petkit.config.schema.adapter import DeepPrefixSpec
 from petkit.engine.device import Device, inference, prepare_for_inference
 from petkit.errors import ModelRefused
 from petkit.models.adapters.base import read_adapter

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from petkit.config.schema import LoraSpec
+from petkit.config.schema.adapter import LoraSpec
 from petkit.engine.device import Device, inference, prepare_for_inference
 from petkit.errors import ModelRefused
 from petkit.losses import cross_entropy

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from petkit.config.schema import AnyAdapter, DeepPrefixSpec, LoraSpec, PromptTuningSpec
+from petkit.config.schema.adapter import AnyAdapter, DeepPrefixSpec, LoraSpec, PromptTuningSpec
 from petkit.engine.device import Device
 from petkit.engine.inference import ClassifierLogits, NotFinite, label_logits
 from petkit.models.adapters.attach import attach

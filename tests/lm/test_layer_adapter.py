@@ -12,7 +12,7 @@ from peft.tuners.lora import LoraLayer
 from pydantic import TypeAdapter
 from transformers.pytorch_utils import Conv1D
 
-from petkit.config.schema import AdapterSpec, AnyAdapter
+from petkit.config.schema.adapter import AdapterSpec, AnyAdapter
 from petkit.errors import ModelRefused
 from petkit.models.adapters.attach import attach
 from petkit.models.loading import load_language_model

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from petkit.config.schema import ComputeSpec
+from petkit.config.schema.pipeline import ComputeSpec
 from petkit.engine.device import Device, choose_device
 from petkit.engine.inference import ClassifierLogits, label_logits
 from petkit.engine.sampling import training_batches

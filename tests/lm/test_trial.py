@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
-from petkit.config.schema import PromptEncoderSpec, PromptTuningSpec
+from petkit.config.schema.adapter import PromptEncoderSpec, PromptTuningSpec
 from petkit.errors import ModelRefused
 from petkit.models.adapters.attach import attach
 from petkit.models.adapters.prompt_tuning import VirtualTokens

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from petkit.config.schema import DeepPrefixSpec, Ia3Spec, LoraSpec, PromptTuningSpec
+from petkit.config.schema.adapter import DeepPrefixSpec, Ia3Spec, LoraSpec, PromptTuningSpec
 from petkit.errors import ModelRefused
 from petkit.models.adapters.attach import attach
 from petkit.models.adapters.base import read_adapter

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from petkit.config.loader import load_pipeline
-from petkit.config.schema import PipelineSpec
+from petkit.config.schema.pipeline import PipelineSpec
 from petkit.errors import InvalidInput
 
 PIPELINE = """\

@@ -13,8 +13,9 @@ import pytest
 from pydantic import BaseModel
 
 import petkit
-from petkit.config.schema import PipelineSpec, SoftLabelsSpec
+from petkit.config.schema.pipeline import PipelineSpec
 from petkit.config.schema.section import Section
+from petkit.config.schema.training import SoftLabelsSpec
 from petkit.pretraining.adapt import adapt
 from petkit.pretraining.pretrain_prompt import pretrain_prompt
 from petkit.stages.pipeline import prepare

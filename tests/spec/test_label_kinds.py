@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from petkit.config.loader import load_pipeline
-from petkit.config.schema import PipelineSpec
+from petkit.config.schema.pipeline import PipelineSpec
 from petkit.errors import InvalidInput
 from tests.cli import project
 

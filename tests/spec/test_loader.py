@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from petkit.config.loader import Pipeline, dump_spec, load_pipeline
-from petkit.config.schema import DataSpec, PatternSpec, PipelineSpec, VerbalizerSpec
+from petkit.config.schema.pipeline import DataSpec, PatternSpec, PipelineSpec, VerbalizerSpec
 from tests.spec.pipelines import PATTERNS, PIPELINE, VERBALIZER, loaded, mistakes, with_lines, write
 
 

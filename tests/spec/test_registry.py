@@ -9,8 +9,8 @@ from pydantic_core import PydanticCustomError
 
 from petkit.config import registry
 from petkit.config.registry import Names, Registry
-from petkit.config.schema import TeachersSpec
 from petkit.config.schema.adapter import AdapterSection
+from petkit.config.schema.training import TeachersSpec
 from petkit.errors import InvalidInput
 
 

@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from petkit.config.rules import in_pipeline, in_training, in_verbalizer
-from petkit.config.schema import DataSpec, PatternSpec, PipelineSpec, QuestionWords, StudentSpec, TeachersSpec, VerbalizerSpec
+from petkit.config.schema.pipeline import DataSpec, PatternSpec, PipelineSpec, VerbalizerSpec
+from petkit.config.schema.training import QuestionWords, StudentSpec, TeachersSpec
 from tests.spec.pipelines import PIPELINE, VERBALIZER, loaded, mistakes, write
 
 HEAD = PIPELINE[: PIPELINE.index("teachers:")]  # six lines

@@ -11,7 +11,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from petkit.config.rules import in_pipeline
-from petkit.config.schema import DataSpec, PatternSpec, PipelineSpec, StudentSpec, TeachersSpec, VerbalizerSpec
+from petkit.config.schema.pipeline import DataSpec, PatternSpec, PipelineSpec, VerbalizerSpec
+from petkit.config.schema.training import StudentSpec, TeachersSpec
 from petkit.errors import did_you_mean
 from tests.spec.pipelines import PIPELINE, loaded, mistakes, with_lines, write
 

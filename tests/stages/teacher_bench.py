@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from petkit.config.schema import PatternSpec, TeachersSpec, VerbalizerSpec
+from petkit.config.schema.pipeline import PatternSpec, VerbalizerSpec
+from petkit.config.schema.training import TeachersSpec
 from petkit.engine.device import Device
 from petkit.engine.sampling import StepRows
 from petkit.engine.training_loop import set_dropout

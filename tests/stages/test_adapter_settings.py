@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from petkit.config.schema import LoraSpec
+from petkit.config.schema.adapter import LoraSpec
 from petkit.engine.device import Device
 from petkit.errors import InvalidInput, ModelRefused
 from petkit.events import Event, Notice

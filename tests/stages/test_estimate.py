@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from petkit.config.schema import StudentSpec, TeachersSpec
+from petkit.config.schema.training import StudentSpec, TeachersSpec
 from petkit.cost import step_costs
 from petkit.cost.estimate import Disk, free_bytes
 from petkit.cost.step_costs import Speed, StepCosts, passes, process_bytes

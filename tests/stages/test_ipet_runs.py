@@ -14,7 +14,7 @@ import pytest
 
 from petkit import Predictor
 from petkit.commands.validate import check_pipeline
-from petkit.config.schema import ComputeSpec
+from petkit.config.schema.pipeline import ComputeSpec
 from petkit.ensemble import Ensemble, log_softmax
 from petkit.events import Event, Notice, StepFinished
 from petkit.runs.store import RunStore

@@ -13,7 +13,7 @@ import pytest
 
 from petkit import Predictor
 from petkit.cli.console import show_result
-from petkit.config.schema import ComputeSpec
+from petkit.config.schema.pipeline import ComputeSpec
 from petkit.events import Event, Notice
 from petkit.predict.evaluate import evaluate_file
 from petkit.stages.pipeline import RunResult

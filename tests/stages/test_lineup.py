@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from petkit.config.schema import GenerationsSpec, PatternSpec
+from petkit.config.schema.pipeline import PatternSpec
+from petkit.config.schema.training import GenerationsSpec
 from petkit.errors import InvalidInput
 from petkit.task.task import Task
 from petkit.task.teacher_list import Teacher, generation_count, list_teachers, others

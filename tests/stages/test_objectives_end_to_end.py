@@ -13,15 +13,8 @@ import pytest
 from pydantic import BaseModel
 
 from petkit.commands.validate import check_pipeline
-from petkit.config.schema import (
-    AutoVerbalizerSpec,
-    DemonstrationsSpec,
-    GenerationsSpec,
-    SoftLabelsSpec,
-    StudentSpec,
-    TeachersSpec,
-    VerbalizerSpec,
-)
+from petkit.config.schema.pipeline import AutoVerbalizerSpec, DemonstrationsSpec, VerbalizerSpec
+from petkit.config.schema.training import GenerationsSpec, SoftLabelsSpec, StudentSpec, TeachersSpec
 from petkit.stages.pipeline import RunResult
 from tests.stages.tiny_task import load, products, rows, run_task, write_rows
 

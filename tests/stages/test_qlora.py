@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from petkit.commands.validate import check_pipeline
-from petkit.config.schema import LoraSpec, StudentSpec
+from petkit.config.schema.adapter import LoraSpec
+from petkit.config.schema.training import StudentSpec
 from petkit.engine.device import Device, inference
 from petkit.engine.inference import ClassifierLogits
 from petkit.engine.training_loop import fit

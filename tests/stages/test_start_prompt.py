@@ -12,7 +12,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from petkit.config.schema import LoraSpec, PromptTuningSpec
+from petkit.config.schema.adapter import LoraSpec, PromptTuningSpec
 from petkit.engine.device import Device
 from petkit.errors import InvalidInput, ModelRefused
 from petkit.events import Event, StepFinished

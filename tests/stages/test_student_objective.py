@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from petkit.config.schema import StudentSpec
+from petkit.config.schema.training import StudentSpec
 from petkit.engine.device import Device
 from petkit.engine.inference import ClassifierLogits
 from petkit.engine.sampling import StepRows

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from petkit.config.schema import VerbalizerSpec
+from petkit.config.schema.pipeline import VerbalizerSpec
 from petkit.engine.device import Device
 from petkit.errors import InvalidInput
 from petkit.models.batch import collate

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from petkit.config.schema import DataSpec
+from petkit.config.schema.pipeline import DataSpec
 from petkit.data.examples import ExampleSource
 
 LABELS = ("World", "Sports")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from petkit.config.schema import PatternSpec, VerbalizerSpec
+from petkit.config.schema.pipeline import PatternSpec, VerbalizerSpec
 from petkit.prompts.pattern import CompiledPattern, Encoded, Pattern
 from petkit.prompts.pvp import PVP, compile_pvp
 from petkit.prompts.tokenizer import PieceTokenizer

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from petkit.config.loader import Pipeline
-from petkit.config.schema import DataSpec, DemonstrationsSpec, PatternSpec, PipelineSpec, VerbalizerSpec
+from petkit.config.schema.pipeline import DataSpec, DemonstrationsSpec, PatternSpec, PipelineSpec, VerbalizerSpec
 from petkit.prompts.pattern import FieldKey
 from petkit.prompts.pvp import PVP, Demonstrations, compile_pvps, with_demonstrations
 from petkit.prompts.tokenizer import IntArray

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from petkit.config.schema import VerbalizerSpec
+from petkit.config.schema.pipeline import VerbalizerSpec
 from petkit.data.examples import Example
 from petkit.prompt_search import candidates as label_candidates
 from petkit.prompt_search.candidates import fitting, frequent_words, named_words, token_counts

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from petkit import limits
-from petkit.config.schema import DataSpec
+from petkit.config.schema.pipeline import DataSpec
 from petkit.data import examples
 from petkit.data.examples import labels_in
 from petkit.errors import InvalidInput

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from petkit.config.schema import PatternSpec
+from petkit.config.schema.pipeline import PatternSpec
 from petkit.prompts.pattern import MaskContext, Pattern, Truncate, share_room, shorten
 from petkit.prompts.pvp import task_fields
 from tests.task.rendering import LONG, assembled, compiled, field_tokens, pattern, tokens

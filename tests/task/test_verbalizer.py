@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from petkit.config.loader import Pipeline
-from petkit.config.schema import DataSpec, PatternSpec, PipelineSpec, VerbalizerSpec
+from petkit.config.schema.pipeline import DataSpec, PatternSpec, PipelineSpec, VerbalizerSpec
 from petkit.prompts.pattern import MaskContext
 from petkit.prompts.pvp import compile_pvps
 from petkit.prompts.verbalizer import MOST_TOKENS, LabelWord, LabelWords, WordProblem, find_label_words, scripts

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from petkit.config.schema import AnyAdapter, PromptTuningSpec
+from petkit.config.schema.adapter import AnyAdapter, PromptTuningSpec
 from petkit.errors import shown_path
 from petkit.models.adapters.base import Adapter, read_adapter
 from petkit.models.adapters.four_bit import numbers_in, refuse_unholdable

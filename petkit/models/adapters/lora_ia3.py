@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from petkit.config.schema import Ia3Spec, LoraSpec
+from petkit.config.schema.adapter import Ia3Spec, LoraSpec
 from petkit.errors import ModelRefused, first_line
 from petkit.models.adapters.base import Adapter
 from petkit.models.mask_reader import vocabulary_projection

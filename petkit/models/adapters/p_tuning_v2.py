@@ -11,7 +11,7 @@ from peft.tuners.prefix_tuning import PrefixEncoder
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from petkit.config.schema import DeepPrefixSpec
+from petkit.config.schema.adapter import DeepPrefixSpec
 from petkit.errors import ModelRefused
 from petkit.models.adapters.base import Adapter
 from petkit.models.adapters.prefixed_attention import PrefixedAttention

@@ -16,7 +16,7 @@ from peft.tuners.p_tuning import PromptEncoder
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from petkit.config.schema import PromptEncoderSpec, PromptTuningSpec
+from petkit.config.schema.adapter import PromptEncoderSpec, PromptTuningSpec
 from petkit.errors import ModelRefused
 from petkit.models.adapters.base import Adapter
 from petkit.models.mask_reader import SoftTokens
