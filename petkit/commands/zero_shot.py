@@ -85,9 +85,10 @@ def _answers(task: Task, pvp: PVP, scorer: LabelScorer, device: Device) -> Answe
         raw["train"] = train_logits(task, pvp, scorer, device)
     if "test" in task.scans:
         raw["test"] = np.concatenate(list(shard_logits(scorer, pvp, task, "test", device, lambda done: None)))
-    priors: Mapping[str, FloatArray] = priors_of(task, content_free_logits(task, pvp, scorer, device), raw["unlabeled"])
-    calibrated = {way: {part: calibrate(logits, prior) for part, logits in raw.items()} for way, prior in priors.items()}
-    return {"raw": raw, **calibrated}
+    answers: Answers = {"raw": raw}
+    for way, prior in priors_of(task, content_free_logits(task, pvp, scorer, device), raw["unlabeled"]).items():
+        answers[way] = {part: calibrate(logits, prior) for part, logits in raw.items()}
+    return answers
 
 
 def _together(task: Task, answers: list[Answers]) -> Answers:

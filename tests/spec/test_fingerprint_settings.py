@@ -16,8 +16,8 @@ def without(settings: dict[str, Any], left_out: list[str]) -> dict[str, Any]:
     for key in left_out:
         *sections, name = key.split(".")
         inner = settings
-        for section in sections:
-            inner = inner[section]
+        for key in sections:
+            inner = inner[key]
         del inner[name]
     return settings
 
