@@ -34,21 +34,13 @@ HEADER = """\
 
 @dataclass(frozen=True)
 class FoundVerbalizer:
-    """Label words for one pattern, or for several together.
-
-    Attributes:
-        patterns: for which patterns.
-        rows: number of labelled rows they were found on.
-        words: label → word → log-likelihood ratio in nats per row, summed over the patterns; best first.
-        named: the same for words that the pipeline names, as far as each is one token in every pattern.
-        kind: how the pipeline's verbalizer is read.
-    """
+    """Label words for one pattern, or for several together."""
 
     patterns: tuple[str, ...]
-    rows: int
-    words: dict[str, dict[str, float]]
-    named: dict[str, dict[str, float]]
-    kind: str
+    rows: int  # labelled ones, on which they were found
+    words: dict[str, dict[str, float]]  # label → word → log-likelihood ratio in nats per row, over the patterns; best first
+    named: dict[str, dict[str, float]]  # the same for words that the pipeline names, where they are one token in every pattern
+    kind: str  # of the pipeline's verbalizer
 
     def yaml(self, file: str) -> str:
         """Return the verbalizer file's text; ``file`` is how it is called."""

@@ -23,13 +23,12 @@ SAMPLE = 5000
 
 @dataclass(frozen=True)
 class PatternView:
-    """One pattern on a real row: its segments, tokens, the share of unlabelled rows it must shorten
-    (of the first 5,000), and its words."""
+    """One pattern on a real row."""
 
     id: str
-    rendered: tuple[str, ...]
+    rendered: tuple[str, ...]  # its segments
     tokens: str
-    cut_share: float
+    cut_share: float  # share of unlabelled rows (of the first 5,000) that it must shorten
     words: dict[str, tuple[LabelWord, ...]]
 
 

@@ -26,32 +26,22 @@ Answers: TypeAlias = dict[str, dict[str, FloatArray]]
 
 @dataclass(frozen=True)
 class Untrained:
-    """The zero-shot result of a pattern, or of their ensemble.
+    """The zero-shot result of a pattern, or of their ensemble."""
 
-    Attributes:
-        accuracy: part of the data (train, test) → calibration (raw, contextual, batch) → accuracy.
-        label_shares: calibration → label → share of the unlabelled sample that is given the label.
-    """
-
-    accuracy: dict[str, dict[str, float]]
-    label_shares: dict[str, dict[str, float]]
+    accuracy: dict[str, dict[str, float]]  # part of the data (train, test) → calibration → accuracy
+    label_shares: dict[str, dict[str, float]]  # calibration → label → share of the unlabelled sample that is given the label
 
 
 @dataclass(frozen=True)
 class ZeroShot:
-    """Every pattern untrained, and their ensemble with equal weights.
-
-    Attributes:
-        rows: part of the data → rows scored.
-        notes: limits of these figures.
-    """
+    """Every pattern untrained, and their ensemble with equal weights."""
 
     task: str
     label_kind: LabelKind
-    rows: dict[str, int]
+    rows: dict[str, int]  # scored, by part of the data
     patterns: dict[str, Untrained]
     ensemble: Untrained
-    notes: tuple[str, ...]
+    notes: tuple[str, ...]  # limits of these figures
 
 
 def zero_shot(pipeline: Pipeline, on_event: OnEvent = ignore) -> ZeroShot:

@@ -7,6 +7,7 @@ data, so that one validation sees everything and every mistake is reported at it
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -17,7 +18,7 @@ from pydantic_core import ErrorDetails
 
 from petkit import limits
 from petkit.config.caps import beyond_caps
-from petkit.config.rules import Mistakes, in_pipeline
+from petkit.config.rules import Mistakes, in_pipeline, value_of
 from petkit.config.schema.adapter import adapter_class
 from petkit.config.schema.pipeline import DEVICE, PipelineSpec
 from petkit.config.schema.section import NAME
@@ -45,6 +46,8 @@ _PATTERNS = {
     NAME: "must be small letters, digits, - and _, at most 64, with a letter or digit first",
     DEVICE: "must be auto, cpu, mps, cuda or cuda:N",
 }
+_PATHS = [("data", "train"), ("data", "unlabeled"), ("data", "test"), ("model",), ("student", "model")]
+_PATHS += [("teachers", "adapter", "start"), ("student", "adapter", "start")]
 _CONSTANTS = {None: "null", True: "true", False: "false"}
 _SHOWN = 200  # characters of a wrong value
 
@@ -79,7 +82,6 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
 
     Raises:
         InvalidInput: every mistake found in the pipeline, pattern and verbalizer files, at once.
-        BeyondLimit: a value is beyond its cap; other mistakes are not looked for.
     """
     path = Path(path)
     if len(overrides) > limits.OVERRIDES:
@@ -163,7 +165,11 @@ def _graft_patterns(document: Document, folder: Path) -> list[Problem]:
         return []
     problems: list[Problem] = []
     patterns: list[Any] = []
-    if sum(_bytes_of(folder / name) for name in files) > limits.CONFIG_BYTES:
+    size = 0
+    for name in files:
+        with suppress(OSError, ValueError):  # reported when it is read
+            size += (folder / name).stat().st_size
+    if size > limits.CONFIG_BYTES:
         message = f"pattern files exceed {binary_size(limits.CONFIG_BYTES)} in total"
         raise BeyondLimit([document.problem(("patterns",), message)])
     for name in files:
@@ -203,13 +209,6 @@ def _graft_verbalizer(document: Document, folder: Path) -> list[Problem]:
     return []
 
 
-def _bytes_of(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except (OSError, ValueError):  # reported when it is read
-        return 0
-
-
 def _named_in(error: InvalidInput, document: Document, location: Location) -> list[Problem]:
     """Say of a missing file where it was named; leave other mistakes at their own place."""
     return [
@@ -220,27 +219,15 @@ def _named_in(error: InvalidInput, document: Document, location: Location) -> li
 
 def _resolve_paths(data: dict[str, Any], folder: Path, here: dict[Location, Path]) -> None:
     """Make file names absolute: relative ones belong to the file (or the ``--set``) that names them."""
-
-    def resolve(holder: Any, key: str, location: Location, *, may_be_hub: bool) -> None:
-        value = holder.get(key) if isinstance(holder, dict) else None
+    for location in _PATHS:
+        value = value_of(data, *location)
         if not isinstance(value, str) or not value or value.startswith("hf://") or value == "embedded":
-            return
+            continue
         named_in = next((here[location[:depth]] for depth in (3, 2, 1) if location[:depth] in here), folder)
-        try:
+        with suppress(RuntimeError, ValueError, OSError):  # no such user, or no possible name: refused when it is opened
             path = named_in / Path(value).expanduser()
-            if not may_be_hub or path.is_dir() or value.startswith((".", "/", "~")):
-                holder[key] = str(path.resolve())
-        except (RuntimeError, ValueError, OSError):  # no such user, or no possible name: refused when it is opened
-            return
-
-    for key in ("train", "unlabeled", "test"):
-        resolve(data.get("data"), key, ("data", key), may_be_hub=False)
-    resolve(data, "model", ("model",), may_be_hub=True)
-    resolve(data.get("student"), "model", ("student", "model"), may_be_hub=True)
-    for section in ("teachers", "student"):
-        settings = data.get(section)
-        adapter = settings.get("adapter") if isinstance(settings, dict) else None
-        resolve(adapter, "start", (section, "adapter", "start"), may_be_hub=False)
+            if location[-1] != "model" or path.is_dir() or value.startswith((".", "/", "~")):  # or a name on the hub
+                value_of(data, *location[:-1])[location[-1]] = str(path.resolve())
 
 
 def _placed(mistakes: Mistakes, document: Document) -> list[Problem]:

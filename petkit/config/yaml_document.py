@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
@@ -82,18 +81,18 @@ def read_document(path: Path) -> Document:
 
 def parse_document(text: str, shown: str, *, under: Location = ()) -> Document:
     """Parse YAML ``text``; ``shown`` names it in messages; ``under`` is where in a larger document it belongs."""
-    size = _Size(shown)
     try:
-        node = yaml.compose(text, Loader=partial(_Loader, size=size))  # type: ignore[arg-type]
+        reader = _Reader(text, shown, under)
+        node = reader.get_single_node()
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         why, hint, line = _explained(error, text)
         raise InvalidInput([Problem.of_file(shown, f"not valid YAML: {why}", hint, line=line)]) from None
     if node is None:
         return Document(None, {(): (shown, 1)})
-    builder = _Builder(shown, under)
-    document = Document(builder.build(node, ()), builder.places)
-    if builder.problems:
-        raise InvalidInput(builder.problems)
+    reader.values = 0  # counted again: aliases of aliases grow without bound, and one may hold itself
+    document = Document(reader.build(node, ()), reader.places)
+    if reader.problems:
+        raise InvalidInput(reader.problems)
     return document
 
 
@@ -112,56 +111,40 @@ def _explained(error: Exception, text: str) -> tuple[str, str, int | None]:
     return "an escape that stands for no character, or a version of YAML that does not exist", "", None
 
 
-class _Size:
-    """Counts values and stops at the caps."""
+class _Reader(yaml.SafeLoader):
+    """Turns a text into nodes and these into data with places and problems; stops where the text holds too much."""
 
-    def __init__(self, shown: str) -> None:
-        self.shown = shown
-        self.values = 0
-
-    def add(self, line: int, depth: int) -> None:
-        self.values += 1
-        if self.values > limits.CONFIG_VALUES:
-            self.refuse(line, f"more than {limits.CONFIG_VALUES:,} values, aliases written out")
-        if depth > limits.CONFIG_DEPTH:
-            self.refuse(line, f"nested more than {limits.CONFIG_DEPTH} deep")
-
-    def refuse(self, line: int, message: str, hint: str = "too large for a configuration file") -> NoReturn:
-        raise BeyondLimit([Problem.of_file(self.shown, message, hint, line=line)])
-
-
-class _Loader(yaml.SafeLoader):
-    """Stops where a text holds too much, while it is read: what would come after is not looked at."""
-
-    def __init__(self, text: str, size: _Size) -> None:
+    def __init__(self, text: str, shown: str, under: Location) -> None:
         super().__init__(text)
-        self._size = size
+        self.shown = shown
+        self.under = under
+        self.places: dict[Location, Place] = {}
+        self.problems: list[Problem] = []
+        self.values = 0
         self._depth = -1
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self._depth += 1
         if parent is not None and len(parent.value) >= limits.ENTRIES:
-            self._size.refuse(parent.start_mark.line + 1, f"more than {limits.ENTRIES:,} entries in one list or mapping", _MOST)
-        self._size.add(self.peek_event().start_mark.line + 1, self._depth)  # type: ignore[no-untyped-call]
+            self._refuse(parent.start_mark.line, f"more than {limits.ENTRIES:,} entries in one list or mapping", _MOST)
+        self._count(self.peek_event().start_mark.line, self._depth)  # type: ignore[no-untyped-call]
         node: yaml.Node | None = super().compose_node(parent, index)
         self._depth -= 1
         return node
 
+    def _count(self, line: int, depth: int) -> None:
+        self.values += 1
+        if self.values > limits.CONFIG_VALUES:
+            self._refuse(line, f"more than {limits.CONFIG_VALUES:,} values, aliases written out")
+        if depth > limits.CONFIG_DEPTH:
+            self._refuse(line, f"nested more than {limits.CONFIG_DEPTH} deep")
 
-class _Builder:
-    """Turns YAML nodes into data, collecting places and problems on the way."""
-
-    def __init__(self, shown: str, under: Location) -> None:
-        self.shown = shown
-        self.under = under
-        self.places: dict[Location, Place] = {}
-        self.problems: list[Problem] = []
-        self.size = _Size(shown)
+    def _refuse(self, line: int, message: str, hint: str = "too large for a configuration file") -> NoReturn:
+        raise BeyondLimit([Problem.of_file(self.shown, message, hint, line=line + 1)])
 
     def build(self, node: yaml.Node, location: Location) -> Any:
-        line = node.start_mark.line + 1
-        self.places.setdefault(location, (self.shown, line))
-        self.size.add(line, len(location))  # counted again: aliases of aliases grow without bound, and one may hold itself
+        self.places.setdefault(location, (self.shown, node.start_mark.line + 1))
+        self._count(node.start_mark.line, len(location))
         if node.tag not in _PLAIN_TAGS and not (isinstance(node, yaml.ScalarNode) and node.tag.endswith((":merge", ":value"))):
             self._complain(node, location, f"tag {node.tag!r} is not allowed")
             return None

@@ -29,18 +29,13 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row: its texts by field name, its labels and where it stood.
-
-    Attributes:
-        label: the index of its one label; None where it is unlabelled, or may have several.
-        several: the indices of its labels in class order, where a row may have several.
-    """
+    """One row: its texts by field name, the indices of its labels, and where it was."""
 
     id: str
     fields: dict[str, str]
-    label: int | None
+    label: int | None  # where it has one, and may not have several
     line: int
-    several: tuple[int, ...] = ()
+    several: tuple[int, ...] = ()  # in class order, where it may have several
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -58,19 +53,13 @@ def targets_of(examples: Sequence[Example], labels: int) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Scan:
-    """Result of one pass over a source.
-
-    Attributes:
-        sha256: hash of the fields and labels used.
-        columns: column names of the first row.
-        head: the first valid examples, as many as were to be kept.
-    """
+    """Result of one pass over a source."""
 
     rows: int
-    sha256: str
+    sha256: str  # of the fields and labels used
     problems: tuple[Problem, ...]
-    columns: tuple[str, ...] = ()
-    head: tuple[Example, ...] = field(default=(), repr=False, compare=False)
+    columns: tuple[str, ...] = ()  # of the first row
+    head: tuple[Example, ...] = field(default=(), repr=False, compare=False)  # valid, as many as were to be kept
 
 
 @dataclass(slots=True)
@@ -91,35 +80,21 @@ class _Row:
         return did_you_mean(word, list(map(str, known))) if self.advises else ""
 
 
+@dataclass(eq=False)
 class ExampleSource:
-    """The rows of one file or dataset, read again at every iteration; nothing is kept in memory.
+    """The rows of one file or dataset, read again at every iteration; nothing is kept in memory."""
 
-    Args:
-        source: path or ``hf://`` name.
-        data: column mapping and class names.
-        fields: the fields the patterns use, in order.
-        labels: all labels in class order, or None to read no label.
-        kind: whether a row has one label or any number of them.
-        most_rows: refuse more of them; None: any number.
-    """
+    source: str  # path or hf:// name
+    data: DataSpec  # column mapping and class names
+    fields: Sequence[str]  # those that the patterns use, in order
+    labels: Sequence[str] | None  # all of them in class order, or None to read no label
+    kind: str = "single"  # whether a row has one label or any number of them
+    most_rows: int | None = None  # more are refused; None: any number
 
-    def __init__(
-        self,
-        source: str,
-        data: DataSpec,
-        fields: Sequence[str],
-        labels: Sequence[str] | None,
-        kind: str = "single",
-        most_rows: int | None = None,
-    ) -> None:
-        self.source = source
-        self.shown = source if source.startswith("hf://") else shown_path(source)
-        self.data = data
-        self.fields = tuple(fields)
-        self.labels = None if labels is None else tuple(labels)
-        self.multi = kind == "multi" and labels is not None
-        self.most_rows = most_rows
-        self._label_index = {label: index for index, label in enumerate(labels or ())}
+    def __post_init__(self) -> None:
+        self.shown = self.source if self.source.startswith("hf://") else shown_path(self.source)
+        self.multi = self.kind == "multi" and self.labels is not None
+        self._label_index = {label: index for index, label in enumerate(self.labels or ())}
 
     def __iter__(self) -> Iterator[Example]:
         """Yield every row; refuse the first bad one (``scan`` reports all of them)."""
@@ -170,7 +145,8 @@ class ExampleSource:
         return Scan(rows, digest.hexdigest(), tuple(problems), columns, tuple(head))
 
     def _digest(self) -> hashlib._Hash:
-        read = (sorted(self.fields), self.labels, "multi") if self.multi else (sorted(self.fields), self.labels)
+        labels = None if self.labels is None else tuple(self.labels)
+        read = (sorted(self.fields), labels, "multi") if self.multi else (sorted(self.fields), labels)
         return hashlib.sha256(repr(read).encode())
 
     def _add(self, digest: hashlib._Hash, example: Example) -> None:

@@ -7,18 +7,19 @@ that is written once in a file (in its dictionary) may stand in every row.
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow import types
 
 from petkit import limits
-from petkit.errors import BeyondLimit, InvalidInput, Problem, first_line, listed
+from petkit.data.records import named_twice
+from petkit.errors import BeyondLimit, InvalidInput, Problem, first_line
 from petkit.units import binary_size
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
 _MOST_ROWS, _MOST_BYTES = 1024, 2**24  # at a time
 _TRAILER = 8  # length of the footer, and the magic
@@ -31,9 +32,6 @@ def parquet_rows(path: Path, columns: Collection[str] | None = None) -> Iterator
         columns: the names of those that matter; default: all but long lists of numbers, which are neither texts nor labels.
             The others, of which files of embeddings have large ones, are neither checked nor read: they are None.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         _refuse_footer(path)
         metadata = pq.read_metadata(path)
@@ -62,12 +60,6 @@ def parquet_rows(path: Path, columns: Collection[str] | None = None) -> Iterator
         raise InvalidInput([Problem.of_file(path, f"not a complete Parquet file: {first_line(error)}")]) from None
 
 
-def named_twice(columns: Sequence[str]) -> str:
-    """Return which names several columns of a file have, as a message; empty if none."""
-    twice = sorted(name for name, times in Counter(columns).items() if name and times > 1)
-    return f"column {listed(list(map(repr, twice)))} is named twice" if twice else ""
-
-
 def _without_long_lists(metadata: pq.FileMetaData, names: Sequence[str]) -> set[str]:
     """Return the names of the columns but those of lists of numbers with more entries a row than a list may have."""
     long = {
@@ -88,9 +80,6 @@ def _leaves(metadata: pq.FileMetaData, names: Sequence[str]) -> list[int]:
 
 def _opened(path: Path, metadata: pq.FileMetaData, as_dictionary: str | None = None) -> pq.ParquetFile:
     """Return a file to be read page by page."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     names = [] if as_dictionary is None else [as_dictionary]
     try:
         return pq.ParquetFile(path, metadata=metadata, read_dictionary=names, buffer_size=2**16, pre_buffer=False)
@@ -145,10 +134,6 @@ def _refuse_long(path: Path, column: str, longest: int, done: int) -> None:
 
 def _longest(column: pa.Array) -> int:
     """Return the bytes of the longest text of a column, or of its dictionary."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    from pyarrow import types
-
     if isinstance(column, pa.DictionaryArray):
         column = column.dictionary
     elif types.is_list(column.type) or types.is_large_list(column.type) or types.is_map(column.type):

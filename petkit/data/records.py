@@ -7,7 +7,7 @@ import csv
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,8 +15,7 @@ from typing import IO, Any, AnyStr
 
 from petkit import limits, network
 from petkit.config.registry import Registry
-from petkit.data.parquet import named_twice, parquet_rows
-from petkit.errors import InvalidInput, Problem, did_you_mean, first_line, shown_path
+from petkit.errors import InvalidInput, Problem, did_you_mean, first_line, listed, shown_path
 from petkit.storage.regular_file import refuse_no_file
 from petkit.units import binary_size
 
@@ -159,6 +158,12 @@ def _table_records(lines: BoundedLines[str], kind: str) -> Iterator[Record]:
             yield Record(lines.row, unfilled | dict(zip(columns, cells, strict=False)))
 
 
+def named_twice(columns: Sequence[str]) -> str:
+    """Return which names several columns of a file have, as a message; empty if none."""
+    twice = sorted(name for name, times in Counter(columns).items() if name and times > 1)
+    return f"column {listed(list(map(repr, twice)))} is named twice" if twice else ""
+
+
 def parse_json_line(line: str, number: int) -> Record:
     """Parse one line of JSON Lines; a line that is not a JSON object becomes a record with an error."""
     try:
@@ -208,6 +213,8 @@ def _text_file(kind: str, path: Path, columns: Collection[str] | None) -> Iterat
 
 
 def _parquet_file(path: Path, columns: Collection[str] | None) -> Iterator[Record]:
+    from petkit.data.parquet import parquet_rows
+
     for number, values in enumerate(parquet_rows(path, columns), 1):
         yield Record(number, values)
 

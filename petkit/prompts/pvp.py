@@ -24,17 +24,11 @@ from petkit.prompts.verbalizer import LabelWords, WordProblem, find_label_words
 
 @dataclass(frozen=True)
 class Demonstrations:
-    """The labelled rows as filled patterns.
+    """The labelled rows as filled patterns."""
 
-    Attributes:
-        per_label: how many examples of each label a row gets.
-        filled: per label, the ids of its filled examples.
-        numbers: per label, the row number of each example in the labelled set.
-    """
-
-    per_label: int
-    filled: tuple[tuple[IntArray, ...], ...]
-    numbers: tuple[tuple[int, ...], ...]
+    per_label: int  # how many examples of each label a row gets
+    filled: tuple[tuple[IntArray, ...], ...]  # per label, the ids of its examples
+    numbers: tuple[tuple[int, ...], ...]  # per label, the row number of each example in the labelled set
 
     @classmethod
     def build(
@@ -45,23 +39,16 @@ class Demonstrations:
         words: Sequence[Sequence[int]],
         per_label: int,
     ) -> Demonstrations:
-        """Fill every labelled row with its label's word.
-
-        Args:
-            pattern: compiled for the length of one example.
-            rows: field tokens of the labelled rows; ``labels`` are their class indices.
-            words: per label, the tokens of the word that fills the slot.
-        """
+        """Fill the ``rows`` (their field tokens) with the tokens of their labels' ``words``; a pattern as long as one example."""
         numbers = tuple(tuple(row for row, label in enumerate(labels) if label == wanted) for wanted in range(len(words)))
         filled = tuple(tuple(pattern.filled(rows[row], words[label]) for row in chosen) for label, chosen in enumerate(numbers))
         return cls(per_label, filled, numbers)
 
     def before(self, content: Sequence[IntArray], room: int, own: int | None = None) -> IntArray:
-        """Return the demonstrations of a row, labels in turn, as many as fit.
+        """Return the demonstrations of a row, labels in turn, as many as fit into ``room``.
 
         Args:
             content: the tokens of each field the pattern uses; they choose the examples.
-            room: tokens that the row leaves free.
             own: the row's number in the labelled set, so that it is not shown its own label.
         """
         random = np.random.default_rng(zlib.crc32(b"".join(ids.astype("<i4").tobytes() for ids in content)))

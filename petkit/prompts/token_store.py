@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -17,18 +18,17 @@ from petkit.storage.row_array import RowArray
 CHUNK = 1024
 
 
+@dataclass(frozen=True, eq=False)
 class TokenStore:
-    """The field tokens of every row of a source, for one tokenizer, clipped to as many as a pattern can use.
+    """The field tokens of every row of a source, for one tokenizer, clipped to as many as a pattern can use."""
 
-    Args:
-        flat: the ids of all rows behind each other, by field.
-        offsets: where each row begins among them, and at last where all end, by field.
-    """
+    _flat: Mapping[FieldKey, RowArray]  # the ids of all rows behind each other
+    _offsets: Mapping[FieldKey, RowArray]  # where each row begins among them, and at last where all end
 
-    def __init__(self, flat: Mapping[FieldKey, RowArray], offsets: Mapping[FieldKey, RowArray]) -> None:
-        self._flat = flat
-        self._offsets = offsets
-        self.rows = 0 if not offsets else len(next(iter(offsets.values()))) - 1
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return len(next(iter(self._offsets.values()))) - 1 if self._offsets else 0
 
     @classmethod
     def build(
