@@ -5,7 +5,6 @@ from __future__ import annotations
 import doctest
 import importlib
 import inspect
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 from tests.test_public_names import NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
-TRAINED = ("run", "Predictor")  # examples that train, in the order in which they build on each other
+TRAINED = ("run", "Predictor")  # examples that train, in the order in which they build on each other: see test_example.py
 
 
 def public() -> list[tuple[str, Any]]:
@@ -46,14 +45,3 @@ def test_examples(name: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     lines = run_examples(name, value)
 
     assert lines or not inspect.isfunction(value)
-
-
-@pytest.mark.slow
-def test_examples_that_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import petkit
-
-    shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    monkeypatch.chdir(tmp_path)
-
-    for name in TRAINED:
-        assert run_examples(f"petkit.{name}", getattr(petkit, name))
