@@ -24,17 +24,11 @@ def train_inputs(task: Task, device: Device) -> Inputs:
 
 @dataclass(frozen=True)
 class Baseline:
-    """Another classifier from the same labelled rows.
+    """Another classifier from the same labelled rows."""
 
-    Attributes:
-        answer: trains it and scores the test rows.
-        inputs: what its result depends on besides the test rows and the labels.
-        package: the optional package it needs.
-    """
-
-    answer: Callable[[Task, Device, Job], Answer]
-    inputs: Callable[[Task, Device], Inputs] = train_inputs
-    package: str | None = None
+    answer: Callable[[Task, Device, Job], Answer]  # trains it and scores the test rows
+    inputs: Callable[[Task, Device], Inputs] = train_inputs  # what its result depends on besides the test rows and the labels
+    package: str | None = None  # the optional package it needs
 
 
 def targets(task: Task) -> FloatArray:
@@ -46,8 +40,3 @@ def texts(task: Task, part: str) -> list[str]:
     """Return the rows as plain texts, all fields of a row one after another."""
     examples = task.train if part == "train" else task.rows(part)
     return [" ".join(example.fields[field] for field in task.fields) for example in examples]
-
-
-def rows_progress(job: Job, before: int, total: int) -> Callable[[int], None]:
-    """Return a callback that reports finished rows, the first of them after ``before`` others."""
-    return lambda done: job.progress(before + done, total, "rows")

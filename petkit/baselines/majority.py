@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from petkit.baselines.base import Answer, Baseline, targets
-from petkit.engine.device import Device
+from petkit.baselines.base import Baseline, targets
 from petkit.ensemble import FloatArray, LabelKind
-from petkit.runs.step import Job
-from petkit.task.task import Task
 
 
 def majority_logits(targets: FloatArray, rows: int, kind: LabelKind = LabelKind.SINGLE) -> FloatArray:
@@ -24,8 +21,6 @@ def majority_logits(targets: FloatArray, rows: int, kind: LabelKind = LabelKind.
     return np.tile(np.log(shares).astype(np.float32), (rows, 1))
 
 
-def _answer(task: Task, device: Device, job: Job) -> Answer:
-    return majority_logits(targets(task), task.scans["test"].rows, task.label_kind), {}
-
-
-MAJORITY = Baseline(_answer)
+MAJORITY = Baseline(
+    lambda task, device, job: (majority_logits(targets(task), task.scans["test"].rows, task.label_kind), {}),
+)

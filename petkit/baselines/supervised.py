@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from petkit.baselines.base import Answer, Baseline, rows_progress, train_inputs
+from petkit.baselines.base import Answer, Baseline, train_inputs
 from petkit.engine.device import Device, prepare_for_inference
 from petkit.engine.sampling import training_batches
 from petkit.engine.training_loop import fit
@@ -50,7 +50,8 @@ def _answer(task: Task, device: Device, job: Job) -> Answer:
         checkpoints=job.checkpoints(),
     )
     prepare_for_inference(classifier, device)
-    shards = student_logits(classifier, task, "test", device, rows_progress(job, 0, task.scans["test"].rows))
+    total = task.scans["test"].rows
+    shards = student_logits(classifier, task, "test", device, lambda done: job.progress(done, total, "rows"))
     return np.concatenate(list(shards)), _settings(task)
 
 

@@ -10,10 +10,7 @@ from numpy.typing import NDArray
 
 from petkit.baselines.base import Answer, Baseline, targets, texts
 from petkit.baselines.majority import majority_logits
-from petkit.engine.device import Device
 from petkit.ensemble import FloatArray, LabelKind
-from petkit.runs.step import Job
-from petkit.task.task import Task
 
 # A mark or an emoji is a word too: a row may consist of nothing else.
 _WORD = r"(?u)\w+|[^\w\s]"
@@ -79,8 +76,6 @@ def _regression(features: Any, labels: NDArray[np.int64]) -> tuple[Any, float]:
     return search.best_estimator_, float(search.best_params_["C"])
 
 
-def _answer(task: Task, device: Device, job: Job) -> Answer:
-    return tfidf_logits(texts(task, "train"), targets(task), texts(task, "test"), task.label_kind)
-
-
-TFIDF = Baseline(_answer)
+TFIDF = Baseline(
+    lambda task, device, job: tfidf_logits(texts(task, "train"), targets(task), texts(task, "test"), task.label_kind),
+)

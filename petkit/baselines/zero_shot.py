@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from petkit.baselines.base import Answer, Baseline, rows_progress
+from petkit.baselines.base import Answer, Baseline
 from petkit.engine.device import Device
 from petkit.ensemble import FloatArray, batch_prior, calibrate, combine
 from petkit.runs.fingerprint import Inputs
@@ -20,11 +20,13 @@ from petkit.teachers.untrained import sample_logits, untrained
 def _answer(task: Task, device: Device, job: Job) -> Answer:
     """Score with every untrained pattern, batch-calibrate, and average with equal weights."""
     kind, rows = task.label_kind, task.scans["test"].rows
+    total = rows * len(task.pvps)
     answers: list[FloatArray] = []
     for pvp, scorer in untrained(task, device):
         prior = batch_prior(sample_logits(task, pvp, scorer, device), kind)
-        report = rows_progress(job, len(answers) * rows, len(task.pvps) * rows)
-        shards = shard_logits(scorer, pvp, task, "test", device, report)
+        shards = shard_logits(
+            scorer, pvp, task, "test", device, lambda done: job.progress(len(answers) * rows + done, total, "rows")
+        )
         answers.append(calibrate(np.concatenate(list(shards)), prior))
     how = task.spec.soft_labels.combine
     together = combine(np.stack(answers), np.ones(len(answers), np.float32), how, kind)

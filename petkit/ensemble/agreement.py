@@ -27,17 +27,11 @@ def agreement(logits: FloatArray, combined: FloatArray, kind: LabelKind = LabelK
 
 @dataclass(frozen=True)
 class Effect:
-    """What one teacher contributes; None where there are no others.
+    """What one teacher contributes; None where there are no others."""
 
-    Attributes:
-        kappa: its mean κ with the others.
-        changed: share of answers that change when it is left out.
-        kl: mean KL(with ‖ without) in nats.
-    """
-
-    kappa: float | None
-    changed: float | None = None
-    kl: float | None = None
+    kappa: float | None  # its mean κ with the others
+    changed: float | None = None  # share of answers that change when it is left out
+    kl: float | None = None  # mean KL(with ‖ without) in nats
 
     def to_json(self) -> dict[str, object]:
         """Return plain data for ``ensemble.json``."""

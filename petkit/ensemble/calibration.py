@@ -37,16 +37,13 @@ TRUSTED_ROWS = 50
 class TeacherScores:
     """Label logits of one teacher, at its temperature, from which a calibration may estimate its label prior.
 
-    Attributes:
-        labels: how many there are.
-        content_free: reads the logits of the content-free texts, shape ``(texts, labels)``.
-        unlabeled: reads those of the unlabelled set, from the first row at every call, in blocks ``(rows, labels)``.
+    ``unlabeled`` reads from the first row at every call.
     """
 
     kind: LabelKind
-    labels: int
-    content_free: Callable[[], FloatArray]
-    unlabeled: Callable[[], Iterable[FloatArray]]
+    labels: int  # how many there are
+    content_free: Callable[[], FloatArray]  # (texts, labels)
+    unlabeled: Callable[[], Iterable[FloatArray]]  # in blocks (rows, labels)
 
 
 def contextual_prior(content_free_logits: FloatArray, kind: LabelKind = LabelKind.SINGLE) -> FloatArray:

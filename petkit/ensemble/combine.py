@@ -59,22 +59,16 @@ class Ensemble:
     >>> ensemble = Ensemble.plain(["bad", "good"], LabelKind.SINGLE, "logits", ["one", "two"], [0.75, 0.25])
     >>> ensemble.combine(np.array([[[4.0, 0.0]], [[0.0, 2.0]]], np.float32)).tolist()
     [[3.0, 0.5]]
-
-    Attributes:
-        labels: label names in class order.
-        how: what is averaged over the teachers.
-        members: the teachers' names, in the order of the first axis of logits.
-        dropped: which teachers were left out.
     """
 
-    labels: tuple[str, ...]
+    labels: tuple[str, ...]  # in class order
     kind: LabelKind
-    how: How
-    members: tuple[str, ...]
+    how: How  # what is averaged over the teachers
+    members: tuple[str, ...]  # the teachers' names, in the order of the first axis of logits
     weights: Floats  # (teachers,), summing to 1
     temperatures: Floats  # (teachers,)
     log_priors: Floats  # (teachers, labels)
-    dropped: NDArray[np.bool_]  # (teachers,)
+    dropped: NDArray[np.bool_]  # (teachers,): which were left out
     label_bias: Floats  # (labels,)
 
     @classmethod
@@ -144,14 +138,8 @@ class Ensemble:
     def voting(self) -> Ensemble:
         """Return the ensemble of the teachers with a weight above 0, which alone decide its answers."""
         counts = self.weights > 0
-        return replace(
-            self,
-            members=tuple(compress(self.members, counts)),
-            weights=self.weights[counts],
-            temperatures=self.temperatures[counts],
-            log_priors=self.log_priors[counts],
-            dropped=self.dropped[counts],
-        )
+        by_teacher = {name: getattr(self, name)[counts] for name in ("weights", "temperatures", "log_priors", "dropped")}
+        return replace(self, members=tuple(compress(self.members, counts)), **by_teacher)
 
     def _by_label(self, values: Floats) -> dict[str, float]:
         return dict(zip(self.labels, values.tolist(), strict=True))

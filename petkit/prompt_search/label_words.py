@@ -2,6 +2,16 @@
 
 The untrained model scores every labelled row under every pattern once. Only these rows, and the word frequencies of the
 unlabelled set, are used; test data is never read.
+
+Under a pattern, a masked language model gives every token t a probability q(t | x) at the mask of row x. Take t as the
+answer "yes" to the question whether x has label y, and any other token as "no": the t that answers it best for the labelled
+rows T has the greatest log-likelihood ratio (arXiv 2010.13641, equation 7), where the rows of all other labels together weigh
+as much as the rows T_y of this one (equation 5):
+
+    Σ_{x ∈ T_y} log q(t|x) / (1 − q(t|x))  −  |T_y| / (|T| − |T_y|) · Σ_{x ∉ T_y} log q(t|x) / (1 − q(t|x))
+
+Here it is divided by |T_y|: the mean log-odds of t in the label's rows less those in all others, in nats. That changes no order
+within a label and makes labels with different numbers of rows comparable, which settles who gets a word that suits two.
 """
 
 from __future__ import annotations
@@ -12,6 +22,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
 from petkit.config.schema.pipeline import AutoVerbalizerSpec, VerbalizerSpec
 from petkit.engine.device import Device, inference, prepare_for_inference
@@ -20,7 +33,6 @@ from petkit.models.batch import collate, inference_batches
 from petkit.models.loading import load_language_model
 from petkit.models.mask_reader import MaskReader, SoftTokens
 from petkit.prompt_search.candidates import Candidates, Counts, fitting, frequent_words, named_words, token_counts
-from petkit.prompt_search.likelihood_ratio import Array, best_words, likeliest, likelihood_ratio, log_odds
 from petkit.prompts.pattern import MaskContext
 from petkit.task.task import Task
 
@@ -28,6 +40,8 @@ from petkit.task.task import Task
 OFFERED = 1000
 # Logits in memory at once: 2^23 floats are 32 MB, and a few arrays of that size exist side by side.
 _LOGITS_AT_ONCE = 2**23
+
+Array = NDArray[np.float64]
 
 
 class ScoredWord(NamedTuple):
@@ -39,14 +53,11 @@ class ScoredWord(NamedTuple):
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Label words with their scores.
+    """Label words with their scores."""
 
-    Attributes:
-        words: pattern id → label → its words, best first; the same for all patterns where they were searched jointly.
-        named: label → the given words that are one token in every pattern, with sums over all patterns.
-    """
-
+    # Pattern id → label → its words, best first; the same for all patterns where they were searched jointly.
     words: dict[str, dict[str, list[ScoredWord]]]
+    # Label → the given words that are one token in every pattern, with sums over all patterns.
     named: dict[str, list[ScoredWord]]
 
 
@@ -107,9 +118,8 @@ def search_label_words(
     for pattern, mean_log_odds in enumerate(_mean_log_odds(task, device, counts, progress)):
         for pool in (*pools, *given):
             pool.add(pattern, mean_log_odds)
-    words: dict[str, dict[str, list[ScoredWord]]] = {}
-    for pool in pools:
-        words |= dict.fromkeys((task.pvps[pattern].id for pattern in pool.patterns), pool.best(counts, auto.per_label))
+    best = [(pool, pool.best(counts, auto.per_label)) for pool in pools]
+    words = {task.pvps[pattern].id: found for pool, found in best for pattern in pool.patterns}
     return SearchResult(words, {} if named is None else given[0].named(counts, named))
 
 
@@ -163,3 +173,64 @@ def _mean_log_odds(task: Task, device: Device, counts: Counts, progress: Callabl
 def _slots(task: Task, patterns: Sequence[int]) -> list[MaskContext]:
     contexts = [task.pvps[pattern].pattern.mask_context for pattern in patterns]
     return [context for context in contexts if context is not None]  # no pattern is without a mask
+
+
+def log_odds(logits: Tensor) -> Tensor:
+    """Return ``log q / (1 - q)`` with q the softmax over the vocabulary, in float32, of logits ``(rows, vocabulary)``.
+
+    Only the most probable token of a row can have q > 1/2. Its 1 - q is the sum of all others, so nothing is lost where
+    q rounds to 1.
+    """
+    logits = logits.float()
+    log_q = functional.log_softmax(logits, dim=-1)  # (rows, vocabulary)
+    highest, best = logits.max(dim=-1, keepdim=True)  # (rows, 1) each
+    others = logits.scatter(-1, best, -torch.inf).logsumexp(dim=-1, keepdim=True)  # (rows, 1)
+    odds = log_q - torch.log1p(-log_q.exp())  # (rows, vocabulary), right but for the most probable token
+    return odds.scatter(-1, best, highest - others)
+
+
+def likelihood_ratio(mean_log_odds: Array, counts: Counts) -> Array:
+    """Return each word's log-likelihood ratio for each label (equation 7), in nats per row of the label.
+
+    It is linear: the sum over patterns may be taken before or after (a verbalizer for all patterns, section 4.2).
+
+    Args:
+        mean_log_odds: over the rows of each label, shape ``(labels, words)``.
+        counts: number of rows of each label, shape ``(labels,)``.
+    """
+    rows = counts[:, None]  # (labels, 1)
+    summed = mean_log_odds * rows  # (labels, words)
+    return np.asarray(mean_log_odds - (summed.sum(axis=0) - summed) / (rows.sum() - rows))
+
+
+def likeliest(mean_log_odds: Array, count: int) -> NDArray[np.bool_]:
+    """Return which words ``(labels, words)`` are among the ``count`` most probable in rows of the label (section 4.1).
+
+    Without this, very improbable words win: their probabilities vary most. Of equally probable words, the lower numbers.
+    """
+    order = np.argsort(-mean_log_odds, axis=1, kind="stable")[:, :count]  # (labels, count)
+    found = np.zeros(mean_log_odds.shape, bool)
+    np.put_along_axis(found, order, True, axis=1)
+    return found
+
+
+def best_words(scores: Array, per_label: int) -> list[list[int]]:
+    """Return ``per_label`` words for every label, best first, none for two labels.
+
+    Words go to labels in the order of their scores, the best of all first, so that a word that suits two labels goes to the
+    one it suits better while that still lacks words. Equal scores: the word with the lower number goes first.
+
+    Args:
+        scores: shape ``(labels, words)``; finite for at least ``labels * per_label`` words of each label, -inf where a word
+            is none for a label.
+    """
+    chosen: list[list[int]] = [[] for _ in scores]
+    taken: set[int] = set()
+    for place in np.argsort(-scores.T, axis=None, kind="stable"):
+        word, label = divmod(int(place), len(scores))
+        if word not in taken and len(chosen[label]) < per_label:
+            chosen[label].append(word)
+            taken.add(word)
+            if len(taken) == len(scores) * per_label:
+                break
+    return chosen

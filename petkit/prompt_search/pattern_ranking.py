@@ -30,36 +30,23 @@ Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class RankedPattern:
-    """The measures of a pattern.
-
-    Attributes:
-        rank: mean of its ranks in the measures below; 1 is best.
-        information: mutual information of text and untrained prediction in nats; more is better.
-        agreement: share of unlabelled rows where it answers as most other patterns do; None where it is the only one.
-        cross_entropy: nats per labelled row, cross-validated; less is better. None where it cannot be taken.
-    """
+    """The measures of a pattern; None where there is no other pattern, or labelled rows cannot be held out."""
 
     id: str
-    rank: float
-    information: float
-    agreement: float | None
-    cross_entropy: float | None
+    rank: float  # mean of its ranks in the measures below; 1 is best
+    information: float  # mutual information of text and untrained prediction in nats; more is better
+    agreement: float | None  # share of unlabelled rows where it answers as most other patterns do
+    cross_entropy: float | None  # nats per labelled row, cross-validated; less is better
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """All patterns, best first.
-
-    Attributes:
-        kept: how many of them the pipeline uses.
-        sampled: number of unlabelled rows looked at.
-        left_out: why there is no cross-entropy; empty where there is.
-    """
+    """All patterns, best first."""
 
     patterns: tuple[RankedPattern, ...]
-    kept: int
-    sampled: int
-    left_out: str
+    kept: int  # how many of them the pipeline uses
+    sampled: int  # number of unlabelled rows looked at
+    left_out: str  # why there is no cross-entropy; empty where there is
 
 
 def rank_patterns(pipeline: Pipeline, on_event: OnEvent = ignore) -> Ranking:
@@ -87,10 +74,9 @@ def rank(task: Task, device: Device, on_event: OnEvent = ignore) -> Ranking:
     agreement = agreement_with_others(np.stack(samples), kind) if len(samples) > 1 else []
     measures = (np.negative(information), np.negative(agreement), np.array(cross_entropies))  # less is better
     ranks = np.mean([rankdata(measure) for measure in measures if len(measure)], axis=0)
-    names = [pvp.id for pvp in task.pvps]
+    names, keep = [pvp.id for pvp in task.pvps], task.spec.keep_patterns
     columns = zip_longest(names, ranks.tolist(), information, agreement, cross_entropies)
     patterns = [RankedPattern(*measured) for measured in columns]
-    keep = task.spec.keep_patterns
     kept = len(patterns) if keep == "all" else min(keep, len(patterns))
     # Sorting is stable: equals stay in the order of the file.
     return Ranking(tuple(sorted(patterns, key=lambda pattern: pattern.rank)), kept, len(samples[0]), left_out)

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from petkit.prompt_search.likelihood_ratio import best_words, likeliest, likelihood_ratio, log_odds
+from petkit.prompt_search.label_words import best_words, likeliest, likelihood_ratio, log_odds
 
 # Probabilities of two words at the mask in three rows; the first two have label 0, the third label 1.
 Q = np.array([[0.8, 0.1], [0.5, 0.1], [0.2, 0.1]])
