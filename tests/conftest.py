@@ -10,7 +10,6 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
-import gc
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -58,13 +57,16 @@ def _own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 
 
 @pytest.fixture(scope="session")
-def libraries() -> None:
+def libraries() -> Iterator[None]:
     """The heavy libraries, imported and kept out of garbage collections: a run collects after every step."""
     import peft  # noqa: F401
     import sklearn.linear_model  # noqa: F401
     import transformers.models.bert.modeling_bert  # noqa: F401
 
-    gc.freeze()
+    from petkit.engine.device import quick_collections
+
+    with quick_collections():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import ctypes
 import gc
 import os
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -131,10 +132,13 @@ def release_memory() -> None:
             trim(0)
 
 
+_freezing = threading.Lock()
+
+
 @contextmanager
 def quick_collections() -> Iterator[None]:
     """Keep the libraries' million objects out of garbage collections: in the block, only what it creates is examined."""
-    if gc.get_freeze_count():  # the process froze them already
+    if not _freezing.acquire(blocking=False):  # they are frozen already
         yield
         return
     gc.collect()  # garbage that is frozen would stay until the end of the block
@@ -143,6 +147,7 @@ def quick_collections() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
+        _freezing.release()
 
 
 @contextmanager
