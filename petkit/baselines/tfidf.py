@@ -23,15 +23,11 @@ _TINY = np.finfo(np.float32).tiny
 
 
 def tfidf_logits(texts: Sequence[str], targets: FloatArray, unseen: Sequence[str], kind: LabelKind = LabelKind.SINGLE) -> Answer:
-    """Train a logistic regression on the TF-IDF of words and characters, and apply it.
+    """Train a logistic regression on the TF-IDF of ``texts`` with ``targets (texts, labels)``, and apply it to ``unseen`` ones.
 
     Words alone and in pairs; one to five characters inside words, for endings, misspellings
     and languages without spaces. The regularisation is the one with the best cross-validated
     likelihood within ``texts``. Several labels: one regression per label.
-
-    Args:
-        targets: the labels of ``texts``, 1 or 0, shape ``(len(texts), labels)``.
-        unseen: the rows to label.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_union

@@ -11,16 +11,13 @@ from petkit.ensemble.label_kind import FloatArray, Floats, LabelKind, entropy, l
 
 
 def confidence_weights(combined: FloatArray, kind: LabelKind = LabelKind.SINGLE) -> FloatArray:
-    """Return the confidence ``1 - H / ln C`` in each row, H being the entropy of its distribution at temperature 1.
+    """Return the confidence ``1 - H / ln C`` in each row of the ensemble's label logits ``(rows, labels)``.
 
-    1 where it is certain, 0 where all answers are equally likely. For multi-label rows H is the mean entropy of the
-    yes/no answers and C is 2.
+    H is the entropy at temperature 1: 1 where the ensemble is certain, 0 where all answers are equally likely. For
+    multi-label rows H is the mean entropy of the yes/no answers and C is 2.
 
     >>> confidence_weights(np.array([[100.0, 0.0], [1.0, 1.0]])).tolist()
     [1.0, 0.0]
-
-    Args:
-        combined: the ensemble's label logits, shape ``(rows, labels)``.
     """
     answers = kind.class_logits(combined)  # (rows, questions, answers)
     doubt = entropy(log_softmax(answers)).mean(axis=-1) / math.log(answers.shape[-1])
@@ -44,15 +41,11 @@ def choose_rows(
 ) -> NDArray[np.bool_]:
     """Return which rows to keep: probable enough, and among the most probable with the same label.
 
-    Of the n rows of a label, the ``ceil(top_share · n)`` most probable are kept; of equal ones the first. The
-    threshold does not change n, so the two options are independent.
+    Rows are given by their best label and its probability. Of the n rows of a label, the ``ceil(top_share · n)`` most
+    probable are kept; of equal ones the first. The threshold does not change n, so the two options are independent.
 
     >>> choose_rows(np.array([0, 0, 1]), np.array([0.9, 0.7, 0.6]), min_probability=0.5, top_share=0.5).tolist()
     [True, False, True]
-
-    Args:
-        winners: best label of each row, shape ``(rows,)``.
-        probability: its probability, shape ``(rows,)``.
     """
     keep: NDArray[np.bool_] = probability >= min_probability
     for label in range(int(winners.max()) + 1 if top_share < 1 else 0):

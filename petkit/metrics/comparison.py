@@ -29,17 +29,13 @@ class Comparison:
 
 
 def compare(student_right: NDArray[np.bool_], baseline_right: NDArray[np.bool_], seed: int = 0) -> Comparison:
-    """Compare two classifiers by the paired bootstrap over rows (Koehn 2004, section 4).
+    """Compare two classifiers, by which rows each labelled rightly, by the paired bootstrap over rows (Koehn 2004, section 4).
 
     Both are judged on the same drawn rows, so that rows that are hard for both do not widen the interval. A row counts
     only by which classifier alone labelled it rightly, so drawing rows is a multinomial draw of three counts.
 
     >>> compare(np.array([True] * 9 + [False]), np.array([True] * 5 + [False] * 5)).outcome
     'worth it'
-
-    Args:
-        student_right: whether the student labelled each row rightly, shape ``(rows,)``, in the same order as ``baseline_right``.
-        seed: of the 2,000 draws.
     """
     rows = len(student_right)
     alone = int((student_right & ~baseline_right).sum()), int((baseline_right & ~student_right).sum())

@@ -149,7 +149,7 @@ def calibration_error(confidence: Floats, correct: Chosen, bins: int = ECE_BINS)
 
 
 def bootstrap_confusion(confusion: Counts, seed: int = 0) -> list[Interval]:
-    """Return 95 % percentile bootstrap intervals of accuracy and macro-F1 over resampled rows of one label."""
+    """Return 95 % percentile bootstrap intervals of accuracy and macro-F1, rows having one label."""
 
     def figures(draws: Counts) -> tuple[Floats, ...]:
         tables = draws.reshape(-1, *confusion.shape)
@@ -160,12 +160,7 @@ def bootstrap_confusion(confusion: Counts, seed: int = 0) -> list[Interval]:
 
 
 def bootstrap_decisions(chosen: Chosen, gold: Chosen, seed: int = 0) -> list[Interval]:
-    """Return 95 % percentile bootstrap intervals of subset accuracy, micro-F1 and macro-F1 over resampled rows.
-
-    Args:
-        chosen: the labels given to each row, shape ``(rows, labels)``.
-        gold: the labels each row has, same shape.
-    """
+    """Return 95 % percentile bootstrap intervals of subset accuracy, micro-F1 and macro-F1; arguments ``(rows, labels)``."""
     outcomes, counts = np.unique(np.hstack([chosen, gold]), axis=0, return_counts=True)
     chosen, gold = np.hsplit(outcomes, 2)  # (outcomes, labels)
     # As floats: numpy multiplies whole numbers slowly, and these are exact.

@@ -192,11 +192,8 @@ def log_odds(logits: Tensor) -> Tensor:
 def likelihood_ratio(mean_log_odds: Array, counts: Counts) -> Array:
     """Return each word's log-likelihood ratio for each label (equation 7), in nats per row of the label.
 
-    It is linear: the sum over patterns may be taken before or after (a verbalizer for all patterns, section 4.2).
-
-    Args:
-        mean_log_odds: over the rows of each label, shape ``(labels, words)``.
-        counts: number of rows of each label, shape ``(labels,)``.
+    Mean log-odds are over the rows of each label, ``(labels, words)``, and counts the number of these rows. It is linear:
+    the sum over patterns may be taken before or after (a verbalizer for all patterns, section 4.2).
     """
     rows = counts[:, None]  # (labels, 1)
     summed = mean_log_odds * rows  # (labels, words)
@@ -218,11 +215,8 @@ def best_words(scores: Array, per_label: int) -> list[list[int]]:
     """Return ``per_label`` words for every label, best first, none for two labels.
 
     Words go to labels in the order of their scores, the best of all first, so that a word that suits two labels goes to the
-    one it suits better while that still lacks words. Equal scores: the word with the lower number goes first.
-
-    Args:
-        scores: shape ``(labels, words)``; finite for at least ``labels * per_label`` words of each label, -inf where a word
-            is none for a label.
+    one it suits better while that still lacks words. Equal scores: the word with the lower number goes first. Scores
+    ``(labels, words)`` are finite for at least ``labels * per_label`` words of each label, -inf where a word is none for it.
     """
     chosen: list[list[int]] = [[] for _ in scores]
     taken: set[int] = set()
