@@ -29,7 +29,7 @@ from typing import Any, TypeAlias
 import petkit
 from petkit.config.loader import load_pipeline
 from petkit.errors import PetkitError
-from petkit.predict.evaluate import evaluate_file
+from petkit.predict.row_io import evaluate_file
 
 HERE = Path(__file__).resolve().parents[1]
 # The metrics of finished runs, by the draw of their labelled rows.

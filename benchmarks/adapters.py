@@ -28,7 +28,7 @@ from ablations import write_development_rows
 
 import petkit
 from petkit.errors import PetkitError
-from petkit.predict.evaluate import evaluate_file
+from petkit.predict.row_io import evaluate_file
 
 HERE = Path(__file__).resolve().parents[1]
 KINDS = ("none", "lora", "ia3", "p_tuning_v2", "p_tuning_v1", "prompt_tuning")

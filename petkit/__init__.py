@@ -55,8 +55,7 @@ if TYPE_CHECKING:
     from petkit.config.loader import load_pipeline
     from petkit.config.schema.pipeline import PipelineSpec
     from petkit.errors import IncompleteRun, InvalidInput, ModelRefused, PetkitError, RunConflict
-    from petkit.predict.prediction import Prediction
-    from petkit.predict.predictor import Predictor
+    from petkit.predict.predictor import Prediction, Predictor
     from petkit.stages.pipeline import RunResult
 
 _MODULES = {
@@ -64,8 +63,7 @@ _MODULES = {
     "petkit.config.loader": ("load_pipeline",),
     "petkit.config.schema.pipeline": ("PipelineSpec",),
     "petkit.errors": ("IncompleteRun", "InvalidInput", "ModelRefused", "PetkitError", "RunConflict"),
-    "petkit.predict.prediction": ("Prediction",),
-    "petkit.predict.predictor": ("Predictor",),
+    "petkit.predict.predictor": ("Prediction", "Predictor"),
     "petkit.stages.pipeline": ("RunResult",),
 }
 

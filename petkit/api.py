@@ -8,7 +8,7 @@ from pathlib import Path
 from petkit.config.loader import Pipeline, load_pipeline
 from petkit.config.schema.pipeline import PipelineSpec
 from petkit.events import OnEvent, ignore
-from petkit.stages.pipeline import RunResult
+from petkit.stages.pipeline import RunResult, prepare
 from petkit.stages.pipeline import run as run_pipeline
 
 
@@ -52,4 +52,5 @@ def run(
         loaded = Pipeline.from_spec(pipeline)
     else:
         loaded = pipeline if isinstance(pipeline, Pipeline) else load_pipeline(pipeline, overrides)
-    return run_pipeline(loaded, out or Path("runs") / loaded.spec.task, force=force, resume=resume, on_event=listen or on_event)
+    ready = prepare(loaded, out or Path("runs") / loaded.spec.task, force=force, resume=resume)
+    return run_pipeline(ready, listen or on_event)

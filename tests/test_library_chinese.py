@@ -14,7 +14,7 @@ from petkit.config.loader import load_pipeline
 from petkit.config.schema.pipeline import PatternSpec
 from petkit.predict.predictor import Predictor
 from petkit.prompts.pvp import PVP, compile_pvps
-from petkit.stages.pipeline import RunResult, run
+from petkit.stages.pipeline import RunResult, prepare, run
 from petkit.storage.parquet_shards import read_matrix
 from tests.chinese import CHINESE_MODELS, Rows, chinese_model_folder, chinese_pieces, headlines, reviews
 from tests.library import CHINESE, ROOT, shown
@@ -58,7 +58,7 @@ def run_small(name: str, pattern: str, model: Path, folder: Path, rows: Mapping[
     own = [{"id": spec.id, "text": spec.text} for spec in SPECS[name].patterns if spec.id == pattern]
     data = [f"data.{part}={folder / part}.jsonl" for part in rows]
     one = f"patterns={json.dumps(own, ensure_ascii=False)}"
-    return run(load_pipeline(path, [*SMALL, *more, *data, one, f"model={model}"]), folder / "run")
+    return run(prepare(load_pipeline(path, [*SMALL, *more, *data, one, f"model={model}"]), folder / "run"))
 
 
 # -- what a Chinese reader sees ----------------------------------------------------------------------

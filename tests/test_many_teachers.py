@@ -22,12 +22,12 @@ import json, resource, sys
 from petkit.engine.device import choose_device
 from petkit.config.loader import load_pipeline
 from petkit.config.schema.pipeline import ComputeSpec
-from petkit.stages.pipeline import run
+from petkit.stages.pipeline import prepare, run
 pipeline_file, folder, *overrides = sys.argv[1:]
 choose_device(ComputeSpec(threads=1))
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 before = peak()
-run(load_pipeline(pipeline_file, overrides), folder, stages=("a",))
+run(prepare(load_pipeline(pipeline_file, overrides), folder, stages=("a",)))
 print(json.dumps([before, peak()]))
 """
 

@@ -40,7 +40,8 @@ def test_listen_is_an_alias_of_on_event(monkeypatch: pytest.MonkeyPatch) -> None
     from petkit.config.schema.pipeline import PipelineSpec
 
     passed: list[object] = []
-    monkeypatch.setattr(api, "run_pipeline", lambda *_, on_event, **__: passed.append(on_event))
+    monkeypatch.setattr(api, "prepare", lambda *_, **__: None)
+    monkeypatch.setattr(api, "run_pipeline", lambda _, on_event: passed.append(on_event))
     spec = PipelineSpec.model_construct(task="t")
 
     petkit.run(spec, listen=passed.append)

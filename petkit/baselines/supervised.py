@@ -17,7 +17,7 @@ from petkit.models.batch import IndexArray, collate
 from petkit.runs.fingerprint import Inputs, flat
 from petkit.runs.inputs import model_inputs
 from petkit.runs.step import Job
-from petkit.student.training import untrained_student
+from petkit.student.model import untrained_student
 from petkit.task.task import Task
 from petkit.teachers.scoring import student_logits
 

@@ -77,8 +77,8 @@ def evaluate(
     from petkit.data.precheck import look_at
 
     look_at(data)
-    from petkit.predict.evaluate import evaluate_file
     from petkit.predict.predictor import Predictor
+    from petkit.predict.row_io import evaluate_file
 
     metrics = evaluate_file(Predictor.load(model, teachers=_teachers(with_)), data).to_dict()
     console.show_json(metrics) if json else console.show_metrics(metrics)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from petkit.commands.search_verbalizer import FoundVerbalizer
     from petkit.commands.validate import Check
     from petkit.commands.zero_shot import ZeroShot
-    from petkit.predict.prediction import Prediction
+    from petkit.predict.predictor import Prediction
     from petkit.prompt_search.pattern_ranking import Ranking
     from petkit.runs.verify import Verification
     from petkit.stages.pipeline import Forecast, RunResult

@@ -106,15 +106,13 @@ def _run(
     loaded = load(pipeline, overrides)
     from petkit.stages import pipeline as spine
 
-    folder = out or Path("runs") / loaded.spec.task
+    ready = spine.prepare(loaded, out or Path("runs") / loaded.spec.task, stages=stages, force=force, resume=resume)
     if dry_run:
-        from petkit.stages.pipeline import dry_run as forecast
-
-        expected = forecast(loaded, folder, stages=stages, force=force, resume=resume)
+        expected = spine.dry_run(ready)
         console.show_json(expected.to_dict()) if json else console.show_forecast(expected)
         return
     with RunDisplay(quiet=quiet) as display:
-        result = spine.run(loaded, folder, stages=stages, force=force, resume=resume, on_event=display)
+        result = spine.run(ready, display)
     if json:
         console.show_json(
             {"run": str(result.folder), "student": str(result.student), "ran": result.ran, "metrics": result.metrics}

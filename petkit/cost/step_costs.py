@@ -29,7 +29,7 @@ from petkit.prompts.tokenizer import PieceTokenizer
 from petkit.runs.layout import EVALUATION, SOFT_LABELS, STUDENT
 from petkit.storage.parquet_shards import SHARD_ROWS
 from petkit.storage.row_array import HELD_ROWS
-from petkit.student.model import new_student
+from petkit.student.model import untrained_student
 from petkit.task.task import Task
 from petkit.teachers.models import teacher_models
 
@@ -184,10 +184,7 @@ class StepCosts:
             ModelRefused: a model cannot be loaded.
         """
         task, spec, device = self.task, self.task.spec, self.device
-        models, adapter = (
-            teacher_models(spec.model, spec.teachers.adapted, device, task.start_hash("teachers")),
-            spec.student.adapted,
-        )
+        models = teacher_models(spec.model, spec.teachers.adapted, device, task.start_hash("teachers"))
         with torch.random.fork_rng(devices=[]):
             started = time.perf_counter()
             with models.untrained(task.pvps[0]) as scorer:
@@ -201,10 +198,7 @@ class StepCosts:
             with models.new(task.pvps[0]) as scorer:
                 teacher_step = self.teacher.seconds_per_step(scorer, spec.teachers.batch_size, self.labels, device)
             models.release()
-            classifier = new_student(
-                spec.student_model, task.labels, adapter, device.training_attention, multi=spec.label_kind == "multi",
-                four_bit=device.four_bit(adapter), start_sha256=task.start_hash("student"),
-            )  # fmt: skip
+            classifier = untrained_student(task, device)
             batch = spec.student.batch_size + (spec.student.gold_batch_size if task.hard_weight else 0)
             student_step = self.student.seconds_per_step(classifier, batch, self.labels, device)
         return Speed(loading, self.reading, scoring, teacher_step, student_step)

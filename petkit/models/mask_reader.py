@@ -68,6 +68,8 @@ class MaskReader(nn.Module):
             self._where = self._answer = None
         return logits[:, 0]
 
+    forward = read
+
     def vocabulary_logits(self, batch: Batch) -> Tensor:
         """Return the logits of the whole vocabulary at each row's (first) mask, shape ``(batch, vocabulary)``, float32."""
         return self.read(batch, torch.arange(len(batch.input_ids), device=batch.input_ids.device), batch.mask_positions).float()

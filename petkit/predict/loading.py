@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from petkit.config.schema.pipeline import ComputeSpec
-from petkit.config.schema.section import LabelKindName
 from petkit.engine.device import Device, choose_device, prepare_for_inference
 from petkit.engine.inference import label_logits
 from petkit.ensemble import Ensemble, FloatArray, LabelKind
@@ -23,7 +22,7 @@ from petkit.prompts.pattern import CompiledPattern, Pattern
 from petkit.prompts.pvp import tokenised
 from petkit.runs.layout import ENSEMBLE_FILE, SOFT_LABELS, STUDENT, STUDENT_FILE
 from petkit.runs.store import RUN, RunStore
-from petkit.student.model import load_student
+from petkit.student.model import checked_record, load_student
 from petkit.teachers.loading import load_teachers
 
 
@@ -40,7 +39,9 @@ def load_predictor(folder: Path, teachers: bool, compute: ComputeSpec | None) ->
     if "recovered" in manifest:
         hint = "run the same petkit run again: it writes a new one, and finished steps stay"
         raise IncompleteRun(f"{store.shown}: manifest.json {manifest['recovered']} ({hint})")
-    compute = compute or _compute_of(manifest)
+    if compute is None:
+        precision = manifest.get("arithmetic", {}).get("precision")
+        compute = ComputeSpec(precision=precision) if precision in ("float32", "bfloat16") else ComputeSpec()
     device = choose_device(compute)
     if teachers and not is_run:
         raise ModelRefused(f"{shown_path(folder)}: only a run folder contains teachers")
@@ -52,19 +53,14 @@ def load_predictor(folder: Path, teachers: bool, compute: ComputeSpec | None) ->
     return _load_student(store.path(STUDENT) if is_run else folder, manifest, device, compute.tokens_per_batch)
 
 
-def _compute_of(manifest: Mapping[str, Any]) -> ComputeSpec:
-    precision = manifest.get("arithmetic", {}).get("precision")
-    return ComputeSpec(precision=precision) if precision in ("float32", "bfloat16") else ComputeSpec()
-
-
-class _About(BaseModel):
-    """How a student reads rows and decides, as ``petkit.json`` stores it; folders made by other tools have none."""
+class _Record(BaseModel):
+    """What ``petkit.json`` contains of how a student reads rows and decides; folders made by other tools have none."""
 
     fields: tuple[Annotated[str, Field(min_length=1)], ...] = Field(("text",), min_length=1)
     max_length: Annotated[int, Field(ge=1)] | None = None
     truncate: Literal["tail", "head", "middle"] = "tail"
     labels: tuple[str, ...] | None = None
-    label_kind: LabelKindName | None = None
+    label_kind: LabelKind | None = None
     thresholds: tuple[float, ...] | None = None
     columns: dict[str, str] = {}
     label_names: tuple[str, ...] | None = None
@@ -72,45 +68,40 @@ class _About(BaseModel):
 
 
 def _load_student(folder: Path, manifest: Mapping[str, Any], device: Device, tokens_per_batch: int) -> Predictor:
-    name = str(folder)
-    config = load_config(name)
-    written = _read(folder / STUDENT_FILE)
-    about = _checked_about(written, folder / STUDENT_FILE)
-    tokenizer = load_tokenizer(name, needs_mask=False)
-    student = load_student(name, written)
+    config = load_config(str(folder))
+    content = _read(folder / STUDENT_FILE)
+    record = checked_record(_Record, content, folder)
+    tokenizer = load_tokenizer(str(folder), needs_mask=False)
+    student = load_student(folder, content)
     prepare_for_inference(student, device)
-    max_length = min(longest_input(config, tokenizer), about.max_length or 512)
-    plain = Pattern.plain(about.fields, pairs=tokenizer.distinguishes_pairs)
-    pattern = CompiledPattern(plain, tokenizer, max_length, about.truncate)
+    max_length = min(longest_input(config, tokenizer), record.max_length or 512)
+    plain = Pattern.plain(record.fields, pairs=tokenizer.distinguishes_pairs)
+    pattern = CompiledPattern(plain, tokenizer, max_length, record.truncate)
     names: Any = config.id2label
     labels = [str(names.get(index, "")) for index in range(len(names))]
     if not all(labels) or len(set(labels)) != len(labels):
         raise ModelRefused(f"{shown_path(folder)}: config.json: id2label: must name every class, each by a name of its own")
-    if about.labels is not None and about.labels != tuple(labels):
+    if record.labels is not None and record.labels != tuple(labels):
         raise ModelRefused(f"{shown_path(folder / STUDENT_FILE)}: labels: config.json names others (write the same in both)")
-    if about.thresholds is not None and len(about.thresholds) != len(labels):
+    if record.thresholds is not None and len(record.thresholds) != len(labels):
         raise ModelRefused(f"{shown_path(folder / STUDENT_FILE)}: thresholds: one for each of {len(labels)} labels is needed")
 
     def score(rows: Sequence[Fields]) -> FloatArray:
         encoded = [pattern.encode(tokens) for tokens in tokenised(rows, pattern.keys, tokenizer)]
         return label_logits(student, encoded, tokenizer, device, tokens_per_batch)
 
-    kind = LabelKind(about.label_kind or ("multi" if config.problem_type == "multi_label_classification" else "single"))
+    kind = record.label_kind or LabelKind("multi" if config.problem_type == "multi_label_classification" else "single")
+    decision = Decision(kind) if record.thresholds is None else Decision(kind, record.thresholds)
     # A run records how its data is read now; a folder on its own, how it was read.
-    decision = Decision(kind) if about.thresholds is None else Decision(kind, about.thresholds)
-    return Predictor(labels, about.fields, manifest.get("data", about.model_dump()), score, decision)
-
-
-def _checked_about(written: Mapping[str, Any], path: Path) -> _About:
-    try:
-        return _About.model_validate_json(json.dumps(written))
-    except ValidationError as error:
-        key = ".".join(map(str, error.errors()[0]["loc"]))
-        raise ModelRefused(f"{shown_path(path)}: {key} is damaged (take the folder from its run again)") from None
+    return Predictor(labels, record.fields, manifest.get("data", record.model_dump()), score, decision)
 
 
 def _load_ensemble(store: RunStore, device: Device, tokens_per_batch: int) -> Predictor:
-    ensemble = Ensemble.from_json(_read(store.path(SOFT_LABELS) / ENSEMBLE_FILE)).voting()
+    path = store.path(SOFT_LABELS) / ENSEMBLE_FILE
+    try:
+        ensemble = Ensemble.from_json(_read(path)).voting()
+    except (LookupError, TypeError, ValueError, AttributeError):
+        raise _damaged(path) from None
     members = load_teachers(store, ensemble.members, device)
 
     def score(rows: Sequence[Fields]) -> FloatArray:
@@ -127,7 +118,11 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
-        raise ModelRefused(f"{shown_path(path)}: not valid JSON (take the folder from its run again)") from None
+        raise _damaged(path, "not valid JSON") from None
     if not isinstance(content, dict):
-        raise ModelRefused(f"{shown_path(path)}: damaged (take the folder from its run again)")
+        raise _damaged(path)
     return content
+
+
+def _damaged(path: Path, what: str = "damaged") -> ModelRefused:
+    return ModelRefused(f"{shown_path(path)}: {what} (take the folder from its run again)")

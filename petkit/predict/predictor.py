@@ -6,18 +6,40 @@ Model code is imported only by :meth:`Predictor.load`: a predictor with another 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from dataclasses import dataclass
+from itertools import compress, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from petkit.config.schema.pipeline import ComputeSpec, DataSpec
-from petkit.ensemble import FloatArray
+from petkit.ensemble import FloatArray, LabelKind
 from petkit.errors import InvalidInput, Problem
 from petkit.metrics import Decision
-from petkit.predict.prediction import Prediction, predictions
 
 CHUNK = 1024
 Fields = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The labels of one row.
+
+    Attributes:
+        label: its label; where rows may have several, all it has with the separator between them (empty: none).
+        probability: how probable the answer is; of several labels, that it has these and no other, each judged on its own.
+        probabilities: of each label, in class order; they sum to 1 unless rows may have several.
+        labels: the labels by themselves: one, or as many as the row has.
+        expected: the expected place ``Σ p_i i`` on an ordinal scale, from 0; None for other labels.
+    """
+
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+    labels: tuple[str, ...]
+    expected: float | None = None
 
 
 class Predictor:
@@ -32,7 +54,7 @@ class Predictor:
         fields: the fields a row must have.
         columns: field name → column name, as in the pipeline's data.
         label_names: label of each class number, where the pipeline's data has numbers.
-        label_separator: stands between several labels of a row, in files and in ``Prediction.label``.
+        label_separator: joins several labels of a row, in files and in ``Prediction.label``.
         decision: how label logits become labels.
     """
 
@@ -83,11 +105,20 @@ class Predictor:
         """Predict any number of rows in order, a thousand at a time; memory does not grow with their number."""
         pending = iter(rows)
         while chunk := list(islice(pending, CHUNK)):
-            yield from predictions(self.logits(chunk), self.labels, self.decision, self.label_separator)
+            logits = self.logits(chunk)
+            yield from map(self._prediction, self.decision.kind.probabilities(logits), self.decision.chosen(logits))
 
     def logits(self, rows: Sequence[str | Fields]) -> FloatArray:
         """Return label logits of shape ``(rows, labels)``."""
         return self._score([self._checked(row) for row in rows])
+
+    def _prediction(self, probabilities: NDArray[np.float64], chosen: NDArray[np.bool_]) -> Prediction:
+        """Return the record of one row, from its labels' probabilities and which of them it has, shape ``(labels,)`` each."""
+        kind, given = self.decision.kind, tuple(compress(self.labels, chosen))
+        answer = np.where(chosen, probabilities, 1 - probabilities) if kind.multi else probabilities[chosen]
+        expected = float(probabilities @ np.arange(len(self.labels))) if kind is LabelKind.ORDINAL else None
+        each = dict(zip(self.labels, probabilities.tolist(), strict=True))
+        return Prediction(self.label_separator.join(given), float(answer.prod()), each, given, expected)
 
     def _checked(self, row: str | Fields) -> Fields:
         if isinstance(row, str):

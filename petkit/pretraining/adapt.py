@@ -10,98 +10,100 @@ that pipelines name as their ``model``. Part of the texts is held out to measure
 
 from __future__ import annotations
 
-import shlex
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from petkit.config.loader import Pipeline
-from petkit.engine.device import Device
-from petkit.engine.training_loop import fit
+from petkit.engine.device import Device, inference
+from petkit.engine.sampling import StepRows
+from petkit.engine.token_masking import MaskedBatch, TokenMasking
 from petkit.events import Notice, OnEvent, ignore
-from petkit.models.batch import Batch
+from petkit.losses import masked_lm
+from petkit.models.batch import IndexArray, collate
 from petkit.models.loading import load_masked_lm
 from petkit.models.mask_reader import MaskReader
-from petkit.pretraining.masked_lm import MaskedTexts, perplexity
 from petkit.pretraining.single_step_run import SingleStepResult, run_single_step
-from petkit.pretraining.unlabeled_texts import UnlabeledTexts, hold_out
-from petkit.runs.fingerprint import flat
+from petkit.pretraining.unlabeled_texts import HIDDEN_TOKENS, Training, UnlabeledTexts
+from petkit.prompts.pattern import CompiledPattern, Pattern
 from petkit.runs.step import Job
 from petkit.runs.store import ADAPTED_MODEL
-from petkit.storage.row_array import HELD_ROWS
+
+# The natural logarithm of the greatest number a float can be.
+_MOST_NATS = 709.0
+
+
+class MaskedTexts:
+    """Predict the hidden tokens of rows (Devlin et al. 2019, BERT, section 3.1).
+
+    The model takes a batch with rows and columns and gives the logits there, shape ``(places, vocabulary)``.
+    """
+
+    def __init__(self, training: Training) -> None:
+        self.training, self.texts = training, training.texts
+        plain = Pattern.plain(self.texts.fields)
+        self.pattern = CompiledPattern(plain, self.texts.tokenizer, self.texts.max_length, self.texts.spec.truncate)
+        self.tokens = training.tokens(self.texts.rows(), self.pattern.keys, "tokens")
+        self.masking = TokenMasking(self.texts.tokenizer, training.settings.mlm_share)
+        # By length, so that batches of neighbours need little padding.
+        self.held_out: IndexArray = training.held_out[np.argsort(self._lengths(training.held_out), kind="stable")]
+
+    def batches(self) -> Iterator[StepRows]:
+        return self.training.batches(self.training.kept, self._lengths(self.training.kept))
+
+    def loss(self, model: nn.Module, step: StepRows) -> Tensor:
+        return self._loss(model, self._masked(step.rows, step.random))
+
+    def held_out_figures(self, model: nn.Module) -> dict[str, float]:
+        random, at_once = self.training.random(HIDDEN_TOKENS), self.training.settings.batch_size
+        total, count = 0.0, 0
+        with inference(self.training.device):
+            for start in range(0, len(self.held_out), at_once):
+                masked = self._masked(self.held_out[start : start + at_once], random)
+                total += self._loss(model, masked).item() * len(masked.targets)
+                count += len(masked.targets)
+        loss = total / max(1, count)
+        return {"loss": loss, "perplexity": math.exp(loss) if loss < _MOST_NATS else math.inf}
+
+    def _lengths(self, rows: IndexArray) -> IndexArray:
+        return self.tokens.row_lengths(self.pattern.keys, rows)
+
+    def _loss(self, model: nn.Module, masked: MaskedBatch) -> Tensor:
+        return masked_lm(model(masked.batch, masked.rows, masked.columns), masked.targets)
+
+    def _masked(self, rows: IndexArray, random: np.random.Generator) -> MaskedBatch:
+        encoded = [self.pattern.encode(tokens) for tokens in self.tokens.take(rows)]
+        return self.masking(collate(encoded, self.texts.tokenizer), random).to(self.training.device.name)
 
 
 @dataclass(frozen=True)
 class Adapted(SingleStepResult):
-    """An adapted model: its folder, whether there was work to do, and the figures of its making."""
+    """An adapted model."""
 
-    STEP = "model"
+    STEP, KIND = "model", ADAPTED_MODEL
 
-    def summary(self, pipeline: Path) -> str:
-        """Return whether it helped, and the command that uses it."""
-        facts, command = self.facts, ["petkit", "run", str(pipeline), "--set", f"model={self.folder}"]
-        return (
-            f"perplexity on {facts['held_out_rows']:,} held-out rows: "
-            f"{facts['perplexity_before']:.1f} → {facts['perplexity_after']:.1f}\n"
-            f"model: {self.folder}\nuse it: {shlex.join(command)}"
-        )
+    @property
+    def setting(self) -> str:
+        return f"model={self.folder}"
 
 
 def adapt(pipeline: Pipeline, folder: str | Path, *, resume: str = "auto", on_event: OnEvent = ignore) -> Adapted:
-    """Adapt a pipeline's model to its unlabelled set, in a run folder of its own; resumes after a kill.
-
-    Args:
-        folder: the run folder; the model is in ``model`` there.
-        resume: see :func:`petkit.runs.resume.refuse_resume`.
-        on_event: called with every event.
-
-    Raises:
-        InvalidInput: mistakes in the input; nothing was written.
-        RunConflict: the folder is in use, contains something else, or a model made with other settings.
-        TrainingDiverged: the loss is no longer finite.
-    """
-    texts = UnlabeledTexts(pipeline, "adapting")
-    settings = flat("adapt", pipeline.spec.adapt.model_dump())
-    return run_single_step(
-        Adapted, ADAPTED_MODEL, texts, settings, lambda job, device: _train(texts, job, device), folder, on_event, resume
-    )
-
-
-class _MaskedLM(MaskReader):
-    """A masked LM that predicts the hidden tokens only."""
-
-    def forward(self, batch: Batch, rows: Tensor, columns: Tensor) -> Tensor:
-        """Return the logits at the given places, shape ``(hidden, vocabulary)``."""
-        return self.read(batch, rows, columns)
+    """Adapt a pipeline's model to its unlabelled set, in a run folder of its own; resumes after a kill."""
+    texts = UnlabeledTexts(pipeline, "adapt", "adapting")
+    return run_single_step(Adapted, texts, lambda job, device: _train(texts, job, device), folder, resume, on_event)
 
 
 def _train(texts: UnlabeledTexts, job: Job, device: Device) -> None:
     """Train the model, and write it and its tokenizer to the job's folder."""
-    settings = texts.spec.adapt
-    kept, held_out = hold_out(np.arange(texts.scan.rows), settings.seed)
-    scratch = job.store.scratch("tokens") if texts.scan.rows > HELD_ROWS else None
-    task = MaskedTexts(texts, device, settings, kept, held_out, scratch)
-    model = _MaskedLM(load_masked_lm(texts.spec.model, device.training_attention)).to(device.name)
-    before = task.held_out_loss(model)
-    fit(
-        model,
-        task.batches(),
-        task.loss,
-        settings,
-        device,
-        lambda step, loss: job.trained(step, settings.steps, loss),
-        seed=settings.seed,
-        checkpoints=job.checkpoints(),
-    )
-    after = task.held_out_loss(model)
-    job.facts.update(
-        rows=len(kept), held_out_rows=len(held_out), loss_before=before, loss_after=after,
-        perplexity_before=perplexity(before, "adapt"), perplexity_after=perplexity(after, "adapt"),
-    )  # fmt: skip
-    if after >= before:
+    training = Training(texts, job, device)
+    objective = MaskedTexts(training)
+    reader = MaskReader(load_masked_lm(texts.spec.model, device.training_attention)).to(device.name)
+    if not training.run(reader, [objective]):
         message = "the model guesses the hidden words of held-out texts no better than before (lower adapt.learning_rate)"
         job.on_event(Notice(job.step, message))
-    model.detach().save_pretrained(job.folder)
+    reader.detach().save_pretrained(job.folder)
     texts.tokenizer.hf.save_pretrained(job.folder)

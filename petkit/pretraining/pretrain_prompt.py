@@ -21,13 +21,11 @@ Part of the texts is held out to measure whether it helped.
 from __future__ import annotations
 
 import json
-import math
 import re
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,114 +33,140 @@ from torch import Tensor, nn
 
 from petkit.config.loader import Pipeline
 from petkit.config.schema.adapter import PromptTuningSpec
-from petkit.engine.device import Device, prepare_for_inference
-from petkit.engine.training_loop import fit, seed_everything
+from petkit.config.schema.pipeline import PatternSpec, VerbalizerSpec
+from petkit.config.schema.training import PretrainPromptSpec
+from petkit.engine.device import Device, inference, prepare_for_inference
+from petkit.engine.sampling import StepRows
+from petkit.engine.training_loop import seed_everything
 from petkit.errors import Problem
 from petkit.events import Notice, OnEvent, ignore
+from petkit.losses import cross_entropy
 from petkit.models.adapters.attach import attach
 from petkit.models.adapters.base import Adapter
-from petkit.models.batch import Batch, IndexArray
+from petkit.models.batch import Batch, collate
 from petkit.models.label_scorers import LabelScorer, WordScorer
 from petkit.models.loading import load_masked_lm, shown_name
 from petkit.models.mask_reader import MaskReader
 from petkit.models.safety.probe import check_reading
-from petkit.pretraining.masked_lm import MaskedTexts, diverged, perplexity
-from petkit.pretraining.next_sentence import SentenceQuestions, question
-from petkit.pretraining.sentences import Numbers, SentenceIndex
+from petkit.pretraining.adapt import MaskedTexts
+from petkit.pretraining.sentences import NEXT, OTHER_TEXT, SAME_TEXT, Numbers, SentenceIndex, sentence_examples
 from petkit.pretraining.single_step_run import SingleStepResult, run_single_step
-from petkit.pretraining.unlabeled_texts import UnlabeledTexts, hold_out
-from petkit.runs.fingerprint import flat
+from petkit.pretraining.unlabeled_texts import PAIRS, Objective, Training, UnlabeledTexts
+from petkit.prompts.pvp import PVP, compile_pvp
+from petkit.prompts.verbalizer import WordProblem
 from petkit.runs.step import Job
 from petkit.runs.store import PRETRAINED_PROMPT
-from petkit.storage.row_array import HELD_ROWS
 from petkit.task.start_prompt import PROMPT, save_prompt
 
-_SECTION = "pretrain_prompt"
+# The paper's: ``first <slot>. second``.
+_PATTERN = PatternSpec(id="next-sentence", text="{first} {mask}. {second}")
+# Pairs to check on, whatever the number of held-out rows.
+_HELD_OUT_PAIRS, _AT_ONCE = 256, 64
+
+
+def question(texts: UnlabeledTexts, settings: PretrainPromptSpec, *, three: bool) -> tuple[PVP, list[WordProblem]]:
+    """Return the question, of ``three`` possible answers or without ``same_text``, and what is wrong with its label words."""
+    words = settings.words
+    same_text = {"same_text": (words.same_text,)} if three else {}
+    labels: dict[str, tuple[str, ...]] = {"next": (words.next,), **same_text, "other_text": (words.other_text,)}
+    return compile_pvp(_PATTERN, VerbalizerSpec(labels=labels), texts.tokenizer, texts.max_length, texts.spec.truncate)
+
+
+class SentenceQuestions:
+    """Predict whether the second of two sentences follows the first; the model gives label logits, ``(batch, labels)``.
+
+    Held-out sentences never come up in training.
+    """
+
+    def __init__(self, training: Training, settings: PretrainPromptSpec, index: SentenceIndex) -> None:
+        self.training, self.texts, self.index = training, training.texts, index
+        self.pvp, _ = question(self.texts, settings, three=index.has_three)
+        # Class numbers of the answers that can be right, in the order of the label words.
+        self._classes = [NEXT, SAME_TEXT, OTHER_TEXT] if index.has_three else [NEXT, OTHER_TEXT]
+        self._first, self._second = sorted(self.pvp.pattern.keys, key=lambda key: key.field)
+        sentences = sentence_examples(self.texts.rows(), ("first", "second"))
+        self.tokens = training.tokens(sentences, self.pvp.pattern.keys, "sentences")
+        self.anchors = index.texts_with_pairs(training.kept)
+        self.pool = index.in_rows(training.kept)
+        # A single held-out row has no other row: other texts' sentences come from anywhere.
+        everywhere, texts = np.arange(index.starts[-1]), index.texts_with_pairs(training.held_out)
+        self.held_out = index.draw(np.resize(texts, _HELD_OUT_PAIRS), everywhere, training.random(PAIRS))
+
+    def batches(self) -> Iterator[StepRows]:
+        # All alike: a text's length says nothing of the length of its sentences.
+        return self.training.batches(self.anchors, np.ones(len(self.anchors), np.int64))
+
+    def loss(self, model: nn.Module, step: StepRows) -> Tensor:
+        pairs, answers = self.encoded_pairs(*self.index.draw(step.rows, self.pool, step.random))
+        return cross_entropy(model(pairs), answers)
+
+    def held_out_figures(self, model: nn.Module) -> dict[str, float]:
+        total = right = 0.0
+        with inference(self.training.device):
+            for start in range(0, _HELD_OUT_PAIRS, _AT_ONCE):
+                pairs, answers = self.encoded_pairs(*(part[start : start + _AT_ONCE] for part in self.held_out))
+                logits = model(pairs)  # (batch, labels)
+                total += cross_entropy(logits, answers).item() * len(answers)
+                right += (logits.argmax(1) == answers).sum().item()
+        return {"loss": total / _HELD_OUT_PAIRS, "accuracy": right / _HELD_OUT_PAIRS}
+
+    def encoded_pairs(self, first: Numbers, second: Numbers, answers: Numbers) -> tuple[Batch, Tensor]:
+        """Return pairs as the model reads them, and the numbers of their answers' words, shape ``(pairs,)``."""
+        taken = zip(self.tokens.take(first), self.tokens.take(second), strict=True)
+        rows = [self.pvp.encode({self._first: a[self._first], self._second: b[self._second]}) for a, b in taken]
+        device, classes = self.training.device.name, torch.from_numpy(np.searchsorted(self._classes, answers))
+        return collate(rows, self.texts.tokenizer).to(device), classes.to(device)
+
+
 # Rows to check on, and rows that sentences of another text can come from.
 _LEAST_ROWS = 3
-
-# The batches of a step: pairs of sentences, rows with hidden words, or both.
-Batches: TypeAlias = tuple[tuple[int, Numbers] | None, tuple[int, IndexArray] | None]
 
 
 @dataclass(frozen=True)
 class PretrainedPrompt(SingleStepResult):
-    """A pretrained prompt: its folder, whether there was work to do, and the figures of its making."""
+    """A pretrained prompt."""
 
-    STEP = PROMPT
+    STEP, KIND = PROMPT, PRETRAINED_PROMPT
 
-    def summary(self, pipeline: Path) -> str:
-        """Return whether it helped, and the command that uses it."""
-        facts, lines = self.facts, []
-        aside = f"{facts['held_out_rows']:,} held-out rows"
-        if "accuracy_before" in facts:
-            before, after = (100 * facts[f"accuracy_{when}"] for when in ("before", "after"))
-            lines.append(f"next-sentence accuracy in pairs from {aside}: {before:.1f} % → {after:.1f} %")
-        if "perplexity_before" in facts:
-            lines.append(f"perplexity on {aside}: {facts['perplexity_before']:.1f} → {facts['perplexity_after']:.1f}")
+    @property
+    def setting(self) -> str:
         path = str(self.folder)
-        plain = re.fullmatch(r"[\w./-]+", path)  # other marks could mean something in YAML
-        start = f"teachers.adapter={{kind: prompt_tuning, start: {path if plain else json.dumps(path, ensure_ascii=False)}}}"
-        command = shlex.join(["petkit", "run", str(pipeline), "--set", start])
-        return "\n".join([*lines, f"prompt: {self.folder}", f"use it: {command}"])
+        plain = re.fullmatch(r"[\w./-]+", path)  # other characters could mean something in YAML
+        return f"teachers.adapter={{kind: prompt_tuning, start: {path if plain else json.dumps(path, ensure_ascii=False)}}}"
 
 
 def pretrain_prompt(
     pipeline: Pipeline, folder: str | Path, *, resume: str = "auto", on_event: OnEvent = ignore
 ) -> PretrainedPrompt:
-    """Train a prompt for a pipeline's model, in a run folder of its own; resumes after a kill.
-
-    Args:
-        folder: the run folder; the prompt is in ``prompt`` there.
-        resume: see :func:`petkit.runs.resume.refuse_resume`.
-        on_event: called with every event.
-
-    Raises:
-        InvalidInput: mistakes in the input; nothing was written.
-        RunConflict: the folder is in use, contains something else, or a prompt made with other settings.
-        TrainingDiverged: the loss is no longer finite.
-    """
-    texts = _Texts(pipeline)
-    settings = flat(_SECTION, pipeline.spec.pretrain_prompt.fingerprint_settings())
-
-    def work(job: Job, device: Device) -> None:
-        _Pretraining(texts, device, job).train()
-
-    return run_single_step(PretrainedPrompt, PRETRAINED_PROMPT, texts, settings, work, folder, on_event, resume)
+    """Train a prompt for a pipeline's model, in a run folder of its own; resumes after a kill."""
+    texts = _Texts(pipeline, "pretrain_prompt", "pre-training")
+    return run_single_step(PretrainedPrompt, texts, lambda job, device: _train(texts, job, device), folder, resume, on_event)
 
 
 class _Texts(UnlabeledTexts):
-    """The unlabelled set, its sentences where they are needed, and the model that reads them.
+    """The unlabelled set, the model that reads it and, where they are needed, the sentences."""
 
-    Raises:
-        InvalidInput: all mistakes, at once.
-    """
-
+    settings: PretrainPromptSpec
     sentences: SentenceIndex | None = None
-
-    def __init__(self, pipeline: Pipeline) -> None:
-        self.settings = pipeline.spec.pretrain_prompt
-        super().__init__(pipeline, "pre-training", self.settings.tokens, (_SECTION, "tokens"))
 
     def _try_out(self, model: Any) -> None:
         check_reading(model, shown_name(self.spec.model))
-        attach(model, PromptTuningSpec(kind="prompt_tuning", tokens=1))  # whether there is room for all is seen elsewhere
+        attach(model, PromptTuningSpec(kind="prompt_tuning", tokens=1))  # whether there is room for all is checked elsewhere
 
-    def _check_further(self, *, readable: bool) -> list[Problem]:
+    def _further_problems(self, *, readable: bool) -> list[Problem]:
         if not self.settings.asks_next_sentence:
             return []
         three, problems = True, []
         if readable:
-            self.sentences = SentenceIndex.build(self.source.unchanged(self.scan))
-            three = self.sentences.asks_three
-            found = len(self.sentences.rows_with_pairs())
+            self.sentences = SentenceIndex.build(self.rows())
+            three, found = self.sentences.has_three, len(self.sentences.rows_with_pairs())
             if found < _LEAST_ROWS:
                 count = "no row" if found == 0 else f"{found} row{'s' if found > 1 else ''} only"
                 message = f"next_sentence needs texts of two sentences or more, and {self.source.shown} has {count} of that kind"
-                problems.append(self.pipeline.problem((_SECTION, "objective"), message, "use masked_lm"))
+                problems.append(self.pipeline.problem((self.section, "objective"), message, "use masked_lm"))
         for wrong in question(self, self.settings, three=three)[1]:
             hint = "use a common word that is one token of the model"
-            problems.append(self.pipeline.problem((_SECTION, "words", wrong.label), wrong.message, hint))
+            problems.append(self.pipeline.problem((self.section, "words", wrong.label), wrong.message, hint))
         return problems
 
 
@@ -155,101 +179,32 @@ class _PromptedModel(nn.Module):
 
     def forward(self, batch: Batch, rows: Tensor | None = None, columns: Tensor | None = None) -> Tensor:
         """Return label logits ``(batch, labels)``, or the vocabulary's logits at the given places ``(places, vocabulary)``."""
-        if rows is None or columns is None:
-            assert self.scorer is not None
-            logits: Tensor = self.scorer(batch)
-            return logits
-        return self.reader.read(batch, rows, columns)
+        if rows is not None and columns is not None:
+            return self.reader.read(batch, rows, columns)
+        assert self.scorer is not None
+        logits: Tensor = self.scorer(batch)
+        return logits
 
 
-class _Pretraining:
-    """One training of a prompt: its questions, and the frozen model that learns to answer them through it."""
-
-    def __init__(self, texts: _Texts, device: Device, job: Job) -> None:
-        self.texts, self.device, self.job = texts, device, job
-        self.settings = settings = texts.settings
-        index, rows = texts.sentences, texts.scan.rows
-        # Rows without a pair of sentences cannot tell whether it helped.
-        _, self.held_out = hold_out(np.arange(rows) if index is None else index.rows_with_pairs(), settings.seed)
-        self.kept = np.setdiff1d(np.arange(rows), self.held_out)
-
-        def scratch(name: str) -> Path | None:
-            return job.store.scratch(name) if rows > HELD_ROWS else None
-
-        self.questions: SentenceQuestions | None = None
-        if index is not None:
-            where = scratch("sentences")
-            self.questions = SentenceQuestions(texts, device, settings, index, self.kept, self.held_out, where)
-        self.hidden: MaskedTexts | None = None
-        if settings.hides_words:
-            self.hidden = MaskedTexts(texts, device, settings, self.kept, self.held_out, scratch("tokens"))
-
-    def train(self) -> None:
-        """Train the prompt into the job's folder."""
-        settings, job = self.settings, self.job
-        model = self._model()
-        before = self._figures(model)
-        fit(
-            model,
-            self._batches(),
-            self._loss,
-            settings,
-            self.device,
-            lambda step, loss: job.trained(step, settings.steps, loss),
-            seed=settings.seed,
-            checkpoints=job.checkpoints(),
-        )
-        after = self._figures(model)
-        job.facts.update(rows=len(self.kept), held_out_rows=len(self.held_out), tokens=settings.tokens)
-        for when, figures in (("before", before), ("after", after)):
-            job.facts.update({f"{name}_{when}": value for name, value in figures.items()})
-        if after["loss"] >= before["loss"]:
-            fell = f"the loss on held-out rows did not fall: {before['loss']:.2f} → {after['loss']:.2f}"
-            message = f"{fell}; random words are as good a start (change {_SECTION}.learning_rate or steps)"
-            job.on_event(Notice(job.step, message))
-        facts = {"objective": settings.objective, "steps": settings.steps, "tokens": settings.tokens}
-        save_prompt(model.prompt, job.folder, self.texts.spec.model, facts)
-
-    def _model(self) -> _PromptedModel:
-        frozen = load_masked_lm(self.texts.spec.model, self.device.training_attention)
-        prepare_for_inference(frozen, self.device)
-        seed_everything(self.settings.seed)
-        prompt = attach(frozen, PromptTuningSpec(kind="prompt_tuning", tokens=self.settings.tokens))
-        reader = MaskReader(frozen)
-        scorer = None if self.questions is None else WordScorer(reader, self.questions.pvp.words.token_ids)
-        return _PromptedModel(reader, prompt, scorer).to(self.device.name)
-
-    def _batches(self) -> Iterator[Batches]:
-        """Yield the batches of every step."""
-        nothing = [None] * self.settings.steps
-        pairs = nothing if self.questions is None else self.questions.batches()
-        rows = nothing if self.hidden is None else self.hidden.batches()
-        return zip(pairs, rows, strict=True)
-
-    def _loss(self, model: nn.Module, batches: Batches) -> Tensor:
-        """Return the loss of a step; of both objectives, the sum."""
-        pairs, rows = batches
-        losses = []
-        if self.questions is not None and pairs is not None:
-            losses.append(self.questions.loss(model, pairs))
-        if self.hidden is not None and rows is not None:
-            losses.append(self.hidden.loss(model, rows))
-        return torch.stack(losses).sum()
-
-    def _figures(self, model: nn.Module) -> dict[str, float]:
-        """Return how well the held-out rows are answered: loss in nats, accuracy and perplexity.
-
-        Raises:
-            TrainingDiverged: the prompt contains NaN or Inf after the last step.
-        """
-        found = {"loss": 0.0}
-        if self.questions is not None:
-            loss, found["accuracy"] = self.questions.held_out_figures(model)
-            found["loss"] += loss
-            if not math.isfinite(loss):
-                raise diverged(loss, _SECTION)
-        if self.hidden is not None:
-            loss = self.hidden.held_out_loss(model)
-            found["loss"] += loss
-            found["perplexity"] = perplexity(loss, _SECTION)
-        return found
+def _train(texts: _Texts, job: Job, device: Device) -> None:
+    """Train the prompt, with the model frozen, and write it to the job's folder."""
+    index, settings = texts.sentences, texts.settings
+    # Rows without a pair of sentences cannot show whether it helped.
+    training = Training(texts, job, device, None if index is None else index.rows_with_pairs())
+    questions = None if index is None else SentenceQuestions(training, settings, index)
+    objectives: list[Objective] = [] if questions is None else [questions]
+    objectives += [MaskedTexts(training)] if settings.hides_words else []
+    frozen = load_masked_lm(texts.spec.model, device.training_attention)
+    prepare_for_inference(frozen, device)
+    seed_everything(settings.seed)
+    prompt = attach(frozen, PromptTuningSpec(kind="prompt_tuning", tokens=settings.tokens))
+    reader = MaskReader(frozen)
+    scorer = None if questions is None else WordScorer(reader, questions.pvp.words.token_ids)
+    model = _PromptedModel(reader, prompt, scorer).to(device.name)
+    if not training.run(model, objectives, tokens=settings.tokens):
+        change = f"{job.facts['loss_before']:.2f} → {job.facts['loss_after']:.2f}"
+        hint = "change pretrain_prompt.learning_rate or steps"
+        message = f"the loss on held-out rows did not fall: {change}; random words are as good a start ({hint})"
+        job.on_event(Notice(job.step, message))
+    facts = {"objective": settings.objective, "steps": settings.steps, "tokens": settings.tokens}
+    save_prompt(prompt, job.folder, texts.spec.model, facts)

@@ -1,10 +1,11 @@
-"""Texts as sentences, and pairs of sentences that ask whether the second follows the first (PPT, section 3.2)."""
+"""Texts as sentences, and pairs of sentences with the relation of the second to the first (PPT, section 3.2)."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -14,11 +15,11 @@ from petkit.data.examples import Example
 
 Numbers: TypeAlias = NDArray[np.int64]
 
-# How the second sentence of a pair stands to the first, in class order.
+# The relation of the second sentence of a pair to the first, in class order.
 NEXT, SAME_TEXT, OTHER_TEXT = 0, 1, 2
 
-_CLOSING = "\"'”’»)\\]」』）"
 # An end that may be none (Latin: it needs white space after it), a sure one (Chinese and Japanese), or an empty line.
+_CLOSING = "\"'”’»)\\]」』）"
 _END = re.compile(rf"(?P<latin>[.!?…]+[{_CLOSING}]*)\s+|[。！？｡]+[{_CLOSING}]*\s*|\n\s*\n")
 _WORD_BEFORE = re.compile(r"(\w+(?:\.\w+)*)\.$")
 _ABBREVIATIONS = {
@@ -33,22 +34,19 @@ def split_sentences(text: str) -> list[str]:
     Where a text has no capitals at all, small letters say nothing. Pieces without any letter or digit are left out.
     """
     cased = text != text.lower()
-    pieces: list[str] = []
-    start = 0
+    bounds = [0]
     for end in _END.finditer(text):
-        if end["latin"] and not _ends(text[start : end.end("latin")], text[end.end() : end.end() + 1], cased):
-            continue
-        pieces.append(text[start : end.end()])
-        start = end.end()
-    pieces.append(text[start:])
-    return [piece.strip() for piece in pieces if any(map(str.isalnum, piece))]
+        if not end["latin"] or _ends(text[bounds[-1] : end.end("latin")], text[end.end() : end.end() + 1], cased):
+            bounds.append(end.end())
+    pieces = (text[start:stop].strip() for start, stop in pairwise([*bounds, len(text)]))
+    return [piece for piece in pieces if any(map(str.isalnum, piece))]
 
 
-def _ends(said: str, following: str, cased: bool) -> bool:
-    """Say whether a full stop at the end of ``said`` ends a sentence."""
+def _ends(text: str, following: str, cased: bool) -> bool:
+    """Say whether a full stop at the end of ``text`` ends a sentence."""
     if cased and following.islower():
         return False
-    before = _WORD_BEFORE.search(said)
+    before = _WORD_BEFORE.search(text)
     if before is None:
         return True
     word = before[1]
@@ -56,14 +54,9 @@ def _ends(said: str, following: str, cased: bool) -> bool:
     return not is_initial and word.lower() not in _ABBREVIATIONS
 
 
-def sentences_of(example: Example) -> list[list[str]]:
-    """Return the sentences of each of a row's fields, a text of its own each."""
-    return [split_sentences(text) for text in example.fields.values()]
-
-
 @dataclass(frozen=True)
 class SentenceIndex:
-    """Where the sentences of many rows are, all of them counted from 0.
+    """Where the sentences of many rows are, all of them counted from 0. Each field of a row is a text of its own.
 
     Attributes:
         starts: the first sentence of each text and, last, how many there are, shape ``(texts + 1,)``.
@@ -75,13 +68,9 @@ class SentenceIndex:
 
     @classmethod
     def build(cls, examples: Iterable[Example]) -> SentenceIndex:
-        """Count the sentences of every text."""
-        counts, rows = [0], []
-        for row, example in enumerate(examples):
-            for sentences in sentences_of(example):
-                counts.append(len(sentences))
-                rows.append(row)
-        return cls(np.cumsum(counts, dtype=np.int64), np.array(rows, np.int64))
+        texts = ((row, len(split_sentences(text))) for row, example in enumerate(examples) for text in example.fields.values())
+        rows, counts = np.fromiter(texts, np.dtype((np.int64, 2))).T
+        return cls(np.concatenate([[0], np.cumsum(counts)]), rows)
 
     @property
     def counts(self) -> Numbers:
@@ -89,41 +78,35 @@ class SentenceIndex:
         return np.diff(self.starts)
 
     @property
-    def asks_three(self) -> bool:
+    def has_three(self) -> bool:
         """Whether any text is long enough for two sentences that do not touch."""
         return bool((self.counts >= 3).any())
 
-    def texts_with_pairs(self, rows: Numbers | None = None) -> Numbers:
-        """Return the texts of two sentences or more, of all rows or of some."""
-        found = self.counts >= 2
-        if rows is not None:
-            found &= np.isin(self.rows, rows)
-        return np.flatnonzero(found)
+    def texts_with_pairs(self, rows: Numbers) -> Numbers:
+        """Return the texts of some rows that have two sentences or more."""
+        return np.flatnonzero((self.counts >= 2) & np.isin(self.rows, rows))
 
     def rows_with_pairs(self) -> Numbers:
         """Return the rows that have a text of two sentences or more, rising."""
-        return np.unique(self.rows[self.texts_with_pairs()])
+        return np.unique(self.rows[self.counts >= 2])
 
     def in_rows(self, rows: Numbers) -> Numbers:
         """Return the sentences of some rows, rising."""
         return np.flatnonzero(np.isin(np.repeat(self.rows, self.counts), rows))
 
     def draw(self, texts: Numbers, pool: Numbers, random: np.random.Generator) -> tuple[Numbers, Numbers, Numbers]:
-        """Draw a pair for each text: what kind it is first, of the kinds the text has, then its sentences.
+        """Return a pair for each text: first sentences, second ones, and the relation of the second to the first.
 
-        Of two sentences that do not touch, either may come first.
+        Relations are drawn from those the text has; of two sentences that do not touch, either may come first.
 
         Args:
-            texts: texts of two sentences or more, shape ``(pairs,)``.
+            texts: of two sentences or more.
             pool: the sentences that those of another text are taken from, rising; they must be of two rows at least.
-
-        Returns:
-            First sentences, second sentences and how the second stands to the first, shape ``(pairs,)`` each.
         """
         begin, count = self.starts[texts], self.counts[texts]
-        kind, one, two, other = (random.random(len(texts)) for _ in range(4))
+        relation, one, two, other = (random.random(len(texts)) for _ in range(4))
         # Texts of two sentences have no pair that does not touch.
-        answers = np.where(count >= 3, (kind * 3).astype(np.int64), np.where(kind < 0.5, NEXT, OTHER_TEXT))
+        answers = np.where(count >= 3, (relation * 3).astype(np.int64), np.where(relation < 0.5, NEXT, OTHER_TEXT))
         followed = (one * (count - 1)).astype(np.int64)  # a sentence that is not the last
         # Two different ones of all but the last; the later of them is moved up by one, so that they do not touch.
         distinct = (two * np.maximum(count - 2, 1)).astype(np.int64)
@@ -146,6 +129,5 @@ class SentenceIndex:
 def sentence_examples(examples: Iterable[Example], names: tuple[str, ...]) -> Iterator[Example]:
     """Yield every sentence as an example of its own that has it under each of ``names``, in the order of the index."""
     for example in examples:
-        for sentences in sentences_of(example):
-            for sentence in sentences:
-                yield Example(example.id, dict.fromkeys(names, sentence), None, example.line)
+        for sentence in chain.from_iterable(map(split_sentences, example.fields.values())):
+            yield Example(example.id, dict.fromkeys(names, sentence), None, example.line)

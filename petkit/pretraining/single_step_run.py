@@ -1,41 +1,58 @@
-"""A run folder that holds one step only and no pipeline's stages: an adapted model, a pretrained prompt.
+"""A run folder of one step: an adapted model, a pretrained prompt.
 
-It goes on where a killed run stopped, is not made twice, and is never replaced by one made with other settings.
+It resumes where a killed run stopped, is not made twice, and is never replaced by one made with other settings.
 """
 
 from __future__ import annotations
 
+import shlex
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from petkit.config.loader import dump_spec
-from petkit.engine.device import Device, choose_device, quick_collections
+from petkit.engine.device import Device, choose_device
 from petkit.errors import RunConflict
-from petkit.events import Event, Notice, OnEvent, Progress, RunStarted, StepSkipped
+from petkit.events import Notice, OnEvent, RunStarted, StepSkipped
 from petkit.pretraining.unlabeled_texts import UnlabeledTexts
 from petkit.runs.checkpoint import clear_checkpoints
-from petkit.runs.fingerprint import Inputs
 from petkit.runs.resume import MOVED, describe, moved_from, refuse_resume
-from petkit.runs.signals import stopping_gently
-from petkit.runs.step import Job, carry_out
+from petkit.runs.step import Job, at_work, carry_out
 from petkit.runs.store import RunStore
 
 
 @dataclass(frozen=True)
-class SingleStepResult:
+class SingleStepResult(ABC):
     """The outcome of such a run: the step's folder, whether there was work to do, and the figures of its training."""
 
     STEP: ClassVar[str]  # the step's name, and that of its folder in the run folder
+    KIND: ClassVar[str]  # of the run folder (see :mod:`petkit.runs.store`)
 
     folder: Path
     ran: bool
     facts: dict[str, Any]
 
+    @property
+    @abstractmethod
+    def setting(self) -> str:
+        """The setting of a pipeline that uses it."""
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain data."""
         return {self.STEP: str(self.folder), "ran": self.ran, **self.facts}
+
+    def summary(self, pipeline: Path) -> str:
+        """Return whether it helped, and the command that uses it."""
+        facts, held_out = self.facts, f"{self.facts['held_out_rows']:,} held-out rows"
+        lines = [f"{self.STEP}: {self.folder}", f"use it: {shlex.join(['petkit', 'run', str(pipeline), '--set', self.setting])}"]
+        if "perplexity_before" in facts:
+            lines.insert(0, f"perplexity on {held_out}: {facts['perplexity_before']:.1f} → {facts['perplexity_after']:.1f}")
+        if "accuracy_before" in facts:
+            change = f"{100 * facts['accuracy_before']:.1f} % → {100 * facts['accuracy_after']:.1f} %"
+            lines.insert(0, f"next-sentence accuracy in pairs from {held_out}: {change}")
+        return "\n".join(lines)
 
 
 Result = TypeVar("Result", bound=SingleStepResult)
@@ -43,44 +60,25 @@ Result = TypeVar("Result", bound=SingleStepResult)
 
 def run_single_step(
     result: type[Result],
-    kind: str,
     texts: UnlabeledTexts,
-    settings: Inputs,
     work: Callable[[Job, Device], None],
     folder: str | Path,
-    on_event: OnEvent,
     resume: str,
+    on_event: OnEvent,
 ) -> Result:
-    """Train on unlabelled texts in a run folder, unless it is finished.
-
-    Args:
-        kind: of the run folder (see :mod:`petkit.runs.store`).
-        settings: the inputs of the step in addition to those of the texts.
-        work: trains, and writes the files.
-        resume: see :func:`petkit.runs.resume.refuse_resume`.
-
-    Raises:
-        RunConflict: the folder is in use, contains something else, or a step made by other settings.
-    """
+    """Do the ``work``, which trains and writes the files, in a run folder, unless it is finished."""
     pipeline, name = texts.pipeline, result.STEP
-    store = RunStore(folder, kind)
+    store = RunStore(folder, result.KIND)
     store.refuse_foreign()
     device = choose_device(pipeline.spec.compute, store.manifest().get("arithmetic"))
     refuse_resume(store, resume, device)
-    inputs, facts = {**texts.inputs(device), **settings}, {"kind": kind, "task": pipeline.spec.task}
+    inputs, facts = texts.inputs(device), {"kind": result.KIND, "task": pipeline.spec.task}
     config = dump_spec(pipeline.spec.model_copy(update={"max_length": texts.max_length}))
-
-    def report(event: Event) -> None:
-        if not isinstance(event, Progress):
-            store.log(event)
-        on_event(event)
-
-    with store.locked(), quick_collections(), stopping_gently(lambda message: on_event(Notice(name, message))):
+    with at_work(store, name, on_event) as report:
         status = store.status(name, inputs)
         if status.state == "stale":
-            raise RunConflict(
-                f"{store.shown}: made with other settings: {status.why} (choose another --out, or delete the folder to replace it)"
-            )
+            hint = "choose another --out, or delete the folder to replace it"
+            raise RunConflict(f"{store.shown}: made with other settings: {status.why} ({hint})")
         if status.state == "finished":
             clear_checkpoints(store, name)
             if not store.is_described():

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from petkit.events import OnEvent, Progress, Stage, StepFinished, StepStarted
+from petkit.engine.device import quick_collections
+from petkit.events import Event, Notice, OnEvent, Progress, Stage, StepFinished, StepStarted
 from petkit.runs.checkpoint import StepCheckpoints, StepParts, clear_checkpoints
 from petkit.runs.fingerprint import Inputs
-from petkit.runs.signals import stop_if_requested
+from petkit.runs.signals import stop_if_requested, stopping_gently
 from petkit.runs.store import RunStore
 
 
@@ -66,6 +68,22 @@ def carry_out(
         facts["seconds"] = round(time.monotonic() - started, 3)
     clear_checkpoints(store, name)
     on_event(StepFinished(name, time.monotonic() - started, facts))
+
+
+@contextmanager
+def at_work(store: RunStore, place: str, on_event: OnEvent) -> Iterator[OnEvent]:
+    """Lock a run folder and stop gently at a signal, which is reported at ``place``.
+
+    Yields what takes events in turn, and logs them in the run folder as well, all but progress.
+    """
+
+    def report(event: Event) -> None:
+        if not isinstance(event, Progress):
+            store.log(event)
+        on_event(event)
+
+    with store.locked(), quick_collections(), stopping_gently(lambda message: on_event(Notice(place, message))):
+        yield report
 
 
 @dataclass(frozen=True)

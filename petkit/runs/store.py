@@ -11,6 +11,7 @@ a damaged manifest is written again from them.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -120,6 +121,11 @@ class RunStore:
             raise IncompleteRun(f"{self.shown}: {step} is damaged: {found} ({hint})")
         self._refuse_unlisted_files(step, record)
         return self.folder / step
+
+    def read(self, step: str, name: str) -> dict[str, Any]:
+        """Return the content of a JSON file of a finished step, as :meth:`path` finds it."""
+        content: dict[str, Any] = json.loads((self.path(step) / name).read_text(encoding="utf-8"))
+        return content
 
     def content(self, step: str) -> str | None:
         """Return the hash of all files of a finished step, or None."""

@@ -1,14 +1,14 @@
 """Stage A: one language model per pattern and seed, and its logits on the unlabelled set (PET, section 3.1).
 
-Every teacher is a step of its own: a fresh copy of the backbone, seeded alone, so that adding a teacher
-changes no other. Its logits are a second step, so that new unlabelled text does not train it again.
-Teachers of later generations (iPET, section 3.4) need the logits of those that label their rows. Without
-labelled rows, the first generation is every pattern untrained: logits without training.
+Every teacher is a step of its own, seeded alone, so that adding a teacher changes no other. Its logits are a second step, so
+that new unlabelled text does not train it again. Teachers of later generations (iPET, section 3.4) need the logits of those
+that label their rows. Without labelled rows, the first generation is every pattern untrained: logits without training.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from petkit.engine.device import Device
 from petkit.runs.fingerprint import Inputs
@@ -25,32 +25,27 @@ from petkit.teachers.training import TeacherTraining, teacher_random
 
 def steps(task: Task, device: Device, models: TeacherModels) -> list[Step]:
     """Return the steps of every teacher, generation after generation."""
-    found: list[Step] = []
-    before: Sequence[Teacher] = ()
-    for generation in task.generations:
-        for teacher in generation:
-            found += _steps_of(task, device, models, teacher, _labellers(task, teacher, before))
-        before = generation
-    return found
+    return [
+        step
+        for before, generation in pairwise([(), *task.generations])
+        for teacher in generation
+        for step in _steps_of(task, device, models, teacher, before)
+    ]
 
 
-def _labellers(task: Task, teacher: Teacher, before: Sequence[Teacher]) -> list[Teacher]:
-    if teacher.generation == 0:
-        return []
-    candidates = others(teacher, before)
-    chosen = choose_labellers(len(candidates), task.spec.generations.teacher_share, teacher_random(teacher))
-    return [candidates[index] for index in chosen]
-
-
-def _steps_of(task: Task, device: Device, models: TeacherModels, teacher: Teacher, labellers: Sequence[Teacher]) -> list[Step]:
-    name = teacher.name
-
+def _steps_of(task: Task, device: Device, models: TeacherModels, teacher: Teacher, before: Sequence[Teacher]) -> list[Step]:
     def score(job: Job) -> None:
         write_logits(job, task, device, models, teacher)
 
+    name = teacher.name
     scored: Inputs = {"step.version": 2, **task.unlabeled_inputs(), "precision": device.precision}
     if not teacher.trained:
         return [Step(teacher_logits(name), "a", {**scoring_inputs(task, device, teacher), **scored}, score)]
+    labellers: list[Teacher] = []
+    if teacher.generation:
+        candidates = others(teacher, before)
+        chosen = choose_labellers(len(candidates), task.spec.generations.teacher_share, teacher_random(teacher))
+        labellers = [candidates[index] for index in chosen]
     inputs = training_inputs(task, device, teacher, labellers)
     needs = tuple(teacher_logits(other.name) for other in labellers)
     training = TeacherTraining(task, device, models, teacher, labellers)
@@ -59,6 +54,6 @@ def _steps_of(task: Task, device: Device, models: TeacherModels, teacher: Teache
         Step(teacher_logits(name), "a", scored, score, (teacher_model(name),)),
     ]
     soft = task.spec.soft_labels
-    if teacher in task.teachers and "out_of_fold" in (soft.weighting, soft.teacher_temperature):
+    if teacher in task.teachers and soft.out_of_fold:
         found.append(Step(teacher_folds(name), "a", {**inputs, "soft_labels.folds": soft.folds}, training.score_folds, needs))
     return found

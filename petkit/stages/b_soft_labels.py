@@ -45,9 +45,8 @@ SHOWN_LABELS = 10
 
 
 def steps(task: Task) -> list[Step]:
-    """Return the one step of this stage; it needs every teacher, and a missing one is an error."""
-    settings = task.spec.soft_labels
-    teachers = [teacher.name for teacher in task.teachers]
+    """Return the one step of this stage, which needs every teacher."""
+    settings, teachers = task.spec.soft_labels, [teacher.name for teacher in task.teachers]
     inputs: Inputs = {
         "step.version": 2,
         **task.unlabeled_inputs(),
@@ -56,17 +55,15 @@ def steps(task: Task) -> list[Step]:
         # Folds that are read bring the hash of their content.
         **{f"soft_labels.{name}": value for name, value in settings.model_dump(exclude={"folds"}).items()},
     }
-    needs = [teacher_logits(teacher) for teacher in teachers]
-    if settings.weighting == "train_accuracy":
-        needs += [teacher_model(teacher) for teacher in teachers]
-    if settings.out_of_fold:
-        needs += [teacher_folds(teacher) for teacher in teachers]
+    needs = [*map(teacher_logits, teachers)]
+    needs += map(teacher_model, teachers) if settings.weighting == "train_accuracy" else ()
+    needs += map(teacher_folds, teachers) if settings.out_of_fold else ()
     return [Step(SOFT_LABELS, "b", inputs, lambda job: _label(job, task, teachers), tuple(needs))]
 
 
 def _label(job: Job, task: Task, teachers: list[str]) -> None:
     settings = task.spec.soft_labels
-    refuse_other_rows(job.store, task, [teacher_logits(teacher) for teacher in teachers], "unlabeled")
+    refuse_other_rows(job.store, task, [*map(teacher_logits, teachers)], "unlabeled")
     ensemble = form_ensemble(job, task, teachers)
     keep = _choose(job, task, ensemble)  # (rows,)
     pairs, tally = TeacherAgreement(ensemble), _Tally(ensemble, settings)
@@ -106,15 +103,13 @@ class _Tally:
     def __init__(self, ensemble: Ensemble, settings: SoftLabelsSpec) -> None:
         self.ensemble, self.settings, self.labels = ensemble, settings, ensemble.labels
         self.rows, self.weight, self.entropy, self.agreement = 0, 0.0, 0.0, 0.0
-        self.won = np.zeros(len(self.labels), np.int64)
-        self.kept = np.zeros(len(self.labels), np.int64)
+        self.won, self.kept = np.zeros((2, len(self.labels)), np.int64)
 
     def add(self, logits: FloatArray, combined: FloatArray, kept: NDArray[np.bool_]) -> dict[str, Any]:
         """Return the columns of some rows, without their ids.
 
         Args:
-            logits: the teachers' raw label logits, shape ``(teachers, rows, labels)``.
-            combined: the ensemble's, shape ``(rows, labels)``.
+            logits: the teachers' raw ones, shape ``(teachers, rows, labels)``; ``combined`` has shape ``(rows, labels)``.
             kept: which rows stage C may learn from, shape ``(rows,)``.
         """
         kind = self.ensemble.kind
@@ -151,19 +146,14 @@ class _Tally:
 
 
 def _choose(job: Job, task: Task, ensemble: Ensemble) -> NDArray[np.bool_]:
-    """Return which rows to keep, shape ``(rows,)``: a byte per row; 12 more, and what the selection needs, if rows may be left out.
-
-    Raises:
-        InvalidInput: no row would be left.
-    """
+    """Return which rows to keep, shape ``(rows,)``; a byte per row, and 12 more while some are chosen."""
     settings, rows = task.spec.soft_labels, task.scans["unlabeled"].rows
     if settings.min_probability == 0 and settings.top_share == 1:
         return np.ones(rows, np.bool_)
     winners, probability, known = np.empty(rows, np.uint32), np.empty(rows, np.float64), 0
     for combined in combined_shards(job.store, ensemble):
         here = slice(known, known + len(combined))
-        winners[here], probability[here] = combined.argmax(axis=-1), best_probability(combined)
-        known = here.stop
+        winners[here], probability[here], known = combined.argmax(axis=-1), best_probability(combined), here.stop
     keep = choose_rows(winners, probability, min_probability=settings.min_probability, top_share=settings.top_share)
     if not keep.any():
         why = f"no unlabelled row reaches it; the highest probability is {probability.max():.4f}"

@@ -6,7 +6,6 @@ fixed, or cross-validated within the labelled rows. :func:`read_results` adds th
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,11 +30,7 @@ from petkit.task.task import Task
 
 
 def refuse_impossible(task: Task) -> None:
-    """Refuse a baseline that would fail only after the teachers are trained.
-
-    Raises:
-        InvalidInput: its package is missing.
-    """
+    """Refuse a baseline whose package is missing: it would fail only after the teachers are trained."""
     for name in _named(task):
         package = BASELINES[name].package
         if package and find_spec(package) is None:
@@ -46,25 +41,31 @@ def refuse_impossible(task: Task) -> None:
 
 def steps(task: Task, device: Device) -> list[Step]:
     """Return a step for every baseline of the pipeline; none without a test set."""
-    return [
-        Step(baseline(name), "evaluation", _inputs(name, task, device), partial(_run, name, task, device))
-        for name in _named(task)
-    ]
+    if not (names := _named(task)):
+        return []
+    shared: Inputs = {
+        "step.version": 2,
+        "labels": list(task.labels),
+        "label_kind": task.spec.label_kind,
+        "fields": list(task.fields),
+        "data.test": task.scans["test"].sha256,
+    }
+    inputs: dict[str, Inputs] = {name: {**shared, **BASELINES[name].inputs(task, device)} for name in names}
+    return [Step(baseline(name), "evaluation", inputs[name], partial(_run, name, task, device)) for name in names]
 
 
 def read_results(store: RunStore, task: Task) -> dict[str, Any]:
     """Return the metrics of the baselines and the verdict on the student, which extend those of a finished evaluation."""
-    names = _named(task)
-    if not names:
+    if not (names := _named(task)):
         return {}
     student = _right(store.path(EVALUATION), "student")
     comparisons, results = {}, {}
     for name in names:
-        folder = store.path(baseline(name))
-        comparisons[name] = compare(student, _right(folder, "label"))
+        step = baseline(name)
+        comparisons[name] = compare(student, _right(store.path(step), "label"))
         results[name] = {
-            **json.loads((folder / BASELINE_FILE).read_text(encoding="utf-8")),
-            "seconds": store.facts(baseline(name))["seconds"],
+            **store.read(step, BASELINE_FILE),
+            "seconds": store.facts(step)["seconds"],
             "difference": comparisons[name].difference,
             "difference_interval": comparisons[name].interval,
         }
@@ -73,18 +74,6 @@ def read_results(store: RunStore, task: Task) -> dict[str, Any]:
 
 def _named(task: Task) -> list[str]:
     return [] if task.spec.data.test is None else list(dict.fromkeys(task.spec.baselines))
-
-
-def _inputs(name: str, task: Task, device: Device) -> Inputs:
-    """Return what the result of a baseline depends on."""
-    return {
-        "step.version": 2,
-        "labels": list(task.labels),
-        "label_kind": task.spec.label_kind,
-        "fields": list(task.fields),
-        "data.test": task.scans["test"].sha256,
-        **BASELINES[name].inputs(task, device),
-    }
 
 
 def _run(name: str, task: Task, device: Device, job: Job) -> None:

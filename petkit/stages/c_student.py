@@ -13,7 +13,7 @@ from petkit.runs.fingerprint import Inputs, flat
 from petkit.runs.inputs import model_inputs
 from petkit.runs.layout import SOFT_LABELS, STUDENT, teacher_model
 from petkit.runs.step import Job, Step
-from petkit.student.training import read_soft_labels, save_with_description, train_student
+from petkit.student.training import train_student
 from petkit.task.task import Task
 from petkit.teachers.models import TeacherModels, teacher_scorer
 
@@ -39,8 +39,6 @@ def steps(task: Task, device: Device, models: TeacherModels) -> list[Step]:
 
 
 def _distil(job: Job, task: Task, device: Device, models: TeacherModels) -> None:
-    soft = read_soft_labels(job.store, task)
     models.release()
-    distils_features = task.spec.student.feature_weight > 0
-    teacher = teacher_scorer(job.store, task, models, task.teachers[0]) if distils_features else nullcontext()
-    save_with_description(job, task, train_student(job, task, device, soft, teacher))
+    distils = task.spec.student.feature_weight > 0
+    train_student(job, task, device, teacher_scorer(job.store, task, models, task.teachers[0]) if distils else nullcontext())

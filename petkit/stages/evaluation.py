@@ -5,8 +5,8 @@ Nothing here feeds back into any stage.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,15 @@ from petkit.engine.device import Device, prepare_for_inference
 from petkit.ensemble import Ensemble, FloatArray, calibrate, combine
 from petkit.events import Notice
 from petkit.metrics import Decision, evaluate
+from petkit.models.label_scorers import LabelScorer
+from petkit.prompts.pvp import PVP
 from petkit.runs.fingerprint import Inputs, flat
 from petkit.runs.layout import ENSEMBLE_FILE, EVALUATION, METRICS_FILE, SOFT_LABELS, STUDENT, STUDENT_FILE, teacher_model
 from petkit.runs.step import Job, Step
-from petkit.runs.store import RunStore
 from petkit.storage.atomic import write_json
 from petkit.storage.parquet_shards import write_shard
 from petkit.student.model import load_student
 from petkit.task.task import Task
-from petkit.task.teacher_list import Teacher
 from petkit.teachers.models import TeacherModels, teacher_scorer
 from petkit.teachers.scoring import shard_logits, student_logits
 from petkit.teachers.untrained import log_priors, untrained
@@ -44,43 +44,29 @@ def steps(task: Task, device: Device, models: TeacherModels) -> list[Step]:
         "precision": device.precision,
     }
     trained = [teacher_model(teacher.name) for teacher in task.teachers if teacher.trained]
-    return [
-        Step(
-            EVALUATION,
-            "evaluation",
-            inputs,
-            lambda job: _evaluate(job, task, device, models),
-            (*trained, SOFT_LABELS, STUDENT),
-        )
-    ]
+    needs = (*trained, SOFT_LABELS, STUDENT)
+    return [Step(EVALUATION, "evaluation", inputs, lambda job: _evaluate(job, task, device, models), needs)]
 
 
 def _evaluate(job: Job, task: Task, device: Device, models: TeacherModels) -> None:
     examples = list(task.rows("test"))
     targets = targets_of(examples, len(task.labels))  # (rows, labels)
-    decision = Decision(task.label_kind)
-    student_decision = Decision(task.label_kind, task.spec.thresholds)
-    ensemble = Ensemble.from_json(json.loads((job.store.path(SOFT_LABELS) / ENSEMBLE_FILE).read_text(encoding="utf-8")))
-    test = _TestSet(job, task, device, models)
-    before = test.untrained()
-    teachers = {
-        teacher.name: test.teacher(teacher) if teacher.trained else before[teacher.pattern]["raw"] for teacher in task.teachers
-    }
+    decision, student_decision = Decision(task.label_kind), Decision(task.label_kind, task.spec.thresholds)
+    ensemble = Ensemble.from_json(job.store.read(SOFT_LABELS, ENSEMBLE_FILE))
+    before, teachers, student = _logits(job, task, device, models)
     combined = ensemble.combine(np.stack([teachers[name] for name in ensemble.members]))
-    student = test.student()
 
     def accuracies(answers: Mapping[str, FloatArray]) -> dict[str, float]:
         return {how: decision.accuracy(logits, targets) for how, logits in answers.items()}
 
     patterns = [accuracies(answers) for answers in before]
-    together = accuracies(_untrained_ensemble(before, ensemble))
+    equal = np.ones(len(before), np.float32)
+    ways = {way: np.stack([answers[way] for answers in before]) for way in before[0]}  # each (patterns, rows, labels)
+    together = accuracies({way: combine(answers, equal, ensemble.how, ensemble.kind) for way, answers in ways.items()})
     metrics: dict[str, Any] = {
         "rows": len(examples),
         "label_kind": task.spec.label_kind,
-        "zero_shot": {
-            "patterns": {pvp.id: figures for pvp, figures in zip(task.pvps, patterns, strict=True)},
-            "ensemble": together,
-        },
+        "zero_shot": {"patterns": dict(zip([pvp.id for pvp in task.pvps], patterns, strict=True)), "ensemble": together},
         "teachers": {
             teacher.name: {
                 "pattern": task.pvps[teacher.pattern].id,
@@ -95,8 +81,7 @@ def _evaluate(job: Job, task: Task, device: Device, models: TeacherModels) -> No
         "ensemble": evaluate(combined, targets, task.labels, decision).to_dict(),
         "student": evaluate(student, targets, task.labels, student_decision).to_dict(),
     }
-    rate = "teachers.learning_rate" if task.spec.teachers.adapted is None else "teachers.adapter.learning_rate"
-    metrics["warnings"] = _lost_by_training(metrics, rate) if any(teacher.trained for teacher in task.teachers) else []
+    metrics["warnings"] = _lost_by_training(metrics, task) if any(teacher.trained for teacher in task.teachers) else []
     for warning in metrics["warnings"]:
         job.on_event(Notice(job.step, warning))
     write_json(job.folder / METRICS_FILE, metrics)
@@ -111,69 +96,47 @@ def _evaluate(job: Job, task: Task, device: Device, models: TeacherModels) -> No
     job.facts.update(student_accuracy=metrics["student"]["accuracy"], ensemble_accuracy=metrics["ensemble"]["accuracy"])
 
 
-class _TestSet:
-    """Asks one model after another about the test rows; every answer is label logits of shape ``(rows, labels)``."""
+def _logits(
+    job: Job, task: Task, device: Device, models: TeacherModels
+) -> tuple[list[dict[str, FloatArray]], dict[str, FloatArray], FloatArray]:
+    """Score the test rows with one model after another; all label logits have shape ``(rows, labels)``.
 
-    def __init__(self, job: Job, task: Task, device: Device, models: TeacherModels) -> None:
-        self.job, self.task, self.device, self.models = job, task, device, models
-        self.to_ask = len(task.pvps) + sum(teacher.trained for teacher in task.teachers) + 1
-        self.scored = 0
+    Returns those of every untrained pattern, ``raw`` and calibrated in each way; of every teacher; and of the student.
+    """
+    rows, scored = task.scans["test"].rows, count()
+    total = rows * (len(task.pvps) + sum(teacher.trained for teacher in task.teachers) + 1)
 
-    def untrained(self) -> list[dict[str, FloatArray]]:
-        """Return what every pattern answers untrained: ``raw``, and calibrated in each way there is."""
-        answers = []
-        for pvp, scorer in untrained(self.task, self.device, models=self.models):
-            on_rows = self._progress(f"{pvp.id}, untrained")
-            raw = np.concatenate(list(shard_logits(scorer, pvp, self.task, "test", self.device, on_rows)))
-            priors = log_priors(self.task, pvp, scorer, self.device)
-            calibrated: dict[str, FloatArray] = {way: calibrate(raw, prior) for way, prior in priors.items()}
-            answers.append({"raw": raw, **calibrated})
-        return answers
+    def progress(note: str) -> Callable[[int], None]:
+        before = next(scored) * rows
+        return lambda done: job.progress(before + done, total, "rows", note)
 
-    def teacher(self, teacher: Teacher) -> FloatArray:
-        """Return what a trained teacher answers."""
-        pvp = self.task.pvps[teacher.pattern]
-        with teacher_scorer(self.job.store, self.task, self.models, teacher) as scorer:
-            shards = shard_logits(scorer, pvp, self.task, "test", self.device, self._progress(teacher.name))
-            return np.concatenate(list(shards))
+    def logits_of(scorer: LabelScorer, pvp: PVP, note: str) -> FloatArray:
+        return np.concatenate(list(shard_logits(scorer, pvp, task, "test", device, progress(note))))
 
-    def student(self) -> FloatArray:
-        """Return what the student answers."""
-        self.models.release()
-        folder = self.job.store.path(STUDENT)
-        student = load_student(str(folder), json.loads((folder / STUDENT_FILE).read_text(encoding="utf-8")))
-        prepare_for_inference(student, self.device)
-        return np.concatenate(list(student_logits(student, self.task, "test", self.device, self._progress("student"))))
-
-    def _progress(self, note: str) -> Callable[[int], None]:
-        """Begin with the next model; the result takes the number of its finished rows."""
-        rows = self.task.scans["test"].rows
-        done_before = self.scored * rows
-        self.scored += 1
-        return lambda done: self.job.progress(done_before + done, self.to_ask * rows, "rows", note)
+    patterns: list[dict[str, FloatArray]] = []
+    for pvp, scorer in untrained(task, device, models=models):
+        raw = logits_of(scorer, pvp, f"{pvp.id}, untrained")
+        priors = log_priors(task, pvp, scorer, device)
+        patterns.append({"raw": raw, **{str(way): calibrate(raw, prior) for way, prior in priors.items()}})
+    teachers = {teacher.name: patterns[teacher.pattern]["raw"] for teacher in task.teachers}
+    for teacher in task.teachers:
+        if teacher.trained:
+            with teacher_scorer(job.store, task, models, teacher) as scorer:
+                teachers[teacher.name] = logits_of(scorer, task.pvps[teacher.pattern], teacher.name)
+    models.release()
+    student = load_student(job.store.path(STUDENT), job.store.read(STUDENT, STUDENT_FILE))
+    prepare_for_inference(student, device)
+    return patterns, teachers, np.concatenate(list(student_logits(student, task, "test", device, progress("student"))))
 
 
-def _untrained_ensemble(answers: Sequence[Mapping[str, FloatArray]], ensemble: Ensemble) -> dict[str, FloatArray]:
-    """Return the logits of all patterns combined with equal weights, by calibration."""
-    equal = np.ones(len(answers), np.float32)
-    return {way: combine(np.stack([one[way] for one in answers]), equal, ensemble.how, ensemble.kind) for way in answers[0]}
-
-
-def _lost_by_training(metrics: Mapping[str, Any], rate: str) -> list[str]:
-    """Say where the model knew more before it was trained. It only tells: nothing is chosen on the test set."""
+def _lost_by_training(metrics: Mapping[str, Any], task: Task) -> list[str]:
+    """Return a warning where the model knew more before it was trained; nothing is chosen on the test set."""
     before, after = metrics["zero_shot"]["ensemble"]["batch"], metrics["ensemble"]["accuracy"]
     if after >= before:
         return []
+    rate = "teachers.learning_rate" if task.spec.teachers.adapted is None else "teachers.adapter.learning_rate"
     return [
         f"training lost some of what the model knew: the untrained patterns, calibrated, have {before:.1%} of the test rows right, "
         f"the trained teachers {after:.1%} (soft_labels.calibration: batch may bring it back where labels are about equally "
         f"frequent; fewer teachers.steps or a lower {rate} may keep it)"
     ]
-
-
-def read_metrics(store: RunStore) -> dict[str, Any] | None:
-    """Return the metrics of a finished evaluation, or None."""
-    if store.content(EVALUATION) is None:
-        return None
-    metrics: dict[str, Any] = json.loads((store.path(EVALUATION) / METRICS_FILE).read_text(encoding="utf-8"))
-    return metrics

@@ -5,27 +5,25 @@ pipeline file ─► Task (everything checked) ─► preparation, if any ─►
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from petkit.config.loader import Pipeline, dump_spec
-from petkit.cost.estimate import Disk, Estimate, estimate, room_for
-from petkit.engine.device import Device, choose_device, quick_collections, release_memory
-from petkit.events import STAGES, Event, Notice, OnEvent, Progress, RunStarted, Stage, StepSkipped, ignore
+from petkit.cost.estimate import Estimate, estimate, room_for
+from petkit.engine.device import Device, choose_device, release_memory
+from petkit.events import STAGES, Notice, OnEvent, RunStarted, Stage, StepSkipped, ignore
 from petkit.models.loading import shown_name
 from petkit.runs.checkpoint import clear_checkpoints
-from petkit.runs.layout import STUDENT, STUDENT_FILE
+from petkit.runs.layout import EVALUATION, METRICS_FILE, STUDENT, STUDENT_FILE
 from petkit.runs.planning import PlannedStep, any_work, plan, refuse_stale, refuse_unready, report_stale_sources, to_do
 from petkit.runs.resume import MOVED, describe, moved_from, refuse_resume
-from petkit.runs.signals import stop_if_requested, stopping_gently
-from petkit.runs.step import Step, carry_out
+from petkit.runs.signals import stop_if_requested
+from petkit.runs.step import Step, at_work, carry_out
 from petkit.runs.store import RunStore
 from petkit.stages import a_teachers, b_soft_labels, baselines, c_student, evaluation, preparation
 from petkit.task.task import Task
-from petkit.task.token_stores import TokenStores
 from petkit.teachers.models import teacher_models
 
 
@@ -35,24 +33,32 @@ class Prepared:
 
     Attributes:
         checked: as the pipeline file describes it.
-        task: with the label words and patterns found, where preparation is finished.
         first: the steps of preparation; ``first_plan`` is their plan.
+        task: with the label words and patterns found, where preparation is finished.
         steps: all further steps; None until preparation has found what they depend on.
         plan: that of ``steps``.
         todo: the ``steps`` to be worked on.
     """
 
     checked: Task
-    task: Task
     store: RunStore
     device: Device
     stages: Sequence[Stage]
     force: str | None
     first: Sequence[Step]
     first_plan: Sequence[PlannedStep]
+    task: Task
     steps: Sequence[Step] | None = None
     plan: Sequence[PlannedStep] = ()
     todo: Sequence[Step] = ()
+
+    @classmethod
+    def of(cls, task: Task, store: RunStore, device: Device, stages: Sequence[Stage], force: str | None) -> Prepared:
+        """Plan what the run folder lacks now."""
+        first = preparation.steps(task, device)
+        first_plan = plan(first, store, force, stages)
+        ready = cls(task, store, device, stages, force, first, first_plan, task)
+        return ready if any_work(first_plan, stages) else ready.with_steps()
 
     @property
     def planned(self) -> list[PlannedStep]:
@@ -70,13 +76,10 @@ class Prepared:
         planned = plan(steps, self.store, self.force, self.stages)
         return replace(self, task=task, steps=steps, plan=planned, todo=to_do(steps, planned, self.stages))
 
-    def refuse_stale(self) -> None:
-        """Refuse steps that other settings made, unless they are to be redone."""
+    def not_stale(self) -> Prepared:
+        """Return it; refuse steps that other settings made, unless they are to be redone."""
         refuse_stale([*self.first_plan, *self.plan], self.store, self.stages)
-
-    def disk(self) -> Disk:
-        """Return the disk space needed and free; refuse what is clearly too little."""
-        return room_for(self.task, self.store, self.device, self.todo)
+        return self
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ class RunResult:
 
     @property
     def student(self) -> Path:
-        """The classifier's folder: ``transformers.pipeline("text-classification", …)`` loads it if it stands alone."""
+        """The classifier's folder: ``transformers.pipeline("text-classification", …)`` loads it unless it is an adapter."""
         return self.folder / "stage_c" / "model"
 
 
@@ -129,103 +132,64 @@ def all_steps(task: Task, device: Device) -> list[Step]:
 
 
 def prepare(
-    pipeline: Pipeline,
-    folder: str | Path,
-    *,
-    stages: Sequence[Stage] = STAGES,
-    force: str | None = None,
-    resume: str = "auto",
+    pipeline: Pipeline, folder: str | Path, *, stages: Sequence[Stage] = STAGES, force: str | None = None, resume: str = "auto"
 ) -> Prepared:
-    """Check everything and plan; writes nothing. The arguments are those of :func:`run`."""
+    """Check everything and plan; writes nothing.
+
+    Args:
+        stages: which stages to work on; the others must be finished where they are needed.
+        force: see :func:`petkit.runs.planning.plan`.
+        resume: see :func:`petkit.runs.resume.refuse_resume`.
+    """
     task, store = Task.checked(pipeline), RunStore(folder)
     baselines.refuse_impossible(task)
     store.refuse_foreign()
     device = device_of(task, store)
     refuse_resume(store, resume, device)
-    return _planned(task, store, device, stages, force)
+    return Prepared.of(task, store, device, stages, force)
 
 
-def _planned(task: Task, store: RunStore, device: Device, stages: Sequence[Stage], force: str | None) -> Prepared:
-    first = preparation.steps(task, device)
-    first_plan = plan(first, store, force, stages)
-    ready = Prepared(task, task, store, device, stages, force, first, first_plan)
-    return ready if any_work(first_plan, stages) else ready.with_steps()
+def dry_run(ready: Prepared) -> Forecast:
+    """Return what :func:`run` would do, with the time, memory and disk that takes; writes nothing.
 
-
-def dry_run(
-    pipeline: Pipeline,
-    folder: str | Path,
-    *,
-    stages: Sequence[Stage] = STAGES,
-    force: str | None = None,
-    resume: str = "auto",
-) -> Forecast:
-    """Return what :func:`run` would do with these arguments, with the time, memory and disk that takes.
-
-    Writes nothing; takes some seconds where the speed of the models has to be measured.
-
-    Raises:
-        PetkitError: as the run would.
+    Takes some seconds where the speed of the models has to be measured.
     """
-    ready = prepare(pipeline, folder, stages=stages, force=force, resume=resume)
     if ready.steps is None:
         return Forecast(ready.planned, None, "no estimate before the steps have their names")
     return Forecast(ready.planned, estimate(ready.task, ready.store, ready.device, ready.steps, ready.todo))
 
 
-def run(
-    pipeline: Pipeline,
-    folder: str | Path,
-    *,
-    stages: Sequence[Stage] = STAGES,
-    force: str | None = None,
-    resume: str = "auto",
-    on_event: OnEvent = ignore,
-) -> RunResult:
-    """Run a pipeline, or some of its stages, into a run folder.
-
-    Args:
-        stages: which stages to work on; the others must be finished where they are needed.
-        force: see :func:`plan`.
-        resume: see :func:`petkit.runs.resume.refuse_resume`.
-        on_event: hears every event.
+def run(ready: Prepared, on_event: OnEvent = ignore) -> RunResult:
+    """Run a pipeline, or some of its stages, into its run folder.
 
     Raises:
-        InvalidInput: mistakes in the input; nothing was written.
-        RunConflict: the folder is in use, no run folder, or holds steps made with other settings.
-        IncompleteRun: a stage outside ``stages`` is not finished.
+        RunConflict: the folder is in use, or contains steps made with other settings.
         KeyboardInterrupt, SystemExit: a signal; work in progress was kept.
     """
-    ready = prepare(pipeline, folder, stages=stages, force=force, resume=resume)
-    ready.refuse_stale()
-    disk = None if ready.steps is None else ready.disk()  # before anything is written
-    expected, store, device = ready.todo, ready.store, ready.device
-    with store.locked(), quick_collections(), stopping_gently(lambda message: on_event(Notice("run", message))):
-
-        def report(event: Event) -> None:
-            if not isinstance(event, Progress):
-                store.log(event)
-            on_event(event)
+    store, device, stages, expected = ready.store, ready.device, ready.stages, ready.not_stale().todo
+    # Before anything is written.
+    disk = None if ready.steps is None else room_for(ready.task, store, device, expected)
+    with at_work(store, "run", on_event) as report:
 
         def advance(steps: Sequence[Step]) -> list[str]:
             keep_every = 60 * ready.checked.spec.compute.checkpoint_minutes
-            return [step.name for step in steps if step.stage in stages and _advance(step, store, force, keep_every, report)]
+            return [
+                step.name for step in steps if step.stage in stages and _advance(step, store, ready.force, keep_every, report)
+            ]
 
         # Another process may have worked here until now: its records count.
-        task = replace(ready.checked, stores=TokenStores(store.scratch("tokens")))
-        ready = _planned(task, store, device, stages, force)
-        ready.refuse_stale()
+        task = replace(ready.checked, scratch=store.scratch("tokens"), stores={})
+        ready = Prepared.of(task, store, device, stages, ready.force).not_stale()
         begun = store.manifest()
         moved = moved_from(begun, device)
         if "recovered" in begun:
             report(Notice("run", f"manifest.json {begun['recovered']} and is rewritten; finished steps stay"))
-        _describe(store, task, device, force)
+        _describe(store, task, device, all_again=ready.force == "all")
         ran = advance(ready.first)
         if ready.steps is None:
-            ready = ready.with_steps()
-            ready.refuse_stale()
+            ready = ready.with_steps().not_stale()
         if disk is None or [step.name for step in ready.todo] != [step.name for step in expected]:
-            disk = ready.disk()
+            disk = room_for(ready.task, store, device, ready.todo)
         task, steps = ready.task, ready.steps or ()
         report(RunStarted(len(ready.todo), disk.needed, disk.free))
         if moved and ready.todo:
@@ -235,15 +199,11 @@ def run(
         ran += advance(steps)
     # Without a test set there may still be an evaluation of an earlier student in the folder.
     evaluated = any(step.stage == "evaluation" and step.stage in stages for step in steps)
+    metrics = {**store.read(EVALUATION, METRICS_FILE), **baselines.read_results(store, task)} if evaluated else None
     student = next(step for step in steps if step.name == STUDENT)
     has_student = store.status(STUDENT, student.all_inputs(store)).state == "finished"
-    return RunResult(
-        store.folder,
-        tuple(ran),
-        _read_metrics(store, task) if evaluated else None,
-        has_student,
-        _student_base(store) if has_student else None,
-    )
+    base = store.read(STUDENT, STUDENT_FILE).get("base") if has_student else None
+    return RunResult(store.folder, tuple(ran), metrics, has_student, base and shown_name(base))
 
 
 def device_of(task: Task, store: RunStore) -> Device:
@@ -277,20 +237,10 @@ def _report_left_out(task: Task, stages: Sequence[Stage], on_event: OnEvent) -> 
         on_event(Notice("baselines", "not run: there is no test set to compare on (name one as data.test)"))
 
 
-def _read_metrics(store: RunStore, task: Task) -> dict[str, Any] | None:
-    metrics = evaluation.read_metrics(store)
-    return None if metrics is None else {**metrics, **baselines.read_results(store, task)}
-
-
-def _student_base(store: RunStore) -> str | None:
-    base = json.loads((store.path(STUDENT) / STUDENT_FILE).read_text(encoding="utf-8")).get("base")
-    return None if base is None else shown_name(base)
-
-
-def _describe(store: RunStore, task: Task, device: Device, force: str | None) -> None:
+def _describe(store: RunStore, task: Task, device: Device, *, all_again: bool) -> None:
     # The length really used: a default beyond the model's own limit was lowered to it.
     # Two models with different limits have no one length: the default is left out, and is lowered for each again.
     resolved = task.spec.model_copy(update={"max_length": task.max_length})
     left_out = frozenset({"max_length"} if task.max_length != task.student_max_length else ())
     facts = {"task": task.spec.task, "labels": task.labels, "data": task.reading}
-    describe(store, facts, device, dump_spec(resolved, left_out), all_again=force == "all")
+    describe(store, facts, device, dump_spec(resolved, left_out), all_again=all_again)

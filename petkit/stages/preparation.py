@@ -5,7 +5,6 @@ Both are steps like any other, finished once and then read; :func:`prepared` ret
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
@@ -52,39 +51,29 @@ def steps(task: Task, device: Device) -> list[Step]:
 
 
 def prepared(task: Task, store: RunStore) -> Task:
-    """Return the task with found label words and kept patterns, as the finished steps say.
-
-    Raises:
-        IncompleteRun: they are not finished, or were made for other patterns.
-    """
-    for step in (LABEL_WORDS,) * (task.spec.verbalizer.auto is not None) + (RANKING,) * (task.spec.keep_patterns != "all"):
+    """Return the task with found label words and kept patterns; refuse steps unfinished or made for other patterns."""
+    searches, keep = task.spec.verbalizer.auto is not None, task.spec.keep_patterns
+    for step in (LABEL_WORDS,) * searches + (RANKING,) * (keep != "all"):
         if store.content(step) is None:
             raise IncompleteRun(f"{store.shown}: {step} is not finished (run petkit stage-a first)")
-    if task.spec.verbalizer.auto is not None:
+    if searches:
         task = _with_words(task, store)
-    if task.spec.keep_patterns == "all":
+    if keep == "all":
         return task
-    ranked = [entry["id"] for entry in _read(store, RANKING, RANKING_FILE)["patterns"]]
+    ranked = [entry["id"] for entry in store.read(RANKING, RANKING_FILE)["patterns"]]
     _refuse_other_patterns(task, store, RANKING, ranked)
-    kept = ranked[: task.spec.keep_patterns]
+    kept = ranked[:keep]
     return task.narrowed(kept, {pvp.id: pvp.verbalizer for pvp in task.pvps if pvp.id in kept})
 
 
 def _with_words(task: Task, store: RunStore) -> Task:
-    found = _read(store, LABEL_WORDS, LABEL_WORDS_FILE)
+    found = store.read(LABEL_WORDS, LABEL_WORDS_FILE)
     _refuse_other_patterns(task, store, LABEL_WORDS, found)
-    verbalizers = {
-        pattern: task.spec.verbalizer.model_copy(
-            update={"auto": None, "labels": {label: tuple(entry["word"] for entry in words) for label, words in labels.items()}}
-        )
-        for pattern, labels in found.items()
-    }
+    verbalizers = {}
+    for pattern, scored in found.items():
+        labels = {label: tuple(entry["word"] for entry in entries) for label, entries in scored.items()}
+        verbalizers[pattern] = task.spec.verbalizer.model_copy(update={"auto": None, "labels": labels})
     return task.narrowed(list(verbalizers), verbalizers)
-
-
-def _read(store: RunStore, step: str, name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((store.path(step) / name).read_text(encoding="utf-8"))
-    return content
 
 
 def _refuse_other_patterns(task: Task, store: RunStore, step: str, patterns: Iterable[str]) -> None:

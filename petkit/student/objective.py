@@ -50,11 +50,9 @@ class StudentTargets:
         return self.gold.ndim == 2
 
     def soft(self, rows: IndexArray) -> Tensor:
-        """Return the soft labels of some rows, shape ``(len(rows), labels)``."""
         return torch.as_tensor(self.soft_labels[rows])
 
     def weights(self, rows: IndexArray) -> Tensor:
-        """Return the weights of some rows, shape ``(len(rows),)``."""
         return torch.as_tensor(self.row_weights[rows])
 
 
@@ -65,27 +63,21 @@ class Student(nn.Module):
         super().__init__()
         self.classifier = classifier
         width = int(classifier.model.config.hidden_size)
-        self.projection = nn.Linear(width, teacher_width) if teacher_width else None
+        self.projection = nn.Linear(width, teacher_width) if teacher_width else nn.Identity()
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Return label logits ``(batch, labels)``, the first hidden vector of each row ``(batch, hidden)``, and its projection.
-
-        The projection has the teacher's width; without a teacher it is the vector itself.
-        """
+        """Return label logits ``(batch, labels)``, each row's first hidden vector ``(batch, hidden)``, and its projection."""
         logits = self.classifier(batch)
         features = self.classifier.features
-        return logits, features, features if self.projection is None else self.projection(features)
+        return logits, features, self.projection(features)
 
 
 class StudentObjective:
     """The loss of the student, called with the :class:`Student` and the :class:`StepRows`.
 
     Args:
-        settings: which losses, with which weights.
-        targets: soft and gold labels.
         labels: number of labels.
         batch_of: assembles numbered unlabelled and labelled rows into one batch (on the processor).
-        tokenizer: of the student; hides tokens of consistency and masked views.
         teacher_features: a teacher's features of numbered unlabelled rows ``(rows, hidden)``, where they are distilled.
     """
 
@@ -151,9 +143,8 @@ class StudentObjective:
         settings = self.settings
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)
         loss = losses.binary_cross_entropy if self.targets.multi else losses.cross_entropy
-        return loss(
-            logits, gold, label_smoothing=settings.label_smoothing, class_weights=weights, focal_gamma=settings.focal_gamma
-        )
+        options = {"label_smoothing": settings.label_smoothing, "focal_gamma": settings.focal_gamma}
+        return loss(logits, gold, class_weights=weights, **options)
 
     def _likely_labels(self, step: StepRows) -> Tensor:
         """Return the gold label of labelled rows and the teachers' most likely one of other rows."""

@@ -13,7 +13,7 @@ from petkit.config.rules import in_prior
 from petkit.config.schema.pipeline import PipelineSpec
 from petkit.data.examples import Example, ExampleSource, Scan, labels_in
 from petkit.errors import InvalidInput, Problem, did_you_mean, listed
-from petkit.prompts.pvp import PVP, task_fields
+from petkit.prompts.pvp import task_fields
 from petkit.task.teacher_list import generation_count, list_teachers, others
 
 # Enough rows to estimate lengths, speed and disk.
@@ -53,11 +53,18 @@ def scan_data(pipeline: Pipeline, labels: Sequence[str]) -> tuple[dict[str, Scan
             if unknown:
                 return {}, unknown + unused
             problems += unused
-        for problem in scan.problems:
-            # A missing file is reported where the pipeline names it.
-            missing = problem.line is None and problem.message == "no such file"
-            problems.append(pipeline.problem(("data", part), f"{problem.file}: no such file") if missing else problem)
+        problems += scan_problems(pipeline, part, scan)
     return scans, problems
+
+
+def scan_problems(pipeline: Pipeline, part: str, scan: Scan) -> list[Problem]:
+    """Return the problems of a part of the data; a missing file is reported where the pipeline names it."""
+    return [
+        pipeline.problem(("data", part), f"{problem.file}: no such file")
+        if problem.line is None and problem.message == "no such file"
+        else problem
+        for problem in scan.problems
+    ]
 
 
 def _field_problems(pipeline: Pipeline, columns: Sequence[str]) -> tuple[list[Problem], list[Problem]]:
@@ -108,35 +115,17 @@ def labelled_row_problems(pipeline: Pipeline, labels: Sequence[str], train: Sequ
     return problems
 
 
-def pattern_problems(pipeline: Pipeline, pvps: Sequence[PVP]) -> list[Problem]:
-    """Return the settings of the teachers that contradict the patterns or the verbalizer."""
-    spec = pipeline.spec
-    problems: list[Problem] = []
-    soft = [pvp.id for pvp in pvps if pvp.pattern.soft_tokens]
-    if spec.teachers.consistency.kind == "second_pattern" and soft:
-        message = f"second_pattern shares one model between patterns, and pattern {soft[0]!r} has soft tokens"
-        problems.append(pipeline.problem(("teachers", "consistency", "kind"), message, "use word_masking"))
-    if spec.teachers.consistency.kind == "second_pattern" and spec.keep_patterns == 1:
-        message = "second_pattern needs two patterns, and keep_patterns leaves one"
-        problems.append(pipeline.problem(("teachers", "consistency", "kind"), message))
-    if spec.verbalizer.kind != "words" and spec.teachers.loss in ("decoupled_label", "next_token"):
-        message = f"{spec.teachers.loss} needs words, and verbalizer.kind is {spec.verbalizer.kind}"
-        problems.append(pipeline.problem(("teachers", "loss"), message))
-    return problems
-
-
 def label_problems(pipeline: Pipeline, labels: Sequence[str]) -> list[Problem]:
     """Check the settings that depend on the labels where these were read from the data."""
-    spec, auto = pipeline.spec, pipeline.spec.verbalizer.auto
+    auto = pipeline.spec.verbalizer.auto
     if auto is None or not labels:
         return []
-    problems: list[Problem] = []
+    wrong = [(("soft_labels", *place), message) for place, message in in_prior(pipeline.spec.soft_labels.prior, labels)]
     needed = len(labels) * auto.per_label
     if auto.candidates < needed:
         message = f"{auto.candidates} candidates are too few: {len(labels)} labels of {auto.per_label} words need {needed}"
-        problems.append(pipeline.problem(("verbalizer", "auto", "candidates"), message))
-    wrong = in_prior(spec.soft_labels.prior, labels)
-    return problems + [pipeline.problem(("soft_labels", *place), message) for place, message in wrong]
+        wrong.insert(0, (("verbalizer", "auto", "candidates"), message))
+    return [pipeline.problem(place, message) for place, message in wrong]
 
 
 def teacher_problems(pipeline: Pipeline, labels: int, scans: Mapping[str, Scan], train_rows: int) -> list[Problem]:

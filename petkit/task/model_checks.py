@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 from petkit.config.loader import Pipeline
 from petkit.config.pattern_syntax import Soft
@@ -25,20 +25,20 @@ from petkit.models.loading import (
 )
 from petkit.models.safety.probe import check_reading
 from petkit.prompts.pattern import Pattern
+from petkit.prompts.pvp import PVP
 from petkit.prompts.tokenizer import PieceTokenizer
+
+# A model's tokenizer and how many tokens a row may have.
+Backbone: TypeAlias = tuple[PieceTokenizer, int]
 
 # The smallest max_length a pipeline can set.
 _LEAST_ROOM = 8
 
 
-def backbones_of(
-    pipeline: Pipeline, labels: Sequence[str]
-) -> tuple[tuple[PieceTokenizer, int] | None, tuple[PieceTokenizer, int] | None, list[Problem]]:
-    """Return tokenizer and row length of the teachers' and of the student's model (None: unusable), and the problems."""
-    problems: list[Problem] = []
-    student_problems: list[Problem] = []
-    teacher = _backbone("teachers", pipeline, labels, problems)
-    student = _backbone("student", pipeline, labels, student_problems)
+def backbones_of(pipeline: Pipeline, labels: Sequence[str]) -> tuple[Backbone | None, Backbone | None, list[Problem]]:
+    """Return the teachers' and the student's model (None: unusable), and the problems."""
+    teacher, problems = _backbone("teachers", pipeline, labels)
+    student, student_problems = _backbone("student", pipeline, labels)
     same = pipeline.spec.student_model == pipeline.spec.model
     if teacher is not None and student is not None and same:
         student = (teacher[0], student[1])
@@ -53,25 +53,21 @@ def backbones_of(
 
 
 def _backbone(
-    section: Literal["teachers", "student"], pipeline: Pipeline, labels: Sequence[str], problems: list[Problem]
-) -> tuple[PieceTokenizer, int] | None:
-    """Return the tokenizer of the teachers' or the student's model and the row length; None where it cannot be used."""
-    spec = pipeline.spec
-    teaches = section == "teachers"
-    name, place = (spec.model, ("model",)) if teaches else (spec.student_model, ("student", "model"))
+    section: Literal["teachers", "student"], pipeline: Pipeline, labels: Sequence[str]
+) -> tuple[Backbone | None, list[Problem]]:
+    spec, teaches = pipeline.spec, section == "teachers"
     trained = spec.teachers if teaches else spec.student
+    name, place = (spec.model, ("model",)) if teaches else (spec.student_model, ("student", "model"))
+    check = check_language_model if teaches else check_classifier
+    problems: list[Problem] = []
     try:
         config = load_config(name)
-        if teaches:
-            check_language_model(config, name)
-        else:
-            check_classifier(config, name)
+        check(config, name)
         tokenizer = load_tokenizer(name, needs_mask=teaches)
         virtual = trained.virtual_tokens
         if teaches and trained.adapter.kind == "p_tuning_v1" and all(map(_has_soft_tokens, spec.patterns)):
             virtual = 0  # they are in the patterns, not before the row
-        tokens_at, positions = (section, "adapter", "tokens"), longest_input(config, tokenizer)
-        length = length_of_rows(pipeline, positions, tokenizer, virtual, tokens_at, problems)
+        length, problems = length_of_rows(pipeline, config, tokenizer, virtual, (section, "adapter", "tokens"))
         # A missing head, damaged weights and unsuited adapters show only when the model is built.
         model, head = None, list[str]()
         if teaches and (name != EMBEDDED or trained.adapted):
@@ -81,72 +77,56 @@ def _backbone(
         elif not teaches and (name not in (EMBEDDED, spec.model) or trained.adapted):
             model, head = new_classifier(name, labels)
     except ModelRefused as error:
-        problems.append(pipeline.problem(place, str(error)))
-        return None
+        return None, [*problems, pipeline.problem(place, str(error))]
     # Where the text has no room, so many virtual tokens may not even fit into memory.
-    if model is not None and trained.adapted is not None and length is not None:
+    if model is not None and trained.adapted is not None and length:
         try:
             attach(model, trained.adapted, head=head)
         except ModelRefused as error:
             problems.append(pipeline.problem((section, "adapter"), str(error)))
-    return None if length is None else (tokenizer, length)
+    return (tokenizer, length) if length else None, problems
 
 
 def length_of_rows(
-    pipeline: Pipeline,
-    positions: int,
-    tokenizer: PieceTokenizer,
-    virtual_tokens: int,
-    tokens_at: tuple[str, ...],
-    problems: list[Problem],
-) -> int | None:
-    """Return how many tokens a row may have; None where virtual tokens leave too few.
-
-    Args:
-        positions: how many tokens the model can read.
-        virtual_tokens: number of trained tokens before every row.
-        tokens_at: the setting that gives their number.
-        problems: gets the problems found.
-    """
+    pipeline: Pipeline, config: Any, tokenizer: PieceTokenizer, virtual_tokens: int, tokens_at: tuple[str, ...]
+) -> tuple[int, list[Problem]]:
+    """Return how many tokens a row may have, 0 where the virtual ones before it leave too few, and the problems."""
+    positions = longest_input(config, tokenizer)
     limit, wanted = positions - virtual_tokens, pipeline.spec.max_length
     if virtual_tokens and limit < _LEAST_ROOM:
         message = f"{virtual_tokens} virtual tokens leave {max(0, limit)} of the {positions} that {tokenizer.name} reads"
-        problems.append(pipeline.problem(tokens_at, message, "use fewer"))
-        return None
-    if wanted > limit and "max_length" in pipeline.spec.model_fields_set:
-        besides = f" in addition to {virtual_tokens} virtual ones" if virtual_tokens else ""
-        message = f"{wanted} tokens are more than {tokenizer.name} can read{besides} ({limit})"
-        problems.append(pipeline.problem(("max_length",), message))
-    return min(wanted, limit)
+        return 0, [pipeline.problem(tokens_at, message, "use fewer")]
+    if wanted <= limit or "max_length" not in pipeline.spec.model_fields_set:
+        return min(wanted, limit), []
+    added = f" in addition to {virtual_tokens} virtual ones" if virtual_tokens else ""
+    message = f"{wanted} tokens are more than {tokenizer.name} can read{added} ({limit})"
+    return limit, [pipeline.problem(("max_length",), message)]
 
 
-def model_kind_problems(pipeline: Pipeline, tokenizer: PieceTokenizer) -> list[Problem]:
-    """Return the settings that do not suit a causal, or a masked, language model.
-
-    Args:
-        tokenizer: of the teachers' model.
-    """
-    spec, teachers = pipeline.spec, pipeline.spec.teachers
-    if not tokenizer.causal:
-        if teachers.loss != "next_token":
-            return []
-        message = f"next_token is for causal models, and {tokenizer.name} is a masked one"
-        return [pipeline.problem(("teachers", "loss"), message, "use cross_entropy")]
-    masks = f"needs a masked language model, and {tokenizer.name} is a causal one"
-    word_masking = teachers.consistency.kind == "word_masking"
-    masked_view = bool(teachers.contrastive.weight) and teachers.contrastive.partners == "masked_view"
+def teacher_setting_problems(pipeline: Pipeline, tokenizer: PieceTokenizer, pvps: Sequence[PVP]) -> list[Problem]:
+    """Return the settings of the teachers that do not suit their causal, or masked, model, the patterns or the verbalizer."""
+    spec, teachers, causal, name = pipeline.spec, pipeline.spec.teachers, tokenizer.causal, tokenizer.name
+    masks = f"needs a masked language model, and {name} is a causal one"
+    for_causal = f"next_token is for causal models, and {name} is a masked one"
+    encoder = f"setfit needs an encoder, and {name} is a causal model"
+    kind = ("teachers", "consistency", "kind")
+    second_pattern, hides_words = (teachers.consistency.kind == way for way in ("second_pattern", "word_masking"))
+    masked_view = teachers.contrastive.weight > 0 and teachers.contrastive.partners == "masked_view"
+    soft = next((pvp.id for pvp in pvps if pvp.pattern.soft_tokens), "")
+    shares = f"second_pattern shares one model between patterns, and pattern {soft!r} has soft tokens"
+    for_words = f"{teachers.loss} needs words, and verbalizer.kind is {spec.verbalizer.kind}"
+    needs_words = teachers.loss in ("decoupled_label", "next_token")
     rules = (
-        (teachers.auxiliary_mlm_weight > 0, ("teachers", "auxiliary_mlm_weight"), masks, "set it to 0"),
-        (teachers.label_conditioning_weight > 0, ("teachers", "label_conditioning_weight"), masks, "set it to 0"),
-        (word_masking, ("teachers", "consistency", "kind"), f"word_masking {masks}", "use second_pattern"),
-        (masked_view, ("teachers", "contrastive", "partners"), f"masked_view {masks}", "use same_label"),
-        (spec.verbalizer.decoding == "max_first", ("verbalizer", "decoding"), f"max_first {masks}", "use parallel"),
-        (
-            "setfit" in spec.baselines,
-            ("baselines",),
-            f"setfit needs an encoder, and {tokenizer.name} is a causal model",
-            "leave it out",
-        ),
+        (not causal and teachers.loss == "next_token", ("teachers", "loss"), for_causal, "use cross_entropy"),
+        (causal and teachers.auxiliary_mlm_weight > 0, ("teachers", "auxiliary_mlm_weight"), masks, "set it to 0"),
+        (causal and teachers.label_conditioning_weight > 0, ("teachers", "label_conditioning_weight"), masks, "set it to 0"),
+        (causal and hides_words, kind, f"word_masking {masks}", "use second_pattern"),
+        (causal and masked_view, ("teachers", "contrastive", "partners"), f"masked_view {masks}", "use same_label"),
+        (causal and spec.verbalizer.decoding == "max_first", ("verbalizer", "decoding"), f"max_first {masks}", "use parallel"),
+        (causal and "setfit" in spec.baselines, ("baselines",), encoder, "leave it out"),
+        (second_pattern and bool(soft), kind, shares, "use word_masking"),
+        (second_pattern and spec.keep_patterns == 1, kind, "second_pattern needs two patterns, and keep_patterns leaves one", ""),
+        (needs_words and spec.verbalizer.kind != "words", ("teachers", "loss"), for_words, ""),
     )
     return [pipeline.problem(place, message, hint) for applies, place, message, hint in rules if applies]
 

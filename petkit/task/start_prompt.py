@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,32 +29,17 @@ _ABOUT_FILE = "petkit.json"
 _VECTORS = "prompt_embeddings"
 
 
-@dataclass(frozen=True)
-class StartPrompt:
-    """A sound pretrained prompt: the folder of its files, its number of virtual tokens and the hash of its tensors."""
-
-    folder: Path
-    tokens: int
-    sha256: str
-
-
 def save_prompt(adapter: Adapter, folder: Path, base: str, facts: Mapping[str, Any]) -> None:
-    """Write a trained prompt.
-
-    Args:
-        base: name of the frozen model.
-        facts: further facts to record.
-    """
+    """Write a prompt trained on the frozen model ``base``, with ``facts`` to record in addition."""
     adapter.save(folder, base)
     made_for = {"kind": PRETRAINED_PROMPT, "base": base, "base_sha256": model_fingerprint(base)}
     write_json(folder / _ABOUT_FILE, {**made_for, **facts, "sha256": sha256(folder / STATE_FILE)})
 
 
-def read_prompt(folder: str | Path, model: str, fingerprint: str) -> StartPrompt:
-    """Check a pretrained prompt for use with ``model``, which has this fingerprint.
+def read_prompt(folder: str | Path, model: str, fingerprint: str) -> tuple[Path, int, str]:
+    """Return the folder of a prompt's files, its number of tokens and the hash of its tensors.
 
-    Raises:
-        ModelRefused: it is missing, damaged, something else, or was made for another model.
+    Refuse one that is missing, damaged, or not made for ``model`` of this fingerprint.
     """
     shown, named = shown_path(folder), Path(folder)
     inner = named if (named / _ABOUT_FILE).is_file() else named / PROMPT
@@ -67,9 +52,8 @@ def read_prompt(folder: str | Path, model: str, fingerprint: str) -> StartPrompt
         unfinished = "is not finished" if (named / "checkpoints").is_dir() else "contains no pretrained prompt"
         raise ModelRefused(f"{shown}: {unfinished} (petkit pretrain-prompt makes one)") from None
     except (OSError, ValueError, LookupError, TypeError):
-        raise ModelRefused(
-            f"{shown}: contains no pretrained prompt, or its {_ABOUT_FILE} is damaged (make the prompt again)"
-        ) from None
+        what = f"contains no pretrained prompt, or its {_ABOUT_FILE} is damaged"
+        raise ModelRefused(f"{shown}: {what} (make the prompt again)") from None
     if kind != PRETRAINED_PROMPT:
         raise ModelRefused(f"{shown}: contains no pretrained prompt (petkit pretrain-prompt makes one)")
     state = read_adapter(inner)
@@ -83,15 +67,13 @@ def read_prompt(folder: str | Path, model: str, fingerprint: str) -> StartPrompt
     wrong = mistake(inner)
     if wrong:
         raise ModelRefused(f"{shown}: {wrong} (make the prompt again)")
-    return StartPrompt(inner, tokens, found)
+    return inner, tokens, found
 
 
 def with_starts(pipeline: Pipeline) -> tuple[Pipeline, dict[str, Inputs], list[Problem]]:
-    """Look up the prompts that teachers and student start from.
+    """Return the pipeline with the folders and sizes of the prompts it starts from, their fingerprints by section, and the problems.
 
-    Returns:
-        The pipeline with the prompts' folders and numbers of tokens; per section the fingerprint of its prompt; and the
-        problems. A section whose prompt cannot be used starts without it.
+    A section whose prompt cannot be used starts without it.
     """
     spec = pipeline.spec
     inputs: dict[str, Inputs] = {"teachers": {}, "student": {}}
@@ -101,22 +83,21 @@ def with_starts(pipeline: Pipeline) -> tuple[Pipeline, dict[str, Inputs], list[P
         adapter = settings.adapter
         if not isinstance(adapter, PromptTuningSpec) or adapter.start is None:
             continue
-        start: Path | None = None
-        tokens = adapter.tokens
         try:
             expected = model_fingerprint(model)
         except ModelRefused:
             continue  # reported where the model is named
+        found: dict[str, Any] = {"start": None}
         try:
-            prompt = read_prompt(adapter.start, model, expected)
+            folder, tokens, digest = read_prompt(adapter.start, model, expected)
         except ModelRefused as error:
             problems.append(pipeline.problem((section, "adapter", "start"), str(error)))
         else:
-            start, tokens = prompt.folder, prompt.tokens
-            inputs[section] = {f"{section}.adapter.start": prompt.sha256}
+            found = {"start": str(folder), "tokens": tokens}
+            inputs[section] = {f"{section}.adapter.start": digest}
             if "tokens" in adapter.model_fields_set and adapter.tokens != tokens:
                 message = f"{adapter.tokens} virtual tokens, and {shown_path(adapter.start)} contains {tokens}"
                 problems.append(pipeline.problem((section, "adapter", "tokens"), message, "leave tokens out"))
-        found = adapter.model_copy(update={"start": None if start is None else str(start), "tokens": tokens})
-        spec = spec.model_copy(update={section: settings.model_copy(update={"adapter": found})})
+        adapted = settings.model_copy(update={"adapter": adapter.model_copy(update=found)})
+        spec = spec.model_copy(update={section: adapted})
     return replace(pipeline, spec=spec), inputs, problems

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +23,11 @@ from petkit.prompts.token_store import TokenStore
 from petkit.prompts.tokenizer import PieceTokenizer
 from petkit.runs.fingerprint import Inputs
 from petkit.runs.signals import stop_if_requested
+from petkit.storage.row_array import HELD_ROWS
 from petkit.task import checks
-from petkit.task.model_checks import backbones_of, four_bit_problems, model_kind_problems
+from petkit.task.model_checks import backbones_of, four_bit_problems, teacher_setting_problems
 from petkit.task.start_prompt import with_starts
 from petkit.task.teacher_list import Teacher, list_teachers
-from petkit.task.token_stores import TokenStores
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class Task:
         pvps: the compiled patterns with their label words.
         max_length: tokens of a row, for the teachers' model.
         scans: part of the data → rows, hash and the first examples.
-        generations: the teachers of every generation.
+        scratch: folder for the arrays of large parts; None keeps everything in memory.
+        stores: the tokenised parts of the data, shared with narrowed copies.
     """
 
     pipeline: Pipeline
@@ -54,18 +55,13 @@ class Task:
     student_tokenizer: PieceTokenizer
     student_max_length: int
     scans: Mapping[str, Scan]
-    generations: Sequence[Sequence[Teacher]]
-    stores: TokenStores = field(default_factory=TokenStores)
+    scratch: Path | None = None
+    stores: dict[str, TokenStore] = field(default_factory=dict)
 
     @classmethod
     def checked(cls, pipeline: Pipeline) -> Task:
-        """Check configuration, models, patterns, verbalizer and data, and build the task. Nothing is written.
-
-        Raises:
-            InvalidInput: all problems, at once.
-        """
+        """Check configuration, models, patterns, verbalizer and data, and build the task, or refuse it with all problems."""
         pipeline, start_inputs, problems = with_starts(pipeline)
-        spec = pipeline.spec
         problems += four_bit_problems(pipeline)
         labels, found = checks.find_labels(pipeline)
         teacher, student, of_models = backbones_of(pipeline, labels)
@@ -73,7 +69,7 @@ class Task:
         pvps: list[PVP] = []
         if teacher is not None:
             pvps, found = compile_pvps(pipeline, *teacher)
-            problems += found + model_kind_problems(pipeline, teacher[0]) + checks.pattern_problems(pipeline, pvps)
+            problems += found + teacher_setting_problems(pipeline, teacher[0], pvps)
         problems += checks.label_problems(pipeline, labels)
         scans, found = checks.scan_data(pipeline, labels)
         problems += found
@@ -83,21 +79,17 @@ class Task:
         problems += [] if problems else checks.teacher_problems(pipeline, len(labels), scans, len(train))
         if problems or teacher is None or student is None:
             raise InvalidInput(problems)
-        generations = list_teachers(spec.patterns, spec.teachers.seeds, spec.generations, len(train), len(labels))
-        fields = task_fields(spec.patterns)
-        task = cls(pipeline, start_inputs, fields, labels, pvps, *teacher, *student, scans, generations)
+        task = cls(pipeline, start_inputs, task_fields(pipeline.spec.patterns), labels, pvps, *teacher, *student, scans)
         return task._with_demonstrations()
 
     def narrowed(self, patterns: Sequence[str], verbalizers: Mapping[str, VerbalizerSpec] | None) -> Task:
         """Return the task with some patterns only, and with the label words that were found for them."""
         chosen = tuple(entry for entry in self.spec.patterns if entry.id in patterns)
-        spec = self.spec.model_copy(update={"patterns": chosen})
-        pipeline = replace(self.pipeline, spec=spec)
+        pipeline = replace(self.pipeline, spec=self.spec.model_copy(update={"patterns": chosen}))
         pvps, problems = compile_pvps(pipeline, self.tokenizer, self.max_length, verbalizers)
         if problems:
             raise InvalidInput(problems)
-        generations = list_teachers(chosen, spec.teachers.seeds, spec.generations, len(self.train), len(self.labels))
-        return replace(self, pipeline=pipeline, pvps=pvps, generations=generations)._with_demonstrations()
+        return replace(self, pipeline=pipeline, pvps=pvps)._with_demonstrations()
 
     def _with_demonstrations(self) -> Task:
         words_missing = any(len(pvp.words.words) < len(self.labels) for pvp in self.pvps)
@@ -106,8 +98,6 @@ class Task:
         rows, labels = list(self.tokens("train")), self.targets().tolist()
         pvps = [with_demonstrations(pvp, self.spec.demonstrations, self.tokenizer, rows, labels) for pvp in self.pvps]
         return replace(self, pvps=pvps)
-
-    # -- derived values --------------------------------------------------------------------------
 
     @property
     def spec(self) -> PipelineSpec:
@@ -118,6 +108,12 @@ class Task:
     def train(self) -> Sequence[Example]:
         """The labelled rows."""
         return self.scans["train"].head if "train" in self.scans else ()
+
+    @cached_property
+    def generations(self) -> Sequence[Sequence[Teacher]]:
+        """The teachers of every generation."""
+        spec = self.spec
+        return list_teachers(spec.patterns, spec.teachers.seeds, spec.generations, len(self.train), len(self.labels))
 
     @property
     def teachers(self) -> Sequence[Teacher]:
@@ -148,8 +144,7 @@ class Task:
     @cached_property
     def student_model_hash(self) -> str:
         """Hash of the student's backbone."""
-        same = self.spec.student_model == self.spec.model  # gigabytes need not be read twice
-        return self.model_hash if same else model_fingerprint(self.spec.student_model)
+        return model_fingerprint(self.spec.student_model)
 
     @cached_property
     def student_pattern(self) -> CompiledPattern:
@@ -183,15 +178,13 @@ class Task:
         """Return the inputs of logits on the unlabelled set: its rows, and the labels in class order."""
         return {"labels": list(self.labels), "data.unlabeled": self.scans["unlabeled"].sha256}
 
-    # -- rows ------------------------------------------------------------------------------------
-
     def source(self, part: str) -> ExampleSource:
         """Return ``train``, ``unlabeled`` or ``test`` as a stream of examples."""
         return checks.source_of(self.spec, self.fields, self.labels, part)
 
     def targets(self) -> NDArray[np.int64] | NDArray[np.float32]:
         """Return the labels of the labelled rows: class indices ``(rows,)``, or 0 and 1 ``(rows, labels)`` (multi)."""
-        if self.spec.label_kind == "multi":
+        if self.label_kind.multi:
             return targets_of(self.train, len(self.labels))
         return np.array([example.label for example in self.train], np.int64)
 
@@ -207,16 +200,18 @@ class Task:
         apart = student and not shared
         keys = [] if apart else [key for pvp in self.pvps for key in pvp.pattern.keys]
         keys += self.student_pattern.keys if apart or shared else []
-        build = partial(
-            TokenStore.build,
-            self.train if part == "train" else self.rows(part),
-            self.student_tokenizer if apart else self.tokenizer,
-            list(dict.fromkeys(keys)),
-            self.student_max_length if apart else self.max_length,
-            self.spec.truncate,
-        )
-        return self.stores.get(f"{part}-{'student' if apart else 'teachers'}", self.scans[part].rows, build)
+        name = f"{part}-{'student' if apart else 'teachers'}"
+        if name not in self.stores:
+            self.stores[name] = TokenStore.build(
+                self.train if part == "train" else self.rows(part),
+                self.student_tokenizer if apart else self.tokenizer,
+                list(dict.fromkeys(keys)),
+                self.student_max_length if apart else self.max_length,
+                self.spec.truncate,
+                self.scratch_of(part, name),
+            )
+        return self.stores[name]
 
     def scratch_of(self, part: str, name: str) -> Path | None:
         """Return a folder for an array with one entry per row of a part of the data; None where it fits in memory."""
-        return self.stores.folder(name, self.scans[part].rows)
+        return self.scratch / name if self.scratch is not None and self.scans[part].rows > HELD_ROWS else None

@@ -27,11 +27,9 @@ class Teacher:
 def list_teachers(
     patterns: Sequence[PatternSpec], seeds: Sequence[int], settings: GenerationsSpec, train_rows: int, labels: int
 ) -> list[list[Teacher]]:
-    """Return the teachers of every generation; the last generation labels the unlabelled set.
+    """Return the teachers of every generation, the last of which labels the unlabelled set.
 
-    Args:
-        train_rows: number of labelled rows; with none, generation 0 is every pattern untrained.
-        labels: number of labels.
+    Without labelled rows, generation 0 is every pattern untrained.
     """
     pairs = [(index, pattern.id, seed) for index, pattern in enumerate(patterns) for seed in seeds]
     if train_rows:

@@ -34,7 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, model_folder: Callable[[str],
 
 def redo(made: Path, run: Path, *stages: spine.Stage) -> None:
     """Do stages of a run again with teachers that train longer."""
-    spine.run(load_pipeline(made / "pipeline.yaml", ["teachers.steps=3"]), run, stages=stages, force="stale")
+    spine.run(spine.prepare(load_pipeline(made / "pipeline.yaml", ["teachers.steps=3"]), run, stages=stages, force="stale"))
 
 
 def test_teachers_newer_than_their_soft_labels_are_refused(made: Path, here: Path) -> None:
@@ -90,7 +90,8 @@ def test_the_ensemble_answers_new_rows_as_it_did_the_unlabelled_set(
     run = Path(shutil.copytree(made / "run", here / "run"))
     monkeypatch.setattr(TeacherAgreement, "collapsed", lambda pairs: {"colon-1": 1.0})
     settings = "{combine: probs, calibration: contextual, drop_collapsed: true, prior: {World: 1, Sports: 3}}"
-    spine.run(load_pipeline(made / "pipeline.yaml", [f"soft_labels={settings}"]), run, stages=("b",), force="b")
+    pipeline = load_pipeline(made / "pipeline.yaml", [f"soft_labels={settings}"])
+    spine.run(spine.prepare(pipeline, run, stages=("b",), force="b"))
     shutil.rmtree(run / "stage_a" / "colon-1")
 
     predictor = Predictor.load(run, teachers=True, compute=FLOAT32)

@@ -113,7 +113,7 @@ class Prompt(Bench):
 
     def use(self, folder: Path) -> Any:
         name = str(load(self.task).spec.model)
-        return read_prompt(folder, name, model_fingerprint(name)).sha256
+        return read_prompt(folder, name, model_fingerprint(name))
 
 
 BENCHES: tuple[type[Bench], ...] = (FinishedRun, AdaptedModel, HalfAdapted, Prompt)

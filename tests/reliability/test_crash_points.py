@@ -21,7 +21,7 @@ from petkit.predict.row_io import argument_rows, output_file, predict_rows
 from petkit.runs.verify import verify
 from petkit.storage import fault_points
 from petkit.storage.fault_points import ANY, POINTS, VARIABLE
-from petkit.task import token_stores
+from petkit.task import task as task_module
 from tests.reliability.forked import PATIENCE, SHORT, fork_server, running
 from tests.reliability.matrix import checksums
 from tests.stages import test_adaptation
@@ -54,7 +54,7 @@ def run(pipeline_file: Path, folder: Path, **options: Any) -> None:
 
 def large_run(pipeline_file: Path, folder: Path) -> None:
     """Run as for a large unlabelled set: token ids and soft labels lie in files."""
-    token_stores.HELD_ROWS = 0  # type: ignore[attr-defined]
+    task_module.HELD_ROWS = 0  # type: ignore[attr-defined]
     run_task(pipeline_file, folder, *SHORT)
 
 

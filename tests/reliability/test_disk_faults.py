@@ -20,7 +20,6 @@ from petkit.runs.verify import verify
 from petkit.storage import fault_points
 from petkit.storage.atomic import write_text
 from petkit.storage.fault_points import ANY, VARIABLE
-from petkit.task import token_stores
 from tests.cli.conftest import Outcome, petkit_command
 from tests.reliability.forked import PATIENCE, SHORT, fork_server, reported, running
 from tests.reliability.matrix import checksums
@@ -72,7 +71,7 @@ def test_disk_full_while_the_rows_of_a_large_set_are_put_there(
     here: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(token_stores, "HELD_ROWS", 0)
+    monkeypatch.setattr("petkit.task.task.HELD_ROWS", 0)
     fails_at(f"rows: before write#{number}=ENOSPC")
     with pytest.raises(DiskRefused) as refused:
         run_task(pipeline_file, here / "run", *SHORT)

@@ -13,7 +13,7 @@ from petkit.events import Event, Notice
 from petkit.models.adapters.attach import attach
 from petkit.models.loading import load_language_model
 from petkit.runs.store import RunStore
-from petkit.stages.pipeline import run
+from petkit.stages.pipeline import prepare, run
 from petkit.teachers import loading as teacher_loading
 from petkit.teachers.loading import load_teachers
 from tests.stages.tiny_task import load, planned, run_task
@@ -36,7 +36,7 @@ def test_options_that_change_nothing_make_nothing_stale(pipeline_file: Path, her
 def test_a_rate_that_does_not_count_is_reported(pipeline_file: Path, here: Path) -> None:
     heard: list[Event] = []
     settings = (*QUICK, "teachers.adapter=lora", "student.adapter=ia3", "student.learning_rate=0.5")
-    run(load(pipeline_file, *settings), here / "run", on_event=heard.append)
+    run(prepare(load(pipeline_file, *settings), here / "run"), heard.append)
     reported = [event.message for event in heard if isinstance(event, Notice) and event.step == "settings"]
     assert reported == [
         "teachers.learning_rate is ignored with an adapter; teachers.adapter.learning_rate (0.0005) is used",  # the task's

@@ -19,7 +19,7 @@ from petkit.events import RunStarted
 from petkit.models.size import model_size
 from petkit.runs.layout import SOFT_LABELS, STUDENT
 from petkit.runs.store import RunStore
-from petkit.stages.pipeline import Forecast, device_of, dry_run
+from petkit.stages.pipeline import Forecast, device_of, dry_run, prepare
 from petkit.task.task import Task
 from tests.stages.conftest import FirstRun
 from tests.stages.tiny_task import load, run_task
@@ -41,7 +41,7 @@ def bytes_in(folder: Path, *parts: str) -> int:
 
 
 def looked(pipeline_file: Path, folder: Path, *overrides: str, **options: Any) -> Forecast:
-    return dry_run(load(pipeline_file, *overrides), folder, **options)
+    return dry_run(prepare(load(pipeline_file, *overrides), folder, **options))
 
 
 def costs_of(pipeline_file: Path, *overrides: str) -> StepCosts:

@@ -15,7 +15,7 @@ from petkit import Predictor
 from petkit.cli.console import show_result
 from petkit.config.schema.pipeline import ComputeSpec
 from petkit.events import Event, Notice
-from petkit.predict.evaluate import evaluate_file
+from petkit.predict.row_io import evaluate_file
 from petkit.stages.pipeline import RunResult
 from petkit.storage.parquet_shards import read_shards
 from tests.stages.conftest import FirstRun

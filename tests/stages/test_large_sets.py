@@ -9,15 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from petkit.pretraining import adapt as adaptation
-from petkit.pretraining import pretrain_prompt as prompt_pretraining
+from petkit.ensemble import LabelKind
+from petkit.pretraining.adapt import adapt
 from petkit.runs.store import RunStore
 from petkit.storage.parquet_shards import read_matrix
 from petkit.storage.row_array import RowArray
-from petkit.student.soft_labels import read_soft_rows
-from petkit.task import token_stores
+from petkit.student.training import read_soft_rows
 from petkit.task.task import Task
-from petkit.task.token_stores import TokenStores
 from tests.shards import read_column
 from tests.stages import prompt_task
 from tests.stages.tiny_task import load, products, run_task
@@ -36,7 +34,7 @@ def test_rows_on_disk_give_the_same_bytes(pipeline_file: Path, here: Path, monke
         files.add("" if self.path is None else f"{self.path.parent.name}/{self.path.name}")
 
     monkeypatch.setattr(RowArray, "append", watched)
-    monkeypatch.setattr(token_stores, "HELD_ROWS", 10)
+    monkeypatch.setattr("petkit.task.task.HELD_ROWS", 10)
     run_task(pipeline_file, here / "on disk", *SHORT, ROWS)
 
     assert {"soft_labels/labels.float32", "soft_labels/weights.float32", "soft_labels/kept.int64"} < files
@@ -49,13 +47,15 @@ def test_rows_on_disk_give_the_same_bytes(pipeline_file: Path, here: Path, monke
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_soft_rows_are_what_stage_b_wrote(finished: Path, here: Path, multi: bool, on_disk: bool) -> None:
     folder = finished / "stage_b" / "soft_labels"
-    found = read_soft_rows(folder, 2.0, 3, here / "scratch" if on_disk else None, multi=multi)
+    labels, row_weights, kept = read_soft_rows(
+        folder, 2.0, 3, LabelKind("multi" if multi else "single"), here / "scratch" if on_disk else None
+    )
 
     scaled, weights = read_matrix(folder, "logits") / np.float32(2), read_column(folder, "weight")
     expected = scaled if multi else scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
-    np.testing.assert_allclose(found.labels[:], expected, rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(found.weights[:], weights)
-    assert found.kept[:].tolist() == np.flatnonzero(weights > 0).tolist()
+    np.testing.assert_allclose(labels[:], expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(row_weights[:], weights)
+    assert kept[:].tolist() == np.flatnonzero(weights > 0).tolist()
 
 
 def test_the_choice_of_rows_is_the_same_in_any_number_of_shards(
@@ -73,11 +73,11 @@ def test_the_choice_of_rows_is_the_same_in_any_number_of_shards(
 
 
 def test_scratch_is_for_large_parts_only(pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(token_stores, "HELD_ROWS", 20)
+    monkeypatch.setattr("petkit.task.task.HELD_ROWS", 20)
     task = Task.checked(load(pipeline_file))
     assert task.scratch_of("unlabeled", "name") is None  # without a scratch folder
     scratch = RunStore(here / "run").scratch("tokens")
-    task = replace(task, stores=TokenStores(scratch))
+    task = replace(task, scratch=scratch)
     assert task.scratch_of("unlabeled", "name") == scratch / "name"
     assert task.scratch_of("train", "name") is None
 
@@ -91,8 +91,7 @@ def test_single_steps_keep_rows_on_disk_from_the_same_number_on(
     as_class_logits = prompt_task.write(here / "task", model_folder("bert"))
 
     for held, expected in ((1_000, set[str]()), (2, {"tokens", "sentences"})):
-        for module in (adaptation, prompt_pretraining):
-            monkeypatch.setattr(module, "HELD_ROWS", held)
-        adaptation.adapt(load(pipeline_file, "adapt.steps=1"), here / f"adapted {held}")
+        monkeypatch.setattr("petkit.pretraining.unlabeled_texts.HELD_ROWS", held)
+        adapt(load(pipeline_file, "adapt.steps=1"), here / f"adapted {held}")
         prompt_task.make(as_class_logits, here / f"prompt {held}", "steps=1", "objective=both")
         assert set(asked) & {"tokens", "sentences"} == expected

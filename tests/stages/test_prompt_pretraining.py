@@ -21,7 +21,7 @@ from petkit.events import Event, Notice, Progress, StepSkipped
 from petkit.models.adapters.base import read_adapter
 from petkit.models.loading import load_masked_lm, model_fingerprint
 from petkit.pretraining import pretrain_prompt as prompt_pretraining
-from petkit.pretraining.next_sentence import SentenceQuestions
+from petkit.pretraining.pretrain_prompt import SentenceQuestions
 from petkit.prompts.token_store import TokenStore
 from petkit.runs.store import RunStore
 from tests.stages.prompt_task import TOKENS, Killed, make, texts, wide_awake, write
@@ -158,7 +158,7 @@ def test_held_out_sentences_never_come_up(pipeline_file: Path, here: Path, monke
 
     rows_asked = {*index.rows[as_class_logits.anchors], *index.rows[_texts_of(as_class_logits.pool, index.starts)]}
     assert len(rows_asked) == made.facts["rows"] == 57
-    first, _, answers = as_class_logits._held_out
+    first, _, answers = as_class_logits.held_out
     assert not rows_asked & {*index.rows[_texts_of(first, index.starts)]} and set(answers) == {0, 1, 2}
 
 

@@ -17,6 +17,7 @@ from petkit.config.schema.training import StudentSpec
 from petkit.engine.device import Device, inference
 from petkit.engine.inference import ClassifierLogits
 from petkit.engine.training_loop import fit
+from petkit.ensemble import LabelKind
 from petkit.errors import InvalidInput
 from petkit.models.adapters.attach import trained_part
 from petkit.models.adapters.base import read_adapter
@@ -157,7 +158,7 @@ def in_four_bits(weights: Tensor) -> Tensor:
 def trained_student(folder: str, multi: bool, batch: Any) -> tuple[ClassifierLogits, Tensor]:
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        student = new_student(folder, LABELS, QLORA, "eager", multi=multi, four_bit=DEVICE.four_bit(QLORA))
+        student = new_student(folder, LABELS, LabelKind("multi" if multi else "single"), QLORA, DEVICE)
     losses = learn(student, batch, torch.tensor([0, 1, 2] * 3))
     assert losses[-1] < 0.7 * losses[0]
     return student, ask(student, batch)
@@ -246,9 +247,8 @@ def test_untrained_teachers_answer_in_four_bits_too_and_are_known_by_it(pipeline
 
 @pytest.mark.usefixtures("real")
 def test_the_trained_share_counts_numbers_not_bytes(task: Task) -> None:
-    four_bit = DEVICE.four_bit(QLORA)
     shares = [
-        trained_part(new_student(task.spec.model, LABELS, QLORA, None, multi=False, four_bit=how))["trained_share"]
-        for how in (four_bit, None)
+        trained_part(new_student(task.spec.model, LABELS, LabelKind.SINGLE, QLORA, device))["trained_share"]
+        for device in (DEVICE, None)
     ]
     assert shares[0] == shares[1] > 0

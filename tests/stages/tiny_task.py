@@ -11,9 +11,10 @@ import numpy as np
 import yaml
 
 from petkit.config.loader import Pipeline, load_pipeline
+from petkit.events import OnEvent, ignore
 from petkit.runs.planning import PlannedStep, plan
 from petkit.runs.store import RunStore
-from petkit.stages.pipeline import RunResult, all_steps, device_of, run
+from petkit.stages.pipeline import RunResult, all_steps, device_of, prepare, run
 from petkit.task.task import Task
 
 TOPICS = {"Sports": "game team", "Science": "question answer", "World": "market news"}
@@ -70,9 +71,9 @@ def load(path: Path, *overrides: str) -> Pipeline:
     return load_pipeline(path, overrides)
 
 
-def run_task(path: Path, folder: Path, *overrides: str, **options: Any) -> RunResult:
+def run_task(path: Path, folder: Path, *overrides: str, on_event: OnEvent = ignore, **options: Any) -> RunResult:
     """Run the task's pipeline into ``folder``."""
-    return run(load(path, *overrides), folder, **options)
+    return run(prepare(load(path, *overrides), folder, **options), on_event)
 
 
 def planned(path: Path, folder: Path, *overrides: str, force: str | None = None) -> dict[str, PlannedStep]:

@@ -64,10 +64,10 @@ def test_index_counts_texts_and_rows() -> None:
     index = SentenceIndex.build(rows((1,), (2, 0), (1, 3)))
 
     assert index.counts.tolist() == [1, 2, 0, 1, 3] and index.rows.tolist() == [0, 1, 1, 2, 2]
-    assert index.texts_with_pairs().tolist() == [1, 4] and index.rows_with_pairs().tolist() == [1, 2]
+    assert index.texts_with_pairs(np.arange(3)).tolist() == [1, 4] and index.rows_with_pairs().tolist() == [1, 2]
     assert index.texts_with_pairs(np.array([0, 2])).tolist() == [4]
     assert index.in_rows(np.array([0, 2])).tolist() == [0, 3, 4, 5, 6]
-    assert index.asks_three and not SentenceIndex.build(rows((2,), (1, 2))).asks_three
+    assert index.has_three and not SentenceIndex.build(rows((2,), (1, 2))).has_three
 
 
 def test_pairs_are_what_their_answers_say() -> None:
