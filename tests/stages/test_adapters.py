@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -47,35 +48,48 @@ def with_adapters(kind: str) -> tuple[str, ...]:
     return (*QUICK, f"teachers.adapter={KINDS[kind]}", f"student.adapter={KINDS[kind]}")
 
 
+@pytest.fixture(scope="module")
+def run_with(pipeline_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, int]]:
+    """``run_with(kind)`` is the folder of a finished run with these adapters, not to be changed, and how often it loaded its model."""
+
+    @cache
+    def make(kind: str) -> tuple[Path, int]:
+        loaded: list[str] = []
+        real = models_module.load_language_model
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                models_module, "load_language_model", lambda *args, **options: loaded.append(args[0]) or real(*args, **options)
+            )
+            folder = run_task(pipeline_file, tmp_path_factory.mktemp("adapters") / "run", *with_adapters(kind)).folder
+        return folder, len(loaded)
+
+    return make
+
+
 @every_kind
-def test_a_whole_run(kind: str, pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded: list[str] = []
-    real = models_module.load_language_model
-    monkeypatch.setattr(
-        models_module, "load_language_model", lambda *args, **options: loaded.append(args[0]) or real(*args, **options)
-    )
-    result = run_task(pipeline_file, here / "run", *with_adapters(kind))
-    assert len(loaded) == 2  # once for stage A, once for the evaluation: the student needs the memory in between
-    files = {path.name for path in (here / "run" / "stage_a" / "colon-1" / "model").iterdir()}
+def test_a_whole_run(kind: str, pipeline_file: Path, run_with: Callable[[str], tuple[Path, int]]) -> None:
+    run, loaded = run_with(kind)
+    assert loaded == 2  # once for stage A, once for the evaluation: the student needs the memory in between
+    files = {path.name for path in (run / "stage_a" / "colon-1" / "model").iterdir()}
     assert files == {"adapter_config.json", "adapter_model.safetensors", "teacher.json", "step.json"}
 
-    found = load_teachers(RunStore(here / "run"), NAMES, DEVICE)
+    found = load_teachers(RunStore(run), NAMES, DEVICE)
     for name, teacher in [*zip(NAMES, found, strict=True), (NAMES[0], found[0])]:  # in turn on one backbone
-        logits = read_matrix(here / "run" / "stage_a" / name / "logits", "logits")
+        logits = read_matrix(run / "stage_a" / name / "logits", "logits")
         np.testing.assert_allclose(teacher.logits(TEXTS, DEVICE, 4096), logits, rtol=0, atol=1e-5)
     assert not np.allclose(
-        read_matrix(here / "run" / "stage_a" / NAMES[0] / "logits", "logits"),
-        read_matrix(here / "run" / "stage_a" / NAMES[1] / "logits", "logits"),
+        read_matrix(run / "stage_a" / NAMES[0] / "logits", "logits"),
+        read_matrix(run / "stage_a" / NAMES[1] / "logits", "logits"),
     )
-    predicted = Predictor.load(result.folder)(["the game was good", "market news"])
+    predicted = Predictor.load(run)(["the game was good", "market news"])
     assert predicted[0].label in ("Sports", "Science", "World")
-    again = run_task(pipeline_file, here / "run", *with_adapters(kind))
-    assert again.ran == ()
+    assert run_task(pipeline_file, run, *with_adapters(kind)).ran == ()
 
 
 @every_kind
 def test_a_whole_run_in_bfloat16(kind: str, pipeline_file: Path, here: Path) -> None:
-    result = run_task(pipeline_file, here / "run", *with_adapters(kind), "compute.precision=bfloat16")
+    few = ("teachers.seeds=[1]", "teachers.steps=5", "compute.precision=bfloat16")
+    result = run_task(pipeline_file, here / "run", *with_adapters(kind), *few)
     assert result.metrics is not None
     logits = read_matrix(here / "run" / "stage_a" / "colon-1" / "logits", "logits")
     again = load_teachers(RunStore(here / "run"), ["colon-1"], Device("cpu", "bfloat16", 1))[0]
@@ -84,11 +98,12 @@ def test_a_whole_run_in_bfloat16(kind: str, pipeline_file: Path, here: Path) -> 
 
 
 @every_kind
-def test_order_and_company_change_no_teacher(kind: str, pipeline_file: Path, here: Path) -> None:
-    run_task(pipeline_file, here / "four", *with_adapters(kind), stages=("a",))
+def test_order_and_company_change_no_teacher(
+    kind: str, pipeline_file: Path, here: Path, run_with: Callable[[str], tuple[Path, int]]
+) -> None:
     alone = (*with_adapters(kind), "teachers.seeds=[2]", "patterns=[{id: brackets, text: '( {mask} ) {text}'}]")
     run_task(pipeline_file, here / "one", *alone, stages=("a",))
-    ours, theirs = products(here / "one", "stage_a"), products(here / "four", "stage_a")
+    ours, theirs = products(here / "one", "stage_a"), products(run_with(kind)[0], "stage_a")
     assert ours and all(theirs[name] == content for name, content in ours.items())
 
 
@@ -111,18 +126,21 @@ def test_a_merged_student_is_plain(kind: str, pipeline_file: Path, here: Path) -
 
 
 @pytest.mark.parametrize("kind", ["p_tuning_v2", "prompt_tuning", "p_tuning_v1"])
-def test_another_student_is_its_adapter(kind: str, pipeline_file: Path, here: Path, model_folder: Callable[[str], Path]) -> None:
-    result = run_task(pipeline_file, here / "run", *with_adapters(kind))
-    assert not list(result.student.glob("model*.safetensors"))
+def test_another_student_is_its_adapter(
+    kind: str, pipeline_file: Path, here: Path, run_with: Callable[[str], tuple[Path, int]]
+) -> None:
+    run, _ = run_with(kind)
+    student = run / "stage_c" / "model"
+    assert not list(student.glob("model*.safetensors"))
     test_rows = [{"text": row["text"]} for row in rows(15, 15)]
-    stored = read_matrix(result.folder / "evaluation" / "predictions", "probabilities")
-    predicted = [list(answer.probabilities.values()) for answer in Predictor.load(result.folder)(test_rows)]
+    stored = read_matrix(run / "evaluation" / "predictions", "probabilities")
+    predicted = [list(answer.probabilities.values()) for answer in Predictor.load(run)(test_rows)]
     np.testing.assert_allclose(predicted, stored, atol=1e-5)
     with pytest.raises(InvalidInput, match="contains an adapter, not a model of its own"):
-        Task.checked(load(pipeline_file, f"student.model={result.student}"))
-    about = json.loads((result.student / "petkit.json").read_text())
+        Task.checked(load(pipeline_file, f"student.model={student}"))
+    about = json.loads((student / "petkit.json").read_text())
     about["base_sha256"] = "0" * 64
-    alone = Path(shutil.copytree(result.student, here / "alone"))
+    alone = Path(shutil.copytree(student, here / "alone"))
     (alone / "petkit.json").write_text(json.dumps(about))
     (alone / "step.json").unlink()
     with pytest.raises(ModelRefused, match="was trained on another model"):
@@ -177,9 +195,11 @@ def test_everything_together(pipeline_file: Path, here: Path) -> None:
     overrides = (
         SOFT,
         *with_adapters("p_tuning_v2"),
+        "teachers.seeds=[1]",
+        "teachers.steps=5",
         "generations.count=1",
         "soft_labels.weighting=out_of_fold",
-        "soft_labels.folds=3",
+        "soft_labels.folds=2",
         "demonstrations.per_label=1",
         "max_length=50",
         "teachers.auxiliary_mlm_weight=0.1",
@@ -191,11 +211,11 @@ def test_everything_together(pipeline_file: Path, here: Path) -> None:
     assert Predictor.load(result.folder, teachers=True)(["the game"])[0].label
 
 
-def test_what_is_in_force(pipeline_file: Path, here: Path) -> None:
-    run_task(pipeline_file, here / "run", *with_adapters("lora"), stages=("a",))
-    same = planned(pipeline_file, here / "run", *with_adapters("lora"), "teachers.learning_rate=0.5")
+def test_what_is_in_force(pipeline_file: Path, run_with: Callable[[str], tuple[Path, int]]) -> None:
+    run, _ = run_with("lora")
+    same = planned(pipeline_file, run, *with_adapters("lora"), "teachers.learning_rate=0.5")
     assert same["stage_a/colon-1/model"].action == "skip"  # the model's own weights are frozen
-    other = planned(pipeline_file, here / "run", *with_adapters("lora"), "teachers.adapter={kind: lora, rank: 3}")
+    other = planned(pipeline_file, run, *with_adapters("lora"), "teachers.adapter={kind: lora, rank: 3}")
     assert other["stage_a/colon-1/model"].action == "stale"
 
 
