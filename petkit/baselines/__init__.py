@@ -12,8 +12,7 @@ from petkit.baselines.setfit import SETFIT
 from petkit.baselines.supervised import SUPERVISED
 from petkit.baselines.tfidf import TFIDF
 from petkit.baselines.zero_shot import ZERO_SHOT
-from petkit.config.names import BASELINE_NAMES
-from petkit.config.registry import Registry
+from petkit.config.registry import BASELINE_NAMES, Registry
 
 BASELINES: Final[Registry[Baseline]] = Registry(
     BASELINE_NAMES,

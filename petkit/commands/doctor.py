@@ -35,8 +35,7 @@ def examine() -> list[Finding]:
     findings = [Finding(name, found != "missing", found) for name, found in package_versions().items() if name not in _OPTIONAL]
     findings += [Finding(name, True, str(value)) for name, value in machine().items()]
     device = choose_device(ComputeSpec())
-    findings.append(Finding("device", True, device.name))
-    findings.append(Finding("threads", True, str(device.threads)))
+    findings += [Finding("device", True, device.name), Finding("threads", True, str(device.threads))]
     rates = {str(dtype).removeprefix("torch."): _gigaflops(dtype, device.name) for dtype in (torch.float32, torch.bfloat16)}
     findings += [Finding(f"matrix product, {name}", True, f"{rate:,.0f} GFLOP/s") for name, rate in rates.items()]
     findings.append(Finding("precision chosen", True, device.precision))

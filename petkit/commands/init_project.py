@@ -76,12 +76,10 @@ class Scaffold:
 
 
 def create_project(folder: Path, labels: Sequence[str], source: str | None) -> Scaffold:
-    """Write pipeline, patterns, verbalizer and data files into a new folder.
+    """Write pipeline, patterns, verbalizer and data files into a new (or empty) folder.
 
-    Args:
-        folder: must not exist or be empty.
-        labels: label names; empty to take them from ``source``.
-        source: a file of rows to sort into labelled, unlabelled and test rows, or None for placeholders.
+    The rows of ``source``, which also names the labels where none are given, are sorted into labelled, unlabelled and test rows;
+    without a source there are placeholders.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InvalidInput([Problem.of_file(folder, "already exists and is not empty", "choose a new folder")])

@@ -76,10 +76,7 @@ def refuse_taken(path: Path, *, force: bool) -> None:
 
 
 def search_verbalizer(pipeline: Pipeline, pattern: str | None = None, on_event: OnEvent = ignore) -> FoundVerbalizer:
-    """Find label words for all patterns of a pipeline together, or for one of them; writes nothing.
-
-    Words that the pipeline names have no part in it, but their labels do.
-    """
+    """Find words for the labels of a pipeline, for all its patterns together or for one of them; writes nothing."""
     known = [entry.id for entry in pipeline.spec.patterns]
     if pattern is not None and pattern not in known:
         raise InvalidInput([Problem.of_option("--pattern", f"unknown pattern {pattern!r}", did_you_mean(pattern, known))])

@@ -70,12 +70,11 @@ def _views(task: Task) -> Iterable[PatternView]:
     tokens = (task.tokens("train") if task.train else store).row(0)
     no_words = ((),) * len(task.labels)  # not searched yet
     for index, pvp in enumerate(task.pvps):
-        cut = int(np.sum(store.row_lengths(pvp.pattern.gaps, np.arange(store.rows)) > pvp.pattern.room))
-        encoded = pvp.encode(tokens, own=0 if task.train else None)
+        cut = int(np.sum(store.row_lengths(pvp.pattern.gaps) > pvp.pattern.room))
         yield PatternView(
             id=pvp.id,
             rendered=Pattern.from_spec(task.spec.patterns[index]).render(example.fields, mask),
-            tokens=task.tokenizer.shown(encoded.ids.tolist()),
+            tokens=task.tokenizer.shown(pvp.encode(tokens, own=0 if task.train else None).ids.tolist()),
             cut_share=cut / max(1, store.rows),
             words=dict(zip(task.labels, pvp.words.words or no_words, strict=True)),
         )
@@ -84,7 +83,12 @@ def _views(task: Task) -> Iterable[PatternView]:
 def _warnings(task: Task) -> Iterable[str]:
     train = _texts(task.train)
     if task.train:
-        yield from _labelled_doubts(task, train)
+        source, counts = task.source("train"), Counter(label for example in task.train for label in example.labels)
+        yield from _repeats(train, source)
+        if task.spec.label_kind != "multi" and max(counts.values()) > 3 * min(counts.values()):
+            yield f"{source.shown}: the largest label has more than three times the rows of the smallest; the classifier will lean to it"
+        if task.spec.label_kind == "multi" and all(len(example.labels) == 1 for example in task.train):
+            yield f"{source.shown}: every row has exactly one label; label_kind: single would separate the labels better"
     unlabeled = task.source("unlabeled")
     texts = Counter(_key(example) for example in unlabeled)
     repeated = sum(count - 1 for count in texts.values())
@@ -101,17 +105,6 @@ def _warnings(task: Task) -> Iterable[str]:
     if shared:
         yield f"{source.shown}: {shared:,} of {len(test):,} rows are also in the unlabelled set; use such figures with care"
     yield from _repeats(_texts(test), source)
-
-
-def _labelled_doubts(task: Task, train: dict[int, list[Example]]) -> Iterable[str]:
-    """Yield warnings about the labelled rows."""
-    source = task.source("train")
-    yield from _repeats(train, source)
-    counts = Counter(label for example in task.train for label in example.labels)
-    if task.spec.label_kind != "multi" and max(counts.values()) > 3 * min(counts.values()):
-        yield f"{source.shown}: the largest label has more than three times the rows of the smallest; the classifier will lean to it"
-    if task.spec.label_kind == "multi" and all(len(example.labels) == 1 for example in task.train):
-        yield f"{source.shown}: every row has exactly one label; label_kind: single would separate the labels better"
 
 
 def _texts(examples: Iterable[Example]) -> dict[int, list[Example]]:

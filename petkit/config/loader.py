@@ -17,8 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from petkit import limits
-from petkit.config.caps import beyond_caps
-from petkit.config.rules import Mistakes, in_pipeline, value_of
+from petkit.config.rules import Mistakes, beyond_caps, in_pipeline, value_of
 from petkit.config.schema.adapter import adapter_class
 from petkit.config.schema.pipeline import DEVICE, PipelineSpec
 from petkit.config.schema.section import NAME
@@ -58,7 +57,6 @@ class Pipeline:
 
     spec: PipelineSpec
     document: Document
-    name: str
 
     def problem(self, location: Location, message: str, hint: str = "", *, key: str | None = None) -> Problem:
         """Return a problem at ``location`` of the specification, such as ``("data", "train")``."""
@@ -67,7 +65,7 @@ class Pipeline:
     @classmethod
     def from_spec(cls, spec: PipelineSpec) -> Pipeline:
         """Wrap a specification that was made in Python and has no file."""
-        return cls(spec, Document(None, {(): ("specification", None)}), spec.task)
+        return cls(spec, Document(None, {(): ("specification", None)}))
 
 
 def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
@@ -104,14 +102,13 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
         problems += [found for found in _problems(error, document) if found.key not in reported]
     if problems:
         raise InvalidInput(problems)
-    return Pipeline(spec, document, path.stem)
+    return Pipeline(spec, document)
 
 
 def dump_spec(spec: PipelineSpec, leave_out: frozenset[str] = frozenset()) -> str:
     """Return ``spec`` as YAML with every default written out (but ``leave_out``); it is itself a pipeline file."""
-    return yaml.dump(
-        spec.model_dump(mode="json", exclude=set(leave_out)), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120
-    )
+    data = spec.model_dump(mode="json", exclude=set(leave_out))
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -149,9 +146,7 @@ def _apply(override: str, document: Document, here: dict[Location, Path]) -> lis
             inner = ".".join(map(str, location[:depth]))
             return [Problem.of_file(shown, "is not a mapping, so --set cannot set keys below it", key=inner)]
     data[str(location[-1])] = parsed.data
-    if location in document.places:  # and all that was written below
-        for old in [place for place in document.places if place[: len(location)] == location]:
-            del document.places[old]
+    document.places = {place: at for place, at in document.places.items() if place[: len(location)] != location}
     document.places[location] = (shown, None)
     here[location] = Path.cwd()
     return []
@@ -291,8 +286,9 @@ def _written_location(location: tuple[int | str, ...], data: Any) -> Location:
     """Drop what pydantic adds to a place: the branch of a union, and ``[key]`` for a mapping's key."""
     written: list[int | str] = []
     for index, step in enumerate(location):
-        last = index == len(location) - 1
-        if isinstance(data, Mapping) and (step in data or (last and step != "[key]" and not _is_branch(step))):
+        # Pydantic names types: str, dict[…], constrained-int.
+        names_key = isinstance(step, int) or (step not in ("str", "int", "float") and step.isidentifier())
+        if isinstance(data, Mapping) and (step in data or (names_key and index == len(location) - 1)):
             data = data.get(step)
         elif isinstance(data, Sequence) and not isinstance(data, str) and isinstance(step, int):
             data = data[step] if step < len(data) else None
@@ -300,11 +296,6 @@ def _written_location(location: tuple[int | str, ...], data: Any) -> Location:
             continue
         written.append(step)
     return tuple(written)
-
-
-def _is_branch(step: int | str) -> bool:
-    """Say whether pydantic means a type (``str``, ``dict[…]``, ``constrained-int``) and no key."""
-    return isinstance(step, str) and (step in ("str", "int", "float") or not step.isidentifier())
 
 
 def _known_keys(location: Location, data: Any) -> list[str]:

@@ -24,10 +24,7 @@ T = TypeVar("T")
 
 
 class Names:
-    """The names of one kind: petkit's own and those of entry points ``petkit.<kind>``.
-
-    A field of type ``Annotated[str, names]`` takes these names only.
-    """
+    """The names of a kind: petkit's own and entry points ``petkit.<kind>``; a field ``Annotated[str, names]`` takes these only."""
 
     def __init__(self, kind: str, *built_in: str) -> None:
         self.kind = kind
@@ -61,12 +58,7 @@ class Names:
 
 
 class Registry(Generic[T]):
-    """What the names of one kind mean: an object for each built-in name, entry points for the others.
-
-    Args:
-        names: the names in a pipeline file, or the kind where no pipeline file names them.
-        built_in: the object of each built-in name.
-    """
+    """What the names of one kind (or a kind that no pipeline file names) mean: an object for each built-in name, or an entry point."""
 
     def __init__(self, names: Names | str, built_in: Mapping[str, T]) -> None:
         self.names = Names(names, *built_in) if isinstance(names, str) else names
@@ -95,3 +87,12 @@ def _added(kind: str, built_in: tuple[str, ...]) -> Mapping[str, EntryPoint]:
 def _problem(kind: str, entry: EntryPoint, message: str) -> Problem:
     package = entry.dist.name if entry.dist else entry.module
     return Problem.of_option(f"entry point petkit.{kind}", f"{entry.name} = {entry.value} {message}", f"fix or remove {package}")
+
+
+# What a pipeline file can choose; the packages that implement these register what each name means.
+ADAPTER_NAMES = Names("adapters", "lora", "qlora", "ia3", "p_tuning_v2", "p_tuning_v1", "prompt_tuning")
+BASELINE_NAMES = Names("baselines", "majority", "tfidf", "zero_shot", "supervised", "setfit")
+CALIBRATION_NAMES = Names("calibrations", "none", "contextual", "batch")
+LABEL_SCORER_NAMES = Names("label_scorers", "words", "soft", "prototype")
+LOSS_NAMES = Names("losses", "cross_entropy", "hinge", "decoupled_label", "next_token")
+DIVERGENCE_NAMES = Names("divergences", "kl", "reverse_kl", "jensen_shannon")

@@ -2,7 +2,8 @@
 
 Every rule takes a section as written, passes over values of a wrong type (the schema reports those) and returns where in it
 something is wrong, and what. The sections of the schema check their own; the loader applies all of them to a whole file,
-because pydantic skips those of a section that has a wrong value.
+because pydantic skips those of a section that has a wrong value. How much of everything a file may hold (:func:`beyond_caps`)
+is looked at before its values are, which then need not fear their number.
 """
 
 from __future__ import annotations
@@ -11,14 +12,30 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
-from petkit.config.names import LOSS_NAMES
+from petkit import limits
 from petkit.config.pattern_syntax import parse_pattern
+from petkit.config.registry import LOSS_NAMES
 from petkit.errors import listed
 
 Place: TypeAlias = tuple[str | int, ...]
 Mistakes: TypeAlias = list[tuple[Place, str]]
 
 _SINGLE = "is about one label per row, and label_kind is multi"
+
+
+# How many of what there may be, and what to do with more of them.
+_ENTRIES = (limits.ENTRIES, "entries", "too large for a configuration file")
+_LABELS = (limits.LABELS, "labels", "join the rare ones")
+_WORDS = (limits.WORDS_PER_LABEL, "words", "keep the most telling ones")
+_CAPS: dict[Place, tuple[int, str, str]] = {
+    ("patterns",): (limits.PATTERNS, "patterns", "keep the best ones; petkit rank-patterns orders some at a time"),
+    ("verbalizer", "labels"): _LABELS,
+    ("data", "label_names"): _LABELS,
+    ("student", "thresholds"): _LABELS,
+    ("soft_labels", "prior"): _LABELS,
+    ("teachers", "seeds"): (limits.SEEDS, "seeds", "each seed trains every pattern again"),
+}
+_LABEL_WORDS = ("verbalizer", "labels")
 
 
 def in_pattern(pattern: Mapping[str, Any]) -> Mistakes:
@@ -35,30 +52,19 @@ def in_verbalizer(verbalizer: Mapping[str, Any]) -> Mistakes:
     """Return which ways of naming label words exclude each other, and which labels share words or have none."""
     labels, automatic = verbalizer.get("labels"), verbalizer.get("auto") is not None
     multi_token = verbalizer.get("multi_token") is True
-    named = isinstance(labels, Mapping) and any(labels.values())
-    found = _wrong(
-        {
-            ("labels",): (
-                not labels and not automatic,
-                "names no labels (write each label with its words, or auto to have words found)",
-            ),
-            ("auto",): (automatic and named, "words are named already; auto would find others (remove the words or auto)"),
-            ("multi_token",): (automatic and multi_token, "auto finds words of one token only"),
-            ("kind",): (
-                multi_token and verbalizer.get("kind", "words") != "words",
-                "a label vector answers at one mask, and words of several tokens need several (choose one)",
-            ),
-            ("decoding",): (
-                not multi_token and verbalizer.get("decoding", "parallel") != "parallel",
-                "is for words of several tokens (set multi_token: true)",
-            ),
-        }
-    )
-    return found if automatic or not labels or not isinstance(labels, Mapping) else found + _in_words(labels)
-
-
-def _in_words(labels: Mapping[str, Any]) -> Mistakes:
     found: Mistakes = []
+    if not labels and not automatic:
+        found.append((("labels",), "names no labels (write each label with its words, or auto to have words found)"))
+    if automatic and isinstance(labels, Mapping) and any(labels.values()):
+        found.append((("auto",), "words are named already; auto would find others (remove the words or auto)"))
+    if automatic and multi_token:
+        found.append((("multi_token",), "auto finds words of one token only"))
+    if multi_token and verbalizer.get("kind", "words") != "words":
+        found.append((("kind",), "a label vector answers at one mask, and words of several tokens need several (choose one)"))
+    if not multi_token and verbalizer.get("decoding", "parallel") != "parallel":
+        found.append((("decoding",), "is for words of several tokens (set multi_token: true)"))
+    if automatic or not labels or not isinstance(labels, Mapping):
+        return found
     if len(labels) < 2:
         found.append((("labels",), f"{len(labels)} label; a classifier needs at least two"))
     owner: dict[str, str] = {}
@@ -168,14 +174,10 @@ def in_pipeline(data: Mapping[str, Any]) -> Mistakes:
 def _without_labelled_rows(data: Mapping[str, Any]) -> Mistakes:
     value = partial(value_of, data)
     needs_rows = "needs labelled rows, and data.train names none"
-    found = _wrong({("verbalizer", "auto"): (value("verbalizer", "auto") is not None, needs_rows)})
-    for key, choices in (
-        ("weighting", ("train_accuracy", "out_of_fold")),
-        ("teacher_temperature", ("out_of_fold",)),
-        ("prior", ("train",)),
-    ):
-        if value("soft_labels", key) in choices:
-            found.append((("soft_labels", key), f"{value('soft_labels', key)} {needs_rows}"))
+    found: Mistakes = [(("verbalizer", "auto"), needs_rows)] if value("verbalizer", "auto") is not None else []
+    from_rows = {"weighting": ("train_accuracy", "out_of_fold"), "teacher_temperature": ("out_of_fold",), "prior": ("train",)}
+    chosen = {key: value("soft_labels", key) for key, choices in from_rows.items() if value("soft_labels", key) in choices}
+    found += [(("soft_labels", key), f"{choice} {needs_rows}") for key, choice in chosen.items()]
     if _number(value("demonstrations", "per_label")) > 0:
         found.append((("demonstrations", "per_label"), needs_rows))
     baselines = value("baselines")
@@ -221,7 +223,7 @@ def _in_label_kind(data: Mapping[str, Any]) -> Mistakes:
         ("soft_labels", "min_probability"): (_number(value("soft_labels", "min_probability")) > 0, _SINGLE),
         ("soft_labels", "top_share"): (0 < _number(value("soft_labels", "top_share")) < 1, _SINGLE),
     }
-    return found + _wrong(used)
+    return found + [(place, message) for place, (applies, message) in used.items() if applies]
 
 
 def in_prior(prior: Any, labels: Sequence[str]) -> Mistakes:
@@ -256,6 +258,52 @@ def _below(place: Place, mistakes: Mistakes) -> Mistakes:
     return [((*place, *inside), message) for inside, message in mistakes]
 
 
-def _wrong(cases: Mapping[Place, tuple[bool, str]]) -> Mistakes:
-    """Return the cases that apply."""
-    return [(place, message) for place, (applies, message) in cases.items() if applies]
+def beyond_caps(data: Mapping[str, Any]) -> Mistakes:
+    """Return where raw data holds too much: entries of lists and mappings, characters of texts, teachers."""
+    found: Mistakes = []
+    pending: list[tuple[Place, Any]] = [((), data)]
+    while pending:
+        path, value = pending.pop()
+        if isinstance(value, str):
+            most = limits.WORD_CHARACTERS if path[:2] == _LABEL_WORDS else limits.TEXT_CHARACTERS
+            if len(value) > most:
+                found.append((path, f"{len(value):,} characters are more than {most:,} (shorten it)"))
+        elif isinstance(value, (Mapping, tuple, list)):
+            most, of, hint = _WORDS if path[:2] == _LABEL_WORDS and len(path) > 2 else _CAPS.get(path, _ENTRIES)
+            if len(value) > most:
+                found.append((path, f"{len(value):,} {of} are more than {most:,} ({hint})"))
+                continue
+            inside = value.items() if isinstance(value, Mapping) else enumerate(value)
+            long = [key for key in value if len(key) > limits.KEY_CHARACTERS] if isinstance(value, Mapping) else []
+            found += [(path, f"a key of {len(key):,} characters; at most {limits.KEY_CHARACTERS}") for key in long]
+            pending += [((*path, key), entry) for key, entry in inside]
+    return found or _too_many_together(data)
+
+
+def _too_many_together(data: Mapping[str, Any]) -> Mistakes:
+    """Return where lists that are short enough by themselves make too many words, or teachers (``auto`` is counted later)."""
+    found: Mistakes = []
+    labels = value_of(data, "verbalizer", "labels")
+    lists = labels.values() if isinstance(labels, Mapping) else ()
+    words = sum(len(entry) for entry in lists if isinstance(entry, (tuple, list)))
+    if words > limits.WORDS:
+        found.append((_LABEL_WORDS, f"{words:,} words of all labels are more than {limits.WORDS:,} ({_WORDS[2]})"))
+    patterns, seeds = data.get("patterns"), value_of(data, "teachers", "seeds")
+    if isinstance(patterns, (tuple, list)) and isinstance(seeds, (tuple, list)):
+        kept = min(_count(data.get("keep_patterns")) or len(patterns), len(patterns))
+        message = too_many_teachers(kept, len(seeds), 1 + _count(value_of(data, "generations", "count")))
+        found += [(("teachers", "seeds"), message)] if message else []
+    return found
+
+
+def _count(value: Any) -> int:
+    return value if type(value) is int and value > 0 else 0
+
+
+def too_many_teachers(patterns: int, seeds: int, generations: int) -> str:
+    """Return why so many teachers are too many; empty if they are not."""
+    teachers = patterns * seeds * generations
+    if teachers <= limits.TEACHERS:
+        return ""
+    factors = f"{patterns:,} patterns × {seeds:,} seeds × {generations:,} generations"
+    return f"{factors} are {teachers:,} teachers; at most {limits.TEACHERS:,} (take fewer seeds, or set keep_patterns)"

@@ -25,9 +25,7 @@ _MOST = f"{limits.PATTERNS} patterns or {limits.LABELS:,} labels at most"
 # Here a plain scalar is text as written: label `0`, word `007`, column `yes`.
 _TEXT_KEYS = frozenset({"text", "id", "task"})
 _TEXT_HOLDERS = frozenset({"labels", "label_names", "columns"})
-_PLAIN_TAGS = frozenset(
-    f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "timestamp", "seq", "map")
-)
+_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "timestamp", "seq", "map"))
 _INT = re.compile(r"[-+]?[0-9]+")
 NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _CONSTANTS = {
@@ -145,7 +143,7 @@ class _Reader(yaml.SafeLoader):
     def build(self, node: yaml.Node, location: Location) -> Any:
         self.places.setdefault(location, (self.shown, node.start_mark.line + 1))
         self._count(node.start_mark.line, len(location))
-        if node.tag not in _PLAIN_TAGS and not (isinstance(node, yaml.ScalarNode) and node.tag.endswith((":merge", ":value"))):
+        if node.tag not in _TAGS and not (isinstance(node, yaml.ScalarNode) and node.tag.endswith((":merge", ":value"))):
             self._complain(node, location, f"tag {node.tag!r} is not allowed")
             return None
         if isinstance(node, yaml.ScalarNode):

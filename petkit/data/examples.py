@@ -233,10 +233,7 @@ class ExampleSource:
         return tuple(sorted(found))
 
     def _written(self, value: Any, names: Sequence[str] | None) -> Sequence[Any]:
-        """Return the labels of a cell as they are written, not yet looked up.
-
-        Where a row has one label, a cell is taken apart only if that shows several: it is a mistake then.
-        """
+        """Return the labels of a cell as written. With one label a row, it is taken apart only to show that it has several."""
         if isinstance(value, list):
             return value if self.multi or len(value) > 1 else [value]
         if not isinstance(value, str) or self._index(value, names) is not None:
@@ -254,11 +251,7 @@ class ExampleSource:
 
 
 def labels_in(source: str, data: DataSpec, *, ordinal: bool = False) -> tuple[str, ...]:
-    """Return the distinct labels of a source: in the order of its class names, else as numbers, else alphabetically.
-
-    Args:
-        ordinal: the labels are ordered, so alphabetical order is refused.
-    """
+    """Return the distinct labels of a source: in the order of its class names, else as numbers, else (not ordinal) by alphabet."""
     column = data.column("label")
     if (names := class_names(source, column)) is not None:
         return names

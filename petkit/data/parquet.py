@@ -26,11 +26,9 @@ _TRAILER = 8  # length of the footer, and the magic
 
 
 def parquet_rows(path: Path, columns: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a file, some at a time.
+    """Yield the rows of a file, some at a time; columns that do not matter are neither checked nor read: they are None.
 
-    Args:
-        columns: the names of those that matter; default: all but long lists of numbers, which are neither texts nor labels.
-            The others, of which files of embeddings have large ones, are neither checked nor read: they are None.
+    By default these are long lists of numbers, such as embeddings, which are neither texts nor labels.
     """
     try:
         _refuse_footer(path)
@@ -38,7 +36,9 @@ def parquet_rows(path: Path, columns: Collection[str] | None = None) -> Iterator
         _refuse_shape(path, metadata)
         # Pages come as they are needed: a row group is never held whole.
         file = _opened(path, metadata)
-        _probe(file, metadata)
+        # Reading no rows of a group raises what is wrong; to ask a damaged description for a column ends the process.
+        for group in range(metadata.num_row_groups):
+            list(file.reader.iter_batches(0, [group], column_indices=range(metadata.num_columns), use_threads=False))
         names = file.schema_arrow.names
         if twice := named_twice(names):
             raise InvalidInput([Problem.of_file(path, twice)])
@@ -78,11 +78,10 @@ def _leaves(metadata: pq.FileMetaData, names: Sequence[str]) -> list[int]:
     return [index for index, path in enumerate(paths) if path in whole or path.startswith(inside)]
 
 
-def _opened(path: Path, metadata: pq.FileMetaData, as_dictionary: str | None = None) -> pq.ParquetFile:
+def _opened(path: Path, metadata: pq.FileMetaData, as_dictionary: Sequence[str] = ()) -> pq.ParquetFile:
     """Return a file to be read page by page."""
-    names = [] if as_dictionary is None else [as_dictionary]
     try:
-        return pq.ParquetFile(path, metadata=metadata, read_dictionary=names, buffer_size=2**16, pre_buffer=False)
+        return pq.ParquetFile(path, metadata=metadata, read_dictionary=as_dictionary, buffer_size=2**16, pre_buffer=False)
     except KeyError as error:
         raise pa.ArrowInvalid(f"its schema has no column {error}") from None
 
@@ -119,7 +118,7 @@ def _rows_at_a_time(path: Path, metadata: pq.FileMetaData, group: int, leaves: S
 
 def _longest_in_dictionary(path: Path, metadata: pq.FileMetaData, group: int, column: str) -> int:
     """Return the bytes of the longest text that a column writes only once; it is not unpacked for that."""
-    file = _opened(path, metadata, column)
+    file = _opened(path, metadata, [column])
     first = next(file.iter_batches(batch_size=1, row_groups=[group], columns=[column]), None)
     longest = 0 if first is None else max(map(_longest, first.columns), default=0)
     _refuse_long(path, column, longest, 0)
@@ -166,12 +165,6 @@ def _refuse_shape(path: Path, metadata: pq.FileMetaData) -> None:
         _refuse(path, f"{metadata.num_columns:,} columns are more than {limits.COLUMNS:,}", "keep those with text and labels")
     if metadata.num_rows > max(1_000_000, size):
         _refuse(path, f"claims to contain {metadata.num_rows:,} rows in {binary_size(size)}", "no rows of text are that small")
-
-
-def _probe(file: pq.ParquetFile, metadata: pq.FileMetaData) -> None:
-    """Read no rows of every group, which raises what is wrong; to ask a damaged description for a column ends the process."""
-    for number in range(metadata.num_row_groups):
-        list(file.reader.iter_batches(0, [number], column_indices=range(metadata.num_columns), use_threads=False))
 
 
 def _refuse_bomb(path: Path, metadata: pq.FileMetaData, leaves: Sequence[int]) -> None:

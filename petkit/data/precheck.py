@@ -15,24 +15,14 @@ from typing import IO
 
 from petkit import limits
 from petkit.config.loader import Pipeline
-from petkit.data.records import (
-    CHUNK,
-    TEXT_FORMATS,
-    TOO_LONG,
-    BoundedLines,
-    RowTooLong,
-    format_of,
-    parse_json_line,
-    read_records,
-)
+from petkit.data import records
+from petkit.data.records import BoundedLines, RowTooLong
 from petkit.errors import BeyondLimit, InvalidInput, Problem, shown_path
 from petkit.storage.regular_file import refuse_no_file
 
 STANDARD_INPUT = "standard input"
 
-_ROWS = 100
-_CHARACTERS = 2**20
-_BYTES = 64 * 2**20
+_ROWS, _CHARACTERS, _BYTES = 100, 2**20, 64 * 2**20  # of each file
 
 
 def look_at_pipeline(pipeline: Pipeline) -> None:
@@ -51,39 +41,32 @@ def look_at_pipeline(pipeline: Pipeline) -> None:
 
 
 def look_at(source: str, columns: Collection[str] | None = None) -> None:
-    """Look at one data file; ``hf://`` datasets, and files with ordinary mistakes, pass.
-
-    Args:
-        columns: the names of those that matter, where that is known.
-
-    Raises:
-        BeyondLimit: it is not a file, or is beyond a cap.
-    """
+    """Look at one data file, in the ``columns`` that matter; ``hf://`` datasets, and files with ordinary mistakes, pass."""
     if source.startswith("hf://"):
         return
     try:
         refuse_no_file(Path(source))
         taken = 0
-        for record in islice(read_records(source, columns), _ROWS):
+        for record in islice(records.read_records(source, columns), _ROWS):
             if record.beyond:
                 raise BeyondLimit([Problem.of_file(shown_path(source), record.error, line=record.line)])
             taken += sum(len(value) for value in record.values.values() if isinstance(value, (str, list, dict)))
             if taken > _CHARACTERS:
                 break
-        line = overlong_line(Path(source), _BYTES) if format_of(source) in TEXT_FORMATS else None
+        line = overlong_line(Path(source), _BYTES) if records.format_of(source) in records.TEXT_FORMATS else None
     except BeyondLimit:
         raise
     except (InvalidInput, OSError):  # reported when the file is read, with its other mistakes
         return
     if line is not None:
-        raise BeyondLimit([Problem.of_file(shown_path(source), TOO_LONG, line=line)])
+        raise BeyondLimit([Problem.of_file(shown_path(source), records.TOO_LONG, line=line)])
 
 
 def overlong_line(path: Path, within: int) -> int | None:
     """Return the number of the first line beyond the cap among the first ``within`` bytes of a file, or None."""
     line, taken = 1, 0  # bytes of the line that goes on; a chunk is shorter than the cap
     with path.open("rb") as stream:
-        for chunk in islice(iter(partial(stream.read, CHUNK), b""), within // CHUNK):
+        for chunk in islice(iter(partial(stream.read, records.CHUNK), b""), within // records.CHUNK):
             begun, *others = re.split(rb"[\r\n]", chunk)
             if taken + len(begun) > limits.ROW_BYTES:
                 return line
@@ -93,16 +76,12 @@ def overlong_line(path: Path, within: int) -> int | None:
 
 
 def look_at_standard_input(stream: IO[bytes]) -> Iterator[bytes]:
-    """Return the lines of standard input, of which the first is waited for and looked at (not that of a terminal).
-
-    Raises:
-        BeyondLimit: a line is longer than a row may be, or the first is JSON beyond a cap.
-    """
+    """Return the lines of standard input, of which the first is waited for and looked at (not that of a terminal)."""
     lines = _rows(stream)
     if stream.isatty():  # a person need not type before the model is there
         return lines
     first = next(lines, b"")
-    record = parse_json_line(first.decode("utf-8", "replace"), 1)
+    record = records.parse_json_line(first.decode("utf-8", "replace"), 1)
     if first.lstrip().startswith(b"{") and record.beyond:
         raise BeyondLimit([Problem.of_file(STANDARD_INPUT, record.error, line=1)])
     return chain([first] if first else [], lines)
@@ -115,4 +94,4 @@ def _rows(stream: IO[bytes]) -> Iterator[bytes]:
             lines.next_row()
             yield line
     except RowTooLong:
-        raise BeyondLimit([Problem.of_file(STANDARD_INPUT, TOO_LONG, line=lines.number)]) from None
+        raise BeyondLimit([Problem.of_file(STANDARD_INPUT, records.TOO_LONG, line=lines.number)]) from None

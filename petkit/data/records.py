@@ -50,8 +50,7 @@ def format_of(source: str) -> str:
 def read_records(source: str, columns: Collection[str] | None = None) -> Iterator[Record]:
     """Yield the rows of ``source`` (a path or ``hf://owner/name[/config]/split``) without holding the file in memory.
 
-    Args:
-        columns: the names of those that matter; a Parquet file is spared the reading of the others, which are None then.
+    Of a Parquet file only the ``columns`` that matter are read; the others are None.
     """
     kind, path = format_of(source), Path(source)
     if kind == "hf":
@@ -86,21 +85,16 @@ class RowTooLong(Exception):
 
 
 class BoundedLines(Iterator[AnyStr]):
-    """The lines of a stream; a row may take several, and not more bytes than :data:`petkit.limits.ROW_BYTES` together.
-
-    Attributes:
-        number: of the last line, from 1.
-        row: the number of the first line of the row.
-    """
+    """The lines of a stream; a row may take several, and not more bytes than :data:`petkit.limits.ROW_BYTES` together."""
 
     def __init__(self, stream: IO[AnyStr]) -> None:
         self._stream: IO[AnyStr] = stream
-        self.number = 0
+        self.number = 0  # of the last line, from 1
         self.next_row()
 
     def next_row(self) -> None:
         """Let the next line begin a new row."""
-        self.row = self.number + 1
+        self.row = self.number + 1  # its first line
         self._taken = 0
 
     def __next__(self) -> AnyStr:
@@ -138,19 +132,17 @@ def _table_records(lines: BoundedLines[str], kind: str) -> Iterator[Record]:
     while True:
         lines.next_row()
         try:
-            cells = next(reader)
-        except StopIteration:
-            return
+            cells = next(reader, None)
         except csv.Error as error:  # where the next row would begin is not known
             yield Record(lines.row, error=f"not valid {kind}: {error}")
             return
+        if cells is None:
+            return
         if not columns:
             columns, unfilled = cells, dict.fromkeys(cells)
-            if len(columns) > limits.COLUMNS:
-                yield Record(lines.row, error=f"{len(columns):,} columns are more than {limits.COLUMNS:,}", beyond=True)
-                return
-            if twice := named_twice(columns):
-                yield Record(lines.row, error=twice)
+            many = f"{len(columns):,} columns are more than {limits.COLUMNS:,}" if len(columns) > limits.COLUMNS else ""
+            if wrong := many or named_twice(columns):
+                yield Record(lines.row, error=wrong, beyond=bool(many))
                 return
         elif len(cells) > len(columns):
             yield Record(lines.row, error=f"{len(cells)} cells under {len(columns)} column names")
@@ -221,8 +213,7 @@ def _parquet_file(path: Path, columns: Collection[str] | None) -> Iterator[Recor
 
 # How a file of each ending is read; a reader may leave columns that are not named unread.
 FORMATS: Registry[Callable[[Path, Collection[str] | None], Iterator[Record]]] = Registry(
-    "formats",
-    {**{kind: partial(_text_file, kind) for kind in TEXT_FORMATS}, "parquet": _parquet_file},
+    "formats", {**{kind: partial(_text_file, kind) for kind in TEXT_FORMATS}, "parquet": _parquet_file}
 )
 
 

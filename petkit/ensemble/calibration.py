@@ -21,8 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp, softmax
 
-from petkit.config.names import CALIBRATION_NAMES
-from petkit.config.registry import Registry
+from petkit.config.registry import CALIBRATION_NAMES, Registry
 from petkit.ensemble.label_kind import FloatArray, Floats, LabelKind, log_softmax
 
 # Zhao et al. 2021, section 5. "[MASK]" is ordinary text here, not the tokenizer's mask.

@@ -11,8 +11,7 @@ from typing import Final, TypeAlias
 
 from torch import Tensor
 
-from petkit.config.names import DIVERGENCE_NAMES, LOSS_NAMES
-from petkit.config.registry import Registry
+from petkit.config.registry import DIVERGENCE_NAMES, LOSS_NAMES, Registry
 from petkit.losses.classification import balanced_class_weights, binary_cross_entropy, cross_entropy, decoupled_label, hinge
 from petkit.losses.contrastive import info_nce, supervised_contrastive
 from petkit.losses.distillation import (

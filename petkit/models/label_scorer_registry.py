@@ -5,8 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
-from petkit.config.names import LABEL_SCORER_NAMES
-from petkit.config.registry import Registry
+from petkit.config.registry import LABEL_SCORER_NAMES, Registry
 from petkit.models.label_scorers import LabelScorer, MultiTokenScorer, VectorScorer, WordScorer
 from petkit.models.mask_reader import MaskReader
 from petkit.models.next_token_scorer import NextTokenScorer

@@ -154,7 +154,7 @@ class _Texts(UnlabeledTexts):
         attach(model, PromptTuningSpec(kind="prompt_tuning", tokens=1))  # whether there is room for all is checked elsewhere
 
     def _further_problems(self, *, readable: bool) -> list[Problem]:
-        if not self.settings.asks_next_sentence:
+        if self.settings.objective == "masked_lm":
             return []
         three, problems = True, []
         if readable:
@@ -193,7 +193,7 @@ def _train(texts: _Texts, job: Job, device: Device) -> None:
     training = Training(texts, job, device, None if index is None else index.rows_with_pairs())
     questions = None if index is None else SentenceQuestions(training, settings, index)
     objectives: list[Objective] = [] if questions is None else [questions]
-    objectives += [MaskedTexts(training)] if settings.hides_words else []
+    objectives += [MaskedTexts(training)] if settings.objective != "next_sentence" else []
     frozen = load_masked_lm(texts.spec.model, device.training_attention)
     prepare_for_inference(frozen, device)
     seed_everything(settings.seed)

@@ -76,8 +76,7 @@ class Pattern:
     def plain(cls, fields: Sequence[str], *, pairs: bool = True) -> Pattern:
         """Return the maskless pattern a classifier reads: one field, a pair, or several fields as lines of one text.
 
-        Args:
-            pairs: whether the tokenizer puts something between two segments; else two fields are lines too.
+        Two fields are lines too where the tokenizer puts nothing between two segments (``pairs``).
         """
         if len(fields) <= 1 + pairs:
             return cls("plain", tuple((Field(name),) for name in fields))
@@ -151,23 +150,14 @@ class CompiledPattern:
         self.keys = tuple(dict.fromkeys(self.gaps))
         self.fixed = sum(len(piece) for piece in self._pieces if not isinstance(piece, FieldKey))
         self.fixed += self.masks if self.open_ended else 0
-
-    @property
-    def room(self) -> int:
-        """Tokens left for the fields; below 1 the pattern cannot be used at this length."""
-        return self.max_length - self.fixed
+        self.room = max_length - self.fixed  # for the fields; below 1 the pattern cannot be used at this length
 
     def free(self, tokens: Mapping[FieldKey, IntArray]) -> int:
         """Return how many tokens a row leaves of ``max_length``; below 0 it must be shortened."""
         return self.room - sum(len(tokens[key]) for key in self.gaps)
 
     def encode(self, tokens: Mapping[FieldKey, IntArray], before: IntArray | None = None) -> Encoded:
-        """Assemble a row from its fields' token ids, shortening fields so that it fits ``max_length``.
-
-        Args:
-            tokens: the ids of every field.
-            before: ids to put in front of the pattern, such as demonstrations.
-        """
+        """Assemble a row from its fields' token ids, shortened so that it fits ``max_length``, with ids ``before`` the pattern."""
         row = self._assembled(tokens, self.room - (0 if before is None else len(before)))
         row[0] = row[0] if before is None else np.concatenate([row[0], before])
         starts = list(accumulate(map(len, row), initial=0))

@@ -30,27 +30,8 @@ class Demonstrations:
     filled: tuple[tuple[IntArray, ...], ...]  # per label, the ids of its examples
     numbers: tuple[tuple[int, ...], ...]  # per label, the row number of each example in the labelled set
 
-    @classmethod
-    def build(
-        cls,
-        pattern: CompiledPattern,
-        rows: Sequence[Mapping[FieldKey, IntArray]],
-        labels: Sequence[int],
-        words: Sequence[Sequence[int]],
-        per_label: int,
-    ) -> Demonstrations:
-        """Fill the ``rows`` (their field tokens) with the tokens of their labels' ``words``; a pattern as long as one example."""
-        numbers = tuple(tuple(row for row, label in enumerate(labels) if label == wanted) for wanted in range(len(words)))
-        filled = tuple(tuple(pattern.filled(rows[row], words[label]) for row in chosen) for label, chosen in enumerate(numbers))
-        return cls(per_label, filled, numbers)
-
     def before(self, content: Sequence[IntArray], room: int, own: int | None = None) -> IntArray:
-        """Return the demonstrations of a row, labels in turn, as many as fit into ``room``.
-
-        Args:
-            content: the tokens of each field the pattern uses; they choose the examples.
-            own: the row's number in the labelled set, so that it is not shown its own label.
-        """
+        """Return the demonstrations of a row, labels in turn, as many as fit; its ``content`` chooses them, without its ``own`` number."""
         random = np.random.default_rng(zlib.crc32(b"".join(ids.astype("<i4").tobytes() for ids in content)))
         orders = [random.permutation(len(examples)) for examples in self.filled]
         chosen: list[IntArray] = []
@@ -74,11 +55,9 @@ class PVP:
     demonstrations: Demonstrations | None = None
 
     def encode(self, tokens: Mapping[FieldKey, IntArray], own: int | None = None) -> Encoded:
-        """Assemble a row, with demonstrations before it where the task has them.
+        """Assemble a row of these field tokens, with demonstrations before it where the task has them.
 
-        Args:
-            tokens: the row's field tokens.
-            own: the row's number in the labelled set, if it is one of them: it is never its own demonstration.
+        A row of the labelled set, whose number is ``own``, is never its own demonstration.
         """
         if self.demonstrations is None:
             return self.pattern.encode(tokens)
@@ -132,10 +111,9 @@ def compile_pvp(
 def compile_pvps(
     pipeline: Pipeline, tokenizer: PieceTokenizer, max_length: int, verbalizers: Mapping[str, VerbalizerSpec] | None = None
 ) -> tuple[list[PVP], list[Problem]]:
-    """Compile all patterns of a pipeline; returns the PVPs and everything wrong with them, placed in the files.
+    """Compile all patterns of a pipeline, with ``verbalizers`` by pattern id where these were found and not written.
 
-    Args:
-        verbalizers: by pattern id, where they were found and not written.
+    Returns the PVPs and everything wrong with them, placed in the files.
     """
     spec = pipeline.spec
     pvps: list[PVP] = []
@@ -175,4 +153,6 @@ def with_demonstrations(
     compiled = pvp.pattern
     short = CompiledPattern(compiled.pattern, tokenizer, settings.max_tokens + compiled.template.size, compiled.truncate)
     words = [label_words[0].token_ids for label_words in pvp.words.words]
-    return replace(pvp, demonstrations=Demonstrations.build(short, rows, labels, words, settings.per_label))
+    numbers = tuple(tuple(row for row, label in enumerate(labels) if label == wanted) for wanted in range(len(words)))
+    filled = tuple(tuple(short.filled(rows[row], words[label]) for row in chosen) for label, chosen in enumerate(numbers))
+    return replace(pvp, demonstrations=Demonstrations(settings.per_label, filled, numbers))

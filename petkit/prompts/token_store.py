@@ -69,12 +69,9 @@ class TokenStore:
         """Return the token ids of one row by field key."""
         return self.take([index])[0]
 
-    def lengths(self, key: FieldKey) -> NDArray[np.int64]:
-        """Return the (clipped) token count of every row, shape ``(rows,)``."""
-        return np.diff(self._offsets[key].whole())
-
-    def row_lengths(self, keys: Sequence[FieldKey], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return how many tokens some rows have in these fields together, shape ``(rows,)``."""
+    def row_lengths(self, keys: Sequence[FieldKey], rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        """Return how many tokens some rows (default: all) have in these fields together, shape ``(rows,)``."""
+        rows = np.arange(self.rows) if rows is None else rows
         counts = np.zeros(len(rows), np.int64)
         for bounds in (self._offsets[key].whole() for key in keys):
             counts += bounds[rows + 1] - bounds[rows]

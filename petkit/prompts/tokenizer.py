@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,7 +66,7 @@ class PieceTokenizer:
         self.pad_id: int = tokenizer.pad_token_id
         self.unknown_id: int | None = tokenizer.unk_token_id
         self.uses_token_types = "token_type_ids" in tokenizer.model_input_names
-        self._probes: dict[tuple[str, str], list[int]] = {}
+        self._probe = cache(lambda text, glue: self.encode([text], glue)[0])
 
     def encode(self, texts: Sequence[str], glue: str = "") -> list[list[int]]:
         """Return the token ids of each text as it is after ``glue``; no special tokens, no truncation."""
@@ -86,7 +86,7 @@ class PieceTokenizer:
 
     def word_tokens(self, word: str, glue: str, after: str = "") -> list[int]:
         """Return the tokens that ``word`` takes between ``glue`` and ``after``: none where it merges with what follows."""
-        alone = self._probe(word, glue)
+        alone: list[int] = self._probe(word, glue)
         merges = after and self._probe(word + after, glue)[: len(alone)] != alone
         return [] if merges else alone
 
@@ -141,12 +141,6 @@ class PieceTokenizer:
         """Return a row as tokens with spaces between them, soft tokens (ids below 0) as ``{soft}``."""
         names = iter(self.hf.convert_ids_to_tokens([token for token in ids if token >= 0]))
         return " ".join("{soft}" if token < 0 else next(names) for token in ids)
-
-    def _probe(self, text: str, glue: str) -> list[int]:
-        key = (text, glue)
-        if key not in self._probes:
-            self._probes[key] = self.encode([text], glue)[0]
-        return self._probes[key]
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
         return [self._as_text(ids) for ids in self._raw(texts)["input_ids"]]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from petkit.baselines import BASELINES
-from petkit.config.names import BASELINE_NAMES
+from petkit.config.registry import BASELINE_NAMES
 from petkit.data.examples import targets_of
 from petkit.engine.device import Device
 from petkit.errors import InvalidInput

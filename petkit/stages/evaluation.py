@@ -51,7 +51,8 @@ def steps(task: Task, device: Device, models: TeacherModels) -> list[Step]:
 def _evaluate(job: Job, task: Task, device: Device, models: TeacherModels) -> None:
     examples = list(task.rows("test"))
     targets = targets_of(examples, len(task.labels))  # (rows, labels)
-    decision, student_decision = Decision(task.label_kind), Decision(task.label_kind, task.spec.thresholds)
+    decision = Decision(task.label_kind)
+    student_decision = Decision(task.label_kind, tuple(map(task.spec.student.threshold, task.labels)))
     ensemble = Ensemble.from_json(job.store.read(SOFT_LABELS, ENSEMBLE_FILE))
     before, teachers, student = _logits(job, task, device, models)
     combined = ensemble.combine(np.stack([teachers[name] for name in ensemble.members]))

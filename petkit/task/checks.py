@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from petkit import limits
-from petkit.config.caps import too_many_teachers
 from petkit.config.loader import Pipeline
-from petkit.config.rules import in_prior
+from petkit.config.rules import in_prior, too_many_teachers
 from petkit.config.schema.pipeline import PipelineSpec
 from petkit.data.examples import Example, ExampleSource, Scan, labels_in
 from petkit.errors import InvalidInput, Problem, did_you_mean, listed

@@ -146,7 +146,10 @@ def test_demonstrations_cost_the_row_nothing(
     alone = compiled(kind, made, limit, truncate)
     short = compiled(kind, made, max_tokens + tokenizer.pair.size, truncate)
     rows = [marked(alone, tokenizer, {"a": text, "b": b}) for text in texts]
-    shown = Demonstrations.build(short, rows, [index % 2 for index in range(len(rows))], [[7], [8, 9]], per_label)
+    numbers = tuple(tuple(range(label, len(rows), 2)) for label in range(2))
+    words = ([7], [8, 9])
+    filled = tuple(tuple(short.filled(rows[row], words[label]) for row in chosen) for label, chosen in enumerate(numbers))
+    shown = Demonstrations(per_label, filled, numbers)
     examples = [ids for filled in shown.filled for ids in filled]
     for number, fields in enumerate(rows):
         before = shown.before(list(fields.values()), alone.free(fields), number if given_own else None)

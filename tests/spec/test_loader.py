@@ -42,7 +42,6 @@ def test_specification_made_in_python_has_no_file() -> None:
     )
     pipeline = Pipeline.from_spec(spec)
 
-    assert pipeline.name == "news"
     assert str(pipeline.problem(("patterns", 0), "m")) == "specification: patterns.0: m"
 
 

@@ -41,8 +41,8 @@ def test_memory_and_disk_hold_the_same_rows(tmp_path: Path, monkeypatch: pytest.
 
     assert rows(held) == rows(mapped) == expected
     assert held.rows == mapped.rows == 4
-    assert all((held.lengths(key) == mapped.lengths(key)).all() for key in KEYS)
-    assert held.lengths(KEYS[0]).tolist() == [2, 1, 20, 1]
+    assert all((held.row_lengths([key]) == mapped.row_lengths([key])).all() for key in KEYS)
+    assert held.row_lengths(KEYS[:1]).tolist() == [2, 1, 20, 1]
     assert len(list(tmp_path.iterdir())) == 2 * len(KEYS)
 
 
@@ -61,7 +61,7 @@ def test_empty_rows(tmp_path: Path, texts: list[tuple[str, str]], on_disk: bool)
 
     assert store.rows == len(texts)
     assert [row[key].tolist() for row in store] == [[]] * len(texts)
-    assert store.lengths(key).tolist() == [0] * len(texts)
+    assert store.row_lengths([key]).tolist() == [0] * len(texts)
 
 
 def test_examples_are_read_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch) -> None:

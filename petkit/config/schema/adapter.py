@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
 from pydantic import BeforeValidator, Discriminator, Field, PlainSerializer, ValidatorFunctionWrapHandler, WrapValidator
 
-from petkit.config.names import ADAPTER_NAMES
-from petkit.config.schema.section import Counts, OptimizerSection, PartialShare, PositiveFloat, Section
+from petkit.config.registry import ADAPTER_NAMES
+from petkit.config.schema.section import Counts, PartialShare, PositiveFloat, Section
 
 Tokens = Annotated[int, Field(ge=1, le=10_000)]
 Modules: TypeAlias = (
@@ -86,8 +86,7 @@ class PromptTuningSpec(AdapterSection):
     kind: Literal["prompt_tuning"]
     # A starting prompt counts by its content, not by its name.
     start: Annotated[str | None, Field(min_length=1), Counts(lambda adapter: False)] = Field(
-        None,
-        description="folder of petkit pretrain-prompt to start from (PPT, Gu et al. 2022); default: random words",
+        None, description="folder of petkit pretrain-prompt to start from (PPT, Gu et al. 2022); default: random words"
     )
     tokens: Tokens = Field(16, description="virtual tokens before every row; with start: as many as there, if given at all")
     learning_rate: PositiveFloat = Field(1e-3, description="peak rate of what is trained; falls linearly to 0")
@@ -125,25 +124,3 @@ AdapterSpec: TypeAlias = Annotated[
     WrapValidator(_validated),
     PlainSerializer(lambda adapter: adapter.model_dump()),  # a section of another package is none of the union
 ]
-
-
-class AdaptedSection(OptimizerSection):
-    """A training of a model, or of an adapter of a frozen one."""
-
-    adapter: AdapterSpec = Field(NoAdapter(), description="what is trained instead of the model's own weights")
-    learning_rate: PositiveFloat
-
-    @property
-    def adapted(self) -> AnyAdapter | None:
-        """The adapter, where there is one."""
-        return None if isinstance(self.adapter, NoAdapter) else self.adapter
-
-    @property
-    def in_training(self) -> Self:
-        """The settings with the rate of what is trained."""
-        return self if self.adapted is None else self.model_copy(update={"learning_rate": self.adapted.learning_rate})
-
-    @property
-    def virtual_tokens(self) -> int:
-        """How many tokens the adapter adds to every row."""
-        return getattr(self.adapter, "tokens", 0)

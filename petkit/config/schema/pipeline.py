@@ -8,8 +8,8 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field, StringConstraints
 
 from petkit import limits
-from petkit.config.names import BASELINE_NAMES, LABEL_SCORER_NAMES
 from petkit.config.pattern_syntax import field_names, parse_pattern
+from petkit.config.registry import BASELINE_NAMES, LABEL_SCORER_NAMES
 from petkit.config.rules import in_pattern, in_pipeline, in_verbalizer
 from petkit.config.schema import training
 from petkit.config.schema.section import LabelKindName, LabelName, LabelWord, Name, Section, Weight
@@ -22,8 +22,7 @@ class DataSpec(Section):
     """Where the rows are and which columns hold what."""
 
     train: str | None = Field(
-        None,
-        description="labelled rows: jsonl, csv, tsv or parquet file, or hf://owner/name[/config]/split; null: none at all",
+        None, description="labelled rows: jsonl, csv, tsv or parquet file, or hf://owner/name[/config]/split; null: none at all"
     )
     unlabeled: str = Field(description="unlabelled set, same formats; read as a stream")
     test: str | None = Field(None, description="optional test set; nothing is ever selected on it")
@@ -151,11 +150,6 @@ class PipelineSpec(Section):
     def labels(self) -> tuple[str, ...]:
         """The labels named in the verbalizer, in the order of class numbers (none where auto takes those of train)."""
         return tuple(self.verbalizer.labels)
-
-    @property
-    def thresholds(self) -> tuple[float, ...]:
-        """From which probability on a row has each label, in the order of ``labels`` (label_kind multi)."""
-        return tuple(self.student.threshold(label) for label in self.labels)
 
     @property
     def hub_names(self) -> tuple[str, ...]:

@@ -26,9 +26,6 @@ NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 Name = Annotated[str, StringConstraints(pattern=NAME), AfterValidator(_names_a_folder)]
 LabelName = Annotated[str, StringConstraints(min_length=1, max_length=limits.KEY_CHARACTERS)]
 LabelWord = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=limits.WORD_CHARACTERS)]
-Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
-Steps = Annotated[int, Field(ge=1, le=10_000_000)]
-BatchSize = Annotated[int, Field(ge=1, le=65_536)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -65,42 +62,3 @@ class Section(BaseModel):
             elif isinstance(value, Section):
                 settings[name] = value.fingerprint_settings()
         return settings
-
-
-class OptimizerSection(Section):
-    """AdamW with clipping and a linear decay of its rate."""
-
-    weight_decay: Weight = Field(0.01, description="AdamW decay; bias and norm weights are exempt")
-    adam_epsilon: PositiveFloat = Field(1e-8, description="AdamW epsilon")
-    max_grad_norm: PositiveFloat = Field(1.0, description="gradients are clipped to this 2-norm")
-    dropout: PartialShare = Field(0.0, description="dropout probability while training")
-
-
-class ContrastiveSpec(Section):
-    """Contrastive loss between the rows of a batch: partners come together, others apart."""
-
-    partners: Annotated[Literal["same_label", "masked_view"], Counts(lambda loss: loss.weight > 0)] = Field(
-        "same_label",
-        description="rows of the same label (Khosla et al. 2020); or a row and its copy with some tokens hidden (InfoNCE)",
-    )
-    weight: Weight = Field(0.0, description="weight of the loss added to the main one; 0: off")
-    temperature: Annotated[PositiveFloat, Counts(lambda loss: loss.weight > 0)] = Field(
-        0.1, description="divides the cosine similarities"
-    )
-    masked_share: Annotated[PartialShare, Counts(lambda loss: loss.weight > 0 and loss.partners == "masked_view")] = Field(
-        0.15, description="share of the row's tokens that masked_view hides"
-    )
-
-
-class ConsistencySpec(Section):
-    """The prediction for a row should not change with another wording of the question."""
-
-    kind: Literal["none", "word_masking", "second_pattern"] = Field(
-        "none", description="none, word_masking (some tokens of the row hidden), second_pattern (the next pattern of the file)"
-    )
-    weight: Annotated[Weight, Counts(lambda loss: loss.kind != "none")] = Field(
-        1.0, description="weight of the loss added to the main one"
-    )
-    masked_share: Annotated[PartialShare, Counts(lambda loss: loss.kind == "word_masking")] = Field(
-        0.15, description="share of the row's tokens that word_masking hides"
-    )

@@ -2,32 +2,81 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
 from petkit import limits
-from petkit.config.names import CALIBRATION_NAMES, DIVERGENCE_NAMES, LOSS_NAMES
+from petkit.config.registry import CALIBRATION_NAMES, DIVERGENCE_NAMES, LOSS_NAMES
 from petkit.config.rules import in_question_words, in_student, in_training
-from petkit.config.schema.adapter import AdaptedSection, Tokens
-from petkit.config.schema.section import (
-    BatchSize,
-    ConsistencySpec,
-    ContrastiveSpec,
-    Counts,
-    LabelName,
-    LabelWord,
-    OptimizerSection,
-    PartialShare,
-    PositiveFloat,
-    Section,
-    Seed,
-    Share,
-    Steps,
-    Weight,
-)
+from petkit.config.schema.adapter import AdapterSpec, AnyAdapter, NoAdapter, Tokens
+from petkit.config.schema.section import Counts, LabelName, LabelWord, PartialShare, PositiveFloat, Section, Share, Weight
 
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Steps = Annotated[int, Field(ge=1, le=10_000_000)]
+BatchSize = Annotated[int, Field(ge=1, le=65_536)]
 EVEN_CHANCE = 0.5
+
+
+class OptimizerSection(Section):
+    """AdamW with clipping and a linear decay of its rate."""
+
+    weight_decay: Weight = Field(0.01, description="AdamW decay; bias and norm weights are exempt")
+    adam_epsilon: PositiveFloat = Field(1e-8, description="AdamW epsilon")
+    max_grad_norm: PositiveFloat = Field(1.0, description="gradients are clipped to this 2-norm")
+    dropout: PartialShare = Field(0.0, description="dropout probability while training")
+
+
+class AdaptedSection(OptimizerSection):
+    """A training of a model, or of an adapter of a frozen one."""
+
+    adapter: AdapterSpec = Field(NoAdapter(), description="what is trained instead of the model's own weights")
+    learning_rate: PositiveFloat
+
+    @property
+    def adapted(self) -> AnyAdapter | None:
+        """The adapter, where there is one."""
+        return None if isinstance(self.adapter, NoAdapter) else self.adapter
+
+    @property
+    def in_training(self) -> Self:
+        """The settings with the rate of what is trained."""
+        return self if self.adapted is None else self.model_copy(update={"learning_rate": self.adapted.learning_rate})
+
+    @property
+    def virtual_tokens(self) -> int:
+        """How many tokens the adapter adds to every row."""
+        return getattr(self.adapter, "tokens", 0)
+
+
+class ContrastiveSpec(Section):
+    """Contrastive loss between the rows of a batch: partners come together, others apart."""
+
+    partners: Annotated[Literal["same_label", "masked_view"], Counts(lambda loss: loss.weight > 0)] = Field(
+        "same_label",
+        description="rows of the same label (Khosla et al. 2020); or a row and its copy with some tokens hidden (InfoNCE)",
+    )
+    weight: Weight = Field(0.0, description="weight of the loss added to the main one; 0: off")
+    temperature: Annotated[PositiveFloat, Counts(lambda loss: loss.weight > 0)] = Field(
+        0.1, description="divides the cosine similarities"
+    )
+    masked_share: Annotated[PartialShare, Counts(lambda loss: loss.weight > 0 and loss.partners == "masked_view")] = Field(
+        0.15, description="share of the row's tokens that masked_view hides"
+    )
+
+
+class ConsistencySpec(Section):
+    """The prediction for a row should not change with another wording of the question."""
+
+    kind: Literal["none", "word_masking", "second_pattern"] = Field(
+        "none", description="none, word_masking (some tokens of the row hidden), second_pattern (the next pattern of the file)"
+    )
+    weight: Annotated[Weight, Counts(lambda loss: loss.kind != "none")] = Field(
+        1.0, description="weight of the loss added to the main one"
+    )
+    masked_share: Annotated[PartialShare, Counts(lambda loss: loss.kind == "word_masking")] = Field(
+        0.15, description="share of the row's tokens that word_masking hides"
+    )
 
 
 class TeachersSpec(AdaptedSection):
@@ -205,23 +254,13 @@ class PretrainPromptSpec(OptimizerSection):
         description="next_sentence: does one sentence follow another? the paper's, for texts of several sentences; "
         "masked_lm: guess hidden words, for any text, not the paper's; both: the sum",
     )
-    words: Annotated[QuestionWords, Counts(lambda prompt: prompt.asks_next_sentence)] = QuestionWords()
+    words: Annotated[QuestionWords, Counts(lambda prompt: prompt.objective != "masked_lm")] = QuestionWords()
     tokens: Tokens = Field(16, description="virtual tokens; the pipelines that start from them have as many")
     seed: Seed = Field(1, description="seed of the first virtual tokens, of the rows, pairs and hidden tokens, and of dropout")
     steps: Steps = Field(1000, description="optimizer steps")
     batch_size: BatchSize = Field(32, description="pairs of sentences per step, and as many rows for masked_lm")
     learning_rate: PositiveFloat = Field(1e-2, description="peak rate; falls linearly to 0")
     warmup: Share = Field(0.06, description="share of the steps over which the rate rises from 0")
-    mlm_share: Annotated[float, Field(gt=0, lt=1), Counts(lambda prompt: prompt.hides_words)] = Field(
+    mlm_share: Annotated[float, Field(gt=0, lt=1), Counts(lambda prompt: prompt.objective != "next_sentence")] = Field(
         0.15, description="share of tokens hidden for masked_lm"
     )
-
-    @property
-    def asks_next_sentence(self) -> bool:
-        """Whether pairs of sentences are among what it learns from."""
-        return self.objective != "masked_lm"
-
-    @property
-    def hides_words(self) -> bool:
-        """Whether hidden words are."""
-        return self.objective != "next_sentence"

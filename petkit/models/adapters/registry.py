@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from petkit.config.names import ADAPTER_NAMES
-from petkit.config.registry import Registry
+from petkit.config.registry import ADAPTER_NAMES, Registry
 from petkit.models.adapters.base import Adapter
 from petkit.models.adapters.lora_ia3 import LayerAdapter
 from petkit.models.adapters.p_tuning_v2 import DeepPrefix
