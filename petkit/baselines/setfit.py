@@ -16,8 +16,7 @@ from petkit.baselines.tfidf import log_shares
 from petkit.engine.device import Device
 from petkit.errors import ModelRefused, shown_path
 from petkit.models.loading import open_folder
-from petkit.runs.fingerprint import Inputs
-from petkit.runs.inputs import model_inputs
+from petkit.runs.fingerprint import Inputs, model_inputs
 from petkit.runs.step import Job
 from petkit.task.task import Task
 

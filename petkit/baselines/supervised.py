@@ -14,8 +14,7 @@ from petkit.engine.sampling import training_batches
 from petkit.engine.training_loop import fit
 from petkit.losses import binary_cross_entropy, cross_entropy
 from petkit.models.batch import IndexArray, collate
-from petkit.runs.fingerprint import Inputs, flat
-from petkit.runs.inputs import model_inputs
+from petkit.runs.fingerprint import Inputs, flat, model_inputs
 from petkit.runs.step import Job
 from petkit.student.model import untrained_student
 from petkit.task.task import Task

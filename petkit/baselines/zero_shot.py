@@ -9,8 +9,7 @@ import numpy as np
 from petkit.baselines.base import Answer, Baseline
 from petkit.engine.device import Device
 from petkit.ensemble import FloatArray, batch_prior, calibrate, combine
-from petkit.runs.fingerprint import Inputs
-from petkit.runs.inputs import demonstration_inputs, label_words, model_inputs, verbalizer_inputs
+from petkit.runs.fingerprint import Inputs, demonstration_inputs, label_words, model_inputs, verbalizer_inputs
 from petkit.runs.step import Job
 from petkit.task.task import Task
 from petkit.teachers.scoring import shard_logits

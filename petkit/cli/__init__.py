@@ -15,7 +15,7 @@ from petkit.events import FORCE_TARGETS
 __all__ = ["app", "main", "spell_out_force"]
 INTERRUPTED = (130, 143)  # the exit codes by convention, of Ctrl-C and of SIGTERM; typer too makes 130 of Ctrl-C
 
-for _commands in ("run", "classifier", "preview", "project"):  # they register themselves; the help has this order
+for _commands in ("run", "classifier", "project"):  # they register themselves; the help has this order
     import_module(f"petkit.cli.{_commands}_commands")
 
 
@@ -24,9 +24,8 @@ def spell_out_force(arguments: list[str]) -> list[str]:
     if arguments[:1] == ["search-verbalizer"]:  # here it is a plain switch
         return arguments
     end = arguments.index("--") if "--" in arguments else len(arguments)  # what follows are no options
-    spelt = []
-    for argument, following in zip(arguments[:end], [*arguments[1:end], ""], strict=False):
-        spelt.append("--force=stale" if argument == "--force" and following not in FORCE_TARGETS else argument)
+    pairs = zip(arguments[:end], [*arguments[1:end], ""], strict=False)
+    spelt = ["--force=stale" if pair[0] == "--force" and pair[1] not in FORCE_TARGETS else pair[0] for pair in pairs]
     return spelt + arguments[end:]
 
 
@@ -34,11 +33,8 @@ def _interrupted(arguments: list[str]) -> str:
     """Return the message after an interruption."""
     if not {"run", "stage-a", "stage-b", "stage-c", "adapt", "pretrain-prompt"}.intersection(arguments[:1]):
         return "interrupted"
-    forced = [
-        argument for argument in spell_out_force(arguments) if argument.startswith("--force") and argument != "--force=stale"
-    ]
-    hint = "--force would do it once more" if forced else "run the same command to go on"
-    return f"interrupted; finished work is kept, {hint}"
+    forced = any(argument.startswith("--force") and argument != "--force=stale" for argument in spell_out_force(arguments))
+    return f"interrupted; finished work is kept, {'--force would do it once more' if forced else 'run the same command to go on'}"
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,22 +44,17 @@ def predict(
     from petkit.predict.row_io import argument_rows, json_writer, output_file, predict_rows, source_of, stream_rows
 
     predictor = Predictor.load(model, teachers=_teachers(with_))
-    examples: Any
     if texts:
-        examples = argument_rows(texts, predictor)
+        examples: Any = argument_rows(texts, predictor)
     elif input == "-":
         examples = stream_rows(lines, predictor)
     else:
         examples = source_of(str(input), predictor, labelled=False)
     rows = _reported_if_none(predict_rows(examples, predictor), input)
-    if output is not None:
-        with output_file(output, predictor) as write:
-            for example, prediction in rows:
-                write(example, prediction)
-    elif texts and sys.stdout.isatty():
+    if texts and output is None and sys.stdout.isatty():
         console.show_predictions(texts, [prediction for _, prediction in rows])
-    else:
-        write = json_writer(sys.stdout, predictor)
+        return
+    with output_file(output, predictor) if output is not None else nullcontext(json_writer(sys.stdout, predictor)) as write:
         for example, prediction in rows:
             write(example, prediction)
 

@@ -21,17 +21,9 @@ class RunDisplay:
         self._whole: TaskID | None = None
         self._line_open = False
         if console.err.is_terminal and not quiet:
-            self._bars = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TaskProgressColumn(),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}", markup=False),
-                console=console.err,
-                transient=True,
-            )
+            columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+            left = (TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False))
+            self._bars = Progress(*columns, *left, console=console.err, transient=True)
 
     def __enter__(self) -> RunDisplay:
         if self._bars is not None:
@@ -45,45 +37,47 @@ class RunDisplay:
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
-        if self._quiet:
-            return
-        if isinstance(event, Advance):
-            self._advance(event)
-        elif isinstance(event, RunStarted):
-            if event.disk:
-                console.err.print(
-                    console.text(f"about {size(event.disk)} of disk will be needed; {size(event.free)} are free", style="dim")
-                )
-            if self._bars is not None and event.steps:
-                self._whole = self._bars.add_task("whole run", total=event.steps, note="")
-        elif isinstance(event, StepStarted):
+        if not self._quiet:
             if self._bars is not None:
-                self._tasks[event.step] = self._bars.add_task(event.step, total=None, note="")
-            else:
-                console.err.print(console.text(f"{event.step}: {event.why} … "), end="")
-                self._line_open = True
-        elif isinstance(event, StepFinished):
-            if self._bars is not None and event.step in self._tasks:
-                self._bars.remove_task(self._tasks.pop(event.step))
+                self._draw(event, self._bars)
+            self._write(event)
+
+    def _draw(self, event: Event, bars: Progress) -> None:
+        """Move the bars."""
+        match event:
+            case RunStarted() if event.steps:
+                self._whole = bars.add_task("whole run", total=event.steps, note="")
+            case StepStarted():
+                self._tasks[event.step] = bars.add_task(event.step, total=None, note="")
+            case Advance() if event.step in self._tasks:
+                bars.update(self._tasks[event.step], completed=event.done, total=event.total, note=in_one_line(event.note))
+            case StepFinished() if event.step in self._tasks:
+                bars.remove_task(self._tasks.pop(event.step))
                 if self._whole is not None:
-                    self._bars.advance(self._whole)
-            figures = {name: f"{value:.3g}" if isinstance(value, float) else value for name, value in event.facts.items()}
-            facts = ", ".join(f"{name} {value}" for name, value in figures.items() if name != "seconds")
-            named = "" if self._line_open else f"{event.step}: "
-            console.err.print(console.text(f"{named}done in {event.seconds:.1f} s" + (f" ({facts})" if facts else "")))
-            self._line_open = False
-        elif isinstance(event, StepSkipped):
-            console.err.print(console.text(f"{event.step}: up to date", style="dim"))
-        elif isinstance(event, Notice):
-            self._end_line()
-            console.err.print(console.text(f"{event.step}: {event.message}", style="yellow"))
+                    bars.advance(self._whole)
+
+    def _write(self, event: Event) -> None:
+        """Print a line, or its beginning."""
+        match event:
+            case RunStarted() if event.disk:
+                console.note(f"about {size(event.disk)} of disk will be needed; {size(event.free)} are free", style="dim")
+            case StepStarted() if self._bars is None:
+                console.note(f"{event.step}: {event.why} … ", end="")
+                self._line_open = True
+            case StepFinished():
+                figures = {name: f"{value:.3g}" if isinstance(value, float) else value for name, value in event.facts.items()}
+                facts = ", ".join(f"{name} {value}" for name, value in figures.items() if name != "seconds")
+                named = "" if self._line_open else f"{event.step}: "
+                console.note(f"{named}done in {event.seconds:.1f} s" + (f" ({facts})" if facts else ""))
+                self._line_open = False
+            case StepSkipped():
+                console.note(f"{event.step}: up to date", style="dim")
+            case Notice():
+                self._end_line()
+                console.note(f"{event.step}: {event.message}", style="yellow")
 
     def _end_line(self) -> None:
         """Finish the line of a step that began and has not ended."""
         if self._line_open:
-            console.err.print()
+            console.note("")
             self._line_open = False
-
-    def _advance(self, event: Advance) -> None:
-        if self._bars is not None and event.step in self._tasks:
-            self._bars.update(self._tasks[event.step], completed=event.done, total=event.total, note=in_one_line(event.note))

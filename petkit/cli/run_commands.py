@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -32,18 +32,25 @@ def _stages_command(name: str, stages: tuple[Stage, ...], text: str, options: st
         quiet: Quiet = False,
         json: Json = False,
     ) -> None:
-        kept = ["student.keep_adapter=true"] if keep_adapter else []
-        _run(stages, pipeline, out, [*set_, *kept], dry_run, force, resume, quiet, json)
+        if force is not None:
+            _refuse_unknown("--force", force, FORCE_TARGETS)
+        _refuse_unknown("--resume", resume, RESUME)
+        loaded = load(pipeline, [*set_, *["student.keep_adapter=true"] * keep_adapter])
+        from petkit.stages import pipeline as spine
+
+        ready = spine.prepare(loaded, out or Path("runs") / loaded.spec.task, stages=stages, force=force, resume=resume)
+        if dry_run:
+            console.show(spine.dry_run(ready), console.show_forecast, as_json=json)
+            return
+        with RunDisplay(quiet=quiet) as display:
+            result = spine.run(ready, display)
+        if json:
+            paths = {"run": str(result.folder), "student": str(result.student)}
+            console.show_json({**paths, "ran": result.ran, "metrics": result.metrics})
+        else:
+            console.show_result(result)
 
     app.command(name, help=text, epilog=f"Example: petkit {name} pipelines/ag_news.yaml{options}")(command)
-
-
-_stages_command(
-    "run", STAGES, "All stages: from labels to an evaluated classifier.", " --set data.train=my.jsonl --out runs/try-1"
-)
-_stages_command("stage-a", ("a",), "Stage A alone: train the teachers and score the unlabelled set.")
-_stages_command("stage-b", ("b",), "Stage B alone: combine the teachers into soft labels.")
-_stages_command("stage-c", ("c",), "Stage C alone: distil the soft labels into the classifier.")
 
 
 def _pretraining_command(name: str, result: str, text: str, example: str) -> None:
@@ -69,7 +76,7 @@ def _pretraining_command(name: str, result: str, text: str, example: str) -> Non
         train = getattr(import_module(f"petkit.pretraining.{function}"), function)
         with RunDisplay(quiet=quiet) as display:
             made = train(loaded, out or Path("runs") / f"{loaded.spec.task}-{result}", resume=resume, on_event=display)
-        console.show_json(made.to_dict()) if json else console.say(made.summary(pipeline))
+        console.show(made, lambda made: console.say(made.summary(pipeline)), as_json=json)
 
     # Set here because its help names the folder.
     command.__annotations__["out"] = Annotated[
@@ -78,49 +85,18 @@ def _pretraining_command(name: str, result: str, text: str, example: str) -> Non
     app.command(name, help=text, epilog=f"Example: petkit {name} pipelines/ag_news.yaml --set {example}")(command)
 
 
-_pretraining_command(
-    "adapt", "adapted", "Train the language model on the unlabelled set, for pipelines to start from.", "adapt.steps=1000"
-)
-_pretraining_command(
-    "pretrain-prompt",
-    "prompt",
-    "Train a soft prompt on the unlabelled set, for prompt tuning to start from.",
-    "pretrain_prompt.objective=masked_lm",
-)
-
-
-def _run(
-    stages: Any,
-    pipeline: Path,
-    out: Path | None,
-    overrides: list[str],
-    dry_run: bool,
-    force: str | None,
-    resume: str,
-    quiet: bool,
-    json: bool,
-) -> None:
-    if force is not None:
-        _refuse_unknown("--force", force, FORCE_TARGETS)
-    _refuse_unknown("--resume", resume, RESUME)
-    loaded = load(pipeline, overrides)
-    from petkit.stages import pipeline as spine
-
-    ready = spine.prepare(loaded, out or Path("runs") / loaded.spec.task, stages=stages, force=force, resume=resume)
-    if dry_run:
-        expected = spine.dry_run(ready)
-        console.show_json(expected.to_dict()) if json else console.show_forecast(expected)
-        return
-    with RunDisplay(quiet=quiet) as display:
-        result = spine.run(ready, display)
-    if json:
-        console.show_json(
-            {"run": str(result.folder), "student": str(result.student), "ran": result.ran, "metrics": result.metrics}
-        )
-    else:
-        console.show_result(result)
-
-
 def _refuse_unknown(option: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         raise InvalidInput([Problem.of_option(option, f"unknown {value!r}", f"one of {', '.join(known)}")])
+
+
+_EXAMPLE = " --set data.train=my.jsonl --out runs/try-1"
+_stages_command("run", STAGES, "All stages: from labels to an evaluated classifier.", _EXAMPLE)
+_stages_command("stage-a", ("a",), "Stage A alone: train the teachers and score the unlabelled set.")
+_stages_command("stage-b", ("b",), "Stage B alone: combine the teachers into soft labels.")
+_stages_command("stage-c", ("c",), "Stage C alone: distil the soft labels into the classifier.")
+
+_ADAPT = "Train the language model on the unlabelled set, for pipelines to start from."
+_pretraining_command("adapt", "adapted", _ADAPT, "adapt.steps=1000")
+_PROMPT = "Train a soft prompt on the unlabelled set, for prompt tuning to start from."
+_pretraining_command("pretrain-prompt", "prompt", _PROMPT, "pretrain_prompt.objective=masked_lm")

@@ -18,7 +18,8 @@ from petkit.errors import RunConflict
 from petkit.events import Notice, OnEvent, RunStarted, StepSkipped
 from petkit.pretraining.unlabeled_texts import UnlabeledTexts
 from petkit.runs.checkpoint import clear_checkpoints
-from petkit.runs.resume import MOVED, describe, moved_from, refuse_resume
+from petkit.runs.planning import refuse_resume
+from petkit.runs.provenance import MOVED, moved_from
 from petkit.runs.step import Job, at_work, carry_out
 from petkit.runs.store import RunStore
 
@@ -71,7 +72,7 @@ def run_single_step(
     store = RunStore(folder, result.KIND)
     store.refuse_foreign()
     device = choose_device(pipeline.spec.compute, store.manifest().get("arithmetic"))
-    refuse_resume(store, resume, device)
+    refuse_resume(store, resume, device.record())
     inputs, facts = texts.inputs(device), {"kind": result.KIND, "task": pipeline.spec.task}
     config = dump_spec(pipeline.spec.model_copy(update={"max_length": texts.max_length}))
     with at_work(store, name, on_event) as report:
@@ -82,11 +83,11 @@ def run_single_step(
         if status.state == "finished":
             clear_checkpoints(store, name)
             if not store.is_described():
-                describe(store, facts, device, config)
+                store.describe(facts, device.record(), config)
             on_event(StepSkipped(name))
         else:
-            moved = moved_from(store.manifest(), device)
-            describe(store, facts, device, config)
+            moved = moved_from(store.manifest(), device.record())
+            store.describe(facts, device.record(), config)
             report(RunStarted(1))
             if moved:
                 report(Notice(name, MOVED.format(moved)))

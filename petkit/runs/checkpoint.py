@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -37,14 +37,7 @@ _STATE_FILE = "state.safetensors"
 
 
 class _Checkpoints:
-    """Numbered sets of tensors of one step, each published atomically.
-
-    Args:
-        store: the run folder, locked by this process.
-        step: the step in progress.
-        inputs: the inputs of the step.
-        on_event: is called with the reason where one cannot be used.
-    """
+    """Numbered sets of tensors of the step in progress, each published atomically; what cannot be used or kept is reported."""
 
     def __init__(self, store: RunStore, step: str, inputs: Inputs, on_event: OnEvent, parent: str) -> None:
         self._store, self._step, self._on_event, self._parent = store, step, on_event, parent
@@ -59,20 +52,18 @@ class _Checkpoints:
         why = f"made with other settings: {status.why}" if status.state == "stale" else status.why
         if status.state == "missing":
             why = "step.json is missing or damaged"
-        elif status.state == "finished":
+        if status.state == "finished":
             try:
-                state: dict[str, Tensor] = load_file(self._store.path(name) / _STATE_FILE)
+                return load_file(self._store.path(name) / _STATE_FILE)
             except IncompleteRun:
                 why = f"{_STATE_FILE} has changed"
-            else:
-                return state
         self._on_event(Notice(self._step, f"{what} is not used: {why}"))
         return None
 
     def _write(self, number: int, state: Mapping[str, Tensor], what: str) -> bool:
         """Store tensors under a number, if they leave room for the step's result; return whether they did."""
         try:
-            if shutil.disk_usage(self._store.folder).free < 2 * sum(value.nbytes for value in state.values()):
+            if self._store.free_bytes() < 2 * sum(value.nbytes for value in state.values()):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             with self._store.publishing(f"{self._parent}/{number:08d}", self._inputs, {}) as folder:
                 crash_point("checkpoint: before write")
@@ -102,22 +93,14 @@ class StepCheckpoints(_Checkpoints):
     """
 
     def __init__(
-        self,
-        store: RunStore,
-        step: str,
-        inputs: Inputs,
-        seconds: float,
-        on_event: OnEvent,
-        *,
-        fold: int | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        self, store: RunStore, step: str, inputs: Inputs, seconds: float, on_event: OnEvent, *, fold: int | None = None
     ) -> None:
         super().__init__(store, step, inputs, on_event, f"{CHECKPOINTS}/{step}" + ("" if fold is None else f"/fold-{fold}"))
-        self._seconds, self._clock, self._last = seconds, clock, clock()
+        self._seconds, self._last = seconds, time.monotonic()
 
     def due(self, *, last: bool) -> bool:
         """Say whether to save the state now: enough time has passed, or a signal requested to stop."""
-        return stop_requested() or (not last and self._clock() - self._last >= self._seconds)
+        return stop_requested() or (not last and time.monotonic() - self._last >= self._seconds)
 
     def load(self) -> Mapping[str, Tensor] | None:
         """Return the state in the newest whole checkpoint made from the same inputs."""
@@ -125,21 +108,17 @@ class StepCheckpoints(_Checkpoints):
             state = self._read(done, f"the checkpoint of {_steps(done)}")
             if state is not None:
                 self._on_event(Notice(self._step, f"resumes after {_steps(done)}"))
-                self._last = self._clock()
+                self._last = time.monotonic()
                 return state
         return None
 
     def save(self, step: int, state: Mapping[str, Tensor]) -> None:
-        """Save the state after ``step`` training steps, if there is room, then remove all other checkpoints.
-
-        Raises:
-            KeyboardInterrupt, SystemExit: a signal requested to stop.
-        """
+        """Save the state after ``step`` training steps, if there is room, then remove all other checkpoints; stop if requested."""
         kept = self._write(step, state, f"the checkpoint of {_steps(step)}")
         for other in self._numbers():
             if kept and other != step:
                 _remove(self._store, f"{self._parent}/{other:08d}")
-        self._last = self._clock()  # writing takes time too
+        self._last = time.monotonic()  # writing takes time too
         stop_if_requested()
 
 

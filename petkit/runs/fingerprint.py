@@ -1,11 +1,13 @@
-"""A step's inputs as one flat mapping and one hash, and the difference between two mappings."""
+"""A step's inputs: one flat mapping, its hash, the difference between two, and the entries that several steps have in common."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
+
+from petkit.config.schema.pipeline import DemonstrationsSpec, VerbalizerSpec
 
 Value: TypeAlias = "str | int | float | bool | list[str] | list[int] | dict[str, list[str]] | None"
 Inputs: TypeAlias = Mapping[str, Value]
@@ -19,6 +21,26 @@ def flat(prefix: str, values: Mapping[str, Any]) -> dict[str, Value]:
     for name, value in values.items():
         found |= flat(f"{prefix}.{name}", value) if isinstance(value, Mapping) else {f"{prefix}.{name}": value}
     return found
+
+
+def model_inputs(model_hash: str, max_length: int) -> Inputs:
+    """Return the model, by the hash of its files, and the tokens per row."""
+    return {"model": model_hash, "max_length": max_length}
+
+
+def label_words(labels: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Return the words of every label, in the order of classes."""
+    return {label: list(words) for label, words in labels.items()}
+
+
+def verbalizer_inputs(verbalizer: VerbalizerSpec) -> Inputs:
+    """Return the settings of a verbalizer, without its words."""
+    return {f"verbalizer.{name}": getattr(verbalizer, name) for name in ("multi_token", "decoding", "kind")}
+
+
+def demonstration_inputs(shown: DemonstrationsSpec) -> Inputs:
+    """Return the settings of demonstrations; None where there are none."""
+    return {"demonstrations": [shown.per_label, shown.max_tokens] if shown.per_label else None}
 
 
 def fingerprint(inputs: Inputs) -> str:

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-LABEL_WORDS = "stage_a/label_words"
-RANKING = "stage_a/ranking"
-SOFT_LABELS = "stage_b"
-STUDENT = "stage_c/model"
-EVALUATION = "evaluation"
-
-LABEL_WORDS_FILE = "label_words.json"
-RANKING_FILE = "ranking.json"
-TEACHER_FILE = "teacher.json"
-OWN_STATE = "own_state.safetensors"
-CONTENT_FREE_FILE = "content_free.json"
-ENSEMBLE_FILE = "ensemble.json"
-AGREEMENT_FILE = "agreement.json"
-STUDENT_FILE = "petkit.json"
-METRICS_FILE = "metrics.json"
+LABEL_WORDS, LABEL_WORDS_FILE = "stage_a/label_words", "label_words.json"
+RANKING, RANKING_FILE = "stage_a/ranking", "ranking.json"
+SOFT_LABELS, ENSEMBLE_FILE, AGREEMENT_FILE = "stage_b", "ensemble.json", "agreement.json"
+STUDENT, STUDENT_FILE = "stage_c/model", "petkit.json"
+EVALUATION, METRICS_FILE = "evaluation", "metrics.json"
+# In the folders of a teacher's model and its logits, and in that of a baseline.
+TEACHER_FILE, OWN_STATE, CONTENT_FREE_FILE = "teacher.json", "own_state.safetensors", "content_free.json"
 BASELINE_FILE = "baseline.json"
 
 # Folders of steps in the order in which they are made; the last two are those of petkit adapt and petkit pretrain-prompt.

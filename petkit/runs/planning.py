@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from petkit.errors import IncompleteRun, InvalidInput, Problem, RunConflict
-from petkit.events import FORCE_TARGETS, STAGES, Notice, OnEvent, Stage
+from petkit.events import FORCE_TARGETS, RESUME, STAGES, Notice, OnEvent, Stage
 from petkit.runs.checkpoint import is_begun
+from petkit.runs.provenance import moved_from
 from petkit.runs.step import Step
 from petkit.runs.store import RunStore
 
@@ -29,9 +30,6 @@ def plan(steps: Sequence[Step], store: RunStore, force: str | None = None, stage
     Args:
         force: None, ``"stale"`` (redo stale steps), a stage to redo, or ``"all"``.
         stages: the stages to work on; the others stay as they are.
-
-    Raises:
-        InvalidInput: an unknown ``force``.
     """
     if force is not None and force not in FORCE_TARGETS:
         raise InvalidInput([Problem.of_option("force", f"unknown stage {force!r}", f"one of {', '.join(FORCE_TARGETS)}")])
@@ -59,22 +57,19 @@ def plan(steps: Sequence[Step], store: RunStore, force: str | None = None, stage
     return planned
 
 
-def any_work(planned: Sequence[PlannedStep], stages: Sequence[Stage]) -> bool:
-    """Say whether these stages have work to do."""
-    return any(entry.action != "skip" and entry.stage in stages for entry in planned)
+def to_do(steps: Sequence[Step], planned: Sequence[PlannedStep], stages: Sequence[Stage]) -> list[Step]:
+    """Return the steps of these stages that the plan runs."""
+    names = {entry.step for entry in planned if entry.action != "skip" and entry.stage in stages}
+    return [step for step in steps if step.name in names]
 
 
 def refuse_stale(planned: Sequence[PlannedStep], store: RunStore, stages: Sequence[Stage]) -> None:
     """Refuse steps of these stages that other settings made."""
-    stale = [entry for entry in planned if entry.action == "stale" and entry.stage in stages]
-    if not stale:
-        return
-    lines = [f"{store.shown}: made with other settings:"]
-    lines += [f"  {entry.step}: {entry.why}" for entry in stale[:10]]
-    if len(stale) > 10:
-        lines.append(f"  … and {len(stale) - 10} more steps")
-    lines.append("(--force redoes and replaces these steps; --out FOLDER starts a new run and keeps them)")
-    raise RunConflict("\n".join(lines))
+    stale = [f"  {entry.step}: {entry.why}" for entry in planned if entry.action == "stale" and entry.stage in stages]
+    if stale:
+        more = [f"  … and {len(stale) - 10} more steps"] if len(stale) > 10 else []
+        hint = "(--force redoes and replaces these steps; --out FOLDER starts a new run and keeps them)"
+        raise RunConflict("\n".join([f"{store.shown}: made with other settings:", *stale[:10], *more, hint]))
 
 
 def refuse_unready(steps: Sequence[Step], store: RunStore, stages: Sequence[Stage]) -> None:
@@ -83,14 +78,29 @@ def refuse_unready(steps: Sequence[Step], store: RunStore, stages: Sequence[Stag
     for step in steps:
         for need in step.needs:
             if step.stage in stages and need not in coming and store.content(need) is None:
-                why = f"{step.name} needs {need}, which is not finished"
-                raise IncompleteRun(f"{store.shown}: {why} (run petkit {_command(need)} first)")
+                command = need.split("/")[0].replace("_", "-")
+                why = f"{step.name} needs {need}, which is not finished (run petkit {command} first)"
+                raise IncompleteRun(f"{store.shown}: {why}")
 
 
-def to_do(steps: Sequence[Step], planned: Sequence[PlannedStep], stages: Sequence[Stage]) -> list[Step]:
-    """Return the steps of these stages that the plan runs."""
-    names = {entry.step for entry in planned if entry.action != "skip" and entry.stage in stages}
-    return [step for step in steps if step.name in names]
+def refuse_resume(store: RunStore, resume: str, arithmetic: Mapping[str, Any]) -> None:
+    """Refuse what ``--resume`` (:data:`petkit.events.RESUME`) rules out.
+
+    Args:
+        arithmetic: the present device and precision.
+    """
+    if resume not in RESUME:
+        raise InvalidInput([Problem.of_option("--resume", f"unknown {resume!r}", f"one of {', '.join(RESUME)}")])
+    before = store.manifest()
+    why, moved = "", moved_from(before, arithmetic)
+    if resume == "never" and before:
+        why = f"already contains {store.kind_name} (choose another --out, or --resume auto to resume it)"
+    if resume == "require" and not before:
+        why = "contains no run to resume (check --out, or --resume auto to start one)"
+    if resume == "require" and moved:
+        why = f"started in another environment: {moved} (resume there, or --resume auto to accept differences by rounding)"
+    if why:
+        raise RunConflict(f"{store.shown}: {why}")
 
 
 def report_stale_sources(whole: Sequence[PlannedStep], stages: Sequence[Stage], on_event: OnEvent) -> None:
@@ -101,7 +111,3 @@ def report_stale_sources(whole: Sequence[PlannedStep], stages: Sequence[Stage], 
     if stale:
         more = f", and {len(stale) - 1} more" if len(stale) > 1 else ""
         on_event(Notice(stale[0].step, f"used as it is, though {stale[0].why}{more}"))
-
-
-def _command(step: str) -> str:
-    return "stage-" + {"stage_a": "a", "stage_b": "b", "stage_c": "c"}[step.split("/")[0]]

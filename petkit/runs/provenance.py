@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -15,21 +15,10 @@ from typing import Any
 from petkit.storage.integrity import Record
 
 PACKAGES = (
-    "petkit",
-    "torch",
-    "transformers",
-    "tokenizers",
-    "accelerate",
-    "peft",
-    "bitsandbytes",
-    "datasets",
-    "safetensors",
-    "pyarrow",
-    "numpy",
-    "scikit-learn",
-    "typer",
-    "pydantic",
-)
+    "petkit", "torch", "transformers", "tokenizers", "accelerate", "peft", "bitsandbytes",
+    "datasets", "safetensors", "pyarrow", "numpy", "scikit-learn", "typer", "pydantic",
+)  # fmt: skip
+MOVED = "environment changed since the run started ({}); results may differ by rounding"
 # Other versions of these round differently, or draw other random numbers (accelerate: in runs of older versions of petkit).
 COMPUTING = ("petkit", "torch", "transformers", "tokenizers", "accelerate", "peft", "bitsandbytes", "numpy", "scikit-learn")
 
@@ -58,12 +47,40 @@ def machine() -> dict[str, str | int]:
 
 def processor_name() -> str:
     """Return the processor's name as the system reports it."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def environment(arithmetic: Mapping[str, Any], begun: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the environment in which the run started, for the manifest; results depend on it in addition to their inputs.
+
+    Args:
+        arithmetic: the present device and precision.
+        begun: the present manifest, or nothing; every step records its own environment.
+    """
+    here = {"arithmetic": arithmetic, "versions": package_versions(), "machine": machine()}
+    return {part: begun.get(part) or found for part, found in here.items()}
+
+
+def moved_from(manifest: Mapping[str, Any], arithmetic: Mapping[str, Any]) -> str:
+    """Describe the difference between the environment of a run and this one; empty for a new run."""
+    if not manifest:
+        return ""
+    before, here = _facts(manifest), _facts(environment(arithmetic, {}))
+    return ", ".join(f"{name} {before[name]} → {value}" for name, value in here.items() if before[name] not in (None, value))
+
+
+def _facts(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts to compare; None for those an older manifest does not contain."""
+    versions, device, computer = (found.get(part) or {} for part in ("versions", "arithmetic", "machine"))
+    return {
+        **{name: versions.get(name) for name in COMPUTING},
+        **{name: device.get(name) for name in ("device", "threads")},
+        **{"processor": computer.get("processor"), "Python": computer.get("python")},
+    }
 
 
 def reported_by(records: Sequence[Record]) -> dict[str, Any]:

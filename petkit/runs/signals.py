@@ -18,16 +18,10 @@ _requested: int | None = None
 
 @contextmanager
 def stopping_gently(report: Callable[[str], None]) -> Iterator[None]:
-    """A context in which the first signal is only noted, for :func:`stop_if_requested`; a second one interrupts at once.
+    """A context in which the first signal is only reported, for :func:`stop_if_requested`; a second one interrupts at once.
 
-    Signals belong to a program's main thread; in others this changes nothing.
-
-    Args:
-        report: is called with a message at the first signal.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C, where nothing is lost.
-        SystemExit: SIGTERM, likewise; exit code 143.
+    Ctrl-C raises KeyboardInterrupt and SIGTERM SystemExit with exit code 143, where nothing is lost. Signals belong to a
+    program's main thread; in others this changes nothing.
     """
     global _requested
     if threading.current_thread() is not threading.main_thread():

@@ -54,12 +54,7 @@ class Job:
 def carry_out(
     name: str, why: str, inputs: Inputs, work: Callable[[Job], None], store: RunStore, keep_every: float, on_event: OnEvent
 ) -> None:
-    """Do the work of a step, publish it and remove its checkpoints.
-
-    Args:
-        why: the reason it is necessary.
-        keep_every: seconds between two checkpoints of a training.
-    """
+    """Do the work of a step, necessary because of ``why``, publish it and remove its checkpoints."""
     on_event(StepStarted(name, why))
     started = time.monotonic()
     facts: dict[str, float | int | str] = {}

@@ -27,7 +27,7 @@ from petkit.errors import DiskRefused, IncompleteRun, PetkitError, RunConflict, 
 from petkit.events import Event
 from petkit.runs.fingerprint import Inputs, changes, fingerprint
 from petkit.runs.layout import CHECKPOINTS, STEP_FOLDERS
-from petkit.runs.provenance import machine, now, package_versions, reported_by
+from petkit.runs.provenance import environment, machine, now, package_versions, reported_by
 from petkit.storage.atomic import append_line, disk_refusal, is_left_over, naming, sync, sync_tree, write_text
 from petkit.storage.checksum import is_checked_yaml, json_with_checksum, log_line, yaml_with_checksum
 from petkit.storage.fault_points import crash_point
@@ -40,13 +40,11 @@ from petkit.storage.integrity import (
     content_of,
     damage,
     is_link,
-    is_looked_for,
     read_record,
     sha256,
     stays_inside,
-    unlisted_files,
+    unlisted_file,
 )
-from petkit.storage.links import refuse_links_at, refuse_links_to
 
 # The contents of a run folder, as its manifest names them (``kind``; missing in a plain run) and as messages do.
 RUN, ADAPTED_MODEL, PRETRAINED_PROMPT = "run", "adapted model", "pretrained prompt"
@@ -81,22 +79,13 @@ class RunStore:
         Args:
             unknown: names of inputs that are about to be made again; they are assumed unchanged.
             hashes: read all its files (once per process); otherwise compare sizes only.
-
-        Raises:
-            Unreadable: a file cannot be read.
-            RunConflict: its folder contains something that would be destroyed or read with it.
         """
-        refuse_links_to(self.folder, step)
-        refuse_links_to(self.folder, f"{CHECKPOINTS}/{step}")  # removed once the step is finished
-        record = self._record(step)
-        if record is None:
-            if os.path.lexists(self.folder / step / RECORD):
-                return Status("damaged", f"{RECORD} is damaged")
-            return Status("missing", f"{RECORD} is missing" if os.path.isdir(self.folder / step) else "not done yet")  # noqa: PTH112
-        found = self._damage(step, record, hashes=hashes)
+        record, found = self._examine(step, hashes=hashes)
+        self._refuse_link(f"{CHECKPOINTS}/{step}")  # removed once the step is finished
         if found:
-            return Status("damaged", found)
-        self._refuse_unlisted_files(step, record)
+            return Status("damaged", found if record is not None else f"{found} is damaged")
+        if record is None:
+            return Status("missing", f"{RECORD} is missing" if os.path.isdir(self.folder / step) else "not done yet")  # noqa: PTH112
         before = record.inputs
         now_known = {**inputs, **{name: before[name] for name in unknown if name in before}}
         if record.fingerprint != fingerprint(now_known):
@@ -104,22 +93,13 @@ class RunStore:
         return Status("finished")
 
     def path(self, step: str) -> Path:
-        """Return the folder of a finished step, after verifying every file in it.
-
-        Raises:
-            IncompleteRun: not finished, or damaged.
-            Unreadable: a file cannot be read.
-            RunConflict: its folder contains a file that petkit did not write and might read, or is a link.
-        """
-        refuse_links_to(self.folder, step)
-        record = self._record(step)
-        if record is None and not os.path.lexists(self.folder / step / RECORD):
-            raise IncompleteRun(f"{self.shown}: {step} is not finished")
-        found = RECORD if record is None else self._damage(step, record, hashes=True)
-        if record is None or found:
+        """Return the folder of a finished step, after verifying every file in it."""
+        record, found = self._examine(step, hashes=True)
+        if found:
             hint = f"petkit run makes it again; petkit verify {self.shown} checks the rest"
             raise IncompleteRun(f"{self.shown}: {step} is damaged: {found} ({hint})")
-        self._refuse_unlisted_files(step, record)
+        if record is None:
+            raise IncompleteRun(f"{self.shown}: {step} is not finished")
         return self.folder / step
 
     def read(self, step: str, name: str) -> dict[str, Any]:
@@ -135,21 +115,17 @@ class RunStore:
     def inputs(self, step: str) -> dict[str, Any]:
         """Return the inputs a finished step was made from (empty if there is none)."""
         record = self._record(step)
-        return {} if record is None else dict(record.inputs)
+        return {} if record is None else record.inputs
 
     def facts(self, step: str) -> dict[str, Any]:
         """Return the figures recorded with a finished step (empty if there is none)."""
         record = self._record(step)
-        return {} if record is None else dict(record.facts)
+        return {} if record is None else record.facts
 
     def manifest(self) -> dict[str, Any]:
         """Return the manifest, or an empty mapping before the first run.
 
         Where a manifest was damaged or lost, what the finished steps record comes in its place, with ``recovered`` saying why.
-
-        Raises:
-            RunConflict: the folder contains something other than a petkit run.
-            Unreadable: the manifest cannot be read.
         """
         content = content_of(self.folder / MANIFEST)
         linked = is_link(self.folder / MANIFEST)
@@ -173,17 +149,29 @@ class RunStore:
         """Say whether the manifest and the resolved pipeline are whole."""
         return "recovered" not in self.manifest() and is_checked_yaml(content_of(self.folder / CONFIG) or b"")
 
+    def describe(self, facts: Mapping[str, Any], arithmetic: Mapping[str, Any], config: str, *, all_again: bool = False) -> None:
+        """Write the manifest and the resolved pipeline; the date and environment of an earlier start stay.
+
+        Args:
+            arithmetic: device and precision.
+            all_again: every step is made again, in the present environment.
+        """
+        before = self.manifest()
+        begun = environment(arithmetic, {} if all_again else before)
+        self.write_manifest({**facts, "created": before.get("created", now()), **begun})
+        write_text(self.folder / CONFIG, yaml_with_checksum(config))
+
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        """Write ``manifest.json`` atomically."""
+        write_text(self.folder / MANIFEST, json_with_checksum({"schema": SCHEMA, **manifest}))
+
     def steps(self, places: Sequence[str] = STEP_FOLDERS) -> list[str]:
         """Return the names of all steps (or checkpoints) that have a record, whole or damaged, sorted."""
         found = (Path(at) for place in places for at, _, names in os.walk(self.folder / place) if RECORD in names)
         return sorted(folder.relative_to(self.folder).as_posix() for folder in found)
 
     def refuse_foreign(self) -> None:
-        """Refuse a folder that petkit must not write into.
-
-        Raises:
-            RunConflict: it is a file, or contains something other than a petkit run of this kind.
-        """
+        """Refuse a folder that petkit must not write into: a file, or anything but a run of this kind."""
         if not os.path.exists(self.folder):  # noqa: PTH110 (an impossible name is reported when it is made)
             return
         if not self.folder.is_dir():
@@ -191,18 +179,20 @@ class RunStore:
         manifest = self.manifest()
         if manifest and manifest.get("kind", RUN) != self.kind:
             raise RunConflict(f"{self.shown}: contains {self.content_name}, not {self.kind_name} (choose another --out)")
-        if not manifest and not all(_is_before_manifest(entry.name) for entry in self.folder.iterdir()):
+        # A run killed before it wrote its manifest leaves some files.
+        if not manifest and not all(
+            path.name in (LOCK, WORK) or is_left_over(path.name, MANIFEST) for path in self.folder.iterdir()
+        ):
             raise RunConflict(f"{self.shown}: is not empty and does not contain a petkit run (choose another --out)")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the run folder for this process; the system frees the lock when the process dies.
-
-        Raises:
-            RunConflict: another process uses it, it cannot be written, or it is not a run folder.
-        """
+        """Lock the run folder for this process; the system frees the lock when the process dies."""
         self.refuse_foreign()
-        refuse_links_at(self.folder, (MANIFEST, CONFIG, EVENTS, LOCK, WORK))
+        for name in (MANIFEST, CONFIG, EVENTS, LOCK, WORK):
+            if is_link(self.folder / name):
+                why = f"{name} is a link, and petkit writes nothing outside the folder"
+                raise RunConflict(f"{self.shown}: {why} (remove it)")
         try:
             crash_point("lock: before")
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -227,6 +217,13 @@ class RunStore:
             shutil.rmtree(self.folder / WORK, ignore_errors=True)
             lock.release()
 
+    def free_bytes(self) -> int:
+        """Return how many bytes are free where the folder is or would be."""
+        place = self.folder.absolute()
+        while not os.path.exists(place):  # noqa: PTH110 (a Path raises where the name is too long for the system)
+            place = place.parent
+        return shutil.disk_usage(place).free
+
     def scratch(self, name: str) -> Path:
         """Return a folder for this process's temporary files; gone when the lock is released."""
         folder = self.folder / WORK / name
@@ -238,11 +235,8 @@ class RunStore:
         """Yield an empty folder to fill; on a clean exit it becomes the finished step, whole or not at all.
 
         ``facts`` may be filled until then. An earlier step of this name is replaced.
-
-        Raises:
-            RunConflict: its place leads out of the run folder.
         """
-        refuse_links_to(self.folder, step)
+        self._refuse_link(step)
         work = Path(tempfile.mkdtemp(dir=self.scratch("steps")))
         try:
             crash_point("publish: begun")
@@ -287,20 +281,10 @@ class RunStore:
                 os.replace(old, target)
             raise
         crash_point("publish: renamed")
-        for parent in target.parents:
+        for parent in target.parents[: len(target.relative_to(self.folder).parts)]:
             sync(parent)
-            if parent == self.folder:
-                break
         if old is not None:
             shutil.rmtree(old.parent, ignore_errors=True)
-
-    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
-        """Write ``manifest.json`` atomically."""
-        write_text(self.folder / MANIFEST, json_with_checksum({"schema": SCHEMA, **manifest}))
-
-    def write_text(self, name: str, text: str) -> None:
-        """Write a small YAML file at the top of the run folder atomically, with a checksum."""
-        write_text(self.folder / name, yaml_with_checksum(text))
 
     def log(self, event: Event) -> None:
         """Append an event to ``events.jsonl``, for people to read, if there is room."""
@@ -310,27 +294,37 @@ class RunStore:
         record = read_record(self.folder / step) if stays_inside(step) else None
         return record if record is not None and record.step == step else None
 
-    def _damage(self, step: str, record: Record, *, hashes: bool) -> str:
+    def _examine(self, step: str, *, hashes: bool) -> tuple[Record | None, str]:
+        """Return the record of a step, and what is damaged: empty if it is whole or missing.
+
+        A folder with a file that petkit did not write and might read is refused.
+        """
+        self._refuse_link(step)
+        record = self._record(step)
+        if record is None:
+            return None, RECORD if os.path.lexists(self.folder / step / RECORD) else ""
         hashes = hashes and record.checksum not in self._verified
         found = damage(self.folder / step, record, hashes=hashes)
         if hashes and not found:
             self._verified.add(record.checksum)
-        return found
+        name, might_be_read = ("", False) if found else unlisted_file(self.folder / step, record)
+        if might_be_read:
+            why = f"{step}/{name} was not written by petkit, and might be read with the other files"
+            raise RunConflict(f"{self.shown}: {why} (move it out of the run folder)")
+        return record, found
 
-    def _refuse_unlisted_files(self, step: str, record: Record) -> None:
-        for name in unlisted_files(self.folder / step, record):
-            if is_looked_for(name):
-                why = f"{step}/{name} was not written by petkit, and might be read with the other files"
-                raise RunConflict(f"{self.shown}: {why} (move it out of the run folder)")
+    def _refuse_link(self, step: str) -> None:
+        """Refuse a step whose files are outside the run folder, which may come from an untrusted source."""
+        if not stays_inside(step):
+            raise RunConflict(f"{self.shown}: {step!r} leads out of the folder (copy the run again from its source)")
+        for part in (Path(step), *Path(step).parents):
+            if is_link(self.folder / part) and part.name:
+                why = f"{part.as_posix()} is a link"
+                raise RunConflict(f"{self.shown}: {why} (put the folder itself there, or choose another --out)")
 
     def _sweep(self) -> None:
         """Remove what killed processes left."""
         shutil.rmtree(self.folder / WORK, ignore_errors=True)
         for entry in self.folder.iterdir():
-            if is_left_over(entry.name, MANIFEST) or is_left_over(entry.name, CONFIG):
+            if is_left_over(entry.name, MANIFEST, CONFIG):
                 entry.unlink()
-
-
-def _is_before_manifest(name: str) -> bool:
-    """Say whether a run killed before it wrote its manifest can have left this."""
-    return name in (LOCK, WORK) or is_left_over(name, MANIFEST)

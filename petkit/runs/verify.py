@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,16 +28,16 @@ from petkit.storage.integrity import (
     damage,
     is_looked_for,
     read_record,
-    unlisted_files,
+    unlisted_file,
 )
 
 # "unknown" was not written by petkit and is not read by it; a "remark" has no part in any result.
 State = Literal["whole", "damaged", "unreadable", "unfinished", "unknown", "remark"]
 _NOT_USED = "it will not be used: that work starts earlier or from scratch"
-_LEFT = "if the pipeline no longer has this step, remove it"
 _ELSE = "if it is not a step of this pipeline, move it away"
 _STAGES = ("stage_a", "stage_b", "stage_c")
-_COMMANDS = {ADAPTED_MODEL: "adapt", PRETRAINED_PROMPT: "pretrain-prompt"}
+# By the kind of folder: the command that makes it, and what is made in it, one after another.
+_MAKING = {RUN: ("run", _STAGES), ADAPTED_MODEL: ("adapt", ("model",)), PRETRAINED_PROMPT: ("pretrain-prompt", ("prompt",))}
 
 
 @dataclass(frozen=True)
@@ -68,25 +69,15 @@ class Verification:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        return {
-            "folder": self.folder,
-            "whole": self.whole,
-            "finished": self.finished,
-            "entries": [asdict(entry) for entry in self.entries],
-        }
+        return {"folder": self.folder, "whole": self.whole, "finished": self.finished, "entries": asdict(self)["entries"]}
 
 
 def verify(folder: Path) -> Verification:
-    """Verify a run folder, or a folder that one of its steps was copied to.
-
-    Raises:
-        ModelRefused: it is neither.
-    """
+    """Verify a run folder, or a folder that one of its steps was copied to."""
     if not folder.is_dir():
         raise ModelRefused(f"{shown_path(folder)}: no such folder")
     if os.path.lexists(folder / RECORD):
-        hint = "take the folder from its run again"
-        return Verification(str(folder), (_step(folder, "", hint) or Verified(folder.name, "whole"),))
+        return Verification(str(folder), (_verify_step(folder, "", "take the folder from its run again"),))
     store = RunStore(folder)
     steps = store.steps()
     if not steps and not (folder / CONFIG).exists() and not (folder / MANIFEST).exists():
@@ -99,36 +90,34 @@ class _Run:
 
     def __init__(self, store: RunStore, steps: list[str]) -> None:
         self.folder, self.steps, self.checkpoints = store.folder, steps, store.steps([CHECKPOINTS])
-        try:
-            manifest = store.manifest()
-        except (RunConflict, Unreadable):
-            manifest = {}
-        self.kind = str(manifest.get("kind", RUN))
-        config = self.folder / CONFIG
-        pipeline = str(config) if is_checked_yaml(_bytes(config)) and self.kind == RUN else "PIPELINE"
-        self.again = shlex.join(["petkit", _COMMANDS.get(self.kind, "run"), pipeline, "--out", str(self.folder)])
+        config, kind = self.folder / CONFIG, RUN
+        readable = False
+        with suppress(RunConflict, Unreadable):
+            kind = str(store.manifest().get("kind", RUN))
+        with suppress(Unreadable):
+            readable = kind == RUN and is_checked_yaml(content_of(config) or b"")
+        command, self.parts = _MAKING.get(kind, ("run", ()))
+        self.again = shlex.join(["petkit", command, str(config) if readable else "PIPELINE", "--out", str(self.folder)])
         self.redo = f"{self.again} makes it again, and nothing else"
 
     def entries(self) -> Iterator[Verified]:
-        """Give the files at the top, the steps, the checkpoints and the rest."""
-        changed = "has changed"
-        yield self._top(MANIFEST, lambda file: "" if as_manifest(file) else changed, "steps stay: {again} writes it again")
-        yield self._top(
-            CONFIG, lambda file: "" if is_checked_yaml(file) else changed, "nothing reads it: {again} writes it again"
-        )
+        """Yield the files at the top, the steps, the checkpoints and the rest."""
+        changed, again = "has changed", f"{self.again} writes it again"
+        yield self._top(MANIFEST, lambda file: "" if as_manifest(file) else changed, f"steps stay: {again}")
+        yield self._top(CONFIG, lambda file: "" if is_checked_yaml(file) else changed, f"nothing reads it: {again}")
         yield self._top(EVENTS, _damage_in_log, "nothing reads it", "remark")
-        for step in self.steps:
-            yield self._step(step, self.redo)
+        for name in self.steps:
+            yield _verify_step(self.folder / name, name, self.redo)
         yield from self._without_record()
         yield from self._gone()
         for name in self.checkpoints:
-            found = self._step(name, _NOT_USED)
-            begun = Verified(name, "unfinished", "work in progress", f"{self.again} goes on; {_LEFT}")
+            found, hint = _verify_step(self.folder / name, name, _NOT_USED), "if the pipeline no longer has this step, remove it"
+            begun = Verified(name, "unfinished", "work in progress", f"{self.again} goes on; {hint}")
             yield begun if found.state == "whole" else found
         yield from self._left_overs()
 
     def _top(self, name: str, damage_in: Callable[[bytes], str], hint: str, state: State = "damaged") -> Verified:
-        path, hint = self.folder / name, hint.format(again=self.again)
+        path = self.folder / name
         if path.is_symlink():
             return Verified(name, "damaged", "is a link", f"remove the link; {hint}")
         try:
@@ -138,32 +127,27 @@ class _Run:
         why = "is missing" if content is None else damage_in(content)
         return Verified(name, state, why, hint) if why else Verified(name, "whole")
 
-    def _step(self, name: str, hint: str) -> Verified:
-        return _step(self.folder / name, name, hint) or Verified(name, "whole")
-
     def _without_record(self) -> Iterator[Verified]:
         """Yield folders of steps or checkpoints without a record, and files next to them."""
         for top in (*STEP_FOLDERS, CHECKPOINTS):
             hint = _NOT_USED if top == CHECKPOINTS else f"{self.redo}; {_ELSE}"
             if (self.folder / top).is_symlink():
-                yield Verified(top, "damaged", "is a link", "put the folder itself there")
+                yield _link(top)
                 continue
             for place, folders, names in os.walk(self.folder / top):
                 here = Path(place).relative_to(self.folder).as_posix()
                 if here in (*self.steps, *self.checkpoints):
                     folders.clear()
                     continue
-                for name in [name for name in folders if (Path(place) / name).is_symlink()]:
-                    yield Verified(f"{here}/{name}", "damaged", "is a link", "put the folder itself there")
+                yield from (_link(f"{here}/{name}") for name in folders if (Path(place) / name).is_symlink())
                 if any(is_looked_for(name) for name in names):
                     yield Verified(here, "damaged", f"{RECORD} is missing", hint)
                     folders.clear()
                 elif names:
-                    name = f"{here}/{sorted(names)[0]}"
-                    yield Verified(name, "unknown", "was not written by petkit", "petkit does not read it")
+                    yield _foreign(f"{here}/{min(names)}")
 
     def _gone(self) -> Iterator[Verified]:
-        """Give the steps that others were made from and that are not there, then the first stage that has none yet."""
+        """Yield the steps that others were made from and that are missing, then the first stage that has none yet."""
         gone = dict[str, str]()
         # From the results backwards: a teacher that left the pipeline may have left something behind.
         to_look_at = [step for step in self.steps if not step.startswith("stage_a/")]
@@ -176,23 +160,30 @@ class _Run:
                     gone.setdefault(name, step)
         for name, step in sorted(gone.items()):
             yield Verified(name, "damaged", f"is missing, and {step} was made from it", self.redo)
-        coming = _STAGES if self.kind == RUN else {ADAPTED_MODEL: ("model",), PRETRAINED_PROMPT: ("prompt",)}.get(self.kind, ())
-        for top in coming:
-            holds = any(names for _, _, names in os.walk(self.folder / top)) or (self.folder / top).is_symlink()  # reported above
-            if not holds and not any(step.split("/")[0] == top for step in gone):
+        reported = {step.split("/")[0] for step in gone}
+        for top in self.parts:
+            begun = any(names for _, _, names in os.walk(self.folder / top)) or (self.folder / top).is_symlink()
+            if not begun and top not in reported:
                 yield Verified(top, "unfinished", "not done yet, or deleted", f"{self.again} goes on")
                 return
 
     def _left_overs(self) -> Iterator[Verified]:
-        known = {MANIFEST, CONFIG, EVENTS, LOCK, CHECKPOINTS, *STEP_FOLDERS}
         for path in sorted(self.folder.iterdir()):
             name = path.name
             if path.is_symlink() and name in (LOCK, WORK):
                 yield Verified(name, "damaged", "is a link", "remove the link")
-            elif name == WORK or is_left_over(name, MANIFEST) or is_left_over(name, CONFIG):
+            elif name == WORK or is_left_over(name, MANIFEST, CONFIG):
                 yield Verified(name, "remark", "belongs to a running or a killed run", "the next run removes it")
-            elif name not in known:
-                yield Verified(name, "unknown", "was not written by petkit", "petkit does not read it")
+            elif name not in (MANIFEST, CONFIG, EVENTS, LOCK, CHECKPOINTS, *STEP_FOLDERS):
+                yield _foreign(name)
+
+
+def _link(name: str) -> Verified:
+    return Verified(name, "damaged", "is a link", "put the folder itself there")
+
+
+def _foreign(name: str, why: str = "was not written by petkit") -> Verified:
+    return Verified(name, "unknown", why, "petkit does not read it")
 
 
 def _exists(path: Path) -> bool:
@@ -203,8 +194,8 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _step(folder: Path, name: str, hint: str) -> Verified | None:
-    """Return what is wrong with a step's folder; None if nothing is.
+def _verify_step(folder: Path, name: str, hint: str) -> Verified:
+    """Compare a step's folder with its record.
 
     Args:
         name: under which the run knows it; empty for a copy, which may be called anything.
@@ -212,19 +203,19 @@ def _step(folder: Path, name: str, hint: str) -> Verified | None:
     shown = name or folder.name
     try:
         record = read_record(folder)
-        if record is None or (name and record.step != name):
-            why = f"{RECORD} is damaged" if record is None else f"{RECORD} is that of {record.step}"
-            return Verified(shown, "damaged", why, hint if record is None or not name else f"{hint}; {_ELSE}")
+        if record is None:
+            return Verified(shown, "damaged", f"{RECORD} is damaged", hint)
+        if name and record.step != name:
+            return Verified(shown, "damaged", f"{RECORD} is that of {record.step}", f"{hint}; {_ELSE}")
         found = damage(folder, record)
     except Unreadable as error:
-        return Verified(shown, "unreadable", str(error), "")
+        return Verified(shown, "unreadable", str(error))
     if found:
         return Verified(shown, "damaged", found, hint)
-    added = unlisted_files(folder, record)
-    for file in added:
-        if is_looked_for(file):
-            return Verified(shown, "damaged", f"{file} was added later and might be read", "move it out of the folder")
-    return Verified(shown, "unknown", f"{added[0]} was added later", "petkit does not read it") if added else None
+    added, might_be_read = unlisted_file(folder, record)
+    if might_be_read:
+        return Verified(shown, "damaged", f"{added} was added later and might be read", "move it out of the folder")
+    return _foreign(shown, f"{added} was added later") if added else Verified(shown, "whole")
 
 
 def _damage_in_log(content: bytes) -> str:
@@ -233,10 +224,3 @@ def _damage_in_log(content: bytes) -> str:
     if bad:
         return f"line {bad[0]} is cut or has changed" + (f", and {len(bad) - 1} more" if len(bad) > 1 else "")
     return "" if content.endswith(b"\n") else "the last line is cut" if content else "is empty"
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return content_of(path) or b""
-    except Unreadable:
-        return b""

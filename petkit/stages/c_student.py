@@ -9,8 +9,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 
 from petkit.engine.device import Device
-from petkit.runs.fingerprint import Inputs, flat
-from petkit.runs.inputs import model_inputs
+from petkit.runs.fingerprint import Inputs, flat, model_inputs
 from petkit.runs.layout import SOFT_LABELS, STUDENT, teacher_model
 from petkit.runs.step import Job, Step
 from petkit.student.training import train_student

@@ -17,8 +17,8 @@ from petkit.events import STAGES, Notice, OnEvent, RunStarted, Stage, StepSkippe
 from petkit.models.loading import shown_name
 from petkit.runs.checkpoint import clear_checkpoints
 from petkit.runs.layout import EVALUATION, METRICS_FILE, STUDENT, STUDENT_FILE
-from petkit.runs.planning import PlannedStep, any_work, plan, refuse_stale, refuse_unready, report_stale_sources, to_do
-from petkit.runs.resume import MOVED, describe, moved_from, refuse_resume
+from petkit.runs.planning import PlannedStep, plan, refuse_resume, refuse_stale, refuse_unready, report_stale_sources, to_do
+from petkit.runs.provenance import MOVED, moved_from
 from petkit.runs.signals import stop_if_requested
 from petkit.runs.step import Step, at_work, carry_out
 from petkit.runs.store import RunStore
@@ -58,7 +58,7 @@ class Prepared:
         first = preparation.steps(task, device)
         first_plan = plan(first, store, force, stages)
         ready = cls(task, store, device, stages, force, first, first_plan, task)
-        return ready if any_work(first_plan, stages) else ready.with_steps()
+        return ready if to_do(first, first_plan, stages) else ready.with_steps()
 
     @property
     def planned(self) -> list[PlannedStep]:
@@ -139,13 +139,13 @@ def prepare(
     Args:
         stages: which stages to work on; the others must be finished where they are needed.
         force: see :func:`petkit.runs.planning.plan`.
-        resume: see :func:`petkit.runs.resume.refuse_resume`.
+        resume: see :func:`petkit.runs.planning.refuse_resume`.
     """
     task, store = Task.checked(pipeline), RunStore(folder)
     baselines.refuse_impossible(task)
     store.refuse_foreign()
     device = device_of(task, store)
-    refuse_resume(store, resume, device)
+    refuse_resume(store, resume, device.record())
     return Prepared.of(task, store, device, stages, force)
 
 
@@ -181,7 +181,7 @@ def run(ready: Prepared, on_event: OnEvent = ignore) -> RunResult:
         task = replace(ready.checked, scratch=store.scratch("tokens"), stores={})
         ready = Prepared.of(task, store, device, stages, ready.force).not_stale()
         begun = store.manifest()
-        moved = moved_from(begun, device)
+        moved = moved_from(begun, device.record())
         if "recovered" in begun:
             report(Notice("run", f"manifest.json {begun['recovered']} and is rewritten; finished steps stay"))
         _describe(store, task, device, all_again=ready.force == "all")
@@ -243,4 +243,4 @@ def _describe(store: RunStore, task: Task, device: Device, *, all_again: bool) -
     resolved = task.spec.model_copy(update={"max_length": task.max_length})
     left_out = frozenset({"max_length"} if task.max_length != task.student_max_length else ())
     facts = {"task": task.spec.task, "labels": task.labels, "data": task.reading}
-    describe(store, facts, device, dump_spec(resolved, left_out), all_again=all_again)
+    store.describe(facts, device.record(), dump_spec(resolved, left_out), all_again=all_again)

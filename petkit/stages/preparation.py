@@ -14,8 +14,7 @@ from petkit.errors import IncompleteRun
 from petkit.events import Event, StepFinished
 from petkit.prompt_search.label_words import search_label_words
 from petkit.prompt_search.pattern_ranking import rank
-from petkit.runs.fingerprint import Inputs
-from petkit.runs.inputs import demonstration_inputs, label_words, model_inputs, verbalizer_inputs
+from petkit.runs.fingerprint import Inputs, demonstration_inputs, label_words, model_inputs, verbalizer_inputs
 from petkit.runs.layout import LABEL_WORDS, LABEL_WORDS_FILE, RANKING, RANKING_FILE
 from petkit.runs.step import Job, Step
 from petkit.runs.store import RunStore

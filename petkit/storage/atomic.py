@@ -22,11 +22,7 @@ _TOO_LARGE_IN_WORDS = "File too large"
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[str]]:
-    """Yield a stream; on a clean exit its content replaces ``path``, which is unchanged until then.
-
-    Raises:
-        OSError: it cannot be written; the error names the file.
-    """
+    """Yield a stream; on a clean exit its content replaces ``path``, which is unchanged until then."""
     # No two processes write to the same name.
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
     with naming(path):
@@ -45,9 +41,9 @@ def whole_file(path: Path) -> Iterator[IO[str]]:
         sync(path.parent)
 
 
-def is_left_over(name: str, of: str) -> bool:
-    """Say whether this is a temporary file of a process killed while it wrote the file ``of``."""
-    return name.startswith(f".{of}.") and name.endswith(".tmp")
+def is_left_over(name: str, *files: str) -> bool:
+    """Say whether this is a temporary file of a process killed while it wrote one of the ``files``."""
+    return name.endswith(".tmp") and name.startswith(tuple(f".{file}." for file in files))
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -120,16 +116,10 @@ def lack_of_room(error: BaseException) -> str | None:
 
 
 def disk_refusal(error: BaseException, folder: Path) -> str | None:
-    """Describe what the disk refused; None where an error is about something else.
-
-    Args:
-        folder: errors of files in here are the disk's; that it is full may be reported for any file.
-    """
+    """Describe what the disk refused, for a file in ``folder`` or because it is full; None where an error is about something else."""
     full = lack_of_room(error)
-    if full is not None:
+    if full is not None or not isinstance(error, OSError) or error.filename is None:
         return full
-    if not isinstance(error, OSError) or error.filename is None:
-        return None
     path, folder = Path(str(error.filename)).absolute(), folder.absolute()
     if not path.is_relative_to(folder):
         return None

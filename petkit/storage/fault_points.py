@@ -15,48 +15,11 @@ import signal
 
 VARIABLE = "PETKIT_CRASH_AT"
 ANY = "*"
-# In the order in which a run passes them.
-POINTS = (
-    "lock: before",
-    "lock: held",
-    "lock: swept",
-    "file: before write",
-    "file: written",
-    "file: before rename",
-    "file: renamed",
-    "event: before write",
-    "event: written",
-    "publish: begun",
-    "shard: before write",
-    "shard: written",
-    "model: before write",
-    "model: written",
-    "publish: filled",
-    "publish: files on disk",
-    "publish: recorded",
-    "publish: before the old step goes",
-    "publish: old step aside",
-    "publish: before rename",
-    "publish: renamed",
-    "publish: done",
-    "rows: before write",
-    "rows: written",
-    "checkpoint: before write",
-    "checkpoint: written",
-    "checkpoint: before one goes",
-    "checkpoint: one aside",
-    "project: before write",
-    "project: before rename",
-)
 passed = 0
 
 
 def crash_point(name: str) -> None:
-    """Do nothing, unless a test requests a fault here.
-
-    Raises:
-        OSError: the requested fault, here and at every later point.
-    """
+    """Do nothing, unless a test requests a fault here: its error comes here and at every later point."""
     request = os.environ.get(VARIABLE)
     if request:
         _strike(name, request)
@@ -72,6 +35,5 @@ def _strike(name: str, request: str) -> None:
     if passed < int(count or 1):
         return
     if fault:
-        number = getattr(errno, fault)
-        raise OSError(number, os.strerror(number))
+        raise OSError(getattr(errno, fault), os.strerror(getattr(errno, fault)))
     os.kill(os.getpid(), signal.SIGKILL)

@@ -25,11 +25,15 @@ RECORD, MANIFEST = "step.json", "manifest.json"
 _MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 # Loaders look for files with these endings: one that is not recorded would be read with those that are.
 _LOOKED_FOR = (".jinja", ".json", ".model", ".parquet", ".py", ".safetensors", ".txt")
-_MAPPINGS = ("arithmetic", "data", "versions", "machine")  # optional parts of manifests and records
+_RECORD_TYPES = {"schema": int, "step": str, "fingerprint": str, "inputs": dict, "facts": dict, "files": dict}
 
 
 class Unreadable(PetkitError):
     """The system refuses to read a file; it may be undamaged, so nothing is made again because of it."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        hint = "nothing was changed; fix the disk or the permissions and retry"
+        super().__init__(f"{shown_path(path)}: cannot be read: {error.strerror} ({hint})")
 
 
 @dataclass(frozen=True)
@@ -54,23 +58,17 @@ class Record:
 def as_manifest(content: bytes) -> dict[str, Any] | None:
     """Return the content of a manifest of any version; None if it is damaged or not a manifest."""
     data = checked_json(content)
-    if data is None or "step" in data or type(data.get("schema")) is not int or not _has_mappings(data):
-        return None
-    return data
+    return data if data and "step" not in data and type(data.get("schema")) is int and _has_mappings(data) else None
 
 
 def content_of(path: Path) -> bytes | None:
-    """Return the bytes of a file; None if it does not exist.
-
-    Raises:
-        Unreadable: it exists and cannot be read.
-    """
+    """Return the bytes of a file; None if it does not exist."""
     try:
         return path.read_bytes()
     except OSError as error:
         if error.errno in (*_MISSING, errno.EISDIR):
             return None
-        raise _unreadable(path, error) from error
+        raise Unreadable(path, error) from error
 
 
 def is_link(path: Path) -> bool:
@@ -79,16 +77,12 @@ def is_link(path: Path) -> bool:
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file.
-
-    Raises:
-        Unreadable: it cannot be read.
-    """
+    """Return the SHA-256 of a file."""
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise Unreadable(path, error) from error
 
 
 def read_record(folder: Path) -> Record | None:
@@ -106,21 +100,19 @@ def damage(folder: Path, record: Record, *, hashes: bool = True) -> str:
 
     Args:
         hashes: read and hash every file; otherwise compare sizes only.
-
-    Raises:
-        Unreadable: a file cannot be read.
     """
     for name, (size, digest) in record.files.items():
         if not stays_inside(name):
             return f"{RECORD} names {name!r}, which is outside the folder"
-        link = next((part for part in _parts(name) if is_link(folder / part)), None)
+        path = PurePosixPath(name)
+        link = next((part for part in (path, *path.parents[:-1]) if is_link(folder / part)), None)
         if link is not None:
             return f"{link} is a link"
         try:
             found = (folder / name).lstat()
         except (OSError, ValueError) as error:  # ValueError: an impossible name
             if isinstance(error, OSError) and error.errno not in _MISSING:
-                raise _unreadable(folder / name, error) from error
+                raise Unreadable(folder / name, error) from error
             return f"{name} is missing"
         if not stat.S_ISREG(found.st_mode):
             return f"{name} is not a file"
@@ -131,14 +123,15 @@ def damage(folder: Path, record: Record, *, hashes: bool = True) -> str:
     return ""
 
 
-def unlisted_files(folder: Path, record: Record) -> list[str]:
-    """Return the files in a folder that its record does not list."""
-    found = []
+def unlisted_file(folder: Path, record: Record) -> tuple[str, bool]:
+    """Return a file that its record does not list, or ``""``, and whether a loader might read it; such files come first."""
+    found = set[str]()
     for place, folders, names in os.walk(folder):
-        inner = Path(place).relative_to(folder)
-        links = [name for name in folders if (Path(place) / name).is_symlink()]
-        found += [(inner / name).as_posix() for name in (*names, *links)]
-    return sorted({*found} - {*record.files, RECORD})
+        inner, links = Path(place).relative_to(folder), [name for name in folders if is_link(Path(place) / name)]
+        found.update((inner / name).as_posix() for name in (*names, *links))
+    unlisted = sorted(found - {*record.files, RECORD})
+    read = [name for name in unlisted if is_looked_for(name)]
+    return (read or unlisted or [""])[0], bool(read)
 
 
 def is_looked_for(name: str) -> bool:
@@ -159,9 +152,6 @@ def mistake(folder: Path) -> str:
 
     Files are read once per process while their sizes and times stay. The Hub's cache is not compared with a record that
     was uploaded with the files: it consists of links, and of some of the files only.
-
-    Raises:
-        Unreadable: a file cannot be read.
     """
     if is_hub_snapshot(folder):
         return ""
@@ -178,12 +168,7 @@ def is_hub_snapshot(folder: Path) -> bool:
 
 
 def refuse_damaged(folder: Path) -> None:
-    """Refuse a model folder that came from a run and has changed since.
-
-    Raises:
-        ModelRefused: with a hint.
-        Unreadable: a file cannot be read.
-    """
+    """Refuse a model folder that came from a run and has changed since."""
     wrong = mistake(folder)
     if wrong:
         hint = f"take the folder from its run again, or, if you changed it yourself, delete its {RECORD}"
@@ -195,41 +180,31 @@ def _mistake(folder: Path, seen: tuple[tuple[int, int, int], ...]) -> str:
     record = read_record(folder)
     if record is None:
         return f"{RECORD} is damaged"
-    added = [name for name in unlisted_files(folder, record) if is_looked_for(name)]
-    return damage(folder, record) or (f"{added[0]} was added later" if added else "")
+    added, might_be_read = unlisted_file(folder, record)
+    return damage(folder, record) or (f"{added} was added later" if might_be_read else "")
 
 
 def _is_in_a_run(folder: Path) -> bool:
     """Say whether a folder is where a run keeps a finished step."""
-    manifests = [(parent, content_of(parent / MANIFEST)) for parent in [*folder.parents][:3]]
+    manifests = [(parent, content_of(parent / MANIFEST)) for parent in folder.parents[:3]]
     return any(
         content and as_manifest(content) and ".work" not in folder.relative_to(parent).parts for parent, content in manifests
     )
 
 
 def _has_mappings(data: Mapping[str, Any]) -> bool:
-    return all(isinstance(data.get(key, {}), dict) for key in _MAPPINGS)
+    """Say whether the optional parts of a manifest or record are mappings."""
+    return all(isinstance(data.get(key, {}), dict) for key in ("arithmetic", "data", "versions", "machine"))
 
 
 def _is_record(data: Mapping[str, Any]) -> bool:
     """Say whether data has the structure of a step's record."""
-    schema, files = data.get("schema"), data.get("files")
-    texts = all(isinstance(data.get(key), str) for key in ("step", "fingerprint"))
-    mappings = all(isinstance(data.get(key), dict) for key in ("inputs", "facts")) and _has_mappings(data)
-    if type(schema) is not int or schema != SCHEMA or not texts or not mappings or not isinstance(files, dict):
-        return False
-    return all(
-        isinstance(entry, dict) and type(entry.get("bytes")) is int and isinstance(entry.get("sha256"), str)
-        for entry in files.values()
+    return (
+        all(type(data.get(key)) is kind for key, kind in _RECORD_TYPES.items())
+        and data["schema"] == SCHEMA
+        and _has_mappings(data)
+        and all(
+            isinstance(entry, dict) and type(entry.get("bytes")) is int and isinstance(entry.get("sha256"), str)
+            for entry in data["files"].values()
+        )
     )
-
-
-def _parts(name: str) -> list[str]:
-    """Return a file's name and those of its parent folders."""
-    path = PurePosixPath(name)
-    return [path.as_posix(), *(parent.as_posix() for parent in path.parents if parent.name)]
-
-
-def _unreadable(path: Path, error: OSError) -> Unreadable:
-    hint = "nothing was changed; fix the disk or the permissions and retry"
-    return Unreadable(f"{shown_path(path)}: cannot be read: {error.strerror} ({hint})")

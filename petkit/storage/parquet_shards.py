@@ -20,7 +20,11 @@ SHARD_ROWS = 8192
 
 def write_shard(folder: Path, index: int, columns: Mapping[str, Any]) -> None:
     """Write one shard. Two-dimensional arrays become lists of fixed size, other values plain columns."""
-    arrays = {name: _column(values) for name, values in columns.items()}
+    arrays = dict(columns)
+    for name, values in columns.items():
+        if isinstance(values, np.ndarray) and values.ndim == 2:
+            flat = pa.array(np.ascontiguousarray(values, np.float32).reshape(-1))
+            arrays[name] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
     path = folder / f"part-{index:05d}.parquet"
     with naming(path):
         crash_point("shard: before write")
@@ -51,13 +55,6 @@ def _shards(folder: Path) -> list[Path]:
         if record is not None:
             return [path for path in found if path.relative_to(step).as_posix() in record.files]
     return found  # work in progress
-
-
-def _column(values: Any) -> pa.Array:
-    if isinstance(values, np.ndarray) and values.ndim == 2:
-        flat = pa.array(np.ascontiguousarray(values, np.float32).reshape(-1))
-        return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
-    return pa.array(values)
 
 
 def _values(column: pa.ChunkedArray) -> Any:

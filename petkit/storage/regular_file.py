@@ -7,30 +7,19 @@ from pathlib import Path
 
 from petkit.errors import BeyondLimit, InvalidInput, Problem, shown_path
 
-_OTHER_KINDS = (
-    (stat.S_ISFIFO, "a pipe"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-)
+_OTHER_KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
 def refuse_no_file(path: Path) -> None:
-    """Make sure that ``path`` is a regular file, without opening it.
-
-    Raises:
-        InvalidInput: no such file, a folder, or no permission.
-        BeyondLimit: a pipe, socket or device.
-    """
+    """Make sure that ``path`` is a regular file, without opening it."""
     shown = shown_path(path)
     try:
-        mode = path.stat().st_mode
+        kind = stat.S_IFMT(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: an impossible name
         raise InvalidInput([Problem.of_file(shown, "no such file")]) from error
     except OSError as error:
         raise InvalidInput([Problem.of_file(shown, f"cannot be read: {error.strerror}")]) from error
-    if stat.S_ISDIR(mode):
+    if kind == stat.S_IFDIR:
         raise InvalidInput([Problem.of_file(shown, "is a folder, not a file")])
-    for is_kind, name in _OTHER_KINDS:
-        if is_kind(mode):
-            raise BeyondLimit([Problem.of_file(shown, f"is {name}, not a file", "save what it gives in a file")])
+    if kind in _OTHER_KINDS:
+        raise BeyondLimit([Problem.of_file(shown, f"is {_OTHER_KINDS[kind]}, not a file", "save what it gives in a file")])

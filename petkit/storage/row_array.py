@@ -40,11 +40,11 @@ class RowArray:
         self._entries += len(block)
         if self.path is None:
             self._held.append(block)
-            return
-        with self.path.open("ab") as file:
-            crash_point("rows: before write")
-            block.tofile(file)
-            crash_point("rows: written")
+        else:
+            with self.path.open("ab") as file:
+                crash_point("rows: before write")
+                block.tofile(file)
+                crash_point("rows: written")
 
     def __len__(self) -> int:
         return self._entries

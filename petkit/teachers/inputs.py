@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from petkit.engine.device import Device
-from petkit.runs.fingerprint import Inputs, flat
-from petkit.runs.inputs import demonstration_inputs, label_words, model_inputs, verbalizer_inputs
+from petkit.runs.fingerprint import Inputs, demonstration_inputs, flat, label_words, model_inputs, verbalizer_inputs
 from petkit.task.task import Task
 from petkit.task.teacher_list import Teacher
 

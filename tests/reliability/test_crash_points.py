@@ -20,7 +20,7 @@ from petkit.predict.predictor import Predictor
 from petkit.predict.row_io import argument_rows, output_file, predict_rows
 from petkit.runs.verify import verify
 from petkit.storage import fault_points
-from petkit.storage.fault_points import ANY, POINTS, VARIABLE
+from petkit.storage.fault_points import ANY, VARIABLE
 from petkit.task import task as task_module
 from tests.reliability.forked import PATIENCE, SHORT, fork_server, running
 from tests.reliability.matrix import checksums
@@ -31,6 +31,39 @@ __all__ = ["fork_server"]
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 Folder = Callable[[str], Path]
 
+# In the order in which a run passes them.
+POINTS = (
+    "lock: before",
+    "lock: held",
+    "lock: swept",
+    "file: before write",
+    "file: written",
+    "file: before rename",
+    "file: renamed",
+    "event: before write",
+    "event: written",
+    "publish: begun",
+    "shard: before write",
+    "shard: written",
+    "model: before write",
+    "model: written",
+    "publish: filled",
+    "publish: files on disk",
+    "publish: recorded",
+    "publish: before the old step goes",
+    "publish: old step aside",
+    "publish: before rename",
+    "publish: renamed",
+    "publish: done",
+    "rows: before write",
+    "rows: written",
+    "checkpoint: before write",
+    "checkpoint: written",
+    "checkpoint: before one goes",
+    "checkpoint: one aside",
+    "project: before write",
+    "project: before rename",
+)
 REPLACING = ("publish: before the old step goes", "publish: old step aside")
 CHECKPOINT = tuple(point for point in POINTS if point.startswith("checkpoint: "))
 ROWS = tuple(point for point in POINTS if point.startswith("rows: "))

@@ -15,7 +15,7 @@ import pytest
 from petkit.errors import DiskRefused, PetkitError, RunConflict
 from petkit.metrics.decision import Decision
 from petkit.predict.row_io import output_file
-from petkit.runs import provenance, resume, store
+from petkit.runs import provenance, store
 from petkit.runs.verify import verify
 from petkit.storage import fault_points
 from petkit.storage.atomic import write_text
@@ -205,7 +205,7 @@ def test_a_clock_that_goes_backwards_changes_nothing(
     pipeline_file: Path, undisturbed: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = iter(range(9_999, 0, -1))
-    for module in (provenance, resume, store):
+    for module in (provenance, store):
         monkeypatch.setattr(module, "now", lambda: f"{next(times):04d}-01-01T00:00:00+00:00")
     run_task(pipeline_file, here / "run", *SHORT, stages=("a",))
     before = checksums(here / "run")

@@ -230,9 +230,10 @@ def test_record_names_the_inputs_and_versions(store: RunStore, heard: list[Event
 # -- when ----------------------------------------------------------------------------------------------
 
 
-def test_time_must_pass_between_two(store: RunStore, heard: list[Event]) -> None:
+def test_time_must_pass_between_two(store: RunStore, heard: list[Event], monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([0.0, 59.0, 60.0, 61.0, 120.0, 121.0])
-    keeping = StepCheckpoints(store, STEP, INPUTS, 60, heard.append, clock=lambda: next(times))
+    monkeypatch.setattr(checkpoint_module, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    keeping = StepCheckpoints(store, STEP, INPUTS, 60, heard.append)
     assert [keeping.due(last=False), keeping.due(last=False)] == [False, True]
     keeping.save(1, state(1.0))  # at 61
     assert [keeping.due(last=False), keeping.due(last=False)] == [False, True]
