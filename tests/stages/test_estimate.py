@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,20 +12,19 @@ import numpy as np
 import pytest
 
 from petkit.config.schema.training import StudentSpec, TeachersSpec
-from petkit.cost import step_costs
-from petkit.cost.estimate import Disk, free_bytes
-from petkit.cost.step_costs import Speed, StepCosts, passes, process_bytes
+from petkit.cost import estimate
+from petkit.cost.estimate import Disk, StepCosts, passes
 from petkit.errors import InvalidInput
 from petkit.events import RunStarted
 from petkit.models.size import model_size
 from petkit.runs.layout import SOFT_LABELS, STUDENT
 from petkit.runs.store import RunStore
-from petkit.stages.pipeline import Forecast, device_of, dry_run, prepare
+from petkit.stages.pipeline import Forecast, all_steps, device_of, dry_run, prepare
 from petkit.task.task import Task
 from tests.stages.conftest import FirstRun
 from tests.stages.tiny_task import load, run_task
 
-SPEED = Speed(loading=10.0, reading=0.001, scoring=0.5, teacher_step=2.0, student_step=3.0)
+LOADING, SCORING, TEACHER_STEP, STUDENT_STEP = 10.0, 0.5, 2.0, 3.0  # seconds
 
 
 class Usage(NamedTuple):
@@ -53,7 +53,13 @@ def costs_of(pipeline_file: Path, *overrides: str) -> StepCosts:
 def timed(monkeypatch: pytest.MonkeyPatch) -> list[StepCosts]:
     """Made-up measurements, and whose models were to be measured."""
     measured: list[StepCosts] = []
-    monkeypatch.setattr(StepCosts, "measure", lambda self: measured.append(self) or SPEED)
+
+    def measure(costs: StepCosts) -> None:
+        measured.append(costs)
+        costs.loading, costs.scoring = LOADING, SCORING
+        costs.teacher.step_seconds, costs.student.step_seconds = TEACHER_STEP, STUDENT_STEP
+
+    monkeypatch.setattr(StepCosts, "measure", measure)
     return measured
 
 
@@ -63,12 +69,11 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[StepCosts]:
 def test_time_by_measurement(pipeline_file: Path, here: Path, timed: list[Any]) -> None:
     found = looked(pipeline_file, here / "new").estimate
     assert found is not None and found.timed == "a short measurement" and len(timed) == 1
-    reading = 30 * SPEED.reading
-    training, scoring, writing = 4 * (10 + 40 * 2 + 2 * 9 * 0.5), 4 * (10 + 30 * 0.5), 1 / 200e6
+    training, scoring = 4 * (10 + 40 * 2), 4 * (10 + 30 * 0.5)
     costs = found.stages
-    assert costs["a"].seconds == pytest.approx(training + scoring + reading + costs["a"].disk * writing)
-    assert costs["b"].seconds == pytest.approx(reading + 30 * 4 * 3 * 1e-7 + costs["b"].disk * writing)
-    assert costs["c"].seconds == pytest.approx(10 + 40 * 3 + costs["c"].disk * writing)
+    assert costs["a"].seconds == pytest.approx(training + scoring)
+    assert costs["b"].seconds == pytest.approx(30 * 1e-4)
+    assert costs["c"].seconds == pytest.approx(10 + 40 * 3 * (1 + 4 / 6))  # with labelled rows
     assert costs["evaluation"].seconds == pytest.approx((2 + 4 + 1) * (10 + 15 * 0.5), abs=0.01)
     assert found.total.seconds == pytest.approx(sum(cost.seconds for cost in found.stages.values()))
     assert found.total.memory == max(cost.memory for cost in found.stages.values())
@@ -92,7 +97,7 @@ def test_time_of_finished_steps(pipeline_file: Path, copy: Path, timed: list[Any
 def test_steps_made_with_other_settings_do_not_count(pipeline_file: Path, copy: Path, timed: list[Any]) -> None:
     found = looked(pipeline_file, copy, "student.steps=7", force="stale").estimate
     assert found is not None and len(timed) == 1 and found.timed == "finished steps and a short measurement"
-    assert found.stages["c"].seconds == pytest.approx(10 + 7 * 3 + 30 * SPEED.reading, abs=0.01)
+    assert found.stages["c"].seconds == pytest.approx(10 + 7 * 3 * (1 + 4 / 6))  # with labelled rows
 
 
 def test_nothing_to_do_takes_nothing(pipeline_file: Path, finished: Path, timed: list[Any]) -> None:
@@ -136,8 +141,8 @@ def test_passes_of_a_teacher(settings: TeachersSpec, count: float) -> None:
 
 
 def test_passes_of_a_student() -> None:
-    assert passes(StudentSpec()) == 1
-    assert passes(StudentSpec(consistency_weight=1, feature_weight=1)) == pytest.approx(2 + 1 / 3)
+    assert passes(StudentSpec()) == 1.25  # labelled rows in addition
+    assert passes(StudentSpec(hard_weight=0, consistency_weight=1, feature_weight=1)) == pytest.approx(2 + 1 / 3)
 
 
 # -- disk --------------------------------------------------------------------------------------------
@@ -152,27 +157,27 @@ def test_disk_is_near_what_is_written(pipeline_file: Path, first_run: FirstRun, 
     assert found.disk.written == sum(cost.disk for cost in found.stages.values())
 
 
-def test_disk_of_many_rows_by_hand(pipeline_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_of_many_rows_by_hand(pipeline_file: Path) -> None:
     made = costs_of(pipeline_file)
     made.rows = 1_000_000
-    assert made.written("stage_a/colon-1/logits") == 12_000_000 + 123 * 2_000
-    assert made.written(SOFT_LABELS) == 1_000_000 * (12 + 30) + 123 * 2_000
-    texts = [example.fields["text"] for example in made.task.scans["unlabeled"].head]
-    tokens = np.mean([len(made.task.tokenizer.hf(text, add_special_tokens=False)["input_ids"]) for text in texts])
-    keys = {key for pvp in made.task.pvps for key in pvp.pattern.keys}
-    per_row = 4 * (len(keys) + 1) * float(tokens) + 8 * (len(keys) + 1)  # a student reads the text once
-    assert made.passing([SOFT_LABELS]) == int(1_000_000 * per_row)
-    assert made.passing([STUDENT]) == int(1_000_000 * (per_row + 24))
+    assert made.of("stage_a/colon-1/logits").disk == 12_000_000
+    assert made.of(SOFT_LABELS).disk == 1_000_000 * (12 + 40)
+    store, steps = RunStore("nowhere"), all_steps(made.task, made.device)
+    (soft_labels,), (student,) = ([step for step in steps if step.name == name] for name in (SOFT_LABELS, STUDENT))
+    tokens = [np.mean([len(row.ids) for row in model.rows]) for model in (made.teacher, made.student)]
+    assert made.disk(store, [soft_labels]).passing == int(1_000_000 * 4 * sum(tokens))
+    assert made.disk(store, [student]).passing == int(1_000_000 * (4 * sum(tokens) + 24))
     made.rows = 10_000
-    assert made.passing([STUDENT]) == made.passing([SOFT_LABELS]) == 0
-    assert made.checkpoints([STUDENT]) == 2 * 12 * made.student.size.parameters and made.checkpoints([SOFT_LABELS]) == 0
+    assert made.disk(store, [student]).passing == made.disk(store, [soft_labels]).passing == 0
+    assert made.disk(store, [student]).checkpoints == 2 * 12 * made.student.size.parameters
+    assert made.disk(store, [soft_labels]).checkpoints == 0
 
 
 def test_adapters_take_little_disk(pipeline_file: Path) -> None:
     full, small = costs_of(pipeline_file), costs_of(pipeline_file, "teachers.adapter=lora", "student.adapter=p_tuning_v2")
-    assert small.written("stage_a/colon-1/model") < full.written("stage_a/colon-1/model") / 20
-    assert small.written(STUDENT) < full.written(STUDENT)
-    assert costs_of(pipeline_file, "student.adapter=lora").written(STUDENT) == full.written(STUDENT)  # merged
+    assert small.of("stage_a/colon-1/model").disk < full.of("stage_a/colon-1/model").disk / 20
+    assert small.of(STUDENT).disk < full.of(STUDENT).disk
+    assert costs_of(pipeline_file, "student.adapter=lora").of(STUDENT).disk == full.of(STUDENT).disk  # merged
 
 
 def test_the_run_reports_what_it_needs(first_run: FirstRun) -> None:
@@ -204,9 +209,9 @@ def test_what_a_killed_run_left_counts_as_free(pipeline_file: Path, here: Path, 
 
 
 def test_checkpoints_that_may_never_come_refuse_nothing(pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    free = 10 * costs_of(pipeline_file).written(STUDENT)
+    free = 10 * costs_of(pipeline_file).of(STUDENT).disk
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, free))
-    monkeypatch.setattr(StepCosts, "checkpoints", lambda *_: 10**9)
+    monkeypatch.setattr(StepCosts, "disk", lambda *_: Disk(free // 2, 0, 10**9, free))
     assert run_task(pipeline_file, here / "run", "teachers.steps=1", "student.steps=1").has_student
 
 
@@ -227,9 +232,9 @@ def test_a_dry_run_says_whether_the_disk_is_enough(free: int) -> None:
 
 
 def test_what_must_be_there_for_a_while_counts(pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    free = 10 * costs_of(pipeline_file).written(STUDENT)
+    free = 10 * costs_of(pipeline_file).of(STUDENT).disk
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, free))
-    monkeypatch.setattr(StepCosts, "passing", lambda *_: 10**9)
+    monkeypatch.setattr(StepCosts, "disk", lambda *_: Disk(free // 2, 10**9, 0, free))
     with pytest.raises(InvalidInput, match=r"and about 1\.0 GB more while it works"):
         run_task(pipeline_file, here / "run", "teachers.steps=1", "student.steps=1")
 
@@ -242,26 +247,28 @@ def test_a_full_disk_does_not_matter_where_nothing_is_to_be_done(
 
 
 def test_free_bytes_of_a_folder_to_come(here: Path) -> None:
-    assert free_bytes(here / "a" / "b" / "c") == pytest.approx(shutil.disk_usage(here).free, rel=0.5)
+    assert RunStore(here / "a" / "b" / "c").free_bytes() == pytest.approx(shutil.disk_usage(here).free, rel=0.5)
 
 
 # -- memory ------------------------------------------------------------------------------------------
 
 
 def test_memory_of_training_by_hand(pipeline_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step_costs, "process_bytes", lambda: 1_000_000)
-    made, length = costs_of(pipeline_file), 0
+    monkeypatch.setattr(estimate, "_PROCESS", 1_000_000)
+    made = costs_of(pipeline_file)
     length = max(len(row.ids) for row in made.teacher.rows)
     parameters = model_size(str(made.task.spec.model)).parameters
     kept = 2 * 4 * length * (66 * 32 + 9 * 2 * length)
-    assert made.memory("stage_a/colon-1/model") == 1_000_000 + 16 * parameters + kept
-    adapted = costs_of(pipeline_file, "teachers.adapter=lora").memory("stage_a/colon-1/model")
+    assert made.of("stage_a/colon-1/model").memory == 1_000_000 + 16 * parameters + kept
+    adapted = costs_of(pipeline_file, "teachers.adapter=lora").of("stage_a/colon-1/model").memory
     assert adapted == 1_000_000 + 4 * parameters + 12 * int(0.02 * parameters) + kept
-    assert made.memory(SOFT_LABELS) == 1_000_000 + 10 * 8192 * 3 * 4 * 4 + 30
+    assert made.of(SOFT_LABELS).memory == 1_000_000 + 10 * 8192 * 3 * 4 * 4
 
 
-def test_memory_of_this_process() -> None:
-    assert 10**8 < process_bytes() < 10**11
+def test_memory_of_a_process() -> None:
+    """This one has imported what a run imports."""
+    used = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    assert used / 3 < estimate._PROCESS < 3 * used
 
 
 def test_as_plain_data(pipeline_file: Path, here: Path, timed: list[Any]) -> None:
