@@ -9,11 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from petkit.events import Event, Notice, Progress, StepStarted
+from petkit.events import STAGES, Event, Notice, Progress, Stage, StepStarted
 from petkit.runs import signals
 from petkit.runs.store import RunStore
 from petkit.stages.pipeline import prepare
@@ -53,13 +54,15 @@ def die() -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(pipeline_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """``undisturbed(*overrides)`` is a finished run with them, made once; it is never changed."""
-    made: dict[tuple[str, ...], Path] = {}
+    """``undisturbed(*overrides)`` is a finished run with them, made once and never changed; what they leave alone is copied."""
 
-    def run(*overrides: str) -> Path:
-        if overrides not in made:
-            made[overrides] = run_task(pipeline_file, tmp_path_factory.mktemp("undisturbed") / "run", *SHORT, *overrides).folder
-        return made[overrides]
+    @cache
+    def run(*overrides: str, stages: tuple[Stage, ...] = STAGES) -> Path:
+        folder = tmp_path_factory.mktemp("undisturbed") / "run"
+        if "a" not in stages:
+            shutil.copytree(run(), folder)
+        run_task(pipeline_file, folder, *SHORT, *overrides, stages=stages, force="stale")
+        return folder
 
     return run
 
@@ -68,18 +71,18 @@ def without(step: str, finished: Path, folder: Path) -> Path:
     """Copy a finished run without one step and the evaluation: a run into the copy makes only these."""
     shutil.copytree(finished, folder)
     for name in (step, "evaluation"):
-        shutil.rmtree(folder / name)
+        shutil.rmtree(folder / name, ignore_errors=name != step)
     return folder
 
 
-def kill(pipeline_file: Path, folder: Path, step: str, done: int, *overrides: str) -> None:
+def kill(pipeline_file: Path, folder: Path, step: str, done: int, *overrides: str, stages: tuple[Stage, ...] = STAGES) -> None:
     with pytest.raises(Killed):
-        run_task(pipeline_file, folder, *SHORT, KEPT, *overrides, on_event=at(step, done, die)[0])
+        run_task(pipeline_file, folder, *SHORT, KEPT, *overrides, stages=stages, on_event=at(step, done, die)[0])
 
 
-def resumed(pipeline_file: Path, folder: Path, *overrides: str) -> list[Event]:
+def resumed(pipeline_file: Path, folder: Path, *overrides: str, stages: tuple[Stage, ...] = STAGES) -> list[Event]:
     heard: list[Event] = []
-    run_task(pipeline_file, folder, *SHORT, *overrides, on_event=heard.append)
+    run_task(pipeline_file, folder, *SHORT, *overrides, stages=stages, on_event=heard.append)
     return heard
 
 
@@ -116,13 +119,15 @@ CASES = [
 def test_a_training_goes_on_where_it_was_killed(
     step: str, overrides: tuple[str, ...], pipeline_file: Path, undisturbed: Callable[..., Path], here: Path
 ) -> None:
-    without(step, undisturbed(*overrides), here / "run")
-    kill(pipeline_file, here / "run", step, 4, *overrides)
+    stages: tuple[Stage, ...] = ("a",) if step.startswith("stage_a") else ("c", "evaluation")
+    finished = undisturbed(*overrides, stages=stages)
+    without(step, finished, here / "run")
+    kill(pipeline_file, here / "run", step, 4, *overrides, stages=stages)
     assert [entry.name for entry in (here / "run" / "checkpoints" / step).iterdir()] == ["00000004"]
-    heard = resumed(pipeline_file, here / "run", *overrides)
+    heard = resumed(pipeline_file, here / "run", *overrides, stages=stages)
     assert "resumes after 4 steps" in notices(heard, step)
     assert progress(heard, step)[:2] == [5, 6]
-    assert products(here / "run") == products(undisturbed(*overrides))
+    assert products(here / "run") == products(finished)
     assert not (here / "run" / "checkpoints").exists()
 
 
@@ -142,20 +147,21 @@ def test_a_training_that_came_to_its_end_is_not_done_again(
 def test_folds_that_are_done_are_not_done_again(pipeline_file: Path, undisturbed: Callable[..., Path], here: Path) -> None:
     overrides = ("soft_labels.weighting=out_of_fold", "soft_labels.folds=3")
     step = "stage_a/brackets-1/folds"
-    without(step, undisturbed(*overrides), here / "run")
-    kill(pipeline_file, here / "run", step, 6 + 2, *overrides)
-    heard = resumed(pipeline_file, here / "run", *overrides)
+    finished = undisturbed(*overrides, stages=("a",))
+    without(step, finished, here / "run")
+    kill(pipeline_file, here / "run", step, 6 + 2, *overrides, stages=("a",))
+    heard = resumed(pipeline_file, here / "run", *overrides, stages=("a",))
     assert notices(heard, step) == ["resumes after 1 finished part", "resumes after 2 steps"]
     assert progress(heard, step) == list(range(9, 19))
-    assert products(here / "run") == products(undisturbed(*overrides))
+    assert products(here / "run") == products(finished)
 
 
 def test_shards_that_are_scored_are_not_scored_again(pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (scoring, logits):
         monkeypatch.setattr(module, "SHARD_ROWS", 8)  # of 30 rows
-    undisturbed = run_task(pipeline_file, here / "undisturbed", *SHORT).folder
-    kill(pipeline_file, here / "run", LOGITS, 24)
-    heard = resumed(pipeline_file, here / "run")
+    undisturbed = run_task(pipeline_file, here / "undisturbed", *SHORT, stages=("a",)).folder
+    kill(pipeline_file, here / "run", LOGITS, 24, stages=("a",))
+    heard = resumed(pipeline_file, here / "run", stages=("a",))
     assert notices(heard, LOGITS) == ["resumes after 2 finished parts"]
     assert progress(heard, LOGITS) == [24, 30]
     assert products(here / "run") == products(undisturbed)
@@ -202,14 +208,14 @@ def test_a_checkpoint_of_other_settings_is_not_used(pipeline_file: Path, undistu
     assert notices(heard, STUDENT) == ["the checkpoint of 4 steps is not used: made with other settings: student.seed 1 → 2"]
     assert progress(heard, STUDENT) == [1, 2, 3, 4, 5, 6]
     run_task(pipeline_file, here / "run", *SHORT, "student.seed=2")  # the evaluation
-    assert products(here / "run") == products(undisturbed("student.seed=2"))
+    assert products(here / "run") == products(undisturbed("student.seed=2", stages=("c", "evaluation")))
 
 
 def test_a_teacher_that_left_and_comes_back_goes_on(pipeline_file: Path, here: Path) -> None:
     kill(pipeline_file, here / "run", MODEL, 4)
-    run_task(pipeline_file, here / "run", *SHORT, "teachers.seeds=[2]")
+    run_task(pipeline_file, here / "run", *SHORT, "teachers.seeds=[2]", stages=("a",))
     heard: list[Event] = []
-    run_task(pipeline_file, here / "run", *SHORT, "teachers.seeds=[1,2]", force="stale", on_event=heard.append)
+    run_task(pipeline_file, here / "run", *SHORT, "teachers.seeds=[1,2]", stages=("a",), force="stale", on_event=heard.append)
     assert "resumes after 4 steps" in notices(heard, MODEL)
     assert not (here / "run" / "checkpoints").exists()
 
