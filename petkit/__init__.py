@@ -24,7 +24,7 @@ Packages, each importing only from those below it (the import contract in ``pypr
 Three things differ from what one might expect. Stages take a ``Task`` (the checked specification with
 its data) and return ``Step`` objects instead of doing their work at once, so that planning, staleness and
 resuming are written once, in ``stages.pipeline``. ``stages.evaluation`` is a stage of its own, so that a new
-test file never touches training. And the schema is a package, one module per section of the pipeline file.
+test file never touches training. And the schema is a package: what is written in a pipeline file, and its defaults.
 
 Two things fall short of the design. Python 3.11 is the oldest supported, because the pinned transformers, numpy and
 scikit-learn require it. And a run uses one device and one process, because the run folder is written by one.

@@ -44,13 +44,12 @@ class FoundVerbalizer:
 
     def yaml(self, file: str) -> str:
         """Return the verbalizer file's text; ``file`` is how it is called."""
-        count = len(self.patterns)
-        patterns = f"in pattern {self.patterns[0]}" if count == 1 else f"(sums over {count} patterns)"
+        several = f"(sums over {len(self.patterns)} patterns)"
+        patterns = f"in pattern {self.patterns[0]}" if len(self.patterns) == 1 else several
         # A name can contain a space or a line break that would end the comment.
         quoted = shlex.quote(f"verbalizer={' '.join(file.splitlines())}")
-        lines = [HEADER.format(override=quoted, rows=self.rows, patterns=patterns)]
-        lines += [f"kind: {self.kind}\n"] * (self.kind != "words")
-        lines += ["labels:\n"]
+        kind = "" if self.kind == "words" else f"kind: {self.kind}\n"
+        lines = [HEADER.format(override=quoted, rows=self.rows, patterns=patterns), kind, "labels:\n"]
         for label, words in self.words.items():
             scores = ", ".join(f"{score:.2f}" for score in words.values())
             lines.append(f"  {_flow([label])[1:-1]}: {_flow(list(words))}  # log-likelihood ratio {scores}\n")

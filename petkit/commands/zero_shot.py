@@ -93,12 +93,8 @@ def _together(task: Task, answers: list[Answers]) -> Answers:
 
 def _judge(task: Task, answers: Answers, targets: Mapping[str, FloatArray]) -> Untrained:
     decision = Decision(task.label_kind)
+    shares = {way: decision.chosen(parts["unlabeled"]).mean(axis=0).tolist() for way, parts in answers.items()}
     return Untrained(
-        accuracy={
-            part: {way: decision.accuracy(parts[part], gold) for way, parts in answers.items()} for part, gold in targets.items()
-        },
-        label_shares={
-            way: dict(zip(task.labels, decision.chosen(parts["unlabeled"]).mean(axis=0).tolist(), strict=True))
-            for way, parts in answers.items()
-        },
+        {part: {way: decision.accuracy(parts[part], gold) for way, parts in answers.items()} for part, gold in targets.items()},
+        {way: dict(zip(task.labels, own, strict=True)) for way, own in shares.items()},
     )

@@ -303,12 +303,10 @@ def _known_keys(location: Location, data: Any) -> list[str]:
     model: type[BaseModel] = PipelineSpec
     for step in location:
         data = data[step]
-        if isinstance(step, int):
-            continue
         if step == "adapter":
             model = adapter_class(data)
-            continue
-        annotation = model.model_fields[step].annotation
-        candidates = (annotation, *get_args(annotation))
-        model = next(entry for entry in candidates if isinstance(entry, type) and issubclass(entry, BaseModel))
+        elif isinstance(step, str):
+            annotation = model.model_fields[step].annotation
+            candidates = (annotation, *get_args(annotation))
+            model = next(entry for entry in candidates if isinstance(entry, type) and issubclass(entry, BaseModel))
     return list(model.model_fields)

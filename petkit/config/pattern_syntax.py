@@ -56,8 +56,7 @@ def parse_segment(text: str) -> tuple[Segment, list[str]]:
     """Return the parts of one segment (adjacent literals merged), and what is wrong with its text."""
     parts: list[Part] = []
     problems: list[str] = []
-    literal = ""
-    position = 0
+    literal, position = "", 0
     for match in _SLOT.finditer(text):
         if len(problems) >= MOST_PROBLEMS:
             problems.append("and so on")
@@ -70,14 +69,10 @@ def parse_segment(text: str) -> tuple[Segment, list[str]]:
         elif token in ("{", "}"):
             problems.append(f"unbalanced {token!r} at column {match.start() + 1}; write {token * 2} for a plain brace")
         else:
-            if literal:
-                parts.append(Literal(literal))
-                literal = ""
-            parts.append(_slot(token[1:-1].strip(), problems))
-    literal += text[position:]
-    if literal:
-        parts.append(Literal(literal))
-    return tuple(parts), problems
+            parts += [Literal(literal), _slot(token[1:-1].strip(), problems)]
+            literal = ""
+    parts.append(Literal(literal + text[position:]))
+    return tuple(part for part in parts if part != Literal("")), problems
 
 
 def _slot(inside: str, problems: list[str]) -> Part:

@@ -31,7 +31,6 @@ class Names:
         self.built_in = built_in
 
     def __iter__(self) -> Iterator[str]:
-        """Yield the built-in names first, in their order."""
         yield from self.built_in
         yield from _added(self.kind, self.built_in)
 

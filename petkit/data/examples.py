@@ -20,7 +20,6 @@ from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, show
 
 SHOWN_PROBLEMS = 20
 _MISSING, _NO_LABEL = "missing", "has no label"
-_NO_SUCH_COLUMN = (_MISSING, _NO_LABEL)  # of a whole file
 _LONGEST_NUMBER = 20  # digits of a class number; Python refuses to read thousands of them
 LONE_SURROGATE = "contains a lone surrogate (invalid Unicode)"
 _WHICH_COLUMN = "data.columns says which column is which"
@@ -134,7 +133,7 @@ class ExampleSource:
         except InvalidInput as error:
             problems += error.problems
         alike = {replace(problem, line=None) for problem in problems}
-        if bad == rows > 1 and len(alike) == 1 and problems[0].message in _NO_SUCH_COLUMN:
+        if bad == rows > 1 and len(alike) == 1 and problems[0].message in (_MISSING, _NO_LABEL):
             only = problems[0]
             hint = "; ".join(filter(None, (only.hint, _WHICH_COLUMN)))
             problems = [replace(only, line=None, message=f"{only.message}, in all {rows:,} rows", hint=hint)]
@@ -259,14 +258,15 @@ def labels_in(source: str, data: DataSpec, *, ordinal: bool = False) -> tuple[st
     labels: set[str] = set()
     for record in read_records(source, {column}):
         value = record.values.get(column)
-        if isinstance(value, (str, int)) and not isinstance(value, bool) and value != "":
-            labels.add(str(value))
-            if len(str(value)) > limits.KEY_CHARACTERS:
-                message = f"label is {len(str(value)):,} characters long; the maximum is {limits.KEY_CHARACTERS}"
-                raise BeyondLimit([problem(message, _WHICH_COLUMN, line=record.line)])
-        if len(labels) > limits.LABELS:
-            message = f"contains more than {limits.LABELS:,} different labels"
-            raise BeyondLimit([problem(message, _WHICH_COLUMN, line=record.line)])
+        label = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+        labels |= {label} if label else set()
+        beyond = ""
+        if len(label) > limits.KEY_CHARACTERS:
+            beyond = f"label is {len(label):,} characters long; the maximum is {limits.KEY_CHARACTERS}"
+        elif len(labels) > limits.LABELS:
+            beyond = f"contains more than {limits.LABELS:,} different labels"
+        if beyond:
+            raise BeyondLimit([problem(beyond, _WHICH_COLUMN, line=record.line)])
     if len(labels) < 2:
         raise InvalidInput([problem(f"contains {'one label' if labels else 'no labels'}; a classifier needs at least two")])
     numbers = all(label.removeprefix("-").isdecimal() for label in labels)

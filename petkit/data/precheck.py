@@ -30,10 +30,9 @@ def look_at_pipeline(pipeline: Pipeline) -> None:
     data = pipeline.spec.data
     used = {data.column(name) for spec in pipeline.spec.patterns for name in (*spec.fields, "label", "id")}
     problems: list[Problem] = []
-    for source in dict.fromkeys((data.train, data.unlabeled, data.test)):
+    for source in dict.fromkeys(filter(None, (data.train, data.unlabeled, data.test))):
         try:
-            if source is not None:
-                look_at(source, used)
+            look_at(source, used)
         except BeyondLimit as error:
             problems += error.problems
     if problems:
@@ -53,13 +52,12 @@ def look_at(source: str, columns: Collection[str] | None = None) -> None:
             taken += sum(len(value) for value in record.values.values() if isinstance(value, (str, list, dict)))
             if taken > _CHARACTERS:
                 break
-        line = overlong_line(Path(source), _BYTES) if records.format_of(source) in records.TEXT_FORMATS else None
+        if records.format_of(source) in records.TEXT_FORMATS and (line := overlong_line(Path(source), _BYTES)) is not None:
+            raise BeyondLimit([Problem.of_file(shown_path(source), records.TOO_LONG, line=line)])
     except BeyondLimit:
         raise
     except (InvalidInput, OSError):  # reported when the file is read, with its other mistakes
         return
-    if line is not None:
-        raise BeyondLimit([Problem.of_file(shown_path(source), records.TOO_LONG, line=line)])
 
 
 def overlong_line(path: Path, within: int) -> int | None:

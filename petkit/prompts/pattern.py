@@ -38,18 +38,13 @@ class FieldKey:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One row ready for a model: token ids (soft tokens: -1, -2, …), where token type 1 begins, and the masks.
+    """One row ready for a model; rows of causal models end before the slot."""
 
-    ``mask`` is the position of the first mask (-1: none), ``masks`` how many stand there side by side. Rows of causal
-    models end before the slot: ``mask`` is their last token, which the answer follows, and ``masks`` 0. ``limit`` is how
-    long padding may make the row (None: any length): the model may have no position beyond.
-    """
-
-    ids: IntArray
-    second: int
-    mask: int
-    masks: int = 1
-    limit: int | None = None
+    ids: IntArray  # soft tokens are -1, -2, …
+    second: int  # where token type 1 begins
+    mask: int  # position of the first mask (-1: none); causal models: of the last token, which the answer follows
+    masks: int = 1  # how many are there side by side; causal models: 0
+    limit: int | None = None  # how long padding may make the row: the model may have no position beyond (None: any length)
 
 
 @dataclass(frozen=True)
@@ -74,10 +69,7 @@ class Pattern:
 
     @classmethod
     def plain(cls, fields: Sequence[str], *, pairs: bool = True) -> Pattern:
-        """Return the maskless pattern a classifier reads: one field, a pair, or several fields as lines of one text.
-
-        Two fields are lines too where the tokenizer puts nothing between two segments (``pairs``).
-        """
+        """Return the maskless pattern a classifier reads: one field, a pair (with ``pairs``), or several fields as lines of one text."""
         if len(fields) <= 1 + pairs:
             return cls("plain", tuple((Field(name),) for name in fields))
         parts = [part for name in fields for part in (Field(name), Literal("\n"))]

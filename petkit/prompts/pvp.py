@@ -111,9 +111,9 @@ def compile_pvp(
 def compile_pvps(
     pipeline: Pipeline, tokenizer: PieceTokenizer, max_length: int, verbalizers: Mapping[str, VerbalizerSpec] | None = None
 ) -> tuple[list[PVP], list[Problem]]:
-    """Compile all patterns of a pipeline, with ``verbalizers`` by pattern id where these were found and not written.
+    """Return all patterns of a pipeline compiled, and everything wrong with them, placed in the files.
 
-    Returns the PVPs and everything wrong with them, placed in the files.
+    Verbalizers that were found and not written are given by pattern id.
     """
     spec = pipeline.spec
     pvps: list[PVP] = []

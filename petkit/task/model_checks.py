@@ -64,7 +64,7 @@ def _backbone(
         config = load_config(name)
         check(config, name)
         tokenizer = load_tokenizer(name, needs_mask=teaches)
-        virtual = trained.virtual_tokens
+        virtual = getattr(trained.adapter, "tokens", 0)
         if teaches and trained.adapter.kind == "p_tuning_v1" and all(map(_has_soft_tokens, spec.patterns)):
             virtual = 0  # they are in the patterns, not before the row
         length, problems = length_of_rows(pipeline, config, tokenizer, virtual, (section, "adapter", "tokens"))

@@ -241,7 +241,7 @@ def test_another_number_of_tokens(pipeline_file: Path) -> None:
     (line,) = refused(pipeline_file, START.replace("}", ", tokens: 5}"))
     assert line.endswith(f"teachers.adapter.tokens: 5 virtual tokens, and prompt contains {TOKENS} (leave tokens out)")
     spec = Task.checked(load(pipeline_file, START.replace("}", f", tokens: {TOKENS}}}"))).spec
-    assert spec.teachers.virtual_tokens == TOKENS
+    assert spec.teachers.adapter.tokens == TOKENS
 
 
 def test_another_kind_of_adapter(pipeline_file: Path) -> None:

@@ -153,11 +153,10 @@ class PipelineSpec(Section):
 
     @property
     def hub_names(self) -> tuple[str, ...]:
-        """What is to be had from the Hugging Face hub: datasets, and models that are no folder here."""
-        sources = (self.data.train, self.data.unlabeled, self.data.test)
+        """What comes from the Hugging Face hub: datasets, and models that are no folder here."""
+        sources = (self.data.train or "", self.data.unlabeled, self.data.test or "")
         models = (name for name in (self.model, self.student_model) if name != "embedded" and not Path(name).is_absolute())
-        named = [source for source in sources if source is not None and source.startswith("hf://")]
-        return (*named, *(name for name in models if not Path(name).is_dir()))
+        return (*(name for name in sources if name.startswith("hf://")), *(name for name in models if not Path(name).is_dir()))
 
     @property
     def student_model(self) -> str:

@@ -43,11 +43,6 @@ class AdaptedSection(OptimizerSection):
         """The settings with the rate of what is trained."""
         return self if self.adapted is None else self.model_copy(update={"learning_rate": self.adapted.learning_rate})
 
-    @property
-    def virtual_tokens(self) -> int:
-        """How many tokens the adapter adds to every row."""
-        return getattr(self.adapter, "tokens", 0)
-
 
 class ContrastiveSpec(Section):
     """Contrastive loss between the rows of a batch: partners come together, others apart."""
