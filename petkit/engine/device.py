@@ -27,12 +27,12 @@ _WORTH = 1.5
 
 @dataclass(frozen=True)
 class Device:
-    """Device (cpu, cuda, cuda:N or mps), number format and threads of a run; ``matmul_speedup`` is bfloat16 over float32 as measured (0: not measured)."""
+    """Device, number format and threads of a run."""
 
-    name: str
+    name: str  # cpu, cuda, cuda:N or mps
     precision: Literal["float32", "bfloat16"]
     threads: int
-    matmul_speedup: float = 0.0
+    matmul_speedup: float = 0.0  # bfloat16 over float32 as measured (0: not measured)
 
     @property
     def autocast(self) -> Any:
@@ -59,11 +59,7 @@ class Device:
 def choose_device(spec: ComputeSpec, begun: Mapping[str, Any] | None = None) -> Device:
     """Resolve ``auto``: the device that is there, and bfloat16 where this machine multiplies 1.5 times faster in it.
 
-    Args:
-        begun: the record of an earlier start; its precision is kept, so that what it began ends in the same numbers.
-
-    Raises:
-        InvalidInput: the requested device is not available, or this process is one of several.
+    The precision of an earlier start, whose record is ``begun``, is kept, so that what it began ends in the same numbers.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         message = "petkit uses one device per run, but was started as several processes"
@@ -71,36 +67,27 @@ def choose_device(spec: ComputeSpec, begun: Mapping[str, Any] | None = None) -> 
     device = find_device(spec)
     if device.startswith("cuda:"):
         torch.cuda.set_device(int(device.removeprefix("cuda:")))  # what names no number means this one
-    threads = spec.threads or usable_cores()
+    # The processors that this process may use, where the system reports them.
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = spec.threads or usable
     torch.set_num_threads(threads)
     if spec.precision != "auto":
         return Device(device, spec.precision, threads)
-    kept = (begun or {}).get("precision")
-    if kept in ("float32", "bfloat16"):
-        return Device(device, kept, threads, (begun or {}).get("matmul_speedup", 0.0))
+    begun = begun or {}
+    if (kept := begun.get("precision")) in ("float32", "bfloat16"):
+        return Device(device, kept, threads, begun.get("matmul_speedup", 0.0))
     speedup = matmul_speedup(device, threads)
     return Device(device, "bfloat16" if speedup >= _WORTH else "float32", threads, round(speedup, 2))
 
 
 def find_device(spec: ComputeSpec) -> str:
-    """Return the device that is meant.
-
-    Raises:
-        InvalidInput: the requested device is not available.
-    """
+    """Return the device that is meant."""
     available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     device = spec.device if spec.device != "auto" else next(name for name in ("cuda", "mps", "cpu") if available[name])
     kind, _, number = device.partition(":")
     if int(number or 0) >= available[kind]:
         raise InvalidInput([Problem.of_option("compute.device", f"{device} is not available on this machine", "use auto or cpu")])
     return device
-
-
-def usable_cores() -> int:
-    """Return how many processors this process may use (its affinity, not the machine's count)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def prepare_for_inference(model: nn.Module, device: Device) -> nn.Module:
@@ -110,9 +97,7 @@ def prepare_for_inference(model: nn.Module, device: Device) -> nn.Module:
     """
     model.eval().requires_grad_(False)
     if device.precision == "bfloat16":
-        kept = {
-            id(parameter) for module in model.modules() if isinstance(module, nn.Embedding) for parameter in module.parameters()
-        }
+        kept = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
         for module in model.modules():
             if isinstance(module, nn.Linear) and id(module.weight) not in kept and module.weight.is_floating_point():
                 module.to(torch.bfloat16)
@@ -122,14 +107,12 @@ def prepare_for_inference(model: nn.Module, device: Device) -> nn.Module:
 def release_memory() -> None:
     """Give the memory of models that are no longer used back to the system.
 
-    Models are cycles of modules and hooks, which only the garbage collector frees; and what is freed
-    stays with the C library's allocator until that is asked to return it (glibc).
+    Models are cycles of modules and hooks, which only the garbage collector frees; and glibc's allocator keeps what is freed
+    until it is trimmed.
     """
     gc.collect()
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
 
 
 _freezing = threading.Lock()

@@ -22,7 +22,7 @@ FloatArray = NDArray[np.float32]
 
 
 class NotFinite(PetkitError):
-    """A model answers with infinity or with no number at all."""
+    """A model's logits are NaN or infinite."""
 
     exit_code = 1
 
@@ -30,13 +30,8 @@ class NotFinite(PetkitError):
 class ClassifierLogits(nn.Module):
     """A sequence classifier that reads a :class:`Batch`, as :class:`~petkit.models.label_scorers.LabelScorer` does.
 
-    Args:
-        model: any ``AutoModelForSequenceClassification``.
-        adapter: what is attached to it, if anything.
-
-    Attributes:
-        features: the first hidden vector of each row in the last forward pass, shape ``(batch, hidden)``; of causal models
-            the last one, which alone has seen the whole row.
+    Its ``features`` are the first hidden vector of each row in the last forward pass, shape ``(batch, hidden)``; of causal
+    models the last one, which alone has seen the whole row.
     """
 
     features: Tensor
@@ -73,17 +68,11 @@ def label_logits(
     tokens_per_batch: int,
     on_rows: Callable[[int], None] = lambda done: None,
 ) -> FloatArray:
-    """Score rows in batches of similar length.
+    """Return the label logits of rows, shape ``(rows, labels)``, in their order; they are scored in batches of similar length.
 
     Args:
         scorer: a prepared :class:`~petkit.models.label_scorers.LabelScorer` or :class:`ClassifierLogits`.
         on_rows: called with the number of rows of every finished batch.
-
-    Returns:
-        Logits of shape ``(rows, labels)``, in the order of ``rows``.
-
-    Raises:
-        NotFinite: the weights contain NaN or Inf, from training or from their file.
     """
     logits: FloatArray | None = None
     budget = tokens_per_batch // getattr(scorer, "copies", 1)

@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -25,17 +26,19 @@ def matmul_speedup(device: str, threads: int) -> float:
     """
     if device == "mps":
         return 0.0
-    path, key = _cache_folder() / "matmul_speedup.json", f"{_processor(device)}, torch {torch.__version__}, {threads} threads"
+    cache_folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 (Path raises without a home)
+    path, key = (
+        Path(cache_folder) / "petkit" / "matmul_speedup.json",
+        f"{_processor(device)}, torch {torch.__version__}, {threads} threads",
+    )
     known = _read(path)
     if key not in known:
         known[key] = measure_matmul_speedup(device)
-        try:
+        with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
             temporary.write_text(json.dumps(known, indent=2), encoding="utf-8")
             os.replace(temporary, path)
-        except OSError:
-            pass
     return known[key]
 
 
@@ -62,10 +65,6 @@ def matmul_seconds(
         (left @ right)[0, 0].item()  # reading one value waits for the device
         best = min(best, time.perf_counter() - start)
     return best
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "petkit"  # noqa: PTH111 (Path raises without a home)
 
 
 def _read(path: Path) -> dict[str, float]:

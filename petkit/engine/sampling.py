@@ -15,15 +15,10 @@ _WINDOW = 16
 
 @dataclass(frozen=True)
 class StepRows:
-    """The rows of one optimizer step, by number, and the step's own randomness.
+    """The rows of one optimizer step, by number, and the step's own randomness."""
 
-    Attributes:
-        rows: those of the main loss: a teacher's labelled rows, a student's soft-labelled rows.
-        added: those of the loss next to it: a teacher's unlabelled rows, a student's labelled rows; None without such a loss.
-    """
-
-    rows: IndexArray
-    added: IndexArray | None
+    rows: IndexArray  # of the main loss: a teacher's labelled rows, a student's soft-labelled rows
+    added: IndexArray | None  # of the loss next to it, if any: a teacher's unlabelled rows, a student's labelled rows
     random: np.random.Generator
 
 
@@ -37,10 +32,9 @@ def step_rows(rows: Iterable[IndexArray], added: Iterable[IndexArray] | None, se
 def training_batches(lengths: Sequence[int] | IndexArray, batch_size: int, steps: int, seed: int) -> Iterator[IndexArray]:
     """Yield ``steps`` batches of row indices: endless reshuffled passes over all rows, grouped by length.
 
-    Rows are drawn without replacement within a pass, and no batch holds a row twice; up to 16 batches
-    of a pass at a time, at most a quarter of it, are sorted by length and dealt in random order, so that
-    padding is small and passes still differ. Where a batch would hold every row, it holds half of them:
-    all seeds would walk the same way otherwise.
+    Rows are drawn without replacement within a pass, and no batch has a row twice; up to 16 batches of a pass at a time, at
+    most a quarter of it, are sorted by length and dealt in random order, so that padding is small and passes still differ.
+    Where a batch would have every row, it has half of them: all seeds would train alike otherwise.
     """
     sizes = np.asarray(lengths)
     return drawn_batches(len(sizes), lambda rows: sizes[rows], batch_size, steps, seed)

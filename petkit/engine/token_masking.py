@@ -22,19 +22,12 @@ _AS_MASK, _AS_RANDOM = 0.8, 0.1
 
 @dataclass(frozen=True)
 class Hidden:
-    """Rows with some tokens hidden, and what stood there.
+    """Rows with some tokens hidden: what the model reads, and row, column and true id of each hidden token."""
 
-    Attributes:
-        input_ids: what the model reads, shape ``(batch, length)``.
-        rows: row of each hidden token, shape ``(hidden,)``.
-        columns: its column, shape ``(hidden,)``.
-        targets: its true id, shape ``(hidden,)``.
-    """
-
-    input_ids: IndexArray
-    rows: IndexArray
-    columns: IndexArray
-    targets: IndexArray
+    input_ids: IndexArray  # (batch, length)
+    rows: IndexArray  # (hidden,)
+    columns: IndexArray  # (hidden,)
+    targets: IndexArray  # (hidden,)
 
 
 def hide_tokens(
@@ -48,10 +41,7 @@ def hide_tokens(
     """Hide a share of every row's maskable tokens, rounded, and at least one where there is any (share 0: none).
 
     Args:
-        ids: token ids, shape ``(batch, length)``; stays as it is.
-        maskable: which of them may be hidden, shape ``(batch, length)``.
-        share: share of a row's maskable tokens to hide.
-        mask_id: id of the mask token.
+        ids, maskable: token ids, and which of them may be hidden, shape ``(batch, length)``.
         random: draws the places, then what becomes of them.
         replacements: ids for random words; then 80 % of the hidden tokens become the mask, 10 % one of these and
             10 % stay as they are. None: all become the mask.
@@ -74,7 +64,7 @@ def hide_tokens(
 
 @dataclass(frozen=True)
 class MaskedBatch:
-    """A batch with hidden tokens; ``rows``, ``columns`` and ``targets`` of each hidden token have shape ``(hidden,)``."""
+    """A batch with hidden tokens; their rows, columns and true ids have shape ``(hidden,)``."""
 
     batch: Batch
     rows: Tensor
@@ -87,11 +77,9 @@ class MaskedBatch:
 
 
 class TokenMasking:
-    """Hides tokens of batches. Special and unknown tokens, padding, the pattern's masks and soft tokens are left alone.
+    """Hides a share of each row's tokens, but no special or unknown ones, padding, the pattern's masks or soft tokens.
 
     Args:
-        tokenizer: of the model that reads the batches.
-        share: share of each row's other tokens to hide.
         always: hide behind the mask only, with neither random words nor tokens left as they are.
     """
 

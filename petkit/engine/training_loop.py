@@ -1,10 +1,10 @@
-"""The training loop of teachers and students: AdamW, linear decay, clipping, checkpoints."""
+"""The training loop of teachers and students: AdamW, linear decay, clipping, and the state with which a killed training resumes."""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Protocol, TypeVar
@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from petkit.engine.device import Device
-from petkit.engine.training_state import Checkpoints, capture, restore, seed_step
 from petkit.errors import PetkitError
 
 Rows = TypeVar("Rows")
@@ -37,6 +36,19 @@ class TrainingSettings(Protocol):
     def max_grad_norm(self) -> float: ...
     @property
     def dropout(self) -> float: ...
+
+
+class Checkpoints(Protocol):
+    """Keeps the state of a training between two steps; ``petkit.runs.checkpoint`` does so in a run folder."""
+
+    def load(self) -> Mapping[str, Tensor] | None:
+        """Return the last state kept, or None to start from scratch."""
+
+    def due(self, *, last: bool) -> bool:
+        """Return whether to keep the state now; called after every step, with ``last`` after the last one."""
+
+    def save(self, step: int, state: Mapping[str, Tensor]) -> None:
+        """Keep the state after ``step`` steps, whole or not at all."""
 
 
 class TrainingDiverged(PetkitError):
@@ -65,7 +77,7 @@ def fit(
     new: Sequence[nn.Parameter] = (),
     new_learning_rate: float = 0.0,
 ) -> list[float]:
-    """Train ``model`` in place on one batch per step.
+    """Train ``model`` in place on one batch per step; return the loss of every step, those before the checkpoint included.
 
     With ``checkpoints`` a killed training continues after the last of them. On a processor it ends with the same bytes as
     an uninterrupted one if every step draws from ``seed`` alone: batches are skipped, never drawn again.
@@ -75,14 +87,7 @@ def fit(
         loss_of: gives the loss of a batch, shape ``()``; it must call the model it is handed.
         on_step: called after every step with its number and loss.
         seed: where given, torch is seeded from it and the step's number before every step.
-        checkpoints: where the state between two steps is kept.
         new: parameters that the pretrained model does not have; their peak rate is ``new_learning_rate``.
-
-    Returns:
-        The loss of every step, those before the checkpoint included.
-
-    Raises:
-        TrainingDiverged: the loss is NaN or infinite.
     """
     model.to(device.name).train()
     optimizer = torch.optim.AdamW(
@@ -91,8 +96,12 @@ def fit(
         eps=settings.adam_epsilon,
         fused=True,
     )
-    losses = [] if checkpoints is None else _resume(model, optimizer, checkpoints)
+    found = None if checkpoints is None else checkpoints.load()
+    losses = [] if found is None else restore(model, optimizer, found)
     done = len(losses)
+    if done:
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]  # a schedule that starts in the middle needs the peak rate
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: linear_decay(step, settings.steps, settings.warmup), last_epoch=done - 1
     )
@@ -138,16 +147,6 @@ def _autocast_forward(model: nn.Module, device: Device) -> Iterator[None]:
         del vars(model)["forward"]
 
 
-def _resume(model: nn.Module, optimizer: torch.optim.Optimizer, checkpoints: Checkpoints) -> list[float]:
-    """Load the last checkpoint, if there is one, into model and optimizer; return the losses of the steps before it."""
-    found = checkpoints.load()
-    if found is None:
-        return []
-    for group in optimizer.param_groups:
-        group["initial_lr"] = group["lr"]  # a schedule that starts in the middle needs the peak rate
-    return restore(model, optimizer, found)
-
-
 def set_dropout(model: nn.Module, probability: float) -> None:
     """Set the probability of every dropout layer but an adapter's, and of attention that stores it as a number (ModernBERT)."""
     for name, module in model.named_modules():
@@ -176,3 +175,36 @@ def parameter_groups(
         {"params": [parameter for parameter in trainable if parameter.ndim < 2], "weight_decay": 0.0},
     ]
     return groups + ([{"params": list(new), "weight_decay": 0.0, "lr": new_learning_rate}] if apart else [])
+
+
+def capture(model: nn.Module, optimizer: torch.optim.Optimizer, losses: Sequence[float]) -> dict[str, Tensor]:
+    """Return everything that training changes: trained parameters, the optimizer's moments, the losses so far.
+
+    Frozen parameters and buffers are those the model was built with. Tied parameters come once.
+    """
+    state = {f"model.{name}": value.detach() for name, value in model.named_parameters() if value.requires_grad}
+    for index, moments in optimizer.state_dict()["state"].items():
+        state |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
+    state["losses"] = torch.tensor(losses, dtype=torch.float64)
+    return state
+
+
+def restore(model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> list[float]:
+    """Put back what :func:`capture` gave into a model and an optimizer built as they were then; return the losses so far."""
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if value.requires_grad:
+                value.copy_(state[f"model.{name}"])
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in state.items():
+        if name.startswith("optimizer."):
+            _, index, moment = name.split(".")
+            moments.setdefault(int(index), {})[moment] = tensor.clone()  # what is loaded may still lie in its file
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    losses: list[float] = state["losses"].tolist()
+    return losses
+
+
+def seed_step(seed: int, step: int) -> None:
+    """Seed torch for one step, so that its dropout does not depend on the steps before it or on where training began."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ _MULTIPLE = 8
 
 @dataclass(frozen=True)
 class Batch:
-    """One padded batch. ``mask_positions`` holds the first mask of each row (-1: none), ``masks`` how many stand there."""
+    """One padded batch: the inputs of a model, the first mask of each row (-1: none), and how many follow each other there."""
 
     input_ids: Tensor  # (batch, length) int64
     attention_mask: Tensor  # (batch, length) int64
@@ -30,8 +31,8 @@ class Batch:
 
     def to(self, device: str | torch.device) -> Batch:
         """Return the batch on ``device``."""
-        types = None if self.token_type_ids is None else self.token_type_ids.to(device)
-        return Batch(self.input_ids.to(device), self.attention_mask.to(device), types, self.mask_positions.to(device), self.masks)
+        moved: dict[str, Any] = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **moved)
 
     def with_ids(self, input_ids: Tensor) -> Batch:
         """Return the batch with other token ids in the same places."""
@@ -54,25 +55,15 @@ class Batch:
     @staticmethod
     def stacked(batches: Sequence[Batch]) -> Batch:
         """Return batches of the same width as one; its rows may hold different numbers of masks."""
-        first = batches[0]
-        types = None
-        if first.token_type_ids is not None:
-            types = torch.cat([batch.token_type_ids for batch in batches if batch.token_type_ids is not None])
-        return Batch(
-            torch.cat([batch.input_ids for batch in batches]),
-            torch.cat([batch.attention_mask for batch in batches]),
-            types,
-            torch.cat([batch.mask_positions for batch in batches]),
-            max(batch.masks for batch in batches),
-        )
+        tensors = [name for name, value in vars(batches[0]).items() if isinstance(value, Tensor)]
+        stacked = {name: torch.cat([getattr(batch, name) for batch in batches]) for name in tensors}
+        return replace(batches[0], **stacked, masks=max(batch.masks for batch in batches))
 
     @property
     def model_inputs(self) -> dict[str, Tensor]:
         """The keyword arguments of a transformers encoder."""
-        inputs = {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
-        if self.token_type_ids is not None:
-            inputs["token_type_ids"] = self.token_type_ids
-        return inputs
+        types = {} if self.token_type_ids is None else {"token_type_ids": self.token_type_ids}
+        return {"input_ids": self.input_ids, "attention_mask": self.attention_mask, **types}
 
 
 def collate(rows: Sequence[Encoded], tokenizer: PieceTokenizer) -> Batch:
@@ -86,14 +77,14 @@ def collate(rows: Sequence[Encoded], tokenizer: PieceTokenizer) -> Batch:
     for index, row in enumerate(rows):
         ids[index, : len(row.ids)] = row.ids
     columns = np.arange(width)
+    inside = columns < lengths[:, None]  # (batch, length)
     types = None
     if tokenizer.uses_token_types:
         second = np.array([row.second for row in rows])
-        inside = columns < lengths[:, None]
         types = torch.from_numpy(((columns >= second[:, None]) & inside).astype(np.int64))
     return Batch(
         input_ids=torch.from_numpy(ids),
-        attention_mask=torch.from_numpy((columns < lengths[:, None]).astype(np.int64)),
+        attention_mask=torch.from_numpy(inside.astype(np.int64)),
         token_type_ids=types,
         mask_positions=torch.tensor([row.mask for row in rows], dtype=torch.int64),
         masks=rows[0].masks,

@@ -13,11 +13,7 @@ FOLDER_NAME = "minilm-mlm-en"
 
 
 def embedded_folder() -> Path:
-    """Return the folder of the model that ships with petkit.
-
-    Raises:
-        ModelRefused: the installed copy is damaged.
-    """
+    """Return the folder of the model that ships with petkit."""
     folder = Path(str(files("petkit"))) / "assets" / FOLDER_NAME
     _verify_embedded(folder)
     return folder

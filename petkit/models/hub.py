@@ -31,11 +31,7 @@ _LEFT_OUT = ["onnx/*", "openvino/*", "checkpoint-*"]
 
 @cache
 def hub_folder(name: str) -> Path:
-    """Return the local copy of a hub model at its newest revision; within a process it stays the same one.
-
-    Raises:
-        ModelRefused: the name is not valid, or the model is neither in the cache nor can be downloaded.
-    """
+    """Return the local copy of a hub model at its newest revision; within a process it stays the same one."""
     from huggingface_hub import snapshot_download, utils
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 

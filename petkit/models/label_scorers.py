@@ -35,10 +35,8 @@ _LOGITS_AT_ONCE = 2**25
 class LabelScorer(nn.Module, ABC):
     """A language model that answers with label logits; every ``forward`` returns ``(batch, labels)`` in float32.
 
-    Built on a :class:`~petkit.models.mask_reader.MaskReader` instead of a model, it shares the model with that reader's own scorer.
-
-    Attributes:
-        adapter: parameters trained in addition to the model (see :mod:`petkit.models.adapters.base`).
+    Built on a :class:`~petkit.models.mask_reader.MaskReader` instead of a model, it shares the model with that reader's own
+    scorer. Soft tokens, label vectors and an adapter are trained in addition to the model.
     """
 
     def __init__(self, model: PreTrainedModel | MaskReader, soft_tokens: int = 0) -> None:
@@ -57,27 +55,22 @@ class LabelScorer(nn.Module, ABC):
         assert self.reader.features is not None
         return self.reader.features
 
+    def own_parameters(self) -> dict[str, nn.Parameter]:
+        """Return the parameters the model did not come with, but for an adapter's: soft tokens, label vectors."""
+        return {} if self.soft is None else {"soft_tokens": self.soft.vectors}
+
     def own_state(self) -> dict[str, Tensor]:
-        """Return the parameters trained in addition to the model: soft tokens, label vectors."""
-        return {} if self.soft is None else {"soft_tokens": self.soft.vectors.detach()}
+        """Return the values of :meth:`own_parameters`."""
+        return {name: value.detach() for name, value in self.own_parameters().items()}
 
     def load_own_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what :meth:`own_state` gave.
-
-        Raises:
-            ModelRefused: it was made for other soft tokens or labels.
-        """
+        """Take back what :meth:`own_state` gave."""
         expected = self.own_state()
         shapes = {name: tuple(value.shape) for name, value in state.items()}
         if shapes != {name: tuple(value.shape) for name, value in expected.items()}:
             raise ModelRefused("the teacher's soft tokens or label vectors are missing or made for another pattern")
-        with torch.no_grad():
-            for name, value in state.items():
-                expected[name].copy_(value)
-
-    def new_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters the model did not come with."""
-        return [] if self.soft is None else [self.soft.vectors]
+        for name, value in state.items():
+            expected[name].copy_(value)
 
     def release(self) -> None:
         """Leave the reader to another scorer."""
@@ -91,12 +84,7 @@ class LabelScorer(nn.Module, ABC):
 
 
 class WordScorer(LabelScorer):
-    """Reads label words of one token each; a label's logit is the mean over its words (PET, equation 1).
-
-    Args:
-        model: any ``AutoModelForMaskedLM``, or a reader of one.
-        words: labels in class order → words → their one token.
-    """
+    """Reads label words of one token each; a label's logit is the mean over its words (PET, equation 1)."""
 
     averaging: Tensor
     tokens: Tensor
@@ -107,17 +95,11 @@ class WordScorer(LabelScorer):
         self.register_buffer("tokens", torch.tensor([word[0] for label in words for word in label]), persistent=False)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return label logits, shape ``(batch, labels)``, float32: the mean over each label's words."""
-        rows = torch.arange(len(batch.input_ids), device=batch.input_ids.device)
         if self.reader.projection is None:
-            word_logits = self.reader.read(batch, rows, batch.mask_positions)[:, self.tokens]  # (batch, words)
+            word_logits = self.reader.read_masks(batch)[:, self.tokens]  # (batch, words)
         else:
-            word_logits = self.reader.read(
-                batch, rows, batch.mask_positions, lambda hidden: self.reader.columns(hidden, self.tokens)
-            )
-        with torch.autocast(word_logits.device.type, enabled=False):  # it would round the sums to bfloat16 again
-            label_logits: Tensor = word_logits.float() @ self.averaging  # (batch, labels)
-        return label_logits
+            word_logits = self.reader.read_masks(batch, lambda hidden: self.reader.columns(hidden, self.tokens))
+        return label_means(word_logits, self.averaging)
 
 
 class MultiTokenScorer(LabelScorer):
@@ -128,16 +110,12 @@ class MultiTokenScorer(LabelScorer):
     log-probabilities, so that long words are not worse for being long. ``max_first`` is the paper's: the sum of
     log-probabilities, where outside of training the surest token is filled in first and the others are read again
     ("It's Not Just Size", section 3.1); training reads them at once. A label's logit is the mean over its words.
-
-    Args:
-        model: any ``AutoModelForMaskedLM``, or a reader of one.
-        words: labels in class order → words → tokens.
-        decoding: how the tokens of one word are read.
     """
 
     averaging: Tensor
     tokens: Tensor
     columns: Tensor
+    _features_of = -1  # the longest copy
 
     def __init__(
         self,
@@ -163,16 +141,16 @@ class MultiTokenScorer(LabelScorer):
 
     @property
     def features(self) -> Tensor:
-        """The encoder's row at the first mask of each row's longest copy in the last forward pass, ``(batch, hidden)``."""
+        """The encoder's row where each row's slot begins, of one of its copies in the last forward pass, ``(batch, hidden)``."""
         assert self._features is not None
         return self._features
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return label logits, shape ``(batch, labels)``, float32: mean over a label's words of their log-probabilities."""
         one_by_one = self.decoding == "max_first" and not self.reader.model.training
         with torch.no_grad() if one_by_one else nullcontext():
             scores = []
-            for copy, log_probs in self._copies(batch):
+            copies = [batch.with_masks(length) for length in self.lengths]
+            for copy, log_probs in zip(copies, self._read(copies, self.lengths), strict=True):
                 numbers = self._numbers[copy.masks]
                 places = torch.arange(copy.masks, device=log_probs.device)
                 own = log_probs[:, places, self.columns[numbers, : copy.masks]]  # (batch, words of this length, tokens)
@@ -182,39 +160,31 @@ class MultiTokenScorer(LabelScorer):
                 else:
                     scores.append(own.mean(-1) if self.decoding == "parallel" else own.sum(-1))
             order = [number for length in self.lengths for number in self._numbers[length]]
-            with torch.autocast(scores[0].device.type, enabled=False):
-                label_logits: Tensor = torch.cat(scores, dim=1) @ self.averaging[order]  # (batch, labels)
-        return label_logits
+            return label_means(torch.cat(scores, dim=1), self.averaging[order])
 
-    def _copies(self, batch: Batch) -> list[tuple[Batch, Tensor]]:
-        """Read each row once per word length, in one forward pass.
+    def _read(self, copies: Sequence[Batch], lengths: Sequence[int]) -> list[Tensor]:
+        """Return log-probabilities ``(batch, positions, known tokens)`` of copies of the rows, read in one forward pass.
 
-        Returns:
-            Per length, the rows with as many masks, and log-probabilities ``(batch, masks, known tokens)`` there.
+        Args:
+            lengths: at how many positions from its first mask on each copy is read.
         """
-        size, device = len(batch.input_ids), batch.input_ids.device
-        copies = [batch.with_masks(length) for length in self.lengths]
+        size, device = len(copies[0].input_ids), copies[0].input_ids.device
         rows, columns = [], []
-        for number, copy in enumerate(copies):
-            every = torch.arange(number * size, (number + 1) * size, device=device)
-            rows.append(every.repeat_interleave(copy.masks))
-            columns.append((copy.mask_positions[:, None] + torch.arange(copy.masks, device=device)).flatten())
+        for number, (copy, length) in enumerate(zip(copies, lengths, strict=True)):
+            rows.append(torch.arange(number * size, (number + 1) * size, device=device).repeat_interleave(length))
+            columns.append((copy.mask_positions[:, None] + torch.arange(length, device=device)).flatten())
         log_probs = self._log_probs(Batch.stacked(copies), torch.cat(rows), torch.cat(columns))  # (positions, known tokens)
-        sizes = [size * copy.masks for copy in copies]
-        self._features = torch.split(super().features, sizes)[-1][:: copies[-1].masks]  # (batch, hidden)
-        blocks = torch.split(log_probs, sizes)
-        return [(copy, block.view(size, copy.masks, -1)) for copy, block in zip(copies, blocks, strict=True)]
+        sizes = [size * length for length in lengths]
+        chosen = self._features_of
+        self._features = torch.split(super().features, sizes)[chosen][:: lengths[chosen]]  # (batch, hidden)
+        return [block.view(size, -1, len(self.tokens)) for block in torch.split(log_probs, sizes)]
 
     def _surest_first(self, copy: Batch, word: int, own: Tensor) -> Tensor:
-        """Return the log-probability of a word whose surest token is filled in first, again and again (section 3.1).
+        """Return the log-probability ``(batch,)`` of a word whose surest token is filled in first, again and again (section 3.1).
 
         Args:
             copy: the rows with as many masks as the word has tokens.
-            word: its number.
-            own: log-probabilities of its tokens while none is filled in, shape ``(batch, tokens)``.
-
-        Returns:
-            Shape ``(batch,)``.
+            own: log-probabilities of the word's tokens while none is filled in, shape ``(batch, tokens)``.
         """
         size, length = own.shape
         columns = self.columns[word, :length]  # (tokens,)
@@ -256,13 +226,6 @@ class VectorScorer(LabelScorer):
 
     ``soft``: the inner product plus a bias, a verbalizer without chosen words (WARP). ``prototype``: the
     cosine divided by a fixed temperature of 0.1, so that only directions count (ProtoVerb).
-
-    Args:
-        model: any ``AutoModelForMaskedLM`` whose head ends in a projection to the vocabulary, or a reader of one.
-        words: labels in class order → words → their one token.
-
-    Raises:
-        ModelRefused: the model's head does not end in a projection to the vocabulary.
     """
 
     def __init__(self, model: PreTrainedModel | MaskReader, words: TokenIds, kind: str, soft_tokens: int = 0) -> None:
@@ -279,18 +242,11 @@ class VectorScorer(LabelScorer):
         self.bias = nn.Parameter(bias.to(averaging.device)) if kind == "soft" else None  # (labels,)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return label logits, shape ``(batch, labels)``, float32."""
-        rows = torch.arange(len(batch.input_ids), device=batch.input_ids.device)
-        return self.reader.read(batch, rows, batch.mask_positions, self._answer)
+        return self.reader.read_masks(batch, self._answer)
 
-    def own_state(self) -> dict[str, Tensor]:
-        """Return the label vectors and what every scorer has."""
-        bias = {} if self.bias is None else {"label_bias": self.bias.detach()}
-        return {**super().own_state(), "label_vectors": self.vectors.detach(), **bias}
-
-    def new_parameters(self) -> list[nn.Parameter]:
-        """Return the label vectors and what every scorer has."""
-        return [*super().new_parameters(), self.vectors, *([] if self.bias is None else [self.bias])]
+    def own_parameters(self) -> dict[str, nn.Parameter]:
+        bias = {} if self.bias is None else {"label_bias": self.bias}
+        return {**super().own_parameters(), "label_vectors": self.vectors, **bias}
 
     def _answer(self, hidden: Tensor) -> Tensor:  # (batch, 1, hidden)
         with torch.autocast(hidden.device.type, enabled=False):
@@ -300,11 +256,13 @@ class VectorScorer(LabelScorer):
             return cosine / PROTOTYPE_TEMPERATURE
 
 
+def label_means(word_scores: Tensor, averaging: Tensor) -> Tensor:
+    """Return label logits ``(batch, labels)`` in float32: the mean over each label's words of their scores ``(batch, words)``."""
+    with torch.autocast(word_scores.device.type, enabled=False):  # it would round the sums to bfloat16 again
+        return word_scores.float() @ averaging
+
+
 def _averaging(words: TokenIds) -> Tensor:
     """Return the matrix ``(words, labels)`` that turns word scores into their mean per label."""
-    matrix = torch.zeros(sum(len(label) for label in words), len(words))
-    row = 0
-    for label, label_words in enumerate(words):
-        matrix[row : row + len(label_words), label] = 1 / len(label_words)
-        row += len(label_words)
-    return matrix
+    counts = torch.tensor([len(label) for label in words])
+    return torch.diag(1 / counts).repeat_interleave(counts, dim=0)

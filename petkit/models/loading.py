@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,28 +38,28 @@ if TYPE_CHECKING:
 
 EMBEDDED = "embedded"
 _IDENTITY_FILES = ("config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", *VOCABULARIES)
+_NO_LIMIT = 10**30
+_OFFSET_POSITIONS = frozenset(
+    {"roberta", "xlm-roberta", "camembert", "mpnet", "roberta-prelayernorm", "xlm-roberta-xl", "longformer"}
+)
 
 
 class ModelFolder:
-    """A model folder that passed its checks, and what was read from it.
-
-    Args:
-        numbers: how many numbers its weights contain.
-
-    Attributes:
-        finite: names of the transformers classes whose weights were loaded from it without NaN or Inf.
-    """
+    """A model folder that passed its checks, what was read from it, and how many numbers its weights contain."""
 
     def __init__(self, path: Path, numbers: int) -> None:
         self.path, self.numbers = path, numbers
-        self.finite: set[str] = set()
+        self.finite: set[str] = set()  # transformers classes whose weights were loaded from it without NaN or Inf
 
     @cached_property
     def config(self) -> PretrainedConfig:
         """The configuration; copy it before a change, or before handing it to others."""
         from transformers import AutoConfig
+        from transformers.utils import logging
 
-        _silence_transformers()
+        quiet: Any = logging
+        quiet.disable_progress_bar()
+        quiet.set_verbosity_error()
         config: PretrainedConfig = AutoConfig.from_pretrained(str(self.path), trust_remote_code=False)
         return config
 
@@ -66,18 +67,11 @@ class ModelFolder:
     def fingerprint(self) -> str:
         """A hash of the files that make the model what it is."""
         paths = [path for path in sorted(self.path.iterdir()) if path.name in _IDENTITY_FILES or path.suffix == ".safetensors"]
-        digest = hashlib.sha256()
-        for path in paths:
-            digest.update(f"{path.name}:{sha256(path)}\n".encode())
-        return digest.hexdigest()
+        return hashlib.sha256("".join(f"{path.name}:{sha256(path)}\n" for path in paths).encode()).hexdigest()
 
 
 def open_folder(name: str) -> ModelFolder:
-    """Return the folder of a model after its checks; a hub model is downloaded into the local cache.
-
-    Raises:
-        ModelRefused: the folder or hub model does not exist, is damaged, or would do anything but load.
-    """
+    """Return the folder of a model after its checks; a hub model is downloaded into the local cache."""
     if name == EMBEDDED:
         folder = embedded_folder()  # checked by its own hashes
         return _opened(folder, file_times(folder), checked=True)
@@ -102,22 +96,14 @@ def model_fingerprint(name: str) -> str:
 
 
 def load_config(name: str) -> PretrainedConfig:
-    """Load a model's configuration.
-
-    Raises:
-        ModelRefused: the model is missing or cannot be loaded.
-    """
+    """Load a model's configuration."""
     folder = open_folder(name)
     with _loading(name):
         return deepcopy(folder.config)
 
 
 def load_tokenizer(name: str, *, needs_mask: bool = True) -> PieceTokenizer:
-    """Load a tokenizer.
-
-    Raises:
-        ModelRefused: it is missing or cannot be loaded, or has no mask token where one is needed (causal models need none).
-    """
+    """Load a tokenizer."""
     from transformers import AutoTokenizer
 
     config = load_config(name)
@@ -134,11 +120,7 @@ def load_tokenizer(name: str, *, needs_mask: bool = True) -> PieceTokenizer:
 
 
 def longest_input(config: PretrainedConfig, tokenizer: PieceTokenizer) -> int:
-    """Return how many tokens the model can read, special tokens included.
-
-    Raises:
-        ModelRefused: the tokenizer's own limit is not a number of tokens.
-    """
+    """Return how many tokens the model can read, special tokens included."""
     longest = tokenizer.hf.model_max_length
     if not isinstance(longest, int | float) or not longest >= 1:  # written in a file of the folder
         raise ModelRefused(
@@ -153,31 +135,14 @@ def longest_input(config: PretrainedConfig, tokenizer: PieceTokenizer) -> int:
     return min(limits)
 
 
-_NO_LIMIT = 10**30
-_OFFSET_POSITIONS = frozenset(
-    {"roberta", "xlm-roberta", "camembert", "mpnet", "roberta-prelayernorm", "xlm-roberta-xl", "longformer"}
-)
-
-
-def check_masked_lm(config: PretrainedConfig, name: str) -> None:
-    """Refuse architectures without a masked-LM form, before any weight is read.
-
-    Raises:
-        ModelRefused: with a hint.
-    """
-    if not is_masked_lm(config):
-        raise ModelRefused(f"{shown_name(name)}: a {config.model_type!r} model has no masked-LM form (use a BERT-like encoder)")
-
-
-def check_language_model(config: PretrainedConfig, name: str) -> None:
-    """Refuse architectures that are neither masked nor causal language models, before any weight is read.
-
-    Raises:
-        ModelRefused: with a hint.
-    """
-    if not is_causal(config) and not is_masked_lm(config):
-        why = f"a {config.model_type!r} model is neither a masked nor a causal language model"
-        raise ModelRefused(f"{shown_name(name)}: {why} (use a BERT-like encoder, or one such as GPT-2)")
+def check_language_model(config: PretrainedConfig, name: str, *, masked: bool = False) -> None:
+    """Refuse architectures that are not a language model, or with ``masked`` not a masked one, before any weight is read."""
+    if is_masked_lm(config) or (is_causal(config) and not masked):
+        return
+    why = "is neither a masked nor a causal language model (use a BERT-like encoder, or one such as GPT-2)"
+    if masked:
+        why = "has no masked-LM form (use a BERT-like encoder)"
+    raise ModelRefused(f"{shown_name(name)}: a {config.model_type!r} model {why}")
 
 
 def load_language_model(name: str, attention: str | None = None, four_bit: FourBit | None = None) -> PreTrainedModel:
@@ -185,10 +150,6 @@ def load_language_model(name: str, attention: str | None = None, four_bit: FourB
 
     Args:
         attention: transformers' attention implementation; default: its own choice.
-        four_bit: stores the linear layers below the head in 4 bits.
-
-    Raises:
-        ModelRefused: missing, unsafe, of the wrong kind, or without a trained language-model head.
     """
     config = load_config(name)
     check_language_model(config, name)
@@ -198,8 +159,7 @@ def load_language_model(name: str, attention: str | None = None, four_bit: FourB
         head = "language-model" if is_causal(config) else "masked-LM"
         message = f"the checkpoint has no {head} head: {missing[0]} is missing (use a checkpoint saved from {kind.__name__})"
         raise ModelRefused(f"{shown_name(name)}: {message}")
-    why = why_not_left_to_right(model) if is_causal(config) else ""
-    if why:
+    if is_causal(config) and (why := why_not_left_to_right(model)):
         hint = "use one that reads from left to right, such as GPT-2, Llama or Qwen2"
         raise ModelRefused(f"{shown_name(name)}: a {config.model_type!r} model {why} ({hint})")
     if four_bit is not None:
@@ -207,22 +167,14 @@ def load_language_model(name: str, attention: str | None = None, four_bit: FourB
     return model
 
 
-def load_masked_lm(name: str, attention: str | None = None, four_bit: FourBit | None = None) -> PreTrainedModel:
-    """Load a language model, as :func:`load_language_model` does, that must be a masked one.
-
-    Raises:
-        ModelRefused: also for causal models.
-    """
-    check_masked_lm(load_config(name), name)
-    return load_language_model(name, attention, four_bit)
+def load_masked_lm(name: str, attention: str | None = None) -> PreTrainedModel:
+    """Load a language model, as :func:`load_language_model` does, that must be a masked one."""
+    check_language_model(load_config(name), name, masked=True)
+    return load_language_model(name, attention)
 
 
 def check_classifier(config: PretrainedConfig, name: str) -> None:
-    """Refuse architectures that cannot be a student, before any weight is read.
-
-    Raises:
-        ModelRefused: with a hint.
-    """
+    """Refuse architectures that cannot be a student, before any weight is read."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
     if config.model_type not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
@@ -233,14 +185,12 @@ def check_classifier(config: PretrainedConfig, name: str) -> None:
 def new_classifier(
     name: str, labels: Sequence[str], attention: str | None = None, *, multi: bool = False, four_bit: FourBit | None = None
 ) -> tuple[PreTrainedModel, list[str]]:
-    """Load a backbone with a new classification head; the head is drawn from torch's current random state.
+    """Load a backbone with a new classification head, and the names of the parameters that its checkpoint does not contain.
+
+    The head is drawn from torch's current random state; in 4 bits it keeps its format.
 
     Args:
         multi: each label has a sigmoid of its own, as rows may have several; else labels share a softmax.
-        four_bit: stores the encoder's linear layers in 4 bits, but not those that are new.
-
-    Returns:
-        The model, and the names of the parameters that the backbone's checkpoint does not contain.
     """
     from transformers import AutoModelForSequenceClassification
 
@@ -262,17 +212,44 @@ def new_classifier(
 
 
 def load_classifier(folder: str) -> PreTrainedModel:
-    """Load a finished classifier.
-
-    Raises:
-        ModelRefused: it is missing or cannot be loaded, or its head was never trained.
-    """
+    """Load a finished classifier."""
     from transformers import AutoModelForSequenceClassification
 
     model, missing = _load_weights(AutoModelForSequenceClassification, folder)
     if missing:
         raise ModelRefused(f"{shown_name(folder)}: not a sequence classifier: {missing[0]} is missing")
     return model
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """The numbers that memory and disk depend on: all parameters (tied ones count once), and the widths of single parts."""
+
+    parameters: int
+    layers: int
+    heads: int
+    hidden: int  # width of a token's vector
+    inner: int  # width of the feed-forward layers
+    vocabulary: int
+
+
+def model_size(name: str, labels: int | None = None) -> ModelSize:
+    """Return the size of a language model, or of a classifier over so many ``labels``, by its configuration alone."""
+    from transformers import AutoModelForSequenceClassification
+
+    config: Any = load_config(name)
+    kind = language_model_class(config)
+    if labels is not None:
+        kind, config.num_labels = AutoModelForSequenceClassification, labels
+    text = config.get_text_config()
+    return ModelSize(
+        parameters=numbers_built(kind, config).parameters,
+        layers=text.num_hidden_layers,
+        heads=getattr(text, "num_attention_heads", None) or 1,  # not every model has attention
+        hidden=text.hidden_size,
+        inner=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
+        vocabulary=text.vocab_size,
+    )
 
 
 def shown_name(name: str) -> str:
@@ -309,21 +286,9 @@ def _load_weights(kind: Any, name: str, attention: str | None = None, **settings
     return model, sorted(info["missing_keys"])
 
 
-def _silence_transformers() -> None:
-    from transformers.utils import logging
-
-    quiet: Any = logging
-    quiet.disable_progress_bar()
-    quiet.set_verbosity_error()
-
-
 @contextmanager
 def _loading(name: str) -> Iterator[None]:
-    """Refuse the model where building something from its files fails; odd files make libraries raise almost anything.
-
-    Raises:
-        ModelRefused: in one line.
-    """
+    """Refuse the model where building something from its files fails; odd files make libraries raise almost anything."""
     from safetensors import SafetensorError
 
     try:

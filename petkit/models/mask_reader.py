@@ -1,10 +1,9 @@
 """The language-model head at chosen positions only.
 
-PET, equation 1: ``s(l | x) = M(v(l) | P(x))``. The head of a masked language model maps every position
-to the whole vocabulary; a PVP needs one position and a handful of columns. A forward hook replaces the
-encoder's output by the wanted rows, so every architecture's own head runs on those rows alone, and the
-vocabulary projection can be answered by something smaller: the label words' columns, a vector per label.
-No tensor of shape ``(batch, length, vocabulary)`` ever exists; the result equals the full forward.
+PET, equation 1: ``s(l | x) = M(v(l) | P(x))``. The head of a masked language model maps every position to the whole vocabulary;
+a PVP needs one position and a handful of columns. A forward hook replaces the encoder's output by the wanted rows, so every
+architecture's own head runs on those rows alone, and something smaller can replace the vocabulary projection: the label words'
+columns, a vector per label. No tensor of shape ``(batch, length, vocabulary)`` ever exists; the result equals the full forward.
 A causal model is read where its answer would come next: at the row's last token.
 """
 
@@ -25,21 +24,12 @@ if TYPE_CHECKING:
 
 
 class MaskReader(nn.Module):
-    """A masked or causal language model that answers at chosen positions.
-
-    While a reader is attached, ``model`` returns logits only at the requested positions; :meth:`detach` makes it plain again.
-
-    Args:
-        model: any ``AutoModelForMaskedLM`` or ``AutoModelForCausalLM``.
-
-    Attributes:
-        features: the encoder's rows at the positions last read, shape ``(positions, hidden)``.
-    """
+    """A masked or causal language model that answers at chosen positions, until :meth:`detach` makes it plain again."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model: Any = model
-        self.features: Tensor | None = None
+        self.features: Tensor | None = None  # (positions, hidden): the encoder's rows at the positions last read
         self._where: tuple[Tensor, Tensor] | None = None
         self._answer: Callable[[Tensor], Tensor] | None = None
         self._options = forward_options(model)
@@ -49,17 +39,12 @@ class MaskReader(nn.Module):
             self.projection.forward = self._project
 
     def read(self, batch: Batch, rows: Tensor, columns: Tensor, answer: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Run the model and its head at the given positions.
+        """Return the model's logits at the given positions, shape ``(positions, vocabulary)`` or ``(positions, answer's width)``.
 
         Args:
-            batch: model inputs.
-            rows: row of each position in the batch, shape ``(positions,)``.
-            columns: column of each position, shape ``(positions,)``.
+            rows, columns: of each position in the batch, shape ``(positions,)``.
             answer: takes the head's last hidden rows ``(positions, 1, hidden)`` in the vocabulary projection's place
                 (only for models with such a projection); default: the projection itself.
-
-        Returns:
-            Shape ``(positions, vocabulary)``, or ``(positions, width of the answer)``.
         """
         self._where, self._answer = (rows, columns), answer
         try:
@@ -70,15 +55,16 @@ class MaskReader(nn.Module):
 
     forward = read
 
+    def read_masks(self, batch: Batch, answer: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Read each row at its (first) mask, as :meth:`read` does."""
+        return self.read(batch, torch.arange(len(batch.input_ids), device=batch.input_ids.device), batch.mask_positions, answer)
+
     def vocabulary_logits(self, batch: Batch) -> Tensor:
         """Return the logits of the whole vocabulary at each row's (first) mask, shape ``(batch, vocabulary)``, float32."""
-        return self.read(batch, torch.arange(len(batch.input_ids), device=batch.input_ids.device), batch.mask_positions).float()
+        return self.read_masks(batch).float()
 
     def columns(self, hidden: Tensor, tokens: Tensor) -> Tensor:
-        """Project ``hidden (…, hidden)`` on some tokens only, shape ``(…, tokens)``, in float32.
-
-        A few columns cost nothing in float32, and label logits in bfloat16 would be 1/256 apart at best.
-        """
+        """Project ``hidden (…, hidden)`` on some tokens only, shape ``(…, tokens)``; bfloat16 logits would be 1/256 apart at best."""
         assert self.projection is not None
         weight, bias = self.projection.weight[tokens], self.projection.bias
         with torch.autocast(hidden.device.type, enabled=False):
@@ -114,16 +100,7 @@ class SoftTokens(nn.Module):
     """Trained embeddings for token ids below 0 (P-Tuning, Liu et al. 2021): ids ``-first``, ``-first - 1``, … in a batch.
 
     They start as the embeddings of random words, drawn from torch's current random state. Several may read one model's ids,
-    each its own; the last to come must be the first to go.
-
-    Args:
-        model: whose input embeddings answer all other ids.
-        count: number of soft tokens.
-        first: where their ids begin.
-
-    Attributes:
-        vectors: the trained embeddings, shape ``(count, embedding)``.
-        source: where given, makes what stands for them.
+    each its own; the last to come must be the first to go. Where there is a ``source``, it makes what stands for them.
     """
 
     def __init__(self, model: PreTrainedModel, count: int, first: int = 1) -> None:
@@ -138,7 +115,7 @@ class SoftTokens(nn.Module):
         self._embeddings[0].forward = self._embed
 
     def values(self) -> Tensor:
-        """Return what stands for the soft tokens, shape ``(count, embedding)``: the vectors, or what ``source`` makes."""
+        """Return what stands for the soft tokens, shape ``(count, embedding)``."""
         return self.vectors if self.source is None else self.source()
 
     def detach(self) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from petkit.models.batch import Batch
-from petkit.models.label_scorers import MultiTokenScorer, TokenIds
+from petkit.models.label_scorers import MultiTokenScorer, TokenIds, label_means
 from petkit.models.mask_reader import MaskReader
 
 if TYPE_CHECKING:
@@ -25,13 +25,11 @@ class NextTokenScorer(MultiTokenScorer):
     """Reads label words of any number of tokens after each row: ``1/k Σ_i log p(w_i | row, w_1 … w_{i-1})``, exactly.
 
     The mean over the k tokens keeps long words from being worse for being long; a label's logit is the mean over its words.
-    A row is read once for every beginning of words that no longer one goes on from, all in one forward pass: words of one
-    token, and all that begin alike, share a copy.
-
-    Args:
-        model: any ``AutoModelForCausalLM``, or a reader of one.
-        words: labels in class order → words → tokens.
+    Each row is scored once per maximal word prefix, all in one forward pass: words of one token, and all with a common
+    prefix, share a copy.
     """
+
+    _features_of = 0  # every copy is the same up to the row's end
 
     def __init__(self, model: PreTrainedModel | MaskReader, words: TokenIds, soft_tokens: int = 0) -> None:
         super().__init__(model, words, "parallel", soft_tokens)
@@ -39,44 +37,22 @@ class NextTokenScorer(MultiTokenScorer):
         beginnings = sorted({word[:-1] for word in flat})
         self.beginnings = [own for own in beginnings if not any(own == other[: len(own)] for other in beginnings if other != own)]
         self.copies = len(self.beginnings)
-        # Which copy tells each word, and the word's tokens as places in ``tokens``.
+        # The copy that scores each word, and the word's tokens as places in ``tokens``.
         self._continuations = [
-            (
-                next(number for number, own in enumerate(self.beginnings) if own[: len(word) - 1] == word[:-1]),
-                columns[: len(word)],
-            )
-            for word, columns in zip(flat, self.columns.tolist(), strict=True)
+            (next(number for number, own in enumerate(self.beginnings) if own[: len(word) - 1] == word[:-1]), places[: len(word)])
+            for word, places in zip(flat, self.columns.tolist(), strict=True)
         ]
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return label logits, shape ``(batch, labels)``, float32: mean over a label's words of their log-probabilities."""
-        size, device = len(batch.input_ids), batch.input_ids.device
-        copies = [appended(batch, [own] * size, max(map(len, self.beginnings))) for own in self.beginnings]
-        rows, columns = [], []
-        for number, own in enumerate(self.beginnings):
-            every = torch.arange(size, device=device)
-            rows.append((number * size + every).repeat_interleave(len(own) + 1))
-            columns.append((batch.mask_positions[:, None] + torch.arange(len(own) + 1, device=device)).flatten())
-        log_probs = self._log_probs(Batch.stacked(copies), torch.cat(rows), torch.cat(columns))  # (positions, known tokens)
-        sizes = [size * (len(own) + 1) for own in self.beginnings]
-        # Every copy is the same up to the row's end.
-        assert self.reader.features is not None
-        self._features = self.reader.features[: sizes[0] : len(self.beginnings[0]) + 1]  # (batch, hidden)
-        blocks = [block.view(size, -1, len(self.tokens)) for block in torch.split(log_probs, sizes)]
+        size, longest = len(batch.input_ids), max(map(len, self.beginnings))
+        copies = [appended(batch, [own] * size, longest) for own in self.beginnings]
+        blocks = self._read(copies, [len(own) + 1 for own in self.beginnings])
         scores = [blocks[copy][:, range(len(own)), own].mean(-1) for copy, own in self._continuations]  # (batch,) each
-        with torch.autocast(log_probs.device.type, enabled=False):
-            label_logits: Tensor = torch.stack(scores, dim=1).float() @ self.averaging  # (batch, labels)
-        return label_logits
+        return label_means(torch.stack(scores, dim=1), self.averaging)
 
 
 def appended(batch: Batch, words: Sequence[Sequence[int]], longest: int) -> Batch:
-    """Return the batch with tokens after the end of each row, padded by ``longest`` columns.
-
-    Args:
-        batch: rows of a causal model; ``mask_positions`` is where they end.
-        words: the tokens to append to each row.
-        longest: as many as the longest of them.
-    """
+    """Return the rows of a causal model with the tokens of ``words`` after the end of each, padded by ``longest`` columns."""
     if longest == 0:
         return batch
     size, device = len(words), batch.input_ids.device

@@ -18,7 +18,7 @@ from petkit.engine.sampling import StepRows, step_rows, training_batches
 from petkit.engine.training_loop import TrainingDiverged, fit
 from petkit.errors import InvalidInput, ModelRefused, Problem
 from petkit.models.batch import IndexArray
-from petkit.models.loading import EMBEDDED, check_masked_lm, load_config, load_masked_lm, load_tokenizer, model_fingerprint
+from petkit.models.loading import EMBEDDED, check_language_model, load_config, load_masked_lm, load_tokenizer, model_fingerprint
 from petkit.prompts.pattern import FieldKey
 from petkit.prompts.pvp import task_fields
 from petkit.prompts.token_store import TokenStore
@@ -75,7 +75,7 @@ class UnlabeledTexts:
         name = self.spec.model
         try:
             config = load_config(name)
-            check_masked_lm(config, name)
+            check_language_model(config, name, masked=True)
             self.tokenizer = load_tokenizer(name)
             if name != EMBEDDED:  # a missing head and damaged weights show only when weights meet architecture
                 self._try_out(load_masked_lm(name))

@@ -18,8 +18,8 @@ from petkit.task.task import Task
 from petkit.task.teacher_list import Teacher, others
 from petkit.teachers.inputs import scoring_inputs, training_inputs
 from petkit.teachers.ipet import choose_labellers
-from petkit.teachers.logits import write_logits
 from petkit.teachers.models import TeacherModels
+from petkit.teachers.scoring import write_logits
 from petkit.teachers.training import TeacherTraining, teacher_random
 
 

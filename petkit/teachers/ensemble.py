@@ -1,7 +1,6 @@
 """The ensemble of a run's finished teachers: weights, temperatures, label priors, dropped teachers and label bias.
 
-Computations over the unlabelled rows read the teachers' logits shard by shard, as often as needed, so that memory does not
-grow with the rows.
+The teachers' logits are read shard by shard, as often as needed, so that memory does not grow with the rows.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from petkit.config.schema.training import SoftLabelsSpec
 from petkit.ensemble import CALIBRATIONS, Ensemble, FloatArray, TeacherAgreement, TeacherScores, fit_temperature, normalised
@@ -34,17 +32,14 @@ def reads_train(settings: SoftLabelsSpec) -> bool:
 
 
 def form_ensemble(job: Job, task: Task, teachers: Sequence[str]) -> Ensemble:
-    """Return the ensemble of a run's teachers under ``soft_labels``.
-
-    Raises:
-        IncompleteRun: a teacher's files belong to other rows or labels, or lack what the settings need.
-    """
+    """Return the ensemble of a run's teachers under ``soft_labels``."""
     settings, store, kind = task.spec.soft_labels, job.store, task.label_kind
     # Weights are accuracies on the labelled rows: before training (the paper), or of rows held out of training.
     accuracies, temperatures = [1.0] * len(teachers), [1.0] * len(teachers)
     if settings.out_of_fold:
         refuse_other_rows(store, task, [teacher_folds(teacher) for teacher in teachers], "train")
-        gold = _gold(task)
+        targets = np.asarray(task.targets(), np.int64)  # (rows,), or (rows, labels) of 0 and 1
+        gold = targets if targets.ndim == 2 else targets[:, None]  # (rows, questions)
         held_out = [read_matrix(store.path(teacher_folds(teacher)), "logits") for teacher in teachers]  # each (rows, labels)
         if settings.weighting == "out_of_fold":
             accuracies = [float((kind.choices(logits) == gold).mean()) for logits in held_out]
@@ -82,15 +77,7 @@ def combined_shards(store: RunStore, ensemble: Ensemble) -> Iterator[FloatArray]
 
 
 def refuse_other_rows(store: RunStore, task: Task, made: Sequence[str], part: str) -> None:
-    """Refuse logits of other rows or labels, which would be matched with the wrong texts.
-
-    Args:
-        made: the steps with the logits, each ``stage_a/<teacher>/…``.
-        part: ``unlabeled`` or ``train``, the rows they should be of.
-
-    Raises:
-        IncompleteRun: with what changed.
-    """
+    """Refuse logits, written by the steps ``made``, that are not of the current rows of ``part`` or have other labels."""
     expected: Inputs = {"labels": list(task.labels), f"data.{part}": task.scans[part].sha256}
     for step in made:
         made_for = {name: store.inputs(step).get(name) for name in expected}
@@ -103,23 +90,14 @@ def refuse_other_rows(store: RunStore, task: Task, made: Sequence[str], part: st
             )
 
 
-def _gold(task: Task) -> NDArray[np.int64]:
-    """Return the right answers for the labelled rows, shape ``(rows, questions)``."""
-    targets = np.asarray(task.targets(), np.int64)  # (rows,), or (rows, labels) of 0 and 1
-    return targets if targets.ndim == 2 else targets[:, None]
-
-
 def _scores(store: RunStore, ensemble: Ensemble, index: int) -> TeacherScores:
     """Return one teacher's logits, at its temperature, for a calibration to read."""
     teacher, temperature = ensemble.members[index], float(ensemble.temperatures[index])
-    content_free = partial(_content_free, store, teacher, temperature)
-    return TeacherScores(
-        ensemble.kind, len(ensemble.labels), content_free, partial(_tempered_shards, store, teacher, temperature)
-    )
 
+    def shards() -> Iterator[FloatArray]:
+        return (logits[0] / temperature for logits in teacher_shards(store, [teacher]))
 
-def _tempered_shards(store: RunStore, teacher: str, temperature: float) -> Iterator[FloatArray]:
-    return (shard["logits"] / temperature for shard in read_shards(store.path(teacher_logits(teacher)), ["logits"]))
+    return TeacherScores(ensemble.kind, len(ensemble.labels), partial(_content_free, store, teacher, temperature), shards)
 
 
 def _content_free(store: RunStore, teacher: str, temperature: float) -> FloatArray:

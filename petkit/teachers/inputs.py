@@ -27,11 +27,7 @@ def scoring_inputs(task: Task, device: Device, teacher: Teacher) -> Inputs:
 
 
 def training_inputs(task: Task, device: Device, teacher: Teacher, labellers: Sequence[Teacher]) -> Inputs:
-    """Return the inputs of a trained teacher.
-
-    Args:
-        labellers: the teachers of the generation before that label unlabelled rows for this one.
-    """
+    """Return the inputs of a trained teacher, whose unlabelled rows are labelled by ``labellers``."""
     generations = task.spec.generations.model_dump(exclude={"count"})
     needs_text = labellers or task.spec.teachers.auxiliary_mlm_weight
     return {
@@ -51,8 +47,5 @@ def _second_pattern_inputs(task: Task, teacher: Teacher) -> Inputs:
     if task.spec.teachers.consistency.kind != "second_pattern":
         return {}
     second = task.second_pattern(teacher.pattern)
-    words = task.pvps[second].verbalizer.labels
-    return {
-        "second pattern": list(task.spec.patterns[second].segments),
-        "second pattern's verbalizer": label_words(words),
-    }
+    words = label_words(task.pvps[second].verbalizer.labels)
+    return {"second pattern": list(task.spec.patterns[second].segments), "second pattern's verbalizer": words}

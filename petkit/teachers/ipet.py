@@ -31,16 +31,11 @@ def choose_labellers(count: int, share: float, random: np.random.Generator) -> l
 
 
 def wanted_counts(gold: Sequence[int], scale: float, generation: int, per_label_from_zero: int, unlabeled_rows: int) -> list[int]:
-    """Return the number of unlabelled rows of each label in a training set.
+    """Return the number of unlabelled rows of each label in the training set of a generation, from 1.
 
-    With labelled rows ``c_0(l) · scale^generation - c_0(l)`` (they stay in the set); without, ``per_label_from_zero`` in
-    the first generation and ``scale`` times as many in each further one. Where the unlabelled set is smaller than the
-    sum, all labels shrink alike.
-
-    Args:
-        gold: ``c_0``, labelled rows per label.
-        generation: from 1.
-        unlabeled_rows: size of the unlabelled set.
+    With labelled rows (``gold``: ``c_0``) ``c_0(l) · scale^generation - c_0(l)``, as they stay in the set; without,
+    ``per_label_from_zero`` in the first generation and ``scale`` times as many in each further one. Where the unlabelled
+    set is smaller than the sum, all labels shrink alike.
     """
     if any(gold):
         wanted = [count * scale**generation - count for count in gold]
@@ -53,11 +48,7 @@ def wanted_counts(gold: Sequence[int], scale: float, generation: int, per_label_
 
 
 def mean_probabilities(logits: Iterable[FloatArray]) -> NDArray[np.float64]:
-    """Return the mean of several teachers' probabilities, shape ``(rows, labels)``.
-
-    Args:
-        logits: each teacher's label logits, shape ``(rows, labels)``; one is in memory at a time.
-    """
+    """Return the mean of several teachers' probabilities from their logits, one in memory at a time; all ``(rows, labels)``."""
     total: NDArray[np.float64] = np.zeros(())
     teachers = 0
     for own in logits:
@@ -78,8 +69,6 @@ def draw_rows(
 
     Args:
         probabilities: of the labels, shape ``(rows, labels)``.
-        wanted: rows per label.
-        names: the labels, for messages.
         most_likely: take each label's most likely rows instead of drawing (the first generation from zero labels). A
             label predicted for too few rows then gets others, since untrained teachers may never predict it; a row that
             several such labels want goes to the one it is likeliest for.

@@ -24,8 +24,7 @@ from petkit.prompts.pvp import PVP, Demonstrations, compile_pvp
 from petkit.prompts.tokenizer import PieceTokenizer
 from petkit.runs.layout import SOFT_LABELS, TEACHER_FILE, teacher_logits, teacher_model
 from petkit.runs.store import RunStore
-from petkit.teachers.models import TeacherModels, teacher_models
-from petkit.teachers.scoring import load_scorer
+from petkit.teachers.models import TeacherModels, load_scorer, teacher_models
 
 
 @dataclass(frozen=True)
@@ -45,38 +44,33 @@ class LoadedTeacher:
 
 
 class _Shared:
-    """What teachers of one run have in common, looked up once."""
+    """What teachers of one run have in common, loaded once."""
 
     def __init__(self, device: Device) -> None:
         self.device = device
         self.tokenizer, self.model_hash = cache(load_tokenizer), cache(model_fingerprint)
         self._models: dict[str, TeacherModels] = {}
 
-    def models(self, name: str, adapter: Mapping[str, Any]) -> TeacherModels:
-        """Return what lends models that start from a backbone."""
+    def lender(
+        self, name: str, adapter: Mapping[str, Any], folder: Path, pvp: PVP, *, trained: bool
+    ) -> Callable[[], AbstractContextManager[LabelScorer]]:
+        """Return what lends the model of a teacher in ``folder`` that starts from the backbone ``name``."""
+        if trained and adapter["kind"] == "none":
+            scorer = load_scorer(name, pvp, self.device)  # a model of its own
+            return lambda: nullcontext(scorer)
         spec = TypeAdapter[NoAdapter | AnyAdapter](AdapterSpec).validate_json(json.dumps(adapter))
         adapted = None if isinstance(spec, NoAdapter) else spec
-        return self._models.setdefault(json.dumps([name, adapter]), teacher_models(name, adapted, self.device))
+        models = self._models.setdefault(json.dumps([name, adapter]), teacher_models(name, adapted, self.device))
+        return (lambda: models.trained(folder, pvp)) if trained else (lambda: models.untrained(pvp))
 
 
 def load_teachers(store: RunStore, teachers: Iterable[str], device: Device) -> list[LoadedTeacher]:
-    """Load several teachers, as :func:`load_teacher` does; those that begin with one backbone share it."""
+    """Load teachers of a finished run; without labelled rows each is the backbone itself. Those on one backbone share it."""
     shared = _Shared(device)
-    return [load_teacher(store, teacher, device, shared) for teacher in teachers]
+    return [_load_teacher(store, teacher, shared) for teacher in teachers]
 
 
-def load_teacher(store: RunStore, teacher: str, device: Device, shared: _Shared | None = None) -> LoadedTeacher:
-    """Load a teacher of a finished run; without labelled rows it is the backbone itself.
-
-    Args:
-        shared: what it has in common with others.
-
-    Raises:
-        IncompleteRun: it is missing, newer than its logits or the soft labels, or damaged; or the backbone that answers
-            untrained has changed.
-        ModelRefused: its model is not to be had any more.
-    """
-    shared = shared or _Shared(device)
+def _load_teacher(store: RunStore, teacher: str, shared: _Shared) -> LoadedTeacher:
     model, logits = teacher_model(teacher), teacher_logits(teacher)
     scored_from = store.inputs(logits)
     trained = not scored_from or model in scored_from
@@ -97,25 +91,11 @@ def load_teacher(store: RunStore, teacher: str, device: Device, shared: _Shared 
     pvp, problems = compile_pvp(spec, verbalizer, tokenizer, about["max_length"], about["truncate"])
     if problems:
         raise IncompleteRun(f"{store.shown}: teacher {teacher} does not fit its tokenizer: {problems[0].message}")
-    pvp = replace(pvp, demonstrations=_demonstrations(about["demonstrations"]))
+    if (shown := about["demonstrations"]) is not None:
+        filled = tuple(tuple(np.array(ids, np.int32) for ids in examples) for examples in shown["filled"])
+        # A new row is not among the labelled rows, so their numbers do not matter.
+        numbers = tuple(tuple(range(len(examples))) for examples in filled)
+        pvp = replace(pvp, demonstrations=Demonstrations(shown["per_label"], filled, numbers))
     return LoadedTeacher(
-        pvp, tokenizer, _lender(shared, name, about["adapter"], folder, pvp, trained=trained), tuple(about["fields"])
+        pvp, tokenizer, shared.lender(name, about["adapter"], folder, pvp, trained=trained), tuple(about["fields"])
     )
-
-
-def _lender(
-    shared: _Shared, name: str, adapter: Mapping[str, Any], folder: Path, pvp: PVP, *, trained: bool
-) -> Callable[[], AbstractContextManager[LabelScorer]]:
-    if trained and adapter["kind"] == "none":
-        scorer = load_scorer(name, pvp, shared.device)  # a model of its own
-        return lambda: nullcontext(scorer)
-    models = shared.models(name, adapter)
-    return (lambda: models.trained(folder, pvp)) if trained else (lambda: models.untrained(pvp))
-
-
-def _demonstrations(written: Mapping[str, Any] | None) -> Demonstrations | None:
-    if written is None:
-        return None
-    filled = tuple(tuple(np.array(ids, np.int32) for ids in examples) for examples in written["filled"])
-    # A new row is none of the few-shot examples, so their numbers do not matter.
-    return Demonstrations(written["per_label"], filled, tuple(tuple(range(len(examples))) for examples in filled))

@@ -10,32 +10,51 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from petkit.config.schema.adapter import AnyAdapter, PromptEncoderSpec
 from petkit.engine.device import Device, prepare_for_inference, release_memory
 from petkit.models.adapters.attach import attach, start_from_folder
 from petkit.models.adapters.base import Adapter, read_adapter
+from petkit.models.label_scorer_registry import LABEL_SCORERS
 from petkit.models.label_scorers import LabelScorer
 from petkit.models.loading import load_language_model
 from petkit.models.mask_reader import MaskReader
 from petkit.prompts.pvp import PVP
-from petkit.runs.layout import teacher_model
+from petkit.runs.layout import OWN_STATE, teacher_model
 from petkit.runs.store import RunStore
 from petkit.storage.fault_points import crash_point
 from petkit.task.task import Task
 from petkit.task.teacher_list import Teacher
-from petkit.teachers.scoring import load_own_state, load_scorer, save_own_state, scorer_of
+
+
+def scorer_of(model: Any, pvp: PVP, *, normalised: bool = False, soft_tokens: int | None = None) -> LabelScorer:
+    """Return what reads a PVP's answers from a model (or through the ``MaskReader`` of another scorer's).
+
+    Soft tokens are drawn from torch's current random state.
+
+    Args:
+        normalised: give log-probabilities under the whole vocabulary where plain logits would do.
+        soft_tokens: how many of the pattern's soft tokens it has; default: all of them.
+    """
+    soft_tokens = pvp.pattern.soft_tokens if soft_tokens is None else soft_tokens
+    return LABEL_SCORERS[pvp.verbalizer.kind](model, pvp, soft_tokens, normalised)
+
+
+def load_scorer(model: str, pvp: PVP, device: Device) -> LabelScorer:
+    """Load a language model (a teacher's folder, or a backbone's name for an untrained one) ready to score."""
+    scorer = _untrained_scorer(load_language_model(model), pvp)
+    _load_own_state(scorer, Path(model))
+    prepare_for_inference(scorer, device)
+    return scorer
 
 
 class TeacherModels(ABC):
-    """Lends teachers' models, one at a time.
-
-    Args:
-        backbone: name of the model the teachers start from.
-    """
+    """Lends the models of teachers that start from ``backbone``, one at a time."""
 
     spec: AnyAdapter | None = None  # the adapter that is trained
 
@@ -45,34 +64,24 @@ class TeacherModels(ABC):
 
     @abstractmethod
     def new(self, pvp: PVP, *, normalised: bool = False) -> AbstractContextManager[LabelScorer]:
-        """Lend a teacher to be trained, drawn from torch's current random state.
-
-        Args:
-            normalised: give log-probabilities under the whole vocabulary where plain logits would do.
-        """
+        """Lend a teacher to be trained, made by :func:`scorer_of`."""
 
     @abstractmethod
     def trained(self, folder: Path, pvp: PVP) -> AbstractContextManager[LabelScorer]:
-        """Lend a finished teacher, ready to score.
-
-        Raises:
-            ModelRefused: its files are damaged or made for another model.
-        """
+        """Lend a finished teacher, ready to score."""
 
     @contextmanager
     def untrained(self, pvp: PVP) -> Iterator[LabelScorer]:
         """Lend the pretrained backbone, ready to score; its soft tokens are always the same."""
-        reader = self._backbone_reader(None)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            scorer = scorer_of(reader, pvp).to(self.device.name)
+        scorer = _untrained_scorer(self._backbone_reader(None), pvp).to(self.device.name)
         yield scorer.eval()
         scorer.release()
 
     def save(self, scorer: LabelScorer, folder: Path) -> None:
         """Write a teacher that was just trained: its adapter, or its model."""
         crash_point("model: before write")
-        save_own_state(scorer, folder)
+        if own := {name: value.to("cpu", torch.float32).contiguous() for name, value in scorer.own_state().items()}:
+            save_file(own, folder / OWN_STATE)
         self._save(scorer, folder)
         crash_point("model: written")
 
@@ -99,11 +108,7 @@ class TeacherModels(ABC):
 
 
 def teacher_models(backbone: str, adapter: AnyAdapter | None, device: Device, start_sha256: str | None = None) -> TeacherModels:
-    """Return what lends the models of teachers that train an adapter, or, without one, the whole model.
-
-    Args:
-        start_sha256: hash of the prompt the adapter starts from, as it was checked.
-    """
+    """Return what lends the models of teachers that train an adapter (from the prompt of this hash), or the whole model."""
     return OwnModels(backbone, device) if adapter is None else SharedBackbone(backbone, adapter, device, start_sha256)
 
 
@@ -159,7 +164,7 @@ class SharedBackbone(TeacherModels):
                 adapter = self._attach(reader, pvp)
         adapter.put(self._states[folder], str(folder))
         with torch.random.fork_rng(devices=[]), self._scorer(reader, adapter, pvp) as scorer:
-            load_own_state(scorer, folder)
+            _load_own_state(scorer, folder)
             yield scorer.eval()
         if self._virtual_tokens(pvp):
             self._detach()
@@ -203,6 +208,18 @@ def teacher_scorer(store: RunStore, task: Task, models: TeacherModels, teacher: 
     """Lend a teacher of the run, ready to score; without labelled rows it is its pattern untrained."""
     pvp = task.pvps[teacher.pattern]
     return models.trained(store.path(teacher_model(teacher.name)), pvp) if teacher.trained else models.untrained(pvp)
+
+
+def _untrained_scorer(model: Any, pvp: PVP) -> LabelScorer:
+    """Return a scorer whose soft tokens are always the same."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return scorer_of(model, pvp)
+
+
+def _load_own_state(scorer: LabelScorer, folder: Path) -> None:
+    if (folder / OWN_STATE).is_file():
+        scorer.load_own_state(load_file(folder / OWN_STATE))
 
 
 def _free(scorer: LabelScorer) -> None:

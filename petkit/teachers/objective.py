@@ -31,19 +31,12 @@ from petkit.prompts.tokenizer import PieceTokenizer
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """What one teacher learns from.
+    """What one teacher learns from."""
 
-    Attributes:
-        encoded: the labelled rows, ready for the model.
-        targets: class indices ``(rows,)``, or ``(rows, labels)`` of 0 and 1.
-        second: the same rows under a second pattern, where consistency compares with it.
-        unlabeled: encodes unlabelled rows by number, where there is a masked-LM loss.
-    """
-
-    encoded: Sequence[Encoded]
-    targets: Tensor
-    second: Sequence[Encoded] = ()
-    unlabeled: Callable[[IndexArray], list[Encoded]] | None = None
+    encoded: Sequence[Encoded]  # the labelled rows, ready for the model
+    targets: Tensor  # class indices (rows,), or (rows, labels) of 0 and 1
+    second: Sequence[Encoded] = ()  # the same rows under a second pattern, where consistency compares with it
+    unlabeled: Callable[[IndexArray], list[Encoded]] | None = None  # encodes rows by number, for a masked-LM loss
 
     @property
     def multi(self) -> bool:
@@ -55,10 +48,6 @@ class TeacherObjective:
     """The loss of one teacher, called with the scorer and the :class:`StepRows`.
 
     Args:
-        settings: which losses, with which weights.
-        pvp: the teacher's pattern and label words.
-        data: the rows that a step numbers.
-        labels: how many labels there are.
         second: scores the second pattern with the same model, where consistency compares with it.
     """
 
@@ -164,7 +153,8 @@ class TeacherObjective:
         words = self.pvp.words.token_ids
         filled, correct, slots = [], [], []
         for row in step.rows:
-            gold = self._gold(int(row))
+            target = self.data.targets[row]
+            gold = [label for label, given in enumerate(target.tolist()) if given] if self.data.multi else [int(target)]
             right = bool(step.random.random() < 0.5) and bool(gold)
             choices = gold if right else [label for label in range(len(words)) if label not in gold]
             if not choices:
@@ -183,10 +173,6 @@ class TeacherObjective:
             logits = scorer.reader.read(hidden.batch, hidden.rows, hidden.columns)  # (hidden tokens, vocabulary)
         log_probs = logits.float().log_softmax(-1).gather(1, hidden.targets[:, None])[:, 0]  # (hidden tokens,)
         return losses.label_conditioning(log_probs, torch.tensor(correct, device=log_probs.device)[hidden.rows])
-
-    def _gold(self, row: int) -> list[int]:
-        target = self.data.targets[row]
-        return [index for index, given in enumerate(target.tolist()) if given] if self.data.multi else [int(target)]
 
 
 def _with_word(row: Encoded, word: Sequence[int]) -> Encoded:

@@ -1,66 +1,47 @@
-"""Teachers and students at work: loading a teacher, and scoring a part of the data shard by shard."""
+"""Teachers and students at work: scoring a part of the data shard by shard."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
-
-from petkit.engine.device import Device, prepare_for_inference
+from petkit.engine.device import Device
 from petkit.engine.inference import ClassifierLogits, FloatArray, label_logits
-from petkit.models.label_scorer_registry import LABEL_SCORERS
+from petkit.ensemble.calibration import CONTENT_FREE
 from petkit.models.label_scorers import LabelScorer
-from petkit.models.loading import load_language_model
 from petkit.prompts.pattern import Encoded, FieldKey
 from petkit.prompts.pvp import PVP
 from petkit.prompts.token_store import TokenStore
 from petkit.prompts.tokenizer import IntArray, PieceTokenizer
-from petkit.runs.layout import OWN_STATE
-from petkit.storage.parquet_shards import SHARD_ROWS
+from petkit.runs.layout import CONTENT_FREE_FILE, TEACHER_FILE
+from petkit.runs.step import Job
+from petkit.storage.atomic import write_json
+from petkit.storage.parquet_shards import SHARD_ROWS, write_shard
 from petkit.task.task import Task
+from petkit.task.teacher_list import Teacher
+from petkit.teachers.models import TeacherModels, teacher_scorer
+from petkit.teachers.training import describe
+from petkit.teachers.untrained import content_free_logits
 
 
-def load_scorer(model: str, pvp: PVP, device: Device) -> LabelScorer:
-    """Load a language model (a teacher's folder, or a backbone's name for an untrained one) ready to score.
+def write_logits(job: Job, task: Task, device: Device, models: TeacherModels, teacher: Teacher) -> None:
+    """Write a teacher's label logits on the unlabelled set and on content-free texts: the second step of every teacher.
 
-    Untrained soft tokens are the same in every pass.
+    Resumes after the last finished shard.
     """
-    backbone = load_language_model(model)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        scorer = scorer_of(backbone, pvp)
-    load_own_state(scorer, Path(model))
-    prepare_for_inference(scorer, device)
-    return scorer
-
-
-def load_own_state(scorer: LabelScorer, folder: Path) -> None:
-    """Take back what :func:`save_own_state` wrote, if anything."""
-    if (folder / OWN_STATE).is_file():
-        scorer.load_own_state(load_file(folder / OWN_STATE))
-
-
-def scorer_of(model: Any, pvp: PVP, *, normalised: bool = False, soft_tokens: int | None = None) -> LabelScorer:
-    """Return what reads a PVP's answers from a model (or through the ``MaskReader`` of another scorer's).
-
-    Soft tokens are drawn from torch's current random state.
-
-    Args:
-        normalised: give log-probabilities under the whole vocabulary where plain logits would do.
-        soft_tokens: how many of the pattern's soft tokens it has; default: all of them.
-    """
-    soft_tokens = pvp.pattern.soft_tokens if soft_tokens is None else soft_tokens
-    return LABEL_SCORERS[pvp.verbalizer.kind](model, pvp, soft_tokens, normalised)
-
-
-def save_own_state(scorer: LabelScorer, folder: Path) -> None:
-    """Write the parameters trained in addition to the model, if any."""
-    state = {name: value.to("cpu", torch.float32).contiguous() for name, value in scorer.own_state().items()}
-    if state:
-        save_file(state, folder / OWN_STATE)
+    pvp, total = task.pvps[teacher.pattern], task.scans["unlabeled"].rows
+    with teacher_scorer(job.store, task, models, teacher) as scorer:
+        parts, kept = job.parts(), 0
+        for kept, logits in enumerate(parts.load(), 1):
+            write_shard(job.folder, kept - 1, {"logits": logits})
+        shards = shard_logits(scorer, pvp, task, "unlabeled", device, lambda done: job.progress(done, total, "rows"), first=kept)
+        for index, logits in enumerate(shards, kept):
+            write_shard(job.folder, index, {"logits": logits})
+            if (index + 1) * SHARD_ROWS < total:  # the last is soon published with all of them
+                parts.save(index, logits)
+        content_free = content_free_logits(task, pvp, scorer, device)
+        write_json(job.folder / CONTENT_FREE_FILE, {"texts": list(CONTENT_FREE), "logits": content_free.tolist()})
+    if not teacher.trained:
+        write_json(job.folder / TEACHER_FILE, describe(task, teacher))
 
 
 def shard_logits(
@@ -72,11 +53,10 @@ def shard_logits(
     on_rows: Callable[[int], None],
     first: int = 0,
 ) -> Iterator[FloatArray]:
-    """Yield label logits of a part of the data, shape ``(rows of the shard, labels)``, in row order.
+    """Yield label logits of a part of the data from shard ``first`` on, shape ``(rows of the shard, labels)``, in row order.
 
     Args:
         on_rows: called with the number of rows scored so far, after every batch.
-        first: the shard to begin with.
     """
     return _in_shards(scorer, pvp.encode, task.tokens(part), task.tokenizer, task, device, on_rows, first)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,7 +21,6 @@ from petkit.models.adapters.attach import trained_part
 from petkit.models.batch import IndexArray
 from petkit.models.label_scorers import LabelScorer
 from petkit.prompts.pattern import Encoded
-from petkit.prompts.pvp import PVP
 from petkit.runs.layout import TEACHER_FILE, teacher_logits
 from petkit.runs.step import Job
 from petkit.storage.atomic import write_json
@@ -30,9 +28,8 @@ from petkit.storage.parquet_shards import read_matrix, write_shard
 from petkit.task.task import Task
 from petkit.task.teacher_list import Teacher
 from petkit.teachers.ipet import draw_rows, mean_probabilities, wanted_counts
-from petkit.teachers.models import TeacherModels
+from petkit.teachers.models import TeacherModels, scorer_of
 from petkit.teachers.objective import TeacherObjective, TrainingRows
-from petkit.teachers.scoring import scorer_of
 
 
 def teacher_random(teacher: Teacher) -> np.random.Generator:
@@ -40,40 +37,20 @@ def teacher_random(teacher: Teacher) -> np.random.Generator:
     return np.random.default_rng([teacher.seed, teacher.generation, zlib.crc32(teacher.name.encode())])
 
 
-@dataclass(frozen=True)
-class _Fold:
-    """One of ``count`` trainings that each hold out some labelled rows: its number, and the rows it trains on."""
-
-    number: int
-    count: int
-    kept: IndexArray
-
-
 class TeacherTraining:
     """The work of a teacher's steps that train.
 
     Args:
-        models: lends the model to train.
         labellers: the teachers of the generation before that label unlabelled rows for this one.
     """
 
     def __init__(
-        self,
-        task: Task,
-        device: Device,
-        models: TeacherModels,
-        teacher: Teacher,
-        labellers: Sequence[Teacher] = (),
+        self, task: Task, device: Device, models: TeacherModels, teacher: Teacher, labellers: Sequence[Teacher] = ()
     ) -> None:
         self.task, self.device, self.models = task, device, models
         self.teacher, self.labellers = teacher, labellers
-        self.settings = task.spec.teachers
+        self.settings, self.pvp = task.spec.teachers, task.pvps[teacher.pattern]
         self._pseudo_labelled: IndexArray = np.zeros(0, np.int64)  # unlabelled rows that other teachers labelled
-
-    @property
-    def pvp(self) -> PVP:
-        """The teacher's pattern with its label words."""
-        return self.task.pvps[self.teacher.pattern]
 
     def train(self, job: Job) -> None:
         """Train on all rows and write the model."""
@@ -96,10 +73,8 @@ class TeacherTraining:
             self.models.save(scorer, job.folder)
         if self.settings.adapted is None:
             self.task.tokenizer.hf.save_pretrained(job.folder)
-        write_json(
-            job.folder / TEACHER_FILE,
-            {**describe(self.task, self.teacher), "untrained_accuracy": untrained, "trained_accuracy": trained},
-        )
+        accuracies = {"untrained_accuracy": untrained, "trained_accuracy": trained}
+        write_json(job.folder / TEACHER_FILE, {**describe(self.task, self.teacher), **accuracies})
 
     def score_folds(self, job: Job) -> None:
         """Train without each fold of the labelled rows in turn, and write the label logits of the held-out rows."""
@@ -110,7 +85,7 @@ class TeacherTraining:
             kept = np.setdiff1d(np.arange(len(targets)), fold)  # labelled rows come first; drawn rows stay in every fold
             seed_everything(self.teacher.seed)
             with self.models.new(self.pvp, normalised=self.settings.scores_vocabulary) as scorer:
-                self._fit(scorer, [rows[index] for index in kept], targets[kept], job, _Fold(number, len(held_out), kept))
+                self._fit(scorer, rows, targets, job, kept, number, len(held_out))
                 fold_logits.append(self._logits(scorer, [rows[index] for index in fold]))
             parts.save(number, fold_logits[-1])
         logits = np.zeros((len(self.task.train), len(self.task.labels)), np.float32)
@@ -125,25 +100,20 @@ class TeacherTraining:
         gold, targets = self._encoded_gold(self.teacher.pattern), self.task.targets()
         if not self.labellers:
             return gold, targets
-        self._pseudo_labelled, labels = self._draw(job, np.bincount(targets, minlength=len(self.task.labels)).tolist())
-        return gold + self._encoded_unlabeled(self._pseudo_labelled, self.teacher.pattern), np.concatenate([targets, labels])
-
-    def _draw(self, job: Job, gold: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        settings = self.task.spec.generations
+        settings, counts = self.task.spec.generations, np.bincount(targets, minlength=len(self.task.labels)).tolist()
         logits = (read_matrix(job.store.path(teacher_logits(other.name)), "logits") for other in self.labellers)
         probabilities = mean_probabilities(logits)  # (rows, labels)
-        wanted = wanted_counts(gold, settings.scale, self.teacher.generation, settings.per_label_from_zero, len(probabilities))
-        from_zero = not any(gold) and self.teacher.generation == 1
+        wanted = wanted_counts(counts, settings.scale, self.teacher.generation, settings.per_label_from_zero, len(probabilities))
+        from_zero = not any(counts) and self.teacher.generation == 1
         drawn = draw_rows(probabilities, wanted, self.task.labels, teacher_random(self.teacher), most_likely=from_zero)
         if drawn.shortages:
             job.on_event(Notice(job.step, f"fewer unlabelled rows than wanted: {', '.join(drawn.shortages)}"))
-        return drawn.rows, drawn.labels
+        self._pseudo_labelled = drawn.rows
+        return gold + self._encoded_unlabeled(drawn.rows, self.teacher.pattern), np.concatenate([targets, drawn.labels])
 
     def _encoded_gold(self, pattern: int) -> list[Encoded]:
-        pvp = self.task.pvps[pattern]
-        return (
-            [pvp.encode(tokens, own=number) for number, tokens in enumerate(self.task.tokens("train"))] if self.task.train else []
-        )
+        pvp, rows = self.task.pvps[pattern], self.task.tokens("train") if self.task.train else ()
+        return [pvp.encode(tokens, own=number) for number, tokens in enumerate(rows)]
 
     def _encoded_unlabeled(self, numbers: IndexArray, pattern: int) -> list[Encoded]:
         store, pvp = self.task.tokens("unlabeled"), self.task.pvps[pattern]
@@ -155,11 +125,10 @@ class TeacherTraining:
 
         targets = self.task.targets()
         folds = min(self.task.spec.soft_labels.folds, len(targets))
-        if targets.ndim == 2 or np.bincount(targets).min() < 2:
-            split: Any = KFold(folds, shuffle=True, random_state=self.teacher.seed)
-        else:
-            folds = min(folds, int(np.bincount(targets).min()))
-            split = StratifiedKFold(folds, shuffle=True, random_state=self.teacher.seed)
+        kind: Any = KFold
+        if targets.ndim == 1 and (least := int(np.bincount(targets).min())) >= 2:
+            kind, folds = StratifiedKFold, min(folds, least)
+        split = kind(folds, shuffle=True, random_state=self.teacher.seed)
         return [held_out for _, held_out in split.split(np.zeros(len(targets)), targets)]
 
     # -- model -----------------------------------------------------------------------------------
@@ -170,18 +139,19 @@ class TeacherTraining:
         rows: list[Encoded],
         targets: NDArray[Any],
         job: Job,
-        fold: _Fold | None = None,
+        kept: IndexArray | None = None,
+        number: int = 0,
+        count: int = 1,
     ) -> list[float]:
-        settings = self.settings
-        second, second_rows = self._second(scorer, None if fold is None else fold.kept)
-        done, total = (0, settings.steps) if fold is None else (fold.number * settings.steps, fold.count * settings.steps)
+        """Train on all rows, or in the ``number``-th of ``count`` folds on those that are ``kept``; return the losses."""
+        settings, done, total = self.settings, number * self.settings.steps, count * self.settings.steps
+        second, second_rows = self._second(scorer)
+        if kept is not None:
+            rows, targets = [rows[index] for index in kept], targets[kept]
+            second_rows = [second_rows[index] for index in kept] if second_rows else []
         needs_text = settings.auxiliary_mlm_weight > 0
-        data = TrainingRows(
-            rows,
-            torch.from_numpy(targets),
-            second_rows,
-            (lambda numbers: self._encoded_unlabeled(numbers, self.teacher.pattern)) if needs_text else None,
-        )
+        unlabeled = partial(self._encoded_unlabeled, pattern=self.teacher.pattern) if needs_text else None
+        data = TrainingRows(rows, torch.from_numpy(targets), second_rows, unlabeled)
         objective = TeacherObjective(settings, self.pvp, data, len(self.task.labels), self.task.tokenizer, self.device, second)
         return fit(
             scorer,
@@ -191,19 +161,17 @@ class TeacherTraining:
             self.device,
             lambda step, loss: job.trained(done + step, total, loss),
             seed=self.teacher.seed,
-            checkpoints=job.checkpoints(None if fold is None else fold.number),
-            new=scorer.new_parameters(),
+            checkpoints=job.checkpoints(None if kept is None else number),
+            new=list(scorer.own_parameters().values()),
             new_learning_rate=settings.new_learning_rate,
         )
 
-    def _second(self, scorer: LabelScorer, kept: IndexArray | None) -> tuple[LabelScorer | None, list[Encoded]]:
+    def _second(self, scorer: LabelScorer) -> tuple[LabelScorer | None, list[Encoded]]:
         """Return a scorer of the next pattern with the same model, and the training rows under that pattern."""
         if self.settings.consistency.kind != "second_pattern":
             return None, []
         index = self.task.second_pattern(self.teacher.pattern)
         rows = self._encoded_gold(index) + self._encoded_unlabeled(self._pseudo_labelled, index)
-        if kept is not None:
-            rows = [rows[number] for number in kept]
         pvp = self.task.pvps[index]
         if pvp.verbalizer.kind != "words":
             return scorer, rows  # label vectors score every pattern

@@ -1,4 +1,4 @@
-"""Patterns untrained: what the model answers as it comes, and which labels it favours whatever the text says."""
+"""Zero-shot scores of every pattern, and the label prior of each."""
 
 from __future__ import annotations
 
@@ -31,10 +31,7 @@ def untrained(
     """Yield every pattern with the untrained model that answers it, until the next one is requested.
 
     Args:
-        models: lends the model; default: it is loaded for this, and gone afterwards.
-
-    Raises:
-        InvalidInput: the label words are still to be found.
+        models: lends the model; default: it is loaded for this, and released afterwards.
     """
     if any(sum(map(bool, pvp.words.words)) < len(task.labels) for pvp in task.pvps):
         message = "untrained patterns have no words to read before they are found"
@@ -65,30 +62,24 @@ def content_free_logits(task: Task, pvp: PVP, scorer: LabelScorer, device: Devic
 
 
 def train_logits(task: Task, pvp: PVP, scorer: LabelScorer, device: Device) -> FloatArray:
-    """Return label logits of the few-shot examples, shape ``(rows, labels)``; none is its own demonstration."""
-    return _logits(task.train, task, pvp, scorer, device, few_shot=True)
+    """Return label logits of the labelled rows, shape ``(rows, labels)``; none is its own demonstration."""
+    return _logits(task.train, task, pvp, scorer, device, labelled=True)
 
 
 def log_priors(task: Task, pvp: PVP, scorer: LabelScorer, device: Device) -> LogPriors:
-    """Return what a scorer answers to its pattern whatever the text: log-priors ``(labels,)``, measured in two ways."""
+    """Return a scorer's log-priors ``(labels,)`` over the labels, estimated in two ways."""
     content_free = content_free_logits(task, pvp, scorer, device)
     return priors_of(task, content_free, sample_logits(task, pvp, scorer, device))
 
 
 def priors_of(task: Task, content_free: FloatArray, sample: FloatArray) -> LogPriors:
-    """Return the log-priors ``(labels,)`` that logits on content-free texts and on unlabelled rows tell."""
+    """Return the log-priors ``(labels,)`` that follow from logits on content-free texts and on unlabelled rows."""
     return {"contextual": contextual_prior(content_free, task.label_kind), "batch": batch_prior(sample, task.label_kind)}
 
 
 def _logits(
-    examples: Iterable[Example],
-    task: Task,
-    pvp: PVP,
-    scorer: LabelScorer,
-    device: Device,
-    *,
-    few_shot: bool = False,
+    examples: Iterable[Example], task: Task, pvp: PVP, scorer: LabelScorer, device: Device, *, labelled: bool = False
 ) -> FloatArray:
     store = TokenStore.build(examples, task.tokenizer, pvp.pattern.keys, task.max_length, task.spec.truncate)
-    rows = [pvp.encode(store.row(index), index if few_shot else None) for index in range(store.rows)]
+    rows = [pvp.encode(store.row(index), index if labelled else None) for index in range(store.rows)]
     return label_logits(scorer, rows, task.tokenizer, device, task.spec.compute.tokens_per_batch)

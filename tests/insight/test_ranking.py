@@ -14,7 +14,8 @@ from petkit.engine.device import Device
 from petkit.ensemble import batch_prior
 from petkit.prompt_search.pattern_ranking import Ranking, mutual_information, rank_patterns
 from petkit.task.task import Task
-from petkit.teachers.scoring import load_scorer, shard_logits
+from petkit.teachers.models import load_scorer
+from petkit.teachers.scoring import shard_logits
 from tests.cli.project import snapshot
 from tests.stages.tiny_task import load, rows, write_rows, write_task
 

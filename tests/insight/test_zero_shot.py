@@ -17,7 +17,8 @@ from petkit.ensemble import batch_prior, contextual_prior, log_softmax
 from petkit.errors import InvalidInput
 from petkit.task.task import Task
 from petkit.teachers import untrained
-from petkit.teachers.scoring import load_scorer, shard_logits
+from petkit.teachers.models import load_scorer
+from petkit.teachers.scoring import shard_logits
 from tests.cli.project import snapshot
 from tests.stages.tiny_task import load, write_rows, write_task
 

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from petkit.engine.device import Device
 from petkit.engine.sampling import training_batches
 from petkit.engine.token_masking import TokenMasking
-from petkit.engine.training_loop import fit
-from petkit.engine.training_state import capture, restore, seed_step
+from petkit.engine.training_loop import capture, fit, restore, seed_step
 from petkit.losses import masked_lm
 from petkit.models.batch import Batch, collate
 from petkit.models.loading import load_masked_lm, load_tokenizer

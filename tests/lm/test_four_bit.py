@@ -21,7 +21,7 @@ from petkit.models.adapters.attach import attach
 from petkit.models.adapters.four_bit import FourBit, obstacle
 from petkit.models.batch import Batch, collate
 from petkit.models.label_scorers import WordScorer
-from petkit.models.loading import load_masked_lm, load_tokenizer, new_classifier
+from petkit.models.loading import load_language_model, load_masked_lm, load_tokenizer, new_classifier
 from tests.lm.masked_rows import EVERY, rows, single_words
 from tests.tiny import ARCHITECTURES
 
@@ -48,7 +48,7 @@ def plain_layers(model: Any) -> dict[str, nn.Linear]:
 
 
 def in_four_bits(folder: Path, device: Device = FULL) -> Any:
-    return load_masked_lm(str(folder), "eager", device.four_bit(QLORA))
+    return load_language_model(str(folder), "eager", device.four_bit(QLORA))
 
 
 # -- which layers, and what they hold ------------------------------------------------------------------

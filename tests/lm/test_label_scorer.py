@@ -187,7 +187,7 @@ def test_prototypes_are_read_by_direction_only(arch: str, masked_lm: Folder) -> 
 def test_label_vectors_and_model_are_trained(kind: str, masked_lm: Folder) -> None:
     model, tokenizer, batch = load(masked_lm("bert"))
     scorer = VectorScorer(model, single_words(tokenizer), kind)  # type: ignore[arg-type]
-    new = scorer.new_parameters()
+    new = list(scorer.own_parameters().values())
     assert [tuple(value.shape) for value in new] == [(3, 32), (3,)][: len(new)] and len(new) == (2 if kind == "soft" else 1)
     optimizer = torch.optim.SGD(scorer.parameters(), lr=0.05)
     losses = []
@@ -222,7 +222,7 @@ def test_own_state_comes_back(kind: str, masked_lm: Folder) -> None:
     words = single_words(tokenizer)
     first = VectorScorer(model, words, kind)  # type: ignore[arg-type]
     with torch.no_grad():
-        for value in first.new_parameters():
+        for value in first.own_parameters().values():
             value += torch.randn(value.shape, generator=torch.Generator().manual_seed(1))
         expected = first(batch)
         state = {name: value.clone() for name, value in first.own_state().items()}
@@ -258,7 +258,7 @@ def test_words_have_nothing_of_their_own(masked_lm: Folder) -> None:
     model, tokenizer, _ = load(masked_lm("bert"))
     for kind in ("words", "multi"):
         scorer = SCORERS[kind](model, single_words(tokenizer))
-        assert scorer.own_state() == {} and scorer.new_parameters() == []
+        assert scorer.own_state() == {} and scorer.own_parameters() == {}
         scorer.load_own_state({})
         assert set(scorer.parameters()) == set(model.parameters())
         scorer.detach()

@@ -143,7 +143,7 @@ def test_the_models_weights_stay_as_they_are(arch: str, masked_lm: Folder) -> No
         scorer = WordScorer(model, single_words(tokenizer), soft_tokens=2)
         own = [name for name, _ in scorer.named_parameters() if not name.startswith("reader.")]
         assert own == ["soft.vectors"]
-        assert [id(value) for value in scorer.new_parameters()] == [id(scorer.soft.vectors)] if scorer.soft else False
+        assert [id(value) for value in scorer.own_parameters().values()] == [id(scorer.soft.vectors)] if scorer.soft else False
         assert list(model.state_dict()) == names
         scorer(with_soft(batch))
         assert scorer.detach() is model
@@ -201,7 +201,7 @@ def test_training_moves_them(masked_lm: Folder) -> None:
     scorer = WordScorer(model, single_words(tokenizer), soft_tokens=2)
     model.requires_grad_(False)
     assert scorer.soft is not None
-    optimizer = torch.optim.Adam(scorer.new_parameters(), lr=0.3)
+    optimizer = torch.optim.Adam(list(scorer.own_parameters().values()), lr=0.3)
     rows, gold = with_soft(batch), torch.tensor([0, 2, 0])
     losses = []
     for _ in range(40):

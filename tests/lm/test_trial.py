@@ -13,8 +13,8 @@ from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceC
 
 from petkit.config.schema.adapter import PromptEncoderSpec, PromptTuningSpec
 from petkit.errors import ModelRefused
+from petkit.models.adapters import prompt_tuning
 from petkit.models.adapters.attach import attach
-from petkit.models.adapters.prompt_tuning import VirtualTokens
 from petkit.models.loading import load_language_model
 from petkit.models.safety.probe import check_reading
 from tests.tiny import ARCHITECTURES, CAUSAL
@@ -95,7 +95,7 @@ def test_trying_virtual_tokens_costs_nothing(arch: str, spec: Any, model_folder:
         next(module for module in model.modules() if isinstance(module, nn.Dropout | nn.Linear)).train()
         modes = [module.training for module in model.modules()]
         if not tried:
-            monkeypatch.setattr(VirtualTokens, "_is_read", lambda self: True)
+            monkeypatch.setattr(prompt_tuning, "reads_every", lambda *model: True)
         torch.manual_seed(7)
         adapter = attach(model, spec)
         found.append((torch.get_rng_state(), adapter.state()["prompt_embeddings"]))

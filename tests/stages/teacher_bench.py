@@ -20,8 +20,8 @@ from petkit.models.label_scorers import LabelScorer
 from petkit.models.loading import load_masked_lm
 from petkit.prompts.pattern import Encoded
 from petkit.prompts.pvp import PVP, compile_pvp
+from petkit.teachers.models import scorer_of
 from petkit.teachers.objective import TeacherObjective, TrainingRows
-from petkit.teachers.scoring import scorer_of
 from tests.tiny import pieces
 
 DEVICE = Device("cpu", "float32", 1)

@@ -24,8 +24,8 @@ from petkit.models.loading import load_language_model
 from petkit.stages.pipeline import RunResult
 from petkit.storage.parquet_shards import read_matrix
 from petkit.task.task import Task
+from petkit.teachers.models import scorer_of
 from petkit.teachers.objective import TeacherObjective, TrainingRows
-from petkit.teachers.scoring import scorer_of
 from tests.stages.tiny_task import load, rows, run_task, write_task
 from tests.tiny import CAUSAL
 

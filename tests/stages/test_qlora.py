@@ -28,7 +28,7 @@ from petkit.runs.store import RunStore
 from petkit.storage.parquet_shards import read_matrix
 from petkit.student.model import new_student, save_student
 from petkit.task.task import Task
-from petkit.teachers.loading import load_teacher
+from petkit.teachers.loading import load_teachers
 from petkit.teachers.models import TeacherModels, teacher_models
 from tests.stages.tiny_task import load, planned, run_task, write_task
 
@@ -214,7 +214,7 @@ def test_a_run_from_teachers_to_a_plain_student(pipeline_file: Path, here: Path)
     for name in ("colon-1", "brackets-1"):
         facts = store.facts(teacher_model(name))
         assert facts["last_loss"] < 0.9 * facts["first_loss"]
-        teacher = load_teacher(store, name, DEVICE)
+        teacher = load_teachers(store, [name], DEVICE)[0]
         rows = [teacher.pvp.encode(tokens) for tokens in task.tokens("unlabeled")]
         with teacher.lend() as scorer:
             found = ask(scorer, collate(rows, task.tokenizer))
@@ -237,7 +237,7 @@ def test_untrained_teachers_answer_in_four_bits_too_and_are_known_by_it(pipeline
         run_task(pipeline_file, here / "other", *untrained, *adapter, stages=("a",))
         return torch.from_numpy(read_matrix(here / "other" / teacher_logits(name), "logits"))
 
-    teacher = load_teacher(store, name, DEVICE)
+    teacher = load_teachers(store, [name], DEVICE)[0]
     rows = [teacher.pvp.encode(tokens) for tokens in task.tokens("unlabeled")]
     with teacher.lend() as scorer:
         torch.testing.assert_close(ask(scorer, collate(rows, task.tokenizer)), written)

@@ -19,7 +19,7 @@ from petkit.runs import signals
 from petkit.runs.store import RunStore
 from petkit.stages.pipeline import prepare
 from petkit.storage import fault_points
-from petkit.teachers import logits, scoring
+from petkit.teachers import scoring
 from tests.stages.tiny_task import load, products, run_task
 
 SHORT = ("teachers.seeds=[1]", "teachers.steps=6", "student.steps=6", "teachers.dropout=0.1", "student.dropout=0.1")
@@ -157,8 +157,7 @@ def test_folds_that_are_done_are_not_done_again(pipeline_file: Path, undisturbed
 
 
 def test_shards_that_are_scored_are_not_scored_again(pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (scoring, logits):
-        monkeypatch.setattr(module, "SHARD_ROWS", 8)  # of 30 rows
+    monkeypatch.setattr(scoring, "SHARD_ROWS", 8)  # of 30 rows
     undisturbed = run_task(pipeline_file, here / "undisturbed", *SHORT, stages=("a",)).folder
     kill(pipeline_file, here / "run", LOGITS, 24, stages=("a",))
     heard = resumed(pipeline_file, here / "run", stages=("a",))

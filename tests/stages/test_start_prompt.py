@@ -22,8 +22,7 @@ from petkit.models.batch import collate
 from petkit.models.loading import load_masked_lm
 from petkit.predict.predictor import Predictor
 from petkit.task.task import Task
-from petkit.teachers.models import teacher_models
-from petkit.teachers.scoring import scorer_of
+from petkit.teachers.models import scorer_of, teacher_models
 from tests.stages import prompt_task
 from tests.stages.prompt_task import TOKENS
 from tests.stages.tiny_task import load, planned, run_task, write_task

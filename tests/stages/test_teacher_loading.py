@@ -16,7 +16,7 @@ from petkit.engine.device import Device
 from petkit.errors import IncompleteRun, ModelRefused
 from petkit.runs.store import RunStore
 from petkit.storage.parquet_shards import read_matrix
-from petkit.teachers.loading import load_teacher
+from petkit.teachers.loading import load_teachers
 from tests.stages.tiny_task import TOPICS, rows, run_task, write_task
 
 pytestmark = pytest.mark.usefixtures("finished")  # and its quick garbage collection
@@ -43,7 +43,7 @@ KINDS = {
 
 
 def answers(run: Path, name: str) -> Any:
-    return load_teacher(RunStore(run), name, DEVICE).logits(TEXTS, DEVICE, 4096)
+    return load_teachers(RunStore(run), [name], DEVICE)[0].logits(TEXTS, DEVICE, 4096)
 
 
 def its_own(run: Path, name: str) -> Any:
@@ -57,7 +57,7 @@ def test_a_trained_teacher(kind: str, pipeline_file: Path, here: Path) -> None:
         found, expected = answers(here / "run", name), its_own(here / "run", name)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
         assert np.ptp(expected, axis=0).max() > 1e-3  # the rows are not all alike
-        assert load_teacher(RunStore(here / "run"), name, DEVICE).fields == ("text",)
+        assert load_teachers(RunStore(here / "run"), [name], DEVICE)[0].fields == ("text",)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "demonstrations" not in "".join(KINDS[kind])])
@@ -77,7 +77,7 @@ def test_an_untrained_teacher_is_the_same_in_every_run(pipeline_file: Path, here
 
 def test_demonstrations_are_those_of_the_run(pipeline_file: Path, here: Path) -> None:
     run_task(pipeline_file, here / "run", *QUICK, *KINDS["demonstrations"], stages=("a", "b"))
-    teacher = load_teacher(RunStore(here / "run"), "colon-2", DEVICE)
+    teacher = load_teachers(RunStore(here / "run"), ["colon-2"], DEVICE)[0]
     shown = teacher.tokenizer.hf.decode(teacher.pvp.encode_texts(TEXTS[:1], teacher.tokenizer)[0].ids)
     assert shown.count("news :") == 4 and all(topic.lower() in shown for topic in TOPICS)  # one of each label, then the row
 
@@ -97,7 +97,7 @@ def test_demonstrations_are_those_of_the_run(pipeline_file: Path, here: Path) ->
 def test_a_run_that_is_not_whole(missing: str, expected: str, copy: Path) -> None:
     shutil.rmtree(copy / missing)
     with pytest.raises(IncompleteRun, match=expected):
-        load_teacher(RunStore(copy), "colon-1", DEVICE)
+        load_teachers(RunStore(copy), ["colon-1"], DEVICE)[0]
 
 
 def test_a_damaged_teacher(copy: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_damaged_teacher(copy: Path) -> None:
     content[-1] ^= 1
     weights.write_bytes(content)
     with pytest.raises(IncompleteRun, match=r"stage_a/colon-1/model is damaged: model.safetensors has changed"):
-        load_teacher(RunStore(copy), "colon-1", DEVICE)
+        load_teachers(RunStore(copy), ["colon-1"], DEVICE)[0]
 
 
 @pytest.mark.parametrize("change", ["changed", "gone"])
@@ -119,9 +119,9 @@ def test_the_backbone_of_an_untrained_teacher_must_be_the_same(
     if change == "gone":
         shutil.rmtree(backbone)
         with pytest.raises(ModelRefused, match="backbone"):
-            load_teacher(RunStore(here / "run"), "colon-untrained", DEVICE)
+            load_teachers(RunStore(here / "run"), ["colon-untrained"], DEVICE)[0]
         return
     config = json.loads((backbone / "config.json").read_text())
     (backbone / "config.json").write_text(json.dumps({**config, "layer_norm_eps": 0.1}))
     with pytest.raises(IncompleteRun, match=r"run: backbone has changed since it answered as teacher colon-untrained"):
-        load_teacher(RunStore(here / "run"), "colon-untrained", DEVICE)
+        load_teachers(RunStore(here / "run"), ["colon-untrained"], DEVICE)[0]

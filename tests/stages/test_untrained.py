@@ -20,7 +20,8 @@ from petkit.prompts.pvp import PVP
 from petkit.task.task import Task
 from petkit.teachers import models as teacher_models
 from petkit.teachers import untrained
-from petkit.teachers.scoring import load_scorer, shard_logits
+from petkit.teachers.models import load_scorer
+from petkit.teachers.scoring import shard_logits
 from tests.stages.tiny_task import load, write_task
 
 DEVICE = Device("cpu", "float32", 1)

@@ -28,9 +28,6 @@ def attach(model: PreTrainedModel, spec: AnyAdapter, soft_tokens: int = 0, head:
     Args:
         soft_tokens: number of soft tokens in the rows to come that P-Tuning v1 stands for.
         head: names of parameters that are new as well, and trained in full.
-
-    Raises:
-        ModelRefused: the model cannot carry it.
     """
     from petkit.models.adapters.registry import ADAPTERS  # PEFT takes seconds to import, and few pipelines have an adapter
 
@@ -46,10 +43,7 @@ def start_from_folder(adapter: Adapter, spec: AnyAdapter, sha256: str | None = N
     """Let a new adapter begin where a pretrained prompt ended (PPT, Gu et al. 2022), if its settings name one.
 
     Args:
-        sha256: hash of the tensors' file that was checked, and that the run says it starts from; default: any.
-
-    Raises:
-        ModelRefused: the folder is damaged, or holds something else.
+        sha256: hash of the prompt's file as it was checked and recorded; default: any.
     """
     if isinstance(spec, PromptTuningSpec) and spec.start is not None:
         # A head that is new stays as it was drawn.

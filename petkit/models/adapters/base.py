@@ -27,20 +27,14 @@ _PEFT_PREFIX = "base_model.model."
 
 
 class Adapter(nn.Module, ABC):
-    """Few trained parameters on a frozen model.
+    """Few trained parameters on a frozen model, and PEFT's description of them."""
 
-    Attributes:
-        config: PEFT's description of it.
-        mergeable: whether :meth:`merge` can fold it into the model's weights.
-        tokens_before: tokens, or keys and values in every layer, that it puts before each row.
-    """
-
-    mergeable = False
-    tokens_before = 0
+    mergeable = False  # whether `merge` can fold it into the model's weights
+    tokens_before = 0  # tokens, or keys and values in every layer, that it puts before each row
 
     def __init__(self, model: PreTrainedModel, config: PeftConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config: Any = config
         self._model: list[Any] = [model]  # in a list, so as not to own its parameters
         self._head: dict[str, nn.Parameter] = {}
 
@@ -62,7 +56,7 @@ class Adapter(nn.Module, ABC):
         """Let the model answer without the adapter again."""
 
     def merge(self) -> None:
-        """Fold the adapter into the model's weights and be gone; only where ``mergeable``."""
+        """Fold the adapter into the model's weights and detach it; only where ``mergeable``."""
         raise TypeError(f"{type(self).__name__} cannot be merged")
 
     def train_too(self, names: Iterable[str]) -> None:
@@ -71,22 +65,15 @@ class Adapter(nn.Module, ABC):
         self._head = {name: parameters[name] for name in names}
         for parameter in self._head.values():
             parameter.requires_grad_(True)
-        config: Any = self.config  # kinds that PEFT gives no such attribute keep it as well
-        config.modules_to_save = sorted({name.rpartition(".")[0] for name in self._head}) or None
+        # Kinds that PEFT gives no such attribute keep it as well.
+        self.config.modules_to_save = sorted({name.rpartition(".")[0] for name in self._head}) or None
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that was trained, under PEFT's names."""
         return self.own_state() | {f"{_PEFT_PREFIX}{name}": value.detach() for name, value in self._head.items()}
 
     def put(self, state: Mapping[str, Tensor], source: str) -> None:
-        """Take over what :meth:`state` gave.
-
-        Args:
-            source: where it comes from, for messages.
-
-        Raises:
-            ModelRefused: it belongs to another model or to other options.
-        """
+        """Take over what :meth:`state` gave; ``source`` is where it comes from, for messages."""
         expected = {name: tuple(value.shape) for name, value in self.state().items()}
         found = {name: tuple(value.shape) for name, value in state.items()}
         wrong = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
@@ -100,12 +87,8 @@ class Adapter(nn.Module, ABC):
         self.load_own_state({name: value for name, value in state.items() if name.removeprefix(_PEFT_PREFIX) not in self._head})
 
     def save(self, folder: Path, base: str) -> None:
-        """Write the adapter as PEFT does: ``adapter_config.json`` and ``adapter_model.safetensors``.
-
-        Args:
-            base: name of the frozen model, as pipelines name it; the embedded model's means nothing to PEFT, which would
-                look it up on the hub.
-        """
+        """Write the adapter to the frozen model named ``base`` as PEFT does: ``adapter_config.json`` and its tensors."""
+        # The embedded model's name means nothing to PEFT, which would look it up on the hub.
         self.config.base_model_name_or_path = None if base == EMBEDDED else base
         self.config.inference_mode = True
         folder.mkdir(parents=True, exist_ok=True)
@@ -114,14 +97,7 @@ class Adapter(nn.Module, ABC):
 
 
 def read_adapter(folder: Path, sha256: str | None = None) -> dict[str, Tensor]:
-    """Return the tensors of an adapter folder.
-
-    Args:
-        sha256: hash of the file they must come from; default: any.
-
-    Raises:
-        ModelRefused: one of its files is missing, damaged, unsafe or another.
-    """
+    """Return the tensors of an adapter folder, whose file must have this hash where one is given."""
     shown = shown_path(folder)
     check_adapter_folder(folder)
     try:

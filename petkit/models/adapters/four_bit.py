@@ -32,16 +32,10 @@ class FourBit:
         """Replace the encoder's linear layers, each on its device at once; the language-model head stays as it is.
 
         Args:
-            model: any transformers model, in float32.
             spared: names of parameters whose layers stay as they are: they are new, and to be trained.
-
-        Raises:
-            ModelRefused: the package is missing or does not work on the device.
         """
-        refused = obstacle(self.device)
-        if refused is not None:
-            why, hint = refused
-            raise ModelRefused(f"adapter qlora: {why} ({hint})")
+        if refused := obstacle(self.device):
+            raise ModelRefused(f"adapter qlora: {refused[0]} ({refused[1]})")
         kept = {name.rpartition(".")[0] for name in spared}
         encoder = {id(module) for module in model.base_model.modules()}
         for name, layer in list(model.named_modules()):
@@ -52,11 +46,7 @@ class FourBit:
 
 
 def refuse_unholdable(model: Any) -> None:
-    """Refuse a model whose layers are not torch's linear ones, as GPT-2's: nothing of it would be held in 4 bits.
-
-    Raises:
-        ModelRefused: so it is.
-    """
+    """Refuse a model without torch's linear layers, as GPT-2: nothing of it would be stored in 4 bits."""
     if not any(isinstance(module, nn.Linear) for module in model.base_model.modules()):
         raise ModelRefused(f"a {model.config.model_type!r} model has no layers that can be held in 4 bits (use lora)")
 

@@ -38,17 +38,7 @@ _LORA_LAYERS = (*_IA3_LAYERS, nn.Embedding, nn.Conv1d)
 
 
 class LayerAdapter(Adapter):
-    """LoRA or IA³: PEFT's layers in place of some of the model's linear layers.
-
-    Args:
-        model: any encoder or decoder.
-        spec: which layers, and what stands there.
-        soft_tokens: of other kinds.
-        head: names of parameters whose modules stay as they are.
-
-    Raises:
-        ModelRefused: no layer is called as the targets say, or they cannot carry the adapter.
-    """
+    """LoRA or IA³: PEFT's layers in place of some of the model's linear layers; the modules of ``head`` stay as they are."""
 
     mergeable = True
 
@@ -56,12 +46,10 @@ class LayerAdapter(Adapter):
         self, model: PreTrainedModel, spec: LoraSpec | Ia3Spec, soft_tokens: int = 0, head: Collection[str] = ()
     ) -> None:
         spared = {name.rpartition(".")[0] for name in head}
-        wrong = _mistakes(model, spec, spared)
-        if wrong:
+        if wrong := _mistakes(model, spec, spared):
             raise ModelRefused(f"{'; '.join(wrong)} (its layers: {', '.join(_layers(model))})")
-        kind = model.config.model_type
         try:
-            super().__init__(model, _lora(spec, kind, spared) if isinstance(spec, LoraSpec) else _ia3(spec, kind, spared))
+            super().__init__(model, _config(spec, model.config.model_type, spared))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # PEFT's hints are for its own users
                 self._peft: list[Any] = [get_peft_model(model, self.config)]
@@ -69,58 +57,42 @@ class LayerAdapter(Adapter):
             raise ModelRefused(f"{first_line(error)} (name layers in target_modules)") from None
 
     def own_state(self) -> dict[str, Tensor]:
-        """Return the updates or factors of every layer."""
         state: dict[str, Tensor] = get_peft_model_state_dict(self._peft[0], save_embedding_layers=False)
         return {name: value.detach() for name, value in state.items()}
 
     def load_own_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take over the updates or factors of every layer."""
         set_peft_model_state_dict(self._peft[0], dict(state))
 
     def detach(self) -> None:
-        """Put the model's own layers back."""
         self._peft[0].base_model.unload()
         _forget(self.model)
 
     def merge(self) -> None:
-        """Add the updates to the weights, or multiply them by the factors."""
         self._peft[0].base_model.merge_and_unload()
         _forget(self.model)
 
 
-def _lora(spec: LoraSpec, model_type: str, spared: Collection[str]) -> LoraConfig:
-    targets = _LORA_TARGETS.get(model_type) if spec.target_modules == "auto" else _listed(spec.target_modules)
-    return LoraConfig(
-        task_type=TaskType.FEATURE_EXTRACTION,
-        r=spec.rank,
-        lora_alpha=spec.alpha,
-        lora_dropout=spec.dropout,
-        target_modules=targets,
-        exclude_modules=sorted(spared) or None,
-    )
-
-
-def _ia3(spec: Ia3Spec, model_type: str, spared: Collection[str]) -> IA3Config:
-    targets = _ia3_targets(spec, model_type)
-    scaled = spec.feedforward_modules
-    if scaled is not None:
-        forward: list[str] | None = list(scaled)
+def _config(spec: LoraSpec | Ia3Spec, model_type: str, spared: Collection[str]) -> LoraConfig | IA3Config:
+    targets = _targets(spec, model_type)
+    common: dict[str, Any] = {"task_type": TaskType.FEATURE_EXTRACTION, "exclude_modules": sorted(spared) or None}
+    if isinstance(spec, LoraSpec):
+        sizes: dict[str, Any] = {"r": spec.rank, "lora_alpha": spec.alpha, "lora_dropout": spec.dropout}
+        return LoraConfig(target_modules=targets, **sizes, **common)
+    if spec.feedforward_modules is not None:
+        scaled: list[str] | None = list(spec.feedforward_modules)
     elif spec.target_modules != "auto":
-        forward = []
+        scaled = []
     else:
-        own = _IA3_TARGETS.get(model_type)
-        forward = None if own is None else own[-1:]  # else PEFT knows
-    return IA3Config(
-        task_type=TaskType.FEATURE_EXTRACTION,
-        target_modules=targets,
-        exclude_modules=sorted(spared) or None,
-        feedforward_modules=forward,
-    )
+        scaled = _IA3_TARGETS.get(model_type, [])[-1:] or None  # None: PEFT knows
+    return IA3Config(target_modules=targets, feedforward_modules=scaled, **common)
 
 
-def _ia3_targets(spec: Ia3Spec, model_type: str) -> Any:
+def _targets(spec: LoraSpec | Ia3Spec, model_type: str) -> Any:
+    """Return the layers to adapt: names, PEFT's word for all, or None where PEFT knows those of LoRA."""
     if spec.target_modules != "auto":
-        return _listed(spec.target_modules)
+        return spec.target_modules if isinstance(spec.target_modules, str) else list(spec.target_modules)
+    if isinstance(spec, LoraSpec):
+        return _LORA_TARGETS.get(model_type)
     return _IA3_TARGETS.get(model_type) or TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING.get(model_type)
 
 
@@ -143,15 +115,13 @@ def _mistakes(model: PreTrainedModel, spec: LoraSpec | Ia3Spec, spared: Collecti
     if unknown:
         found.append(f"no layer of this {kind} is called {', '.join(unknown)}")
     if isinstance(spec, Ia3Spec) and spec.feedforward_modules:
-        targets = _ia3_targets(spec, model.config.model_type)
+        targets = _targets(spec, model.config.model_type)
         if isinstance(targets, list):
-            strange = [end for end in spec.feedforward_modules if end not in targets]
-            if strange:
+            if strange := [end for end in spec.feedforward_modules if end not in targets]:
                 found.append(f"feedforward_modules: {', '.join(strange)} is none of the layers adapted, {', '.join(targets)}")
         elif targets is not None:  # all-linear
             names = [name for name, module in modules if isinstance(module, carriers) and module is not vocabulary]
-            strange = [end for end in spec.feedforward_modules if not any(name.endswith(f".{end}") for name in names)]
-            if strange:
+            if strange := [end for end in spec.feedforward_modules if not any(name.endswith(f".{end}") for name in names)]:
                 found.append(f"feedforward_modules: no layer of this {kind} is called {', '.join(strange)}")
     return found
 
@@ -162,10 +132,6 @@ def _layers(model: PreTrainedModel) -> list[str]:
     linear = [name for name, layer in model.named_modules() if isinstance(layer, _IA3_LAYERS) and layer is not vocabulary]
     ends = (".".join(name.split(".")[-2:]) for name in linear)
     return list(dict.fromkeys(end.lstrip("0123456789.") for end in ends))
-
-
-def _listed(targets: str | tuple[str, ...]) -> Any:
-    return targets if isinstance(targets, str) else list(targets)
 
 
 def _forget(model: Any) -> None:

@@ -29,18 +29,9 @@ class DeepPrefix(Adapter):
     ``spec.tokens`` of the model's positions free.
 
     Args:
-        model: an encoder or decoder, with any head.
         spec: how many, and whether a network draws them from short vectors while training.
         soft_tokens, head: of other kinds.
-
-    Attributes:
-        encoder: PEFT's module that holds what is trained.
-
-    Raises:
-        ModelRefused: some layer of the model would not read its prefix.
     """
-
-    config: Any
 
     def __init__(self, model: PreTrainedModel, spec: DeepPrefixSpec, soft_tokens: int = 0, head: Sequence[str] = ()) -> None:
         kind = model.config.model_type
@@ -56,16 +47,15 @@ class DeepPrefix(Adapter):
             with torch.no_grad():
                 self.encoder.embedding.weight.mul_(_SPREAD)
         self._attention = PrefixedAttention(model, self._keys_and_values)
-        if not self._is_read():
+        # One token is enough, whatever positions the model has.
+        if not reads_every(model, self._attention, self._keys_and_values()[..., :1, :]):
             self.detach()
             raise ModelRefused(refusal)
 
     def own_state(self) -> dict[str, Tensor]:
-        """Return all layers' keys and values, shape ``(tokens, layers · 2 · width)``; a network that drew them is done."""
         return {"prompt_embeddings": self._vectors().detach()}
 
     def load_own_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take over the keys and values themselves."""
         vectors = state["prompt_embeddings"]
         if self.encoder.prefix_projection:
             self.encoder.prefix_projection = False
@@ -78,26 +68,17 @@ class DeepPrefix(Adapter):
                 self.encoder.embedding.weight.copy_(vectors)
 
     def detach(self) -> None:
-        """Let the model read the text alone."""
         self._attention.remove()
 
     def _vectors(self) -> Tensor:
-        places = torch.arange(self.config.num_virtual_tokens, device=self.encoder.embedding.weight.device)
-        vectors: Tensor = self.encoder(places[None])[0]  # (tokens, layers · 2 · width)
+        """Return all layers' keys and values, shape ``(tokens, layers · 2 · width)``."""
+        places = torch.arange(self.tokens_before, device=self.encoder.embedding.weight.device)
+        vectors: Tensor = self.encoder(places[None])[0]
         return vectors
 
     def _keys_and_values(self) -> Tensor:
         sizes = (self.config.num_layers, 2, self.config.num_attention_heads, -1)
         return torch.unflatten(self._vectors(), 1, sizes).permute(1, 2, 3, 0, 4)  # (layers, 2, heads, tokens, head)
-
-    def _is_read(self) -> bool:
-        """Return whether the model's answer depends on every layer's prefix."""
-        prefix = self._keys_and_values()[..., :1, :].detach().requires_grad_()  # one token, whatever positions there are
-        self._attention.source = lambda: prefix
-        try:
-            return reads_every(self.model, prefix)
-        finally:
-            self._attention.source = self._keys_and_values
 
 
 def _config(model: Any, spec: DeepPrefixSpec) -> PrefixTuningConfig:

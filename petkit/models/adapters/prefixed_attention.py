@@ -34,7 +34,6 @@ class PrefixedAttention:
     """Lets a model read further keys and values before those of every row, until :meth:`remove`.
 
     Args:
-        model: whose base model is led to them; what does not know of the prefix simply never reads it.
         source: returns the prefix for each forward pass, shape ``(layers, 2, heads, tokens, head)``.
     """
 
@@ -54,7 +53,10 @@ class PrefixedAttention:
             self._undo.append(partial(delattr, module, "forward"))
         if not own:
             before = config._attn_implementation
-            config._attn_implementation = _register("eager" if before == "eager" else "sdpa")
+            plain = "eager" if before == "eager" else "sdpa"
+            config._attn_implementation = name = f"petkit_prefix_{plain}"
+            AttentionInterface.register(name, partial(_attend, plain))
+            AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[plain])  # without it padding would be read
             self._undo.append(partial(setattr, config, "_attn_implementation", before))
 
     def remove(self) -> None:
@@ -87,14 +89,6 @@ class _PrefixCache(DynamicCache):
         layer: Any = self.layers[layer_idx]
         key = torch.cat([layer.keys.to(key_states.dtype), key_states], dim=2)  # (batch, heads, tokens + length, head)
         return key, torch.cat([layer.values.to(value_states.dtype), value_states], dim=2)
-
-
-def _register(plain: str) -> str:
-    """Make transformers know the attention ``plain`` with a prefix, and its masks; return its name."""
-    name = f"petkit_prefix_{plain}"
-    AttentionInterface.register(name, partial(_attend, plain))
-    AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[plain])  # without it padding would be read
-    return name
 
 
 def _attend(
@@ -176,11 +170,7 @@ _OWN_ATTENTION: dict[type[nn.Module], Callable[..., Any]] = {
 
 
 def _next_prefix(key: Tensor) -> Tensor:
-    """Return the next layer's prefix for every row of ``key (batch, heads, length, head)``.
-
-    Returns:
-        Shape ``(2, batch, heads, tokens, head)``.
-    """
+    """Return the next layer's prefix ``(2, batch, heads, tokens, head)`` for ``key (batch, heads, length, head)``."""
     layers = _LAYERS.get()
     assert layers is not None, "layers must be called by their base model"
     return next(layers).to(key.dtype).unsqueeze(1).expand(-1, len(key), -1, -1, -1)

@@ -30,25 +30,15 @@ class VirtualTokens(Adapter):
     """Virtual tokens before every row, or for the soft tokens in it.
 
     Args:
-        model: any encoder or decoder.
-        spec: how many, and what makes them.
         soft_tokens: number of soft tokens in the rows that these stand for; 0: they stand before the row.
-
-    Raises:
-        ModelRefused: the model would not read one that stands before the row, or would not give the row back as it was.
     """
 
     def __init__(
-        self,
-        model: PreTrainedModel,
-        spec: PromptTuningSpec | PromptEncoderSpec,
-        soft_tokens: int = 0,
-        head: Sequence[str] = (),
+        self, model: PreTrainedModel, spec: PromptTuningSpec | PromptEncoderSpec, soft_tokens: int = 0, head: Sequence[str] = ()
     ) -> None:
         count = soft_tokens or spec.tokens
         embeddings: Any = model.get_input_embeddings()
-        width: int = embeddings.weight.shape[1]
-        config = _config(spec, count, width)
+        config = _config(spec, count, embeddings.weight.shape[1])
         super().__init__(model, config)
         self.soft = SoftTokens(model, count, 1 if soft_tokens else FIRST)
         self.encoder: PromptEncoder | None = None
@@ -66,36 +56,25 @@ class VirtualTokens(Adapter):
                 base.register_forward_pre_hook(self._put_before, with_kwargs=True),
                 base.register_forward_hook(self._cut_off, prepend=True),  # before existing readers of the rows
             ]
-            if not self._is_read():
+            if not reads_every(model, self.soft, self.soft.vectors):
                 self.detach()
                 why = "its answers do not depend on every virtual token, or rows change their length"
                 raise ModelRefused(f"a {model.config.model_type!r} model cannot carry {spec.kind}: {why} (use lora)")
 
     def own_state(self) -> dict[str, Tensor]:
-        """Return the virtual tokens' vectors; the network that made them is done."""
         with torch.no_grad():
             return {"prompt_embeddings": self.soft.values().detach()}
 
     def load_own_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take over the vectors themselves."""
         self.encoder = None
         self.soft.source = None
         with torch.no_grad():
             self.soft.vectors.copy_(state["prompt_embeddings"])
 
     def detach(self) -> None:
-        """Let the model read rows as they are."""
         for hook in self._hooks:
             hook.remove()
         self.soft.detach()
-
-    def _is_read(self) -> bool:
-        vectors, source = self.soft.vectors.detach().clone().requires_grad_(), self.soft.source
-        self.soft.source = lambda: vectors
-        try:
-            return reads_every(self.model, vectors)
-        finally:
-            self.soft.source = source
 
     def _encoded(self) -> Tensor:
         assert self.encoder is not None
@@ -118,10 +97,8 @@ class VirtualTokens(Adapter):
         output["last_hidden_state"] = hidden
         if output.get("pooler_output") is not None:  # it was taken from the first virtual token
             base: Any = module
-            if isinstance(base.pooler, nn.Linear):  # ALBERT
-                pooled = base.pooler_activation(base.pooler(hidden[:, 0]))
-            else:
-                pooled = base.pooler(hidden)
+            albert = isinstance(base.pooler, nn.Linear)
+            pooled = base.pooler_activation(base.pooler(hidden[:, 0])) if albert else base.pooler(hidden)
             output["pooler_output"] = pooled  # (batch, hidden)
         return output
 

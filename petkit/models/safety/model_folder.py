@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from petkit.errors import ModelRefused, did_you_mean, shown_path
-from petkit.models.safety.json_file import read_mapping
-from petkit.models.safety.weight_files import INDEX, WEIGHTS, header_of, numbers_in
+from petkit.models.safety.weight_files import INDEX, WEIGHTS, header_of, numbers_in, read_mapping
 from petkit.storage.integrity import is_hub_snapshot
 
 if TYPE_CHECKING:
@@ -70,19 +69,19 @@ def file_times(folder: Path) -> FileTimes:
 
 
 def check_model_folder(folder: Path) -> int:
-    """Refuse a model folder that is damaged, or would do anything but load; return how many numbers its weights contain.
-
-    Raises:
-        ModelRefused: with what is wrong and, where there is one, a hint.
-    """
+    """Refuse a model folder that is damaged, or would do anything but load; return how many numbers its weights contain."""
     shown = shown_path(folder)
     if not (folder / CONFIG_FILE).is_file():
         raise ModelRefused(f"{shown}: not a model folder: {CONFIG_FILE} is missing")
     refuse_links(folder)
     _check_config(read_mapping(folder / CONFIG_FILE), shown)
-    for name in _SMALL_FILES:
-        if (folder / name).is_file():
-            _check_tokenizer_files(read_mapping(folder / name), f"{shown}: {name}")
+    for name in filter(lambda name: (folder / name).is_file(), _SMALL_FILES):
+        content = read_mapping(folder / name)
+        listed = content.get("fast_tokenizer_files") or ()
+        if not isinstance(listed, list | tuple) or any(not isinstance(file, str) or re.search(r"[/\\]", file) for file in listed):
+            raise ModelRefused(f"{shown}: {name}: fast_tokenizer_files leads out of the folder (remove it)")
+        if content.get("init_inputs"):
+            raise ModelRefused(f"{shown}: {name}: init_inputs: petkit reads no tokenizer made from other files (remove it)")
     for name in VOCABULARIES:
         if (folder / name).is_file() and (folder / name).stat().st_size > _LARGEST_VOCABULARY:
             raise ModelRefused(
@@ -104,9 +103,6 @@ def check_adapter_folder(folder: Path) -> None:
     """Refuse a folder whose adapter petkit does not know, or that needs more than its own tensors.
 
     The model it names is never looked up: the caller chooses the model.
-
-    Raises:
-        ModelRefused: with what is wrong.
     """
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING
 
@@ -120,10 +116,8 @@ def check_adapter_folder(folder: Path) -> None:
         raise ModelRefused(f"{shown}: peft_type: {kind!r:.50} is none of {', '.join(_ADAPTERS)}")
     if content.get("auto_mapping"):
         raise ModelRefused(f"{shown}: auto_mapping names code to be run, which petkit never does (remove it)")
-    fields = PEFT_TYPE_TO_CONFIG_MAPPING[kind].__dataclass_fields__
-    known = [*fields, "modules_to_save"]
-    unknown = sorted(content.keys() - set(known))
-    if unknown:
+    known = [*PEFT_TYPE_TO_CONFIG_MAPPING[kind].__dataclass_fields__, "modules_to_save"]
+    if unknown := sorted(content.keys() - set(known)):
         raise ModelRefused(f"{shown}: unknown key {unknown[0]!r:.50} ({did_you_mean(unknown[0], known)})")
 
 
@@ -131,9 +125,6 @@ def refuse_links(folder: Path) -> None:
     """Refuse a folder that contains a link out of it, or something that is neither a file nor a folder.
 
     The hub's cache consists of links: those of a snapshot may lead to the blobs of the same model.
-
-    Raises:
-        ModelRefused: with the first such entry.
     """
     whole = folder.resolve()
     root = whole.parent.parent if is_hub_snapshot(folder) else whole
@@ -155,15 +146,11 @@ def refuse_strange_vocabulary(tokenizer: Any, config: PretrainedConfig, shown: s
 
     Where the file with the words is missing, transformers makes a tokenizer of special tokens only. Special tokens that no text
     can spell do not count: some checkpoints list more of those than they have embeddings.
-
-    Raises:
-        ModelRefused: with the figures.
     """
     rows = getattr(config.get_text_config(), "vocab_size", None)
     if not isinstance(rows, int):
         return  # a model that reads characters
-    used = {tokenizer.mask_token_id, tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id}
-    used |= {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id}
+    used = {getattr(tokenizer, f"{kind}_token_id") for kind in ("mask", "pad", "cls", "sep", "bos", "eos", "unk")}
     unspellable = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special} - used
     words = tokenizer.get_vocab()
     if len(words) <= len({*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}):
@@ -193,15 +180,6 @@ def _check_config(config: Mapping[str, Any], shown: str) -> None:
             raise ModelRefused(f"{place}: {key}: names code to be downloaded, which petkit never runs (remove it)")
         if isinstance(value, int) and any(value > most and pattern.search(key) for pattern, most in _MOST.items()):
             raise ModelRefused(f"{place}: {key}: {str(value)[:20]} is more than any model has")
-
-
-def _check_tokenizer_files(content: Mapping[str, Any], place: str) -> None:
-    """Refuse a tokenizer's configuration that refers to files elsewhere."""
-    names = content.get("fast_tokenizer_files") or ()
-    if not isinstance(names, list | tuple) or any(not isinstance(name, str) or "/" in name or "\\" in name for name in names):
-        raise ModelRefused(f"{place}: fast_tokenizer_files leads out of the folder (remove it)")
-    if content.get("init_inputs"):
-        raise ModelRefused(f"{place}: init_inputs: petkit reads no tokenizer made from other files (remove it)")
 
 
 def _entries(data: Any, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -21,16 +21,17 @@ from petkit.models.mask_reader import MaskReader
 STUMBLES = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError, StopIteration)
 
 
-def reads_every(model: Any, trained: Tensor) -> bool:
+def reads_every(model: Any, attached: Any, trained: Tensor) -> bool:
     """Return whether a model's hidden rows keep their length and depend on every entry of what is to be trained.
 
     A gradient of exactly 0 means that an entry could never be trained, as all else is frozen.
 
     Args:
-        model: any transformers model, with whatever puts ``trained`` in attached.
-        trained: shape ``(entries, …)``, with a gradient.
+        attached: takes what it puts into the model from its ``source``; here, from ``trained`` of shape ``(entries, …)``.
     """
     hidden_rows: list[Tensor] = []
+    trained, source = trained.detach().clone().requires_grad_(), attached.source
+    attached.source = lambda: trained
     hook = model.base_model.register_forward_hook(lambda module, args, output: hidden_rows.append(output[0]))
     try:
         with torch.enable_grad(), _trial(model) as inputs:
@@ -43,20 +44,14 @@ def reads_every(model: Any, trained: Tensor) -> bool:
         return False
     finally:
         hook.remove()
+        attached.source = source
     return hidden.shape[:2] == inputs["input_ids"].shape and bool(gradient.flatten(1).any(dim=1).all())
 
 
 def check_reading(model: Any, shown: str) -> None:
-    """Refuse a language model that does not say of single words, at single places, what it says of all of them everywhere.
+    """Refuse a language model whose logits of single words at single places differ from those of a full forward pass.
 
     Some heads do more than map to the vocabulary by one layer, which a :class:`~petkit.models.mask_reader.MaskReader` relies on.
-
-    Args:
-        model: any masked or causal language model.
-        shown: its name for messages.
-
-    Raises:
-        ModelRefused: the model cannot be read at the mask; the message has a hint.
     """
     reader, reads_text, sound = MaskReader(model), False, False
     why = "its head answers for the whole vocabulary at once"

@@ -1,38 +1,46 @@
-"""Checks of the weights in a folder: consistent headers of safetensors, their size, and finite values.
+"""The files of a model folder: JSON of bounded size, and weights with consistent headers, a bearable size and finite values.
 
 Headers are read without the numbers after them, so that a file can be refused before memory is spent on it.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from petkit.errors import ModelRefused, first_line, shown_path
-from petkit.models.safety.json_file import read_mapping
 from petkit.storage.integrity import stays_inside
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-_LARGEST_INDEX = 64 * 2**20
+_LARGEST_JSON, _LARGEST_INDEX = 16 * 2**20, 64 * 2**20
 _BYTES = 4  # of a number once it is loaded, as float32
 # What a model may have besides its checkpoint: a new head, tables it computes, weights that are tied in the file.
 _MORE_AT_MOST, _MORE_IN_ANY_CASE = 2, 2**26
 
 
-def numbers_in(folder: Path) -> int:
-    """Return how many numbers the weights of a model folder contain, by their headers.
+def read_mapping(path: Path, largest: int = _LARGEST_JSON) -> dict[str, Any]:
+    """Return the JSON object in a file of at most ``largest`` bytes."""
+    shown = shown_path(path.parent)
+    try:
+        if path.stat().st_size > largest:
+            raise ModelRefused(f"{shown}: {path.name} is larger than {largest / 2**20:,.0f} MiB, too large for a model's")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise ModelRefused(f"{shown}: {path.name} is not valid JSON")
+    return content
 
-    Raises:
-        ModelRefused: files are missing or damaged, an index leads elsewhere, or the weights do not fit into the memory.
-    """
+
+def numbers_in(folder: Path) -> int:
+    """Return how many numbers the weights of a model folder contain, by their headers."""
     shown = shown_path(folder)
     if (folder / WEIGHTS).is_file():
         shapes = header_of(folder / WEIGHTS)
@@ -40,13 +48,15 @@ def numbers_in(folder: Path) -> int:
         shapes = {}
         for name, tensors in sorted(_shards(folder).items()):
             found = header_of(folder / name)
-            missing = sorted(tensors - found.keys())
-            if missing:
+            if missing := sorted(tensors - found.keys()):
                 raise ModelRefused(f"{shown}: {INDEX} is damaged: {name} does not contain {missing[0]}")
             shapes |= found
     numbers = sum(math.prod(shape) for shape in shapes.values())
-    memory = _memory()
-    if memory is not None and numbers * _BYTES > memory:
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # the system does not report it
+        return numbers
+    if numbers * _BYTES > memory:
         need = f"its weights take {numbers * _BYTES / 2**30:,.0f} GiB, and this machine has {memory / 2**30:,.0f}"
         raise ModelRefused(f"{shown}: {need} (use a smaller model)")
     return numbers
@@ -57,6 +67,9 @@ class NumbersBuilt(NamedTuple):
 
     parameters: int
     all: int
+
+
+_BUILT: dict[tuple[str, str], NumbersBuilt] = {}
 
 
 def numbers_built(kind: Any, config: Any) -> NumbersBuilt:
@@ -70,15 +83,8 @@ def numbers_built(kind: Any, config: Any) -> NumbersBuilt:
     return _BUILT[key]
 
 
-_BUILT: dict[tuple[str, str], NumbersBuilt] = {}
-
-
 def header_of(path: Path) -> dict[str, tuple[int, ...]]:
-    """Return name and shape of every tensor in a safetensors file; its numbers are not read.
-
-    Raises:
-        ModelRefused: the file cannot be read, or its header does not fit it.
-    """
+    """Return name and shape of every tensor in a safetensors file; its numbers are not read."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -89,11 +95,7 @@ def header_of(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def refuse_absurd(built: int, found: int, shown: str) -> None:
-    """Refuse a configuration of a model far larger than its checkpoint, before the model takes memory.
-
-    Raises:
-        ModelRefused: with both figures.
-    """
+    """Refuse a configuration of a model far larger than its checkpoint, before the model takes memory."""
     if built > max(_MORE_AT_MOST * found, found + _MORE_IN_ANY_CASE):
         raise ModelRefused(
             f"{shown}: config.json describes {built:,} numbers, and the weights contain {found:,}: they do not belong together"
@@ -101,11 +103,7 @@ def refuse_absurd(built: int, found: int, shown: str) -> None:
 
 
 def refuse_not_finite(tensors: Mapping[str, Tensor], shown: str) -> None:
-    """Refuse weights that contain NaN or Inf.
-
-    Raises:
-        ModelRefused: with the first such tensor.
-    """
+    """Refuse weights that contain NaN or Inf."""
     for name, value in tensors.items():
         if not value.is_floating_point() or value.numel() == 0 or value.is_meta:
             continue
@@ -122,7 +120,7 @@ def _shards(folder: Path) -> dict[str, set[str]]:
         raise ModelRefused(f"{shown}: {INDEX} is damaged: weight_map or metadata is missing")
     files: dict[str, set[str]] = {}
     for tensor, name in weight_map.items():
-        if not isinstance(name, str) or not _is_inside(name):
+        if not isinstance(name, str) or len(PurePosixPath(name).parts) != 1 or not stays_inside(name):
             raise ModelRefused(f"{shown}: {INDEX} leads out of the folder: {name!r:.100}")
         if not name.endswith(".safetensors"):
             raise ModelRefused(f"{shown}: {INDEX} names {name!r:.100}, and only safetensors are read")
@@ -131,16 +129,3 @@ def _shards(folder: Path) -> dict[str, set[str]]:
         if not (folder / name).is_file():
             raise ModelRefused(f"{shown}: {name} is missing, which {INDEX} names")
     return files
-
-
-def _is_inside(name: str) -> bool:
-    """Say whether a name in an index is that of a file right in the folder."""
-    return len(PurePosixPath(name).parts) == 1 and stays_inside(name)
-
-
-def _memory() -> int | None:
-    """Return the machine's memory in bytes, None where the system does not report it."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
