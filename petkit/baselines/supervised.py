@@ -18,7 +18,7 @@ from petkit.runs.fingerprint import Inputs, flat, model_inputs
 from petkit.runs.step import Job
 from petkit.student.model import untrained_student
 from petkit.task.task import Task
-from petkit.teachers.scoring import student_logits
+from petkit.teachers.scoring import shard_logits
 
 # The student's settings that also apply here: those of training, none of distillation.
 _STUDENT_KEYS = frozenset(
@@ -50,7 +50,7 @@ def _answer(task: Task, device: Device, job: Job) -> Answer:
     )
     prepare_for_inference(classifier, device)
     total = task.scans["test"].rows
-    shards = student_logits(classifier, task, "test", device, lambda done: job.progress(done, total, "rows"))
+    shards = shard_logits(classifier, None, task, "test", device, lambda done: job.progress(done, total, "rows"))
     return np.concatenate(list(shards)), _settings(task)
 
 

@@ -105,12 +105,8 @@ def prepare_for_inference(model: nn.Module, device: Device) -> nn.Module:
 
 
 def release_memory() -> None:
-    """Give the memory of models that are no longer used back to the system.
-
-    Models are cycles of modules and hooks, which only the garbage collector frees; and glibc's allocator keeps what is freed
-    until it is trimmed.
-    """
-    gc.collect()
+    """Give the memory of models that are no longer used back to the system."""
+    gc.collect()  # models are cycles of modules and hooks
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
         trim(0)
 

@@ -1,7 +1,7 @@
 """Which tokens a masked language model must guess (Devlin et al. 2019, BERT, section 3.1).
 
-Some of the ordinary tokens of every row are hidden: most become the mask, some a random word, some stay as
-they are, so that the model learns to doubt every word it reads.
+Of the ordinary tokens of every row some are hidden: most become the mask, some a random word, some stay as they are, so that the
+model learns to doubt every word it reads.
 """
 
 from __future__ import annotations
@@ -20,16 +20,6 @@ from petkit.prompts.tokenizer import PieceTokenizer
 _AS_MASK, _AS_RANDOM = 0.8, 0.1
 
 
-@dataclass(frozen=True)
-class Hidden:
-    """Rows with some tokens hidden: what the model reads, and row, column and true id of each hidden token."""
-
-    input_ids: IndexArray  # (batch, length)
-    rows: IndexArray  # (hidden,)
-    columns: IndexArray  # (hidden,)
-    targets: IndexArray  # (hidden,)
-
-
 def hide_tokens(
     ids: IndexArray,
     maskable: NDArray[np.bool_],
@@ -37,7 +27,7 @@ def hide_tokens(
     mask_id: int,
     random: np.random.Generator,
     replacements: IndexArray | None = None,
-) -> Hidden:
+) -> tuple[IndexArray, IndexArray, IndexArray, IndexArray]:
     """Hide a share of every row's maskable tokens, rounded, and at least one where there is any (share 0: none).
 
     Args:
@@ -45,6 +35,9 @@ def hide_tokens(
         random: draws the places, then what becomes of them.
         replacements: ids for random words; then 80 % of the hidden tokens become the mask, 10 % one of these and
             10 % stay as they are. None: all become the mask.
+
+    Returns:
+        The ids the model reads, shape ``(batch, length)``; row, column and true id of each hidden token, shape ``(hidden,)``.
     """
     available = maskable.sum(axis=1)  # (batch,)
     wanted = np.minimum(available, np.maximum(int(share > 0), np.floor(share * available + 0.5)))  # (batch,)
@@ -59,7 +52,7 @@ def hide_tokens(
         shown = np.select([fate < _AS_MASK, fate < _AS_MASK + _AS_RANDOM], [shown, drawn], targets)
     input_ids = ids.copy()
     input_ids[rows, columns] = shown
-    return Hidden(input_ids, rows, columns, targets)
+    return input_ids, rows, columns, targets
 
 
 @dataclass(frozen=True)
@@ -77,11 +70,7 @@ class MaskedBatch:
 
 
 class TokenMasking:
-    """Hides a share of each row's tokens, but no special or unknown ones, padding, the pattern's masks or soft tokens.
-
-    Args:
-        always: hide behind the mask only, with neither random words nor tokens left as they are.
-    """
+    """Hides a share of each row's tokens (``always`` behind the mask), but no special ones, padding or soft tokens."""
 
     def __init__(self, tokenizer: PieceTokenizer, share: float, *, always: bool = False) -> None:
         self.share = share
@@ -100,5 +89,5 @@ class TokenMasking:
         """Hide tokens of ``batch`` (on the processor), but none that is ``spared``, shape ``(batch, length)``."""
         ids = batch.input_ids.numpy()
         hidden = hide_tokens(ids, self.maskable(ids) & ~spared, self.share, self.mask_id, random, self.replacements)
-        places = (torch.from_numpy(array) for array in (hidden.rows, hidden.columns, hidden.targets))
-        return MaskedBatch(batch.with_ids(torch.from_numpy(hidden.input_ids)), *places)
+        input_ids, *places = map(torch.from_numpy, hidden)
+        return MaskedBatch(batch.with_ids(input_ids), *places)

@@ -52,6 +52,24 @@ class Batch:
         attention = self.attention_mask.gather(1, source) * inside
         return Batch(self.input_ids.gather(1, source), attention, types, self.mask_positions, masks)
 
+    def appended(self, words: Sequence[Sequence[int]], longest: int) -> Batch:
+        """Return the rows with the tokens of ``words`` after each row's end (its mask position), padded by ``longest`` columns."""
+        if longest == 0:
+            return self
+        size, device = len(words), self.input_ids.device
+        lengths = torch.tensor([len(word) for word in words], device=device)
+        tokens = torch.tensor([[*word, *[0] * (longest - len(word))] for word in words], device=device)  # (batch, longest)
+        number = torch.arange(longest, device=device)
+        places = self.mask_positions[:, None] + 1 + number  # (batch, longest)
+        more = self.input_ids.new_zeros(size, longest)
+        types = None if self.token_type_ids is None else torch.cat([self.token_type_ids, more], dim=1)
+        return replace(
+            self,
+            input_ids=torch.cat([self.input_ids, more], dim=1).scatter(1, places, tokens),
+            attention_mask=torch.cat([self.attention_mask, more], dim=1).scatter(1, places, (number < lengths[:, None]).long()),
+            token_type_ids=types,
+        )
+
     @staticmethod
     def stacked(batches: Sequence[Batch]) -> Batch:
         """Return batches of the same width as one; its rows may hold different numbers of masks."""
@@ -96,10 +114,8 @@ def _padded(length: int) -> int:
 
 
 def inference_batches(lengths: Sequence[int], tokens_per_batch: int, before: int = 0) -> Iterator[IndexArray]:
-    """Yield row indices, longest rows first, so that no padded batch exceeds ``tokens_per_batch`` (one row always fits).
-
-    Args:
-        before: tokens that an adapter puts before every padded row.
+    """Yield row indices, longest rows first, so that no padded batch, with the tokens that an adapter puts before each row,
+    exceeds ``tokens_per_batch`` (one row always fits).
     """
     order = np.argsort(-np.asarray(lengths), kind="stable")
     start = 0

@@ -12,20 +12,10 @@ from typing import Any
 from petkit import network
 from petkit.errors import ModelRefused, first_line
 from petkit.formatting import in_one_line
+from petkit.models.safety.model_folder import VOCABULARIES
 
 # An asterisk matches folders too: sentence-transformers' modules have small files in folders of their own.
-_DOWNLOADED = [
-    "*.json",
-    "model.safetensors",
-    "model-*.safetensors",
-    "vocab.txt",
-    "merges.txt",
-    "bpe.codes",
-    "spiece.model",
-    "spm.model",
-    "sentencepiece.bpe.model",
-    "tokenizer.model",
-]
+_DOWNLOADED = ["*.json", "model.safetensors", "model-*.safetensors", "bpe.codes", *VOCABULARIES]
 _LEFT_OUT = ["onnx/*", "openvino/*", "checkpoint-*"]
 
 

@@ -1,26 +1,29 @@
 """Label logits at the mask: what the model says in the slot, read as labels.
 
-Three ways to answer, one interface: :class:`WordScorer` reads one token per label word (PET, equation 1),
-:class:`MultiTokenScorer` words of several tokens (Schick & Schütze 2021, "It's Not Just Size", section 3.1),
-:class:`VectorScorer` a trained vector per label (WARP, Hambardzumyan et al. 2021; ProtoVerb, Cui et al. 2022).
-The first and the last read causal models as well; :mod:`petkit.models.next_token_scorer` reads their words of several tokens.
+:class:`WordScorer` reads one token per label word (PET, equation 1), :class:`MultiTokenScorer` words of several tokens (Schick &
+Schütze 2021, "It's Not Just Size", section 3.1), :class:`NextTokenScorer` the same in causal models, and :class:`VectorScorer` a
+trained vector per label (WARP, Hambardzumyan et al. 2021; ProtoVerb, Cui et al. 2022). The first and the last read causal models
+as well, at a row's last token. Pipelines choose among them by name; other packages add theirs by entry points.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from petkit.config.registry import LABEL_SCORER_NAMES, Registry
 from petkit.errors import ModelRefused
 from petkit.models.adapters.base import Adapter
 from petkit.models.batch import Batch
 from petkit.models.mask_reader import MaskReader, SoftTokens
+from petkit.prompts.pvp import PVP
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -99,7 +102,7 @@ class WordScorer(LabelScorer):
             word_logits = self.reader.read_masks(batch)[:, self.tokens]  # (batch, words)
         else:
             word_logits = self.reader.read_masks(batch, lambda hidden: self.reader.columns(hidden, self.tokens))
-        return label_means(word_logits, self.averaging)
+        return _label_means(word_logits, self.averaging)
 
 
 class MultiTokenScorer(LabelScorer):
@@ -160,14 +163,10 @@ class MultiTokenScorer(LabelScorer):
                 else:
                     scores.append(own.mean(-1) if self.decoding == "parallel" else own.sum(-1))
             order = [number for length in self.lengths for number in self._numbers[length]]
-            return label_means(torch.cat(scores, dim=1), self.averaging[order])
+            return _label_means(torch.cat(scores, dim=1), self.averaging[order])
 
     def _read(self, copies: Sequence[Batch], lengths: Sequence[int]) -> list[Tensor]:
-        """Return log-probabilities ``(batch, positions, known tokens)`` of copies of the rows, read in one forward pass.
-
-        Args:
-            lengths: at how many positions from its first mask on each copy is read.
-        """
+        """Return log-probabilities ``(batch, length, known tokens)`` from the first mask on of each copy, in one forward pass."""
         size, device = len(copies[0].input_ids), copies[0].input_ids.device
         rows, columns = [], []
         for number, (copy, length) in enumerate(zip(copies, lengths, strict=True)):
@@ -221,6 +220,36 @@ class MultiTokenScorer(LabelScorer):
         return self.reader.read(batch, rows, columns, answer)
 
 
+class NextTokenScorer(MultiTokenScorer):
+    """Reads label words of any number of tokens after each row: ``1/k Σ_i log p(w_i | row, w_1 … w_{i-1})``, exactly.
+
+    The mean over the k tokens keeps long words from being worse for being long; a label's logit is the mean over its words.
+    Each row is scored once per maximal word prefix, all in one forward pass: words of one token, and all with a common
+    prefix, share a copy.
+    """
+
+    _features_of = 0  # every copy is the same up to the row's end
+
+    def __init__(self, model: PreTrainedModel | MaskReader, words: TokenIds, soft_tokens: int = 0) -> None:
+        super().__init__(model, words, "parallel", soft_tokens)
+        flat = [tuple(word) for label in words for word in label]
+        beginnings = sorted({word[:-1] for word in flat})
+        self.beginnings = [own for own in beginnings if not any(own == other[: len(own)] for other in beginnings if other != own)]
+        self.copies = len(self.beginnings)
+        # The copy that scores each word, and the word's tokens as places in ``tokens``.
+        self._continuations = [
+            (next(number for number, own in enumerate(self.beginnings) if own[: len(word) - 1] == word[:-1]), places[: len(word)])
+            for word, places in zip(flat, self.columns.tolist(), strict=True)
+        ]
+
+    def forward(self, batch: Batch) -> Tensor:
+        size, longest = len(batch.input_ids), max(map(len, self.beginnings))
+        copies = [batch.appended([own] * size, longest) for own in self.beginnings]
+        blocks = self._read(copies, [len(own) + 1 for own in self.beginnings])
+        scores = [blocks[copy][:, range(len(own)), own].mean(-1) for copy, own in self._continuations]  # (batch,) each
+        return _label_means(torch.stack(scores, dim=1), self.averaging)
+
+
 class VectorScorer(LabelScorer):
     """Reads one trained vector per label, which starts as the mean of the label words' output vectors.
 
@@ -256,7 +285,7 @@ class VectorScorer(LabelScorer):
             return cosine / PROTOTYPE_TEMPERATURE
 
 
-def label_means(word_scores: Tensor, averaging: Tensor) -> Tensor:
+def _label_means(word_scores: Tensor, averaging: Tensor) -> Tensor:
     """Return label logits ``(batch, labels)`` in float32: the mean over each label's words of their scores ``(batch, words)``."""
     with torch.autocast(word_scores.device.type, enabled=False):  # it would round the sums to bfloat16 again
         return word_scores.float() @ averaging
@@ -266,3 +295,24 @@ def _averaging(words: TokenIds) -> Tensor:
     """Return the matrix ``(words, labels)`` that turns word scores into their mean per label."""
     counts = torch.tensor([len(label) for label in words])
     return torch.diag(1 / counts).repeat_interleave(counts, dim=0)
+
+
+def _of_words(model: Any, pvp: PVP, soft_tokens: int, normalised: bool) -> LabelScorer:
+    words = pvp.words.token_ids
+    if pvp.words.longest == 1 and not normalised:
+        return WordScorer(model, words, soft_tokens)
+    if pvp.pattern.open_ended:
+        return NextTokenScorer(model, words, soft_tokens)
+    return MultiTokenScorer(model, words, pvp.verbalizer.decoding, soft_tokens)
+
+
+def _of_vectors(kind: str, model: Any, pvp: PVP, soft_tokens: int, normalised: bool) -> LabelScorer:
+    return VectorScorer(model, pvp.words.token_ids, kind, soft_tokens)
+
+
+# Called with a model (or the mask reader of another scorer's), a PVP, the number of soft tokens, and whether to give
+# log-probabilities under the whole vocabulary where plain logits would do.
+LABEL_SCORERS: Final[Registry[Callable[[Any, PVP, int, bool], LabelScorer]]] = Registry(
+    LABEL_SCORER_NAMES,
+    {"words": _of_words, "soft": partial(_of_vectors, "soft"), "prototype": partial(_of_vectors, "prototype")},
+)

@@ -146,11 +146,7 @@ def check_language_model(config: PretrainedConfig, name: str, *, masked: bool = 
 
 
 def load_language_model(name: str, attention: str | None = None, four_bit: FourBit | None = None) -> PreTrainedModel:
-    """Load a masked or a causal language model in float32, in evaluation mode.
-
-    Args:
-        attention: transformers' attention implementation; default: its own choice.
-    """
+    """Load a masked or a causal language model in float32, in evaluation mode, with transformers' own attention by default."""
     config = load_config(name)
     check_language_model(config, name)
     kind = language_model_class(config)
@@ -185,12 +181,10 @@ def check_classifier(config: PretrainedConfig, name: str) -> None:
 def new_classifier(
     name: str, labels: Sequence[str], attention: str | None = None, *, multi: bool = False, four_bit: FourBit | None = None
 ) -> tuple[PreTrainedModel, list[str]]:
-    """Load a backbone with a new classification head, and the names of the parameters that its checkpoint does not contain.
+    """Load a backbone with a new classification head, drawn from torch's current random state and never stored in 4 bits.
 
-    The head is drawn from torch's current random state; in 4 bits it keeps its format.
-
-    Args:
-        multi: each label has a sigmoid of its own, as rows may have several; else labels share a softmax.
+    Returns:
+        The model, and the names of the parameters that its checkpoint does not contain.
     """
     from transformers import AutoModelForSequenceClassification
 

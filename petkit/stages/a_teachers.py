@@ -16,11 +16,10 @@ from petkit.runs.layout import teacher_folds, teacher_logits, teacher_model
 from petkit.runs.step import Job, Step
 from petkit.task.task import Task
 from petkit.task.teacher_list import Teacher, others
-from petkit.teachers.inputs import scoring_inputs, training_inputs
 from petkit.teachers.ipet import choose_labellers
 from petkit.teachers.models import TeacherModels
 from petkit.teachers.scoring import write_logits
-from petkit.teachers.training import TeacherTraining, teacher_random
+from petkit.teachers.training import TeacherTraining, scoring_inputs, teacher_random, training_inputs
 
 
 def steps(task: Task, device: Device, models: TeacherModels) -> list[Step]:

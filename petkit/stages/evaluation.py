@@ -26,7 +26,7 @@ from petkit.storage.parquet_shards import write_shard
 from petkit.student.model import load_student
 from petkit.task.task import Task
 from petkit.teachers.models import TeacherModels, teacher_scorer
-from petkit.teachers.scoring import shard_logits, student_logits
+from petkit.teachers.scoring import shard_logits
 from petkit.teachers.untrained import log_priors, untrained
 
 
@@ -111,7 +111,7 @@ def _logits(
         before = next(scored) * rows
         return lambda done: job.progress(before + done, total, "rows", note)
 
-    def logits_of(scorer: LabelScorer, pvp: PVP, note: str) -> FloatArray:
+    def logits_of(scorer: Any, pvp: PVP | None, note: str) -> FloatArray:
         return np.concatenate(list(shard_logits(scorer, pvp, task, "test", device, progress(note))))
 
     patterns: list[dict[str, FloatArray]] = []
@@ -127,7 +127,7 @@ def _logits(
     models.release()
     student = load_student(job.store.path(STUDENT), job.store.read(STUDENT, STUDENT_FILE))
     prepare_for_inference(student, device)
-    return patterns, teachers, np.concatenate(list(student_logits(student, task, "test", device, progress("student"))))
+    return patterns, teachers, logits_of(student, None, "student")
 
 
 def _lost_by_training(metrics: Mapping[str, Any], task: Task) -> list[str]:

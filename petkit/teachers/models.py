@@ -20,8 +20,7 @@ from petkit.config.schema.adapter import AnyAdapter, PromptEncoderSpec
 from petkit.engine.device import Device, prepare_for_inference, release_memory
 from petkit.models.adapters.attach import attach, start_from_folder
 from petkit.models.adapters.base import Adapter, read_adapter
-from petkit.models.label_scorer_registry import LABEL_SCORERS
-from petkit.models.label_scorers import LabelScorer
+from petkit.models.label_scorers import LABEL_SCORERS, LabelScorer
 from petkit.models.loading import load_language_model
 from petkit.models.mask_reader import MaskReader
 from petkit.prompts.pvp import PVP

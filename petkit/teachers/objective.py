@@ -23,7 +23,6 @@ from petkit.engine.sampling import StepRows
 from petkit.engine.token_masking import TokenMasking
 from petkit.models.batch import Batch, IndexArray, collate
 from petkit.models.label_scorers import LabelScorer
-from petkit.models.next_token_scorer import appended
 from petkit.prompts.pattern import Encoded
 from petkit.prompts.pvp import PVP
 from petkit.prompts.tokenizer import PieceTokenizer
@@ -45,11 +44,7 @@ class TrainingRows:
 
 
 class TeacherObjective:
-    """The loss of one teacher, called with the scorer and the :class:`StepRows`.
-
-    Args:
-        second: scores the second pattern with the same model, where consistency compares with it.
-    """
+    """The loss of one teacher; ``second`` scores the second pattern with the same model, where consistency compares with it."""
 
     def __init__(
         self,
@@ -110,7 +105,7 @@ class TeacherObjective:
         words = [own[int(step.random.integers(len(own)))] for own in choices]
         longest = max(map(len, words))
         batch = collate([self.data.encoded[row] for row in step.rows], self.tokenizer)
-        batch = appended(batch, words, longest).to(self.device.name)
+        batch = batch.appended(words, longest).to(self.device.name)
         # From the row's last token to the word's last: what is said there of the token after is dropped with the shift.
         labels = [[-100, *word, *[-100] * (longest - len(word))] for word in words]
         places = batch.mask_positions[:, None] + torch.arange(longest + 1, device=batch.input_ids.device)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from petkit.engine.device import Device
-from petkit.engine.inference import ClassifierLogits, FloatArray, label_logits
+from petkit.engine.inference import FloatArray, label_logits
 from petkit.ensemble.calibration import CONTENT_FREE
-from petkit.models.label_scorers import LabelScorer
-from petkit.prompts.pattern import Encoded, FieldKey
 from petkit.prompts.pvp import PVP
-from petkit.prompts.token_store import TokenStore
-from petkit.prompts.tokenizer import IntArray, PieceTokenizer
 from petkit.runs.layout import CONTENT_FREE_FILE, TEACHER_FILE
 from petkit.runs.step import Job
 from petkit.storage.atomic import write_json
@@ -24,10 +21,7 @@ from petkit.teachers.untrained import content_free_logits
 
 
 def write_logits(job: Job, task: Task, device: Device, models: TeacherModels, teacher: Teacher) -> None:
-    """Write a teacher's label logits on the unlabelled set and on content-free texts: the second step of every teacher.
-
-    Resumes after the last finished shard.
-    """
+    """Write a teacher's label logits on the unlabelled set and on content-free texts; resumes after the last finished shard."""
     pvp, total = task.pvps[teacher.pattern], task.scans["unlabeled"].rows
     with teacher_scorer(job.store, task, models, teacher) as scorer:
         parts, kept = job.parts(), 0
@@ -45,40 +39,17 @@ def write_logits(job: Job, task: Task, device: Device, models: TeacherModels, te
 
 
 def shard_logits(
-    scorer: LabelScorer,
-    pvp: PVP,
-    task: Task,
-    part: str,
-    device: Device,
-    on_rows: Callable[[int], None],
-    first: int = 0,
+    scorer: Any, pvp: PVP | None, task: Task, part: str, device: Device, on_rows: Callable[[int], None], first: int = 0
 ) -> Iterator[FloatArray]:
     """Yield label logits of a part of the data from shard ``first`` on, shape ``(rows of the shard, labels)``, in row order.
 
     Args:
+        scorer: a teacher's :class:`~petkit.models.label_scorers.LabelScorer` for a PVP, or, without one, the student.
         on_rows: called with the number of rows scored so far, after every batch.
     """
-    return _in_shards(scorer, pvp.encode, task.tokens(part), task.tokenizer, task, device, on_rows, first)
-
-
-def student_logits(
-    student: ClassifierLogits, task: Task, part: str, device: Device, on_rows: Callable[[int], None]
-) -> Iterator[FloatArray]:
-    """Yield a classifier's label logits of a part of the data, as :func:`shard_logits` does a teacher's."""
-    store = task.tokens(part, student=True)
-    return _in_shards(student, task.student_pattern.encode, store, task.student_tokenizer, task, device, on_rows)
-
-
-def _in_shards(
-    scorer: LabelScorer | ClassifierLogits,
-    encode: Callable[[Mapping[FieldKey, IntArray]], Encoded],
-    store: TokenStore,
-    tokenizer: PieceTokenizer,
-    task: Task,
-    device: Device,
-    on_rows: Callable[[int], None],
-    first: int = 0,
-) -> Iterator[FloatArray]:
+    encode = task.student_pattern.encode if pvp is None else pvp.encode
+    tokenizer = task.student_tokenizer if pvp is None else task.tokenizer
+    store = task.tokens(part, student=pvp is None)
     done = min(first * SHARD_ROWS, store.rows)
 
     def count(rows: int) -> None:

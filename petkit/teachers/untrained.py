@@ -28,11 +28,7 @@ LogPriors: TypeAlias = dict[Literal["contextual", "batch"], FloatArray]
 def untrained(
     task: Task, device: Device, on_event: OnEvent = ignore, models: TeacherModels | None = None
 ) -> Iterator[tuple[PVP, LabelScorer]]:
-    """Yield every pattern with the untrained model that answers it, until the next one is requested.
-
-    Args:
-        models: lends the model; default: it is loaded for this, and released afterwards.
-    """
+    """Yield every pattern with the untrained model (of ``models``, else loaded for this) until the next one is requested."""
     if any(sum(map(bool, pvp.words.words)) < len(task.labels) for pvp in task.pvps):
         message = "untrained patterns have no words to read before they are found"
         hint = "petkit search-verbalizer writes them into a file to name here"

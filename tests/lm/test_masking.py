@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 
-from petkit.engine.token_masking import Hidden, TokenMasking, hide_tokens
+from petkit.engine.token_masking import TokenMasking, hide_tokens
 from petkit.losses import masked_lm
 from petkit.models.batch import Batch, collate
 from petkit.models.loading import load_masked_lm, load_tokenizer
@@ -22,9 +23,16 @@ MASK = 4
 WORDS = np.arange(100, 200)
 
 
+class Hidden(NamedTuple):
+    input_ids: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
+    targets: np.ndarray
+
+
 def hide(ids: np.ndarray, share: float = 0.15, seed: int = 0, replacements: np.ndarray | None = WORDS) -> Hidden:
     """Hide tokens; ids from 10 on are maskable."""
-    return hide_tokens(ids, ids >= 10, share, MASK, np.random.default_rng(seed), replacements)
+    return Hidden(*hide_tokens(ids, ids >= 10, share, MASK, np.random.default_rng(seed), replacements))
 
 
 def counts(hidden: Hidden) -> list[int]:

@@ -17,9 +17,8 @@ from petkit.engine.training_loop import set_dropout
 from petkit.errors import ModelRefused
 from petkit.losses import cross_entropy
 from petkit.models.batch import Batch, collate
-from petkit.models.label_scorers import TokenIds, VectorScorer, WordScorer
+from petkit.models.label_scorers import NextTokenScorer, TokenIds, VectorScorer, WordScorer
 from petkit.models.loading import load_language_model, longest_input
-from petkit.models.next_token_scorer import NextTokenScorer, appended
 from petkit.prompts.pattern import Encoded
 from petkit.prompts.tokenizer import PieceTokenizer
 from tests.lm.open_rows import loaded, rows, words_of
@@ -193,7 +192,7 @@ def test_training_raises_the_right_words(model_folder: Folder) -> None:
 
 def test_appended_tokens_follow_each_row() -> None:
     ids, attention = torch.tensor([[5, 6, 7], [8, 0, 0]]), torch.tensor([[1, 1, 1], [1, 0, 0]])
-    made = appended(Batch(ids, attention, None, torch.tensor([2, 0]), 0), [[1], [2, 3]], 2)
+    made = Batch(ids, attention, None, torch.tensor([2, 0]), 0).appended([[1], [2, 3]], 2)
     assert made.input_ids.tolist() == [[5, 6, 7, 1, 0], [8, 2, 3, 0, 0]]
     assert made.attention_mask.tolist() == [[1, 1, 1, 1, 0], [1, 1, 1, 0, 0]]
 

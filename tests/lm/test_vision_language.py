@@ -12,9 +12,8 @@ import torch
 from petkit import Predictor
 from petkit.errors import InvalidInput, ModelRefused
 from petkit.models.batch import collate
-from petkit.models.label_scorers import WordScorer
+from petkit.models.label_scorers import NextTokenScorer, WordScorer
 from petkit.models.loading import check_classifier, check_language_model, load_config, load_language_model
-from petkit.models.next_token_scorer import NextTokenScorer
 from tests.lm.test_next_tokens import close, loaded, rows, slowly, words_of
 from tests.stages.tiny_task import run_task, write_task
 from tests.tiny import MAX_LENGTH, tiny_tokenizer

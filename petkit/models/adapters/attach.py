@@ -1,4 +1,4 @@
-"""Adapters: few trained parameters on a frozen model, in PEFT's configurations and file format.
+"""Attaching adapters to frozen models.
 
 While an adapter is attached, the transformers model it was given answers with it; hooks, readers and soft tokens work as on
 the plain model. Low-rank updates and IA³ factors are PEFT's own layers; deep prefixes and virtual tokens are petkit's,
@@ -40,11 +40,7 @@ def attach(model: PreTrainedModel, spec: AnyAdapter, soft_tokens: int = 0, head:
 
 
 def start_from_folder(adapter: Adapter, spec: AnyAdapter, sha256: str | None = None) -> None:
-    """Let a new adapter begin where a pretrained prompt ended (PPT, Gu et al. 2022), if its settings name one.
-
-    Args:
-        sha256: hash of the prompt's file as it was checked and recorded; default: any.
-    """
+    """Let a new adapter begin where a pretrained prompt ended (PPT, Gu et al. 2022), if its settings name one (of this hash)."""
     if isinstance(spec, PromptTuningSpec) and spec.start is not None:
         # A head that is new stays as it was drawn.
         adapter.put({**adapter.state(), **read_adapter(Path(spec.start), sha256)}, shown_path(spec.start))

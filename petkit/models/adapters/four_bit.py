@@ -29,11 +29,7 @@ class FourBit:
     dtype: torch.dtype
 
     def hold(self, model: Any, spared: Collection[str] = ()) -> None:
-        """Replace the encoder's linear layers, each on its device at once; the language-model head stays as it is.
-
-        Args:
-            spared: names of parameters whose layers stay as they are: they are new, and to be trained.
-        """
+        """Replace the encoder's linear layers, each on its device at once, but not the head or those of ``spared`` parameters."""
         if refused := obstacle(self.device):
             raise ModelRefused(f"adapter qlora: {refused[0]} ({refused[1]})")
         kept = {name.rpartition(".")[0] for name in spared}
@@ -98,10 +94,7 @@ def _in_four_bits(layer: nn.Linear, where: FourBit) -> nn.Module:
 
 
 def _under_autocast(layer: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Cast the input as autocast does for plain linear layers: a layer in 4 bits gives back the format it was given.
-
-    DeBERTa chooses its attention mask's number by that format.
-    """
+    """Cast the input as autocast does for plain linear layers: DeBERTa depends on it, and a layer in 4 bits would not."""
     rows, *others = given
     device = rows.device.type
     return (rows.to(torch.get_autocast_dtype(device)), *others) if torch.is_autocast_enabled(device) else given

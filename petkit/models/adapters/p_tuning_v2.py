@@ -26,11 +26,7 @@ class DeepPrefix(Adapter):
     """Trained keys and values before those of the text, in every layer (P-Tuning v2, Liu et al. 2022, section 3.2).
 
     Where the model takes a cache of earlier keys, the prefix also takes the first positions, as in PEFT: rows must leave
-    ``spec.tokens`` of the model's positions free.
-
-    Args:
-        spec: how many, and whether a network draws them from short vectors while training.
-        soft_tokens, head: of other kinds.
+    ``spec.tokens`` of the model's positions free. ``soft_tokens`` and ``head`` are of other kinds.
     """
 
     def __init__(self, model: PreTrainedModel, spec: DeepPrefixSpec, soft_tokens: int = 0, head: Sequence[str] = ()) -> None:

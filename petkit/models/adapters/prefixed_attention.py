@@ -31,11 +31,7 @@ _LAYERS: ContextVar[Iterator[Tensor] | None] = ContextVar("petkit_prefix", defau
 
 
 class PrefixedAttention:
-    """Lets a model read further keys and values before those of every row, until :meth:`remove`.
-
-    Args:
-        source: returns the prefix for each forward pass, shape ``(layers, 2, heads, tokens, head)``.
-    """
+    """Puts the prefix ``source()``, shape ``(layers, 2, heads, tokens, head)``, before every row, until :meth:`remove`."""
 
     def __init__(self, model: PreTrainedModel, source: Callable[[], Tensor]) -> None:
         self.source = source

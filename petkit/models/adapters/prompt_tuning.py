@@ -27,11 +27,7 @@ FIRST = 2**16
 
 
 class VirtualTokens(Adapter):
-    """Virtual tokens before every row, or for the soft tokens in it.
-
-    Args:
-        soft_tokens: number of soft tokens in the rows that these stand for; 0: they stand before the row.
-    """
+    """Virtual tokens before every row, or, where there are any, for the ``soft_tokens`` in it."""
 
     def __init__(
         self, model: PreTrainedModel, spec: PromptTuningSpec | PromptEncoderSpec, soft_tokens: int = 0, head: Sequence[str] = ()
