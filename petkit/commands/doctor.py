@@ -12,9 +12,8 @@ from petkit.engine.device import Device, choose_device, inference, prepare_for_i
 from petkit.engine.matmul_speedup import matmul_seconds
 from petkit.errors import PetkitError
 from petkit.models.batch import collate
-from petkit.models.embedded import embedded_folder
 from petkit.models.label_scorers import WordScorer
-from petkit.models.loading import EMBEDDED, load_masked_lm, load_tokenizer
+from petkit.models.loading import EMBEDDED, embedded_folder, load_masked_lm, load_tokenizer
 from petkit.prompts.pattern import Encoded
 from petkit.runs.provenance import machine, package_versions
 

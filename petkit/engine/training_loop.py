@@ -90,12 +90,8 @@ def fit(
         new: parameters that the pretrained model does not have; their peak rate is ``new_learning_rate``.
     """
     model.to(device.name).train()
-    optimizer = torch.optim.AdamW(
-        parameter_groups(model, settings.weight_decay, new, new_learning_rate),
-        lr=settings.learning_rate,
-        eps=settings.adam_epsilon,
-        fused=True,
-    )
+    groups = parameter_groups(model, settings.weight_decay, new, new_learning_rate)
+    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, eps=settings.adam_epsilon, fused=True)
     found = None if checkpoints is None else checkpoints.load()
     losses = [] if found is None else restore(model, optimizer, found)
     done = len(losses)

@@ -1,4 +1,4 @@
-"""Language models: checking and loading their folders, reading them at the mask as label logits, adapters beside them. Training and
+"""Language models: checking and loading their folders, reading them at the mask as label logits, attaching adapters. Training and
 inference in batches is ``petkit.engine``, which PVP is scored ``petkit.teachers``.
 """
 

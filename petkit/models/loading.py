@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from petkit.errors import ModelRefused, PetkitError, first_line, shown_path
 from petkit.models.architectures import is_causal, is_masked_lm, language_model_class, why_not_left_to_right
-from petkit.models.embedded import FOLDER_NAME, embedded_folder
 from petkit.models.hub import hub_folder
 from petkit.models.safety.model_folder import (
     ADAPTER_CONFIG,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from petkit.models.adapters.four_bit import FourBit
 
-EMBEDDED = "embedded"
+EMBEDDED, _EMBEDDED_FOLDER = "embedded", "minilm-mlm-en"
 _IDENTITY_FILES = ("config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", *VOCABULARIES)
 _NO_LIMIT = 10**30
 _OFFSET_POSITIONS = frozenset(
@@ -83,6 +83,24 @@ def open_folder(name: str) -> ModelFolder:
     opened = _opened(folder, file_times(folder), checked=False)
     refuse_damaged(folder)
     return opened
+
+
+def embedded_folder() -> Path:
+    """Return the folder of the model that ships with petkit, whose files have the listed hashes."""
+    folder = Path(str(files("petkit"))) / "assets" / _EMBEDDED_FOLDER
+    _verify_embedded(folder)
+    return folder
+
+
+@lru_cache(maxsize=1)
+def _verify_embedded(folder: Path) -> None:
+    listed = folder / "SHA256SUMS"
+    if not listed.is_file():
+        raise ModelRefused(f"embedded model: {listed.name} is missing (reinstall petkit)")
+    sums = listed.read_text().split()
+    for expected, name in zip(sums[::2], sums[1::2], strict=True):
+        if not (folder / name).is_file() or sha256(folder / name) != expected:
+            raise ModelRefused(f"embedded model: {name} is damaged or missing (reinstall petkit)")
 
 
 @lru_cache(maxsize=64)
@@ -248,7 +266,7 @@ def model_size(name: str, labels: int | None = None) -> ModelSize:
 
 def shown_name(name: str) -> str:
     """Return a model's name for messages."""
-    return f"the embedded model ({FOLDER_NAME})" if name == EMBEDDED else shown_path(name) if Path(name).is_dir() else name
+    return f"the embedded model ({_EMBEDDED_FOLDER})" if name == EMBEDDED else shown_path(name) if Path(name).is_dir() else name
 
 
 def _load_weights(kind: Any, name: str, attention: str | None = None, **settings: Any) -> tuple[PreTrainedModel, list[str]]:

@@ -16,7 +16,6 @@ from petkit.engine.device import Device, prepare_for_inference
 from petkit.ensemble import Ensemble, FloatArray, calibrate, combine
 from petkit.events import Notice
 from petkit.metrics import Decision, evaluate
-from petkit.models.label_scorers import LabelScorer
 from petkit.prompts.pvp import PVP
 from petkit.runs.fingerprint import Inputs, flat
 from petkit.runs.layout import ENSEMBLE_FILE, EVALUATION, METRICS_FILE, SOFT_LABELS, STUDENT, STUDENT_FILE, teacher_model
@@ -27,7 +26,7 @@ from petkit.student.model import load_student
 from petkit.task.task import Task
 from petkit.teachers.models import TeacherModels, teacher_scorer
 from petkit.teachers.scoring import shard_logits
-from petkit.teachers.untrained import log_priors, untrained
+from petkit.teachers.untrained import content_free_logits, priors_of, sample_logits, untrained
 
 
 def steps(task: Task, device: Device, models: TeacherModels) -> list[Step]:
@@ -117,7 +116,7 @@ def _logits(
     patterns: list[dict[str, FloatArray]] = []
     for pvp, scorer in untrained(task, device, models=models):
         raw = logits_of(scorer, pvp, f"{pvp.id}, untrained")
-        priors = log_priors(task, pvp, scorer, device)
+        priors = priors_of(task, content_free_logits(task, pvp, scorer, device), sample_logits(task, pvp, scorer, device))
         patterns.append({"raw": raw, **{str(way): calibrate(raw, prior) for way, prior in priors.items()}})
     teachers = {teacher.name: patterns[teacher.pattern]["raw"] for teacher in task.teachers}
     for teacher in task.teachers:

@@ -62,12 +62,6 @@ def train_logits(task: Task, pvp: PVP, scorer: LabelScorer, device: Device) -> F
     return _logits(task.train, task, pvp, scorer, device, labelled=True)
 
 
-def log_priors(task: Task, pvp: PVP, scorer: LabelScorer, device: Device) -> LogPriors:
-    """Return a scorer's log-priors ``(labels,)`` over the labels, estimated in two ways."""
-    content_free = content_free_logits(task, pvp, scorer, device)
-    return priors_of(task, content_free, sample_logits(task, pvp, scorer, device))
-
-
 def priors_of(task: Task, content_free: FloatArray, sample: FloatArray) -> LogPriors:
     """Return the log-priors ``(labels,)`` that follow from logits on content-free texts and on unlabelled rows."""
     return {"contextual": contextual_prior(content_free, task.label_kind), "batch": batch_prior(sample, task.label_kind)}

@@ -12,7 +12,7 @@ import pytest
 from petkit.cli import main
 from petkit.commands import doctor
 from petkit.commands.doctor import Finding, examine
-from petkit.models import embedded as embedded_model
+from petkit.models import loading as embedded_model
 
 Doctor = Callable[..., tuple[int, str]]
 

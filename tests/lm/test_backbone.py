@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from petkit.errors import ModelRefused
-from petkit.models import embedded as embedded_model
-from petkit.models.embedded import embedded_folder
+from petkit.models import loading as embedded_model
 from petkit.models.loading import (
+    embedded_folder,
     load_classifier,
     load_config,
     load_masked_lm,

@@ -87,8 +87,8 @@ def test_texts_without_content_fill_every_field(model_folder: Callable[[str], Pa
 
 def test_log_priors_are_those_of_the_answers(task: Task) -> None:
     for index, (pvp, scorer) in enumerate(untrained.untrained(task, DEVICE)):
-        found = untrained.log_priors(task, pvp, scorer, DEVICE)
         content_free = untrained.content_free_logits(task, pvp, scorer, DEVICE)
+        found = untrained.priors_of(task, content_free, untrained.sample_logits(task, pvp, scorer, DEVICE))
 
         assert list(found) == ["contextual", "batch"]
         assert found["contextual"] == pytest.approx(contextual_prior(content_free), abs=1e-5)

@@ -14,6 +14,7 @@ import torch
 from peft import PeftConfig, PromptEncoderConfig, PromptTuningConfig, TaskType
 from peft.tuners.p_tuning import PromptEncoder
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import PreTrainedModel
 
 from petkit.config.schema.adapter import PromptEncoderSpec, PromptTuningSpec
@@ -83,9 +84,8 @@ class VirtualTokens(Adapter):
         virtual = -FIRST - torch.arange(len(self.soft.vectors), device=ids.device)
         inputs = {**kwargs, "input_ids": torch.cat([virtual.expand(len(ids), -1), ids], dim=1)}
         for name, filling in (("attention_mask", 1), ("token_type_ids", 0)):
-            given = inputs.get(name)
-            if given is not None:
-                inputs[name] = torch.cat([given.new_full((len(ids), len(virtual)), filling), given], dim=1)
+            if inputs.get(name) is not None:
+                inputs[name] = functional.pad(inputs[name], (len(virtual), 0), value=filling)
         return args[1:], inputs
 
     def _cut_off(self, module: nn.Module, args: Any, output: Any) -> Any:
