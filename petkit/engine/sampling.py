@@ -43,9 +43,9 @@ def training_batches(lengths: Sequence[int] | IndexArray, batch_size: int, steps
 def drawn_batches(
     count: int, lengths_of: Callable[[IndexArray], IndexArray], batch_size: int, steps: int, seed: int
 ) -> Iterator[IndexArray]:
-    """Yield what :func:`training_batches` does for ``count`` rows, asking for lengths only of the rows that come up.
+    """Yield what :func:`training_batches` does for ``count`` rows, but read the lengths of the drawn rows only.
 
-    Holds 8 bytes per row, and twice that between two passes.
+    Takes 8 bytes per row, and twice that between two passes.
     """
     random = np.random.default_rng(seed)
     if count <= batch_size:

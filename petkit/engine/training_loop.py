@@ -195,7 +195,7 @@ def restore(model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[s
     for name, tensor in state.items():
         if name.startswith("optimizer."):
             _, index, moment = name.split(".")
-            moments.setdefault(int(index), {})[moment] = tensor.clone()  # what is loaded may still lie in its file
+            moments.setdefault(int(index), {})[moment] = tensor.clone()  # what is loaded may still be mapped from its file
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     losses: list[float] = state["losses"].tolist()
     return losses

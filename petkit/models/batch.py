@@ -39,7 +39,7 @@ class Batch:
         return replace(self, input_ids=input_ids)
 
     def with_masks(self, masks: int) -> Batch:
-        """Return the batch with only the first ``masks`` masks of each row; what stood behind them moves up."""
+        """Return the batch with only the first ``masks`` masks of each row; what follows them moves up."""
         gone = self.masks - masks
         if gone == 0:
             return self

@@ -100,7 +100,7 @@ class SoftTokens(nn.Module):
     """Trained embeddings for token ids below 0 (P-Tuning, Liu et al. 2021): ids ``-first``, ``-first - 1``, … in a batch.
 
     They start as the embeddings of random words, drawn from torch's current random state. Several may read one model's ids,
-    each its own; the last to come must be the first to go. Where there is a ``source``, it makes what stands for them.
+    each its own; the last to come must be the first to go. Where there is a ``source``, it makes their embeddings.
     """
 
     def __init__(self, model: PreTrainedModel, count: int, first: int = 1) -> None:
@@ -115,7 +115,7 @@ class SoftTokens(nn.Module):
         self._embeddings[0].forward = self._embed
 
     def values(self) -> Tensor:
-        """Return what stands for the soft tokens, shape ``(count, embedding)``."""
+        """Return the embeddings of the soft tokens, shape ``(count, embedding)``."""
         return self.vectors if self.source is None else self.source()
 
     def detach(self) -> None:

@@ -244,7 +244,7 @@ def describe(task: Task, teacher: Teacher) -> dict[str, Any]:
     spec, pvp = task.spec, task.pvps[teacher.pattern]
     shown = pvp.demonstrations
     return {
-        # A teacher's folder holds a model only where it has one of its own.
+        # A teacher's folder contains a model only where it has one of its own.
         **({} if teacher.trained and spec.teachers.adapted is None else {"model": spec.model}),
         "adapter": spec.teachers.adapter.model_dump(mode="json", exclude={"start"}),
         "pattern": spec.patterns[teacher.pattern].model_dump(mode="json"),

@@ -26,7 +26,7 @@ def attach(model: PreTrainedModel, spec: AnyAdapter, soft_tokens: int = 0, head:
     """Freeze ``model`` and attach a new adapter to it, drawn from torch's current random state.
 
     Args:
-        soft_tokens: number of soft tokens in the rows to come that P-Tuning v1 stands for.
+        soft_tokens: number of soft tokens in the rows to come that P-Tuning v1 replaces.
         head: names of parameters that are new as well, and trained in full.
     """
     from petkit.models.adapters.registry import ADAPTERS  # PEFT takes seconds to import, and few pipelines have an adapter

@@ -23,7 +23,7 @@ _OLDEST = "0.50"  # the first whose processor kernels were tried
 
 @dataclass(frozen=True)
 class FourBit:
-    """Where layers in 4 bits lie, and the number format they are multiplied in."""
+    """The device of layers in 4 bits, and the number format they are multiplied in."""
 
     device: str
     dtype: torch.dtype
@@ -48,7 +48,7 @@ def refuse_unholdable(model: Any) -> None:
 
 
 def numbers_in(parameter: Tensor) -> int:
-    """Return how many numbers a parameter stands for; in 4 bits, two of them share a byte."""
+    """Return how many numbers a parameter represents; in 4 bits, two of them share a byte."""
     state = getattr(parameter, "quant_state", None)
     return parameter.numel() if state is None else int(state.shape.numel())
 

@@ -17,7 +17,7 @@ from petkit.errors import ModelRefused, first_line
 from petkit.models.adapters.base import Adapter
 from petkit.models.mask_reader import vocabulary_projection
 
-# Families PEFT has no defaults for: query and value, or the layer that holds them; then IA³'s, feed-forward output last.
+# Families PEFT has no defaults for: query and value, or the layer that contains them; then IA³'s, feed-forward output last.
 _LORA_TARGETS = {
     "distilbert": ["q_lin", "v_lin"],
     "albert": ["query", "value"],

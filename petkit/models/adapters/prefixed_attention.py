@@ -1,7 +1,7 @@
 """Further keys and values before those of the text, in every attention layer of a transformers model.
 
 With a prefix of keys P_k and values P_v a head answers ``softmax(Q [P_k; K]ᵀ / √d) [P_v; V]`` (Li & Liang 2021; He et al.
-2022, "Towards a Unified View", equation 5): every token reads the prefix, and no row of the output stands for it. Models
+2022, "Towards a Unified View", equation 5): every token reads the prefix, and no row of the output belongs to it. Models
 that take a cache of earlier keys get the prefix as one, as PEFT does; the text's positions then begin behind it. In all
 others the attention itself is led to the prefix, and positions stay what they are.
 """
@@ -26,7 +26,7 @@ from transformers.models.deberta_v2.modeling_deberta_v2 import DisentangledSelfA
 from transformers.models.mpnet.modeling_mpnet import MPNetSelfAttention
 
 # Each layer's keys and values, shape (2, heads, tokens, head), in the order of the forward pass that now runs. ALBERT's layers
-# are one and the same module, so that only their order tells them apart.
+# are one and the same module, so that only their order distinguishes them.
 _LAYERS: ContextVar[Iterator[Tensor] | None] = ContextVar("petkit_prefix", default=None)
 
 
@@ -110,7 +110,7 @@ def _attend_disentangled(
     relative_pos: Tensor | None = None,
     rel_embeddings: Any = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """DeBERTa-v2's attention (He et al. 2021, equation 4); a prefix has content, but stands at no distance from any token.
+    """DeBERTa-v2's attention (He et al. 2021, equation 4); a prefix has content, but no distance from any token.
 
     Takes and returns what transformers' ``DisentangledSelfAttention`` does, bit for bit where the prefix is empty.
     """

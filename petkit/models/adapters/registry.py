@@ -11,7 +11,7 @@ from petkit.models.adapters.lora_ia3 import LayerAdapter
 from petkit.models.adapters.p_tuning_v2 import DeepPrefix
 from petkit.models.adapters.prompt_tuning import VirtualTokens
 
-# Called with a frozen model, the adapter's settings, the number of soft tokens it stands for, and the names of the parameters that
+# Called with a frozen model, the adapter's settings, the number of soft tokens it replaces, and the names of the parameters that
 # are new and trained in full. What another package adds is a class, whose ``settings`` is the section of its options.
 ADAPTERS: Final[Registry[Callable[..., Adapter]]] = Registry(
     ADAPTER_NAMES,

@@ -24,7 +24,7 @@ _SMALL_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_token
 _SENTENCEPIECE = ("spiece.model", "spm.model", "sentencepiece.bpe.model", "tokenizer.model")
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", *_SENTENCEPIECE)
 _LARGEST_VOCABULARY = 256 * 2**20
-# Keys by which a configuration would load something besides the folder's own safetensors.
+# Keys by which a configuration would load something other than the folder's own safetensors.
 _FOREIGN = {
     "quantization_config": "the weights are quantised (use the checkpoint in full precision)",
     "transformers_weights": "names other weight files (save the model again as model.safetensors)",

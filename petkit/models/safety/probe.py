@@ -86,7 +86,7 @@ def _trial(model: Any) -> Iterator[dict[str, Tensor]]:
     ids = torch.arange(8, device=device).view(2, 4) % model.get_input_embeddings().weight.shape[0]
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]], device=device)
     modes = [(module, module.training) for module in model.modules()]
-    # Weights may already lie in the format of autocast, and work under it alone.
+    # Weights may already be in the format of autocast, and work under it alone.
     half = any(parameter.dtype == torch.bfloat16 for parameter in model.parameters())
     model.eval()
     try:

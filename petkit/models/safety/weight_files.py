@@ -21,7 +21,7 @@ from petkit.storage.integrity import stays_inside
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _LARGEST_JSON, _LARGEST_INDEX = 16 * 2**20, 64 * 2**20
 _BYTES = 4  # of a number once it is loaded, as float32
-# What a model may have besides its checkpoint: a new head, tables it computes, weights that are tied in the file.
+# What a model may have in addition to its checkpoint: a new head, tables it computes, weights that are tied in the file.
 _MORE_AT_MOST, _MORE_IN_ANY_CASE = 2, 2**26
 
 
