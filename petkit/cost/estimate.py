@@ -20,7 +20,7 @@ from petkit.engine.inference import label_logits
 from petkit.errors import InvalidInput, Problem
 from petkit.events import STAGES, Stage
 from petkit.models.batch import Batch
-from petkit.models.size import ModelSize, model_size
+from petkit.models.loading import ModelSize, model_size
 from petkit.prompts.pattern import Encoded
 from petkit.prompts.pvp import tokenised
 from petkit.prompts.tokenizer import PieceTokenizer
