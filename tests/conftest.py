@@ -40,10 +40,11 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     before = processor_seconds()
     result = yield
     took = processor_seconds() - before
-    allowed = MOST_SECONDS * slowness()
-    if took > allowed * BUSY and not item.get_closest_marker("slow"):
-        hint = "make it smaller, or mark it slow and keep a small sample of it"
-        pytest.fail(f"took {took:.1f} seconds of the processor; {allowed:.1f} at most ({hint})", pytrace=False)
+    if took > MOST_SECONDS and not item.get_closest_marker("slow"):
+        allowed = MOST_SECONDS * slowness()
+        if took > allowed * BUSY:
+            hint = "make it smaller, or mark it slow and keep a small sample of it"
+            pytest.fail(f"took {took:.1f} seconds of the processor; {allowed:.1f} at most ({hint})", pytrace=False)
     return result
 
 

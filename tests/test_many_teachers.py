@@ -12,8 +12,8 @@ import pytest
 pytestmark = pytest.mark.slow
 
 PIPELINE = Path(__file__).resolve().parents[1] / "examples" / "support-tickets" / "pipeline.yaml"
-DATA = PIPELINE.parent / "data"
-SETTINGS = ("teachers.adapter=lora", "teachers.steps=2", "compute.threads=1", f"data.unlabeled={DATA / 'train.jsonl'}")
+TRAIN = PIPELINE.parent / "data" / "train.jsonl"
+SETTINGS = ("teachers.adapter=lora", "teachers.steps=2", "compute.threads=1")
 ONE = ("teachers.seeds=[1]", 'patterns=[{id: forward, text: "{text} Please forward this to the {mask} team."}]')
 TWELVE = ("teachers.seeds=[1, 2, 3]",)  # of four patterns
 # Stage A, and the peak memory of the process before and after it, in MiB.
@@ -34,7 +34,19 @@ print(json.dumps([before, peak()]))
 
 def measured(folder: Path, *overrides: str) -> tuple[float, float, int]:
     """Return the peak memory of a stage A before and after, in MiB, and the bytes of its teachers."""
-    command = [sys.executable, "-P", "-c", SCRIPT, str(PIPELINE), str(folder), *SETTINGS, *overrides]
+    unlabeled = folder.with_suffix(".jsonl")
+    unlabeled.write_text("".join(TRAIN.read_text(encoding="utf-8").splitlines(keepends=True)[:8]), encoding="utf-8")
+    command = [
+        sys.executable,
+        "-P",
+        "-c",
+        SCRIPT,
+        str(PIPELINE),
+        str(folder),
+        *SETTINGS,
+        f"data.unlabeled={unlabeled}",
+        *overrides,
+    ]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     before, after = json.loads(done.stdout.splitlines()[-1])
     files = [path for model in (folder / "stage_a").glob("*/model") for path in model.rglob("*") if path.is_file()]
