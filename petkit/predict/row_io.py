@@ -57,10 +57,9 @@ def argument_rows(texts: Sequence[str], predictor: Predictor) -> list[Example]:
     """Return texts given one by one as rows; refuse those that are not texts, and a model that reads several fields."""
     if len(predictor.fields) > 1:
         raise InvalidInput([Problem.of_command(_reads_fields(predictor), "give them with --input")])
-    mistakes = {number: _mistake(text) for number, text in enumerate(texts, 1)}
-    problems = [Problem.of_option(f"text {number}", message) for number, message in mistakes.items() if message]
-    if problems:
-        raise InvalidInput(problems)
+    mistakes = {f"text {number}": _mistake(text) for number, text in enumerate(texts, 1)}
+    if any(mistakes.values()):
+        raise InvalidInput([Problem.of_option(text, message) for text, message in mistakes.items() if message])
     return [_text_row(text, number, predictor) for number, text in enumerate(texts, 1)]
 
 
@@ -87,11 +86,9 @@ def _json_row(line: str, number: int, predictor: Predictor) -> Example:
         raise _bad_line(number, record.error)
     columns = {field: predictor.columns.get(field, field) for field in predictor.fields}
     mistakes = {column: _mistake(record.values.get(column)) for column in columns.values()}
-    problems = [
-        Problem.of_file(STANDARD_INPUT, message, line=number, key=column) for column, message in mistakes.items() if message
-    ]
-    if problems:
-        raise InvalidInput(problems)
+    if any(mistakes.values()):
+        found = ((column, message) for column, message in mistakes.items() if message)
+        raise InvalidInput([Problem.of_file(STANDARD_INPUT, message, line=number, key=column) for column, message in found])
     id_column = predictor.columns.get("id", "id")
     own_id = record.values.get(id_column)
     if own_id is not None and SURROGATE.search(str(own_id)):

@@ -84,11 +84,7 @@ class MaskedTexts:
 class Adapted(SingleStepResult):
     """An adapted model."""
 
-    STEP, KIND = "model", ADAPTED_MODEL
-
-    @property
-    def setting(self) -> str:
-        return f"model={self.folder}"
+    STEP, KIND, SETTING = "model", ADAPTED_MODEL, "model={path}"
 
 
 def adapt(pipeline: Pipeline, folder: str | Path, *, resume: str = "auto", on_event: OnEvent = ignore) -> Adapted:

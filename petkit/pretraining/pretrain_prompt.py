@@ -1,17 +1,14 @@
 """``petkit pretrain-prompt``: virtual tokens trained on the unlabelled set, for few-shot prompt tuning to start from.
 
 Prompt tuning on a handful of labels depends on where it starts. PPT (Gu et al. 2022) trains the prompt first, on
-self-supervised cloze questions, with the model frozen. What is the paper's here, and what is not:
+self-supervised cloze questions, with the model frozen. Part of the texts is held out to measure whether it helped.
 
 - ``next_sentence`` is the paper's task for sentence pairs (section 3.2): "first <slot>. second", where *yes*, *maybe* and
   *no* say that the second sentence is the next one, of the same text, or of another. Where texts have two sentences
   at most, the question is *yes* or *no*. Unlike the paper's, sentences "of the same text" do not touch.
-- ``masked_lm`` stands in for the paper's task for single texts, whose labels come from a model tuned on a large labelled
-  set: it predicts masked words of the rows. It is not in the paper, and neither is training on both.
-- The paper pre-trains 100 tokens of an 11-billion-parameter model on 10 GB of open text; this is one task's unlabelled set.
-  Its task of choosing the next sentence of several, and its unified form of all tasks, are left out.
-
-Part of the texts is held out to measure whether it helped.
+- ``masked_lm`` predicts masked words, in place of the paper's task for single texts, whose labels come from a model tuned on a
+  large labelled set. It is not in the paper, and neither are training on both and so small a set of texts; the paper's choice
+  of the next sentence among several, and its unified form of all tasks, are left out.
 
     RUN/manifest.json, config.resolved.yaml, events.jsonl
     RUN/prompt/           the prompt, in PEFT's format, petkit.json, step.json
@@ -20,8 +17,6 @@ Part of the texts is held out to measure whether it helped.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,12 +122,7 @@ class PretrainedPrompt(SingleStepResult):
     """A pretrained prompt."""
 
     STEP, KIND = PROMPT, PRETRAINED_PROMPT
-
-    @property
-    def setting(self) -> str:
-        path = str(self.folder)
-        plain = re.fullmatch(r"[\w./-]+", path)  # other characters could mean something in YAML
-        return f"teachers.adapter={{kind: prompt_tuning, start: {path if plain else json.dumps(path, ensure_ascii=False)}}}"
+    SETTING = "teachers.adapter={{kind: prompt_tuning, start: {quoted}}}"
 
 
 def pretrain_prompt(

@@ -5,8 +5,9 @@ It resumes where a killed run stopped, is not made twice, and is never replaced 
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,20 +26,18 @@ from petkit.runs.store import RunStore
 
 
 @dataclass(frozen=True)
-class SingleStepResult(ABC):
+class SingleStepResult:
     """The outcome of such a run: the step's folder, whether there was work to do, and the figures of its training."""
 
     STEP: ClassVar[str]  # the step's name, and that of its folder in the run folder
     KIND: ClassVar[str]  # of the run folder (see :mod:`petkit.runs.store`)
+    SETTING: ClassVar[
+        str
+    ]  # of a pipeline that uses the ``path`` of the step's folder, or the path ``quoted`` where YAML needs it
 
     folder: Path
     ran: bool
     facts: dict[str, Any]
-
-    @property
-    @abstractmethod
-    def setting(self) -> str:
-        """The setting of a pipeline that uses it."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain data."""
@@ -46,8 +45,10 @@ class SingleStepResult(ABC):
 
     def summary(self, pipeline: Path) -> str:
         """Return whether it helped, and the command that uses it."""
-        facts, held_out = self.facts, f"{self.facts['held_out_rows']:,} held-out rows"
-        lines = [f"{self.STEP}: {self.folder}", f"use it: {shlex.join(['petkit', 'run', str(pipeline), '--set', self.setting])}"]
+        facts, held_out, path = self.facts, f"{self.facts['held_out_rows']:,} held-out rows", str(self.folder)
+        quoted = path if re.fullmatch(r"[\w./-]+", path) else json.dumps(path, ensure_ascii=False)
+        command = ["petkit", "run", str(pipeline), "--set", self.SETTING.format(path=path, quoted=quoted)]
+        lines = [f"{self.STEP}: {path}", f"use it: {shlex.join(command)}"]
         if "perplexity_before" in facts:
             lines.insert(0, f"perplexity on {held_out}: {facts['perplexity_before']:.1f} → {facts['perplexity_after']:.1f}")
         if "accuracy_before" in facts:

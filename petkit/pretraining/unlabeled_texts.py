@@ -82,8 +82,8 @@ class UnlabeledTexts:
         except ModelRefused as error:
             return [self.pipeline.problem(("model",), str(error))]
         virtual = self.settings.tokens if isinstance(self.settings, PretrainPromptSpec) else 0
-        found = length_of_rows(self.pipeline, config, self.tokenizer, virtual, (self.section, "tokens"))
-        self.max_length, problems = found
+        at = (self.section, "tokens")
+        self.max_length, problems = length_of_rows(self.pipeline, config, self.tokenizer, virtual, at)
         return problems
 
     def _try_out(self, model: Any) -> None:
@@ -113,12 +113,8 @@ class Objective(Protocol):
 class Training:
     """One training on unlabelled texts.
 
-    Args:
-        rows: those that may be held out; default: all.
-
     Attributes:
-        held_out: a twentieth of ``rows``, 512 at most, as drawn.
-        kept: all other rows, rising.
+        held_out: a twentieth of ``rows`` (default: all), 512 at most, as drawn; ``kept`` are all other rows, rising.
     """
 
     def __init__(self, texts: UnlabeledTexts, job: Job, device: Device, rows: IndexArray | None = None) -> None:

@@ -8,12 +8,13 @@ that label their rows. Without labelled rows, the first generation is every patt
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 from petkit.engine.device import Device
 from petkit.runs.fingerprint import Inputs
 from petkit.runs.layout import teacher_folds, teacher_logits, teacher_model
-from petkit.runs.step import Job, Step
+from petkit.runs.step import Step
 from petkit.task.task import Task
 from petkit.task.teacher_list import Teacher, others
 from petkit.teachers.ipet import choose_labellers
@@ -33,10 +34,7 @@ def steps(task: Task, device: Device, models: TeacherModels) -> list[Step]:
 
 
 def _steps_of(task: Task, device: Device, models: TeacherModels, teacher: Teacher, before: Sequence[Teacher]) -> list[Step]:
-    def score(job: Job) -> None:
-        write_logits(job, task, device, models, teacher)
-
-    name = teacher.name
+    name, score = teacher.name, partial(write_logits, task=task, device=device, models=models, teacher=teacher)
     scored: Inputs = {"step.version": 2, **task.unlabeled_inputs(), "precision": device.precision}
     if not teacher.trained:
         return [Step(teacher_logits(name), "a", {**scoring_inputs(task, device, teacher), **scored}, score)]

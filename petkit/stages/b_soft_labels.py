@@ -19,18 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from petkit.config.schema.training import SoftLabelsSpec
-from petkit.ensemble import (
-    Ensemble,
-    FloatArray,
-    TeacherAgreement,
-    agreement,
-    best_probability,
-    choose_rows,
-    confidence_weights,
-    entropy,
-    is_rare,
-    log_softmax,
-)
+from petkit.ensemble import Ensemble, FloatArray, TeacherAgreement, agreement, entropy, log_softmax
+from petkit.ensemble.row_selection import best_probability, choose_rows, confidence_weights, is_rare
 from petkit.errors import InvalidInput
 from petkit.events import Notice
 from petkit.runs.fingerprint import Inputs
@@ -87,14 +77,13 @@ def _label(job: Job, task: Task, teachers: list[str]) -> None:
     chosen = {"label_kind": stored["label_kind"], **settings.model_dump(exclude={"folds"})}
     weights = dict(zip(teachers, ensemble.weights.tolist(), strict=True))
     write_json(job.folder / ENSEMBLE_FILE, {**head, **chosen, **stored, "weights": weights, **figures})
-    matrices = {"agreement": _named(teachers, pairs.agreement), "kappa": _named(teachers, pairs.kappa)}
+    matrices = {
+        name: {teacher: dict(zip(teachers, row.tolist(), strict=True)) for teacher, row in zip(teachers, matrix, strict=True)}
+        for name, matrix in (("agreement", pairs.agreement), ("kappa", pairs.kappa))
+    }
     write_json(job.folder / AGREEMENT_FILE, matrices)
     _report(job, pairs, tally, settings)
     job.facts.update(rows=tally.rows, mean_entropy=figures["mean_entropy"], mean_agreement=figures["mean_agreement"])
-
-
-def _named(teachers: list[str], matrix: NDArray[np.float64]) -> dict[str, dict[str, float]]:
-    return {teacher: dict(zip(teachers, row.tolist(), strict=True)) for teacher, row in zip(teachers, matrix, strict=True)}
 
 
 class _Tally:

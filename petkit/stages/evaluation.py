@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import count
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -27,6 +27,8 @@ from petkit.task.task import Task
 from petkit.teachers.models import TeacherModels, teacher_scorer
 from petkit.teachers.scoring import shard_logits
 from petkit.teachers.untrained import content_free_logits, priors_of, sample_logits, untrained
+
+Logits: TypeAlias = dict[str, FloatArray]
 
 
 def steps(task: Task, device: Device, models: TeacherModels) -> list[Step]:
@@ -96,9 +98,7 @@ def _evaluate(job: Job, task: Task, device: Device, models: TeacherModels) -> No
     job.facts.update(student_accuracy=metrics["student"]["accuracy"], ensemble_accuracy=metrics["ensemble"]["accuracy"])
 
 
-def _logits(
-    job: Job, task: Task, device: Device, models: TeacherModels
-) -> tuple[list[dict[str, FloatArray]], dict[str, FloatArray], FloatArray]:
+def _logits(job: Job, task: Task, device: Device, models: TeacherModels) -> tuple[list[Logits], Logits, FloatArray]:
     """Score the test rows with one model after another; all label logits have shape ``(rows, labels)``.
 
     Returns those of every untrained pattern, ``raw`` and calibrated in each way; of every teacher; and of the student.
@@ -113,7 +113,7 @@ def _logits(
     def logits_of(scorer: Any, pvp: PVP | None, note: str) -> FloatArray:
         return np.concatenate(list(shard_logits(scorer, pvp, task, "test", device, progress(note))))
 
-    patterns: list[dict[str, FloatArray]] = []
+    patterns: list[Logits] = []
     for pvp, scorer in untrained(task, device, models=models):
         raw = logits_of(scorer, pvp, f"{pvp.id}, untrained")
         priors = priors_of(task, content_free_logits(task, pvp, scorer, device), sample_logits(task, pvp, scorer, device))

@@ -32,11 +32,9 @@ class Prepared:
     """A checked task with its plan.
 
     Attributes:
-        checked: as the pipeline file describes it.
+        checked: the task as the pipeline file describes it; ``task`` has label words and patterns found by preparation.
         first: the steps of preparation; ``first_plan`` is their plan.
-        task: with the label words and patterns found, where preparation is finished.
-        steps: all further steps; None until preparation has found what they depend on.
-        plan: that of ``steps``.
+        steps: all further steps, ``plan`` theirs; None until preparation has found what they depend on.
         todo: the ``steps`` to be worked on.
     """
 
@@ -103,7 +101,7 @@ class RunResult:
         folder: the run folder.
         ran: the steps that were worked on.
         metrics: on the test set; None without one, or where the evaluation was not among the stages.
-        has_student: whether the folder holds a classifier made from its present soft labels and settings.
+        has_student: whether the folder contains a classifier made from its present soft labels and settings.
         student_base: the base model of an adapter classifier, for messages; None for a classifier of its own.
     """
 
@@ -172,10 +170,8 @@ def run(ready: Prepared, on_event: OnEvent = ignore) -> RunResult:
     with at_work(store, "run", on_event) as report:
 
         def advance(steps: Sequence[Step]) -> list[str]:
-            keep_every = 60 * ready.checked.spec.compute.checkpoint_minutes
-            return [
-                step.name for step in steps if step.stage in stages and _advance(step, store, ready.force, keep_every, report)
-            ]
+            keep_every, force = 60 * ready.checked.spec.compute.checkpoint_minutes, ready.force
+            return [step.name for step in steps if step.stage in stages and _advance(step, store, force, keep_every, report)]
 
         # Another process may have worked here until now: its records count.
         task = replace(ready.checked, scratch=store.scratch("tokens"), stores={})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict
+from itertools import count
 from typing import Any
 
 from petkit.engine.device import Device
@@ -92,13 +93,11 @@ def _find_words(job: Job, task: Task, device: Device) -> None:
 def _rank(job: Job, task: Task, device: Device) -> None:
     if task.spec.verbalizer.auto is not None:
         task = _with_words(task, job.store)
-    done = 0
+    done = count(1)
 
     def report(event: Event) -> None:
-        nonlocal done
         if isinstance(event, StepFinished):  # of a pattern: the ranking has steps of its own
-            done += 1
-            job.progress(done, len(task.pvps), "patterns")
+            job.progress(next(done), len(task.pvps), "patterns")
 
     ranked = rank(task, device, report)
     write_json(job.folder / RANKING_FILE, {name: value for name, value in asdict(ranked).items() if name != "kept"})

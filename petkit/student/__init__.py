@@ -1,3 +1,1 @@
-"""The one model of stage C: a sequence classifier, its objective on soft labels and labelled rows, and reading the soft labels.
-The step that trains and publishes it is ``petkit.stages.c_student``; predicting with it is in ``petkit.predict``.
-"""
+"""The one model of stage C: a sequence classifier, its objective on soft and gold labels, its training and its folder."""

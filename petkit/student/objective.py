@@ -49,12 +49,6 @@ class StudentTargets:
         """Whether a row may have any number of labels."""
         return self.gold.ndim == 2
 
-    def soft(self, rows: IndexArray) -> Tensor:
-        return torch.as_tensor(self.soft_labels[rows])
-
-    def weights(self, rows: IndexArray) -> Tensor:
-        return torch.as_tensor(self.row_weights[rows])
-
 
 class Student(nn.Module):
     """The classifier, and the projection of its features to a teacher's where those are distilled."""
@@ -125,15 +119,20 @@ class StudentObjective:
         """Return the contrastive loss of the rows' features, shape ``(batch, hidden)``."""
         contrastive = self.settings.contrastive
         if contrastive.partners == "same_label":
-            return losses.supervised_contrastive(features, self._likely_labels(step).to(features.device), contrastive.temperature)
+            # The gold label of labelled rows, and the teachers' most likely one of other rows.
+            labels = torch.as_tensor(self.targets.soft_labels[step.rows]).argmax(dim=1)
+            if step.added is not None:
+                labels = torch.cat([labels, self.targets.gold[step.added]])
+            return losses.supervised_contrastive(features, labels.to(features.device), contrastive.temperature)
         view = student(self.masking(contrastive.masked_share)(batch, step.random).batch.to(self.device.name))[1]
         return losses.info_nce(features, view, contrastive.temperature)
 
     def _main(self, logits: Tensor, step: StepRows) -> Tensor:
         """Return the soft-label loss and the gold-label loss in their shares."""
         targets, count = self.targets, len(step.rows)
-        soft = targets.soft(step.rows).to(logits.device)
-        weights = targets.weights(step.rows).to(logits.device)
+        soft, weights = (
+            torch.as_tensor(entries[step.rows]).to(logits.device) for entries in (targets.soft_labels, targets.row_weights)
+        )
         divergence = losses.binary_distillation if targets.multi else losses.DIVERGENCES[self.settings.divergence]
         distilled = divergence(logits[:count], soft, targets.temperature, weights)
         gold = None if step.added is None else self._gold_loss(logits[count:], targets.gold[step.added].to(logits.device))
@@ -145,8 +144,3 @@ class StudentObjective:
         loss = losses.binary_cross_entropy if self.targets.multi else losses.cross_entropy
         options = {"label_smoothing": settings.label_smoothing, "focal_gamma": settings.focal_gamma}
         return loss(logits, gold, class_weights=weights, **options)
-
-    def _likely_labels(self, step: StepRows) -> Tensor:
-        """Return the gold label of labelled rows and the teachers' most likely one of other rows."""
-        likely = self.targets.soft(step.rows).argmax(dim=1)
-        return likely if step.added is None else torch.cat([likely, self.targets.gold[step.added]])

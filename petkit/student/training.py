@@ -123,16 +123,15 @@ class _StudentRows:
     def steps(self, kept: RowArray) -> Iterator[StepRows]:
         """Yield unlabelled rows of weight above 0 and, while the gold-label loss has a share, labelled rows."""
         settings, keys = self.task.spec.student, self.pattern.keys
-
-        def lengths_of(rows: IndexArray) -> IndexArray:
-            return self.unlabeled.row_lengths(keys, kept[rows])
-
-        drawn = drawn_batches(len(kept), lengths_of, settings.batch_size, settings.steps, settings.seed)
+        steps, seed = settings.steps, settings.seed
+        drawn = drawn_batches(
+            len(kept), lambda rows: self.unlabeled.row_lengths(keys, kept[rows]), settings.batch_size, steps, seed
+        )
         labelled = None
         if self.task.hard_weight and self.labelled is not None:
             lengths = self.labelled.row_lengths(keys, np.arange(self.labelled.rows))
-            labelled = training_batches(lengths, settings.gold_batch_size, settings.steps, settings.seed + 1)
-        return step_rows((kept[rows] for rows in drawn), labelled, settings.seed)
+            labelled = training_batches(lengths, settings.gold_batch_size, steps, seed + 1)
+        return step_rows((kept[rows] for rows in drawn), labelled, seed)
 
 
 class _TeacherFeatures:

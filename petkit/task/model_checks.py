@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from petkit.config.loader import Pipeline
 from petkit.config.pattern_syntax import Soft
 from petkit.config.schema.pipeline import PatternSpec
 from petkit.engine.device import find_device
 from petkit.errors import InvalidInput, ModelRefused, Problem
+from petkit.models import loading
 from petkit.models.adapters.attach import attach
 from petkit.models.adapters.four_bit import obstacle
-from petkit.models.loading import (
-    EMBEDDED,
-    check_classifier,
-    check_language_model,
-    load_config,
-    load_language_model,
-    load_tokenizer,
-    longest_input,
-    new_classifier,
-    shown_name,
-)
 from petkit.models.safety.probe import check_reading
 from petkit.prompts.pattern import Pattern
 from petkit.prompts.pvp import PVP
@@ -30,7 +20,6 @@ from petkit.prompts.tokenizer import PieceTokenizer
 
 # A model's tokenizer and how many tokens a row may have.
 Backbone: TypeAlias = tuple[PieceTokenizer, int]
-
 # The smallest max_length a pipeline can set.
 _LEAST_ROOM = 8
 
@@ -52,30 +41,28 @@ def backbones_of(pipeline: Pipeline, labels: Sequence[str]) -> tuple[Backbone | 
     return teacher, student, problems
 
 
-def _backbone(
-    section: Literal["teachers", "student"], pipeline: Pipeline, labels: Sequence[str]
-) -> tuple[Backbone | None, list[Problem]]:
+def _backbone(section: str, pipeline: Pipeline, labels: Sequence[str]) -> tuple[Backbone | None, list[Problem]]:
     spec, teaches = pipeline.spec, section == "teachers"
     trained = spec.teachers if teaches else spec.student
     name, place = (spec.model, ("model",)) if teaches else (spec.student_model, ("student", "model"))
-    check = check_language_model if teaches else check_classifier
+    check = loading.check_language_model if teaches else loading.check_classifier
     problems: list[Problem] = []
     try:
-        config = load_config(name)
+        config = loading.load_config(name)
         check(config, name)
-        tokenizer = load_tokenizer(name, needs_mask=teaches)
+        tokenizer = loading.load_tokenizer(name, needs_mask=teaches)
         virtual = getattr(trained.adapter, "tokens", 0)
         if teaches and trained.adapter.kind == "p_tuning_v1" and all(map(_has_soft_tokens, spec.patterns)):
             virtual = 0  # they are in the patterns, not before the row
         length, problems = length_of_rows(pipeline, config, tokenizer, virtual, (section, "adapter", "tokens"))
         # A missing head, damaged weights and unsuited adapters show only when the model is built.
         model, head = None, list[str]()
-        if teaches and (name != EMBEDDED or trained.adapted):
-            model = load_language_model(name)
-            if name != EMBEDDED:
-                check_reading(model, shown_name(name))
-        elif not teaches and (name not in (EMBEDDED, spec.model) or trained.adapted):
-            model, head = new_classifier(name, labels)
+        if teaches and (name != loading.EMBEDDED or trained.adapted):
+            model = loading.load_language_model(name)
+            if name != loading.EMBEDDED:
+                check_reading(model, loading.shown_name(name))
+        elif not teaches and (name not in (loading.EMBEDDED, spec.model) or trained.adapted):
+            model, head = loading.new_classifier(name, labels)
     except ModelRefused as error:
         return None, [*problems, pipeline.problem(place, str(error))]
     # Where the text has no room, so many virtual tokens may not even fit into memory.
@@ -91,7 +78,7 @@ def length_of_rows(
     pipeline: Pipeline, config: Any, tokenizer: PieceTokenizer, virtual_tokens: int, tokens_at: tuple[str, ...]
 ) -> tuple[int, list[Problem]]:
     """Return how many tokens a row may have, 0 where the virtual ones before it leave too few, and the problems."""
-    positions = longest_input(config, tokenizer)
+    positions = loading.longest_input(config, tokenizer)
     limit, wanted = positions - virtual_tokens, pipeline.spec.max_length
     if virtual_tokens and limit < _LEAST_ROOM:
         message = f"{virtual_tokens} virtual tokens leave {max(0, limit)} of the {positions} that {tokenizer.name} reads"

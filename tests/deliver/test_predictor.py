@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from petkit.stages import pipeline as spine
 from petkit.storage.parquet_shards import read_matrix
 from petkit.task.task import Task
 from tests.cli import project
+from tests.stages.test_variants import rewrite
 
 TEXTS = ("the world is bad", "a great game")
 FLOAT32 = ComputeSpec(precision="float32")
@@ -81,6 +83,16 @@ def test_a_damaged_description_of_a_classifier(made: Path, here: Path) -> None:
 
     with pytest.raises(ModelRefused, match=r"^classifier/petkit\.json: not valid JSON \(take the folder from its run again\)$"):
         Predictor.load(folder)
+
+
+def test_an_ensemble_without_a_key_is_damaged(made: Path, here: Path) -> None:
+    step = Path(shutil.copytree(made / "run", here / "run")) / "stage_b"
+    ensemble = json.loads((step / "ensemble.json").read_text())
+    del ensemble["combine"]
+    rewrite(step, "ensemble.json", json.dumps(ensemble))
+
+    with pytest.raises(ModelRefused, match=r"^run/stage_b/ensemble\.json: damaged \(take the folder from its run again\)$"):
+        Predictor.load(here / "run", teachers=True)
 
 
 def test_the_ensemble_answers_new_rows_as_it_did_the_unlabelled_set(

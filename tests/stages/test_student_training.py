@@ -55,8 +55,8 @@ def test_the_targets_are_what_stage_b_wrote(pipeline_file: Path, copy: Path, mon
     (targets,) = found_targets
     logits = read_matrix(copy / "stage_b" / "soft_labels", "logits")
     probabilities = np.exp(logits / 2) / np.exp(logits / 2).sum(axis=1, keepdims=True)  # at the temperature of the soft labels
-    np.testing.assert_allclose(targets.soft(np.arange(30)).exp(), probabilities, rtol=1e-5)
-    np.testing.assert_array_equal(targets.weights(np.arange(30)), read_column(copy / "stage_b" / "soft_labels", "weight"))
+    np.testing.assert_allclose(np.exp(targets.soft_labels[:]), probabilities, rtol=1e-5)
+    np.testing.assert_array_equal(targets.row_weights[:], read_column(copy / "stage_b" / "soft_labels", "weight"))
     assert (targets.temperature, targets.hard_weight, targets.gold.tolist()) == (3, 0.2, [0, 1, 2] * 3)
 
 
