@@ -261,6 +261,8 @@ def _problems(error: ValidationError, document: Document) -> list[Problem]:
         else:
             reported[location] = len(problems)
             problems.append(document.problem(location, _in_words(detail)))
+    if not problems:  # a rule that a value breaks together with a default, which is not in the data
+        problems = [document.problem(_written_location(found["loc"], document.data), found["msg"]) for found in error.errors()]
     return problems
 
 
