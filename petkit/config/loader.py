@@ -236,7 +236,7 @@ def _placed(mistakes: Mistakes, document: Document) -> list[Problem]:
 def _problems(error: ValidationError, document: Document) -> list[Problem]:
     """Return what the rules and pydantic found, placed and in plain words."""
     problems = _placed(in_pipeline(document.data), document)  # of all sections: pydantic checks those without a wrong value
-    details = [detail for detail in error.errors() if detail["type"] != "rule"]
+    details = [detail for detail in error.errors() if detail["type"] != "petkit"]
     reported: dict[Location, int] = {}
     locations = [_written_location(detail["loc"], document.data) for detail in details]
     holders = {location[:depth] for location in locations for depth in range(len(location))}
