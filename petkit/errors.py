@@ -1,16 +1,6 @@
-"""What can go wrong: the error tree, with exit codes and hints.
+"""What can go wrong: every error a user can cause is a :class:`PetkitError`, defined here or with what raises it.
 
-Every error a user can cause is a :class:`PetkitError`. The command line prints its text and leaves
-with its ``exit_code``; a Python caller catches the class it cares about.
-
-    PetkitError
-    ├── InvalidInput     files, keys or values that must be fixed (all of them, in one report)
-    │   └── BeyondLimit  a file too large, or not a file; reported alone, before the rest is read
-    ├── RunConflict      the run folder is in use, or holds work made with other settings
-    ├── ModelRefused     a model folder or hub name that petkit cannot or will not load
-    ├── IncompleteRun    a stage was requested whose inputs are not finished
-    ├── DiskRefused      the disk is full, or takes nothing any more; exit code 1
-    └── TrainingDiverged (petkit.engine.training_loop), NotFinite (petkit.engine.inference): settings with which a model diverges; exit code 1
+The command line prints its text and leaves with its ``exit_code``; a Python caller catches the class it cares about.
 """
 
 from __future__ import annotations
@@ -72,7 +62,7 @@ class InvalidInput(PetkitError):
 
 
 class BeyondLimit(InvalidInput):
-    """Input that petkit does not take up: larger than its cap (:mod:`petkit.limits`), or a pipe or device and no file."""
+    """Input larger than its cap (:mod:`petkit.limits`), or a pipe or device; reported alone, before the rest is read."""
 
 
 class RunConflict(PetkitError):

@@ -1,6 +1,7 @@
-"""Characters that do something where they should only show: they steer a terminal, break a line or turn its direction.
+"""How numbers and text are shown: times and sizes as people say them, and no character that acts where it should only show.
 
-Labels, texts, paths and messages come from data, models and libraries; they are escaped wherever they are printed.
+Such characters steer a terminal, break a line or turn its direction. Labels, texts, paths and messages come from data,
+models and libraries; they are escaped wherever they are printed.
 """
 
 from __future__ import annotations
@@ -24,3 +25,32 @@ def in_one_line(text: str) -> str:
 def visible_json(text: str) -> str:
     r"""Return JSON with characters that act as ``\u001b``: another spelling of the same values."""
     return _ACTING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def counted(number: int, name: str) -> str:
+    """Return a number with the name of what it counts: ``1 step``, ``1,000 steps``."""
+    return f"{number:,} {name}{'s' if number > 1 else ''}"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people say them."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def size(count: int) -> str:
+    """Return bytes as people say them, such as those of a disk: decimal units, two digits or so."""
+    for unit, of in (("GB", 10**9), ("MB", 10**6)):
+        if count >= of:
+            return f"{count / of:.1f} {unit}" if count < 10 * of else f"{count / of:.0f} {unit}"
+    return f"{count / 1000:.0f} kB"
+
+
+def binary_size(count: int) -> str:
+    """Return bytes as caps on input are written, in powers of two: ``4 MiB``, ``300 bytes``."""
+    for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if count >= unit:
+            return f"{count / unit:,.3g} {name}" if count < 1000 * unit else f"{count // unit:,} {name}"
+    return f"{count:,} bytes"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from petkit.units import binary_size, duration, size
+from petkit.formatting import binary_size, duration, size
 
 
 @pytest.mark.parametrize(

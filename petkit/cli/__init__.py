@@ -6,14 +6,50 @@ import os
 import sys
 import traceback
 from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
 
 from petkit.cli import console
-from petkit.cli.application import READER_GONE, app
 from petkit.errors import PetkitError
 from petkit.events import FORCE_TARGETS
 
 __all__ = ["app", "main", "spell_out_force"]
-INTERRUPTED = (130, 143)  # the exit codes by convention, of Ctrl-C and of SIGTERM; typer too makes 130 of Ctrl-C
+# The exit codes by convention: of Ctrl-C (typer's too) and SIGTERM, and of SIGPIPE, when the reader of the output has gone.
+INTERRUPTED, READER_GONE = (130, 143), 141
+
+
+class _Commands(TyperGroup):
+    """All commands. A reader of their output that has gone (head, a pager) ends them, which typer would call a failure."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise SystemExit(READER_GONE) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    name="petkit",
+    help="Few-shot text classification: a handful of labels, unlabelled text and a few cloze patterns give a classifier.",
+    epilog="Start: petkit init my-task --labels a,b,c · petkit run my-task/pipeline.yaml · petkit predict runs/my-task 'some text'",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+    """Answer ``--version``."""
+    if version:
+        from petkit import __version__
+
+        console.say(f"petkit {__version__}")
+        raise typer.Exit
+
 
 for _commands in ("run", "classifier", "project"):  # they register themselves; the help has this order
     import_module(f"petkit.cli.{_commands}_commands")
@@ -44,11 +80,6 @@ def main() -> None:
             app(spell_out_force(sys.argv[1:]))
         finally:
             sys.stdout.flush()  # a reader that has gone is met here, not while Python shuts down
-    except PetkitError as error:
-        if os.environ.get("PETKIT_DEBUG"):
-            traceback.print_exception(error)
-        console.show_error(error)
-        sys.exit(error.exit_code)
     except (KeyboardInterrupt, SystemExit) as leaving:
         code = leaving.code if isinstance(leaving, SystemExit) else INTERRUPTED[0]
         if code in INTERRUPTED:
@@ -60,6 +91,8 @@ def main() -> None:
         sys.exit(READER_GONE)
     except Exception as error:
         if os.environ.get("PETKIT_DEBUG"):
-            raise
-        console.show_failure(error)
-        sys.exit(1)
+            if not isinstance(error, PetkitError):
+                raise
+            traceback.print_exception(error)
+        console.show_error(error)
+        sys.exit(error.exit_code if isinstance(error, PetkitError) else 1)

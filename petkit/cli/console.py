@@ -45,13 +45,11 @@ out = Console(highlight=False, soft_wrap=not _terminal, width=None if _terminal 
 err = Remarks(stderr=True, highlight=False, soft_wrap=True)
 
 
-def show_error(error: PetkitError) -> None:
-    """Print an error's own words."""
-    note(str(error), style="red" if err.is_terminal else "")
-
-
-def show_failure(error: Exception) -> None:
-    """Print in one line what the user's input did not cause: the system's refusal, or petkit's own fault."""
+def show_error(error: Exception) -> None:
+    """Print an error's own words, and in one line what the user's input did not cause: the system's refusal, or petkit's fault."""
+    if isinstance(error, PetkitError):
+        note(str(error), style="red" if err.is_terminal else "")
+        return
     message = f"petkit: internal error: {type(error).__name__}: {error} (set PETKIT_DEBUG=1 to see where, and please report it)"
     if isinstance(error, OSError) and error.strerror:
         message = ": ".join(map(str, filter(None, ("petkit", error.filename, error.strerror))))

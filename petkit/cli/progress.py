@@ -7,8 +7,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from petkit.cli import console
 from petkit.events import Event, Notice, RunStarted, StepFinished, StepSkipped, StepStarted
 from petkit.events import Progress as Advance
-from petkit.formatting import in_one_line
-from petkit.units import size
+from petkit.formatting import in_one_line, size
 
 
 class RunDisplay:

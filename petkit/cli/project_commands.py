@@ -10,8 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from petkit.cli import console
-from petkit.cli.application import app
+from petkit.cli import app, console
 from petkit.cli.options import Json, Offline, PipelineFile, Quiet, Set, load
 from petkit.cli.progress import RunDisplay
 

@@ -9,8 +9,7 @@ from typing import Annotated
 
 import typer
 
-from petkit.cli import console
-from petkit.cli.application import app
+from petkit.cli import app, console
 from petkit.cli.options import DryRun, Force, Json, KeepAdapter, Offline, Out, PipelineFile, Quiet, Resume, Set, load
 from petkit.cli.progress import RunDisplay
 from petkit.errors import InvalidInput, Problem

@@ -23,7 +23,7 @@ from petkit.config.schema.pipeline import DEVICE, PipelineSpec
 from petkit.config.schema.section import NAME
 from petkit.config.yaml_document import NUMBER, Document, Location, parse_document, read_document
 from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, shortened
-from petkit.units import binary_size
+from petkit.formatting import binary_size
 
 _WORDS = {
     "int_type": "must be a whole number",

@@ -15,8 +15,8 @@ import yaml
 
 from petkit import limits
 from petkit.errors import BeyondLimit, InvalidInput, Problem, first_line, shown_path
+from petkit.formatting import binary_size
 from petkit.storage.regular_file import refuse_no_file
-from petkit.units import binary_size
 
 Location: TypeAlias = tuple[str | int, ...]
 Place: TypeAlias = tuple[str, int | None]

@@ -19,6 +19,7 @@ from petkit.engine.device import Device
 from petkit.engine.inference import label_logits
 from petkit.errors import InvalidInput, Problem
 from petkit.events import STAGES, Stage
+from petkit.formatting import duration, size
 from petkit.models.batch import Batch
 from petkit.models.loading import ModelSize, model_size
 from petkit.prompts.pattern import Encoded
@@ -32,7 +33,6 @@ from petkit.storage.row_array import HELD_ROWS
 from petkit.student.model import untrained_student
 from petkit.task.task import Task
 from petkit.teachers.models import teacher_models
-from petkit.units import duration, size
 
 _CLEARLY = 0.9  # a run is refused below this share of the disk it needs: the estimate may be a little too high
 _FLOAT = 4  # bytes

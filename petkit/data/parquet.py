@@ -19,7 +19,7 @@ from pyarrow import types
 from petkit import limits
 from petkit.data.records import named_twice
 from petkit.errors import BeyondLimit, InvalidInput, Problem, first_line
-from petkit.units import binary_size
+from petkit.formatting import binary_size
 
 _MOST_ROWS, _MOST_BYTES = 1024, 2**24  # at a time
 _TRAILER = 8  # length of the footer, and the magic

@@ -16,8 +16,8 @@ from typing import IO, Any, AnyStr
 from petkit import limits, network
 from petkit.config.registry import Registry
 from petkit.errors import InvalidInput, Problem, did_you_mean, first_line, listed, shown_path
+from petkit.formatting import binary_size
 from petkit.storage.regular_file import refuse_no_file
-from petkit.units import binary_size
 
 TEXT_FORMATS = ("jsonl", "csv", "tsv")
 TOO_LONG = f"a row of more than {binary_size(limits.ROW_BYTES)} (split it into rows of their own, or fix the line breaks)"

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from petkit.errors import IncompleteRun
 from petkit.events import Notice, OnEvent
+from petkit.formatting import counted
 from petkit.runs.fingerprint import Inputs
 from petkit.runs.layout import CHECKPOINTS
 from petkit.runs.provenance import COMPUTING, package_versions
@@ -39,8 +40,11 @@ _STATE_FILE = "state.safetensors"
 class _Checkpoints:
     """Numbered sets of tensors of the step in progress, each published atomically; what cannot be used or kept is reported."""
 
-    def __init__(self, store: RunStore, step: str, inputs: Inputs, on_event: OnEvent, parent: str) -> None:
-        self._store, self._step, self._on_event, self._parent = store, step, on_event, parent
+    place = ""  # in the folder of the step's checkpoints
+
+    def __init__(self, store: RunStore, step: str, inputs: Inputs, on_event: OnEvent) -> None:
+        self._store, self._step, self._on_event = store, step, on_event
+        self._parent = f"{CHECKPOINTS}/{step}{self.place}"
         self._full = False  # the disk
         versions = package_versions()
         self._inputs: Inputs = {**inputs, **{f"version of {name}": versions[name] for name in COMPUTING}}
@@ -95,7 +99,8 @@ class StepCheckpoints(_Checkpoints):
     def __init__(
         self, store: RunStore, step: str, inputs: Inputs, seconds: float, on_event: OnEvent, *, fold: int | None = None
     ) -> None:
-        super().__init__(store, step, inputs, on_event, f"{CHECKPOINTS}/{step}" + ("" if fold is None else f"/fold-{fold}"))
+        self.place = "" if fold is None else f"/fold-{fold}"
+        super().__init__(store, step, inputs, on_event)
         self._seconds, self._last = seconds, time.monotonic()
 
     def due(self, *, last: bool) -> bool:
@@ -105,16 +110,16 @@ class StepCheckpoints(_Checkpoints):
     def load(self) -> Mapping[str, Tensor] | None:
         """Return the state in the newest whole checkpoint made from the same inputs."""
         for done in reversed(self._numbers()):
-            state = self._read(done, f"the checkpoint of {_steps(done)}")
+            state = self._read(done, f"the checkpoint of {counted(done, 'step')}")
             if state is not None:
-                self._on_event(Notice(self._step, f"resumes after {_steps(done)}"))
+                self._on_event(Notice(self._step, f"resumes after {counted(done, 'step')}"))
                 self._last = time.monotonic()
                 return state
         return None
 
     def save(self, step: int, state: Mapping[str, Tensor]) -> None:
         """Save the state after ``step`` training steps, if there is room, then remove all other checkpoints; stop if requested."""
-        kept = self._write(step, state, f"the checkpoint of {_steps(step)}")
+        kept = self._write(step, state, f"the checkpoint of {counted(step, 'step')}")
         for other in self._numbers():
             if kept and other != step:
                 _remove(self._store, f"{self._parent}/{other:08d}")
@@ -125,8 +130,7 @@ class StepCheckpoints(_Checkpoints):
 class StepParts(_Checkpoints):
     """The finished parts of one step: arrays of floats, made in order."""
 
-    def __init__(self, store: RunStore, step: str, inputs: Inputs, on_event: OnEvent) -> None:
-        super().__init__(store, step, inputs, on_event, f"{CHECKPOINTS}/{step}/parts")
+    place = "/parts"
 
     def load(self) -> Iterator[NDArray[np.float32]]:
         """Yield the parts in order, up to the first that is missing, damaged or made from other inputs."""
@@ -138,21 +142,12 @@ class StepParts(_Checkpoints):
             yield state["part"].numpy()
             done += 1
         if done:
-            self._on_event(Notice(self._step, f"resumes after {done} finished part{'s' if done > 1 else ''}"))
+            self._on_event(Notice(self._step, f"resumes after {counted(done, 'finished part')}"))
 
     def save(self, number: int, part: NDArray[np.float32]) -> None:
         """Save a part, counted from 0, if there is room; parts after a missing one could not be used."""
         if not self._full:
             self._write(number, {"part": torch.from_numpy(np.ascontiguousarray(part, np.float32))}, f"part {number + 1}")
-
-
-def _steps(number: int) -> str:
-    return f"{number:,} step{'s' if number > 1 else ''}"
-
-
-def is_begun(store: RunStore, step: str) -> bool:
-    """Say whether an unfinished step has checkpoints."""
-    return os.path.isdir(store.folder / CHECKPOINTS / step)  # noqa: PTH112 (False for an impossible name)
 
 
 def clear_checkpoints(store: RunStore, step: str) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from petkit.errors import IncompleteRun, InvalidInput, Problem, RunConflict
 from petkit.events import FORCE_TARGETS, RESUME, STAGES, Notice, OnEvent, Stage
-from petkit.runs.checkpoint import is_begun
+from petkit.runs.layout import CHECKPOINTS
 from petkit.runs.provenance import moved_from
 from petkit.runs.step import Step
 from petkit.runs.store import RunStore
@@ -46,7 +47,8 @@ def plan(steps: Sequence[Step], store: RunStore, force: str | None = None, stage
             action = "stale" if force is None else "run"
             why = f"stale: {status.why}"
         elif status.state != "finished":
-            why = f"{status.why}, but begun" if is_begun(store, step.name) else status.why
+            begun = os.path.isdir(store.folder / CHECKPOINTS / step.name)  # noqa: PTH112 (False for an impossible name)
+            why = f"{status.why}, but begun" if begun else status.why
         elif waits:
             why = f"after {waits[0]}, if that changes"
         else:

@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -21,17 +22,19 @@ PACKAGES = (
 MOVED = "environment changed since the run started ({}); results may differ by rounding"
 # Other versions of these round differently, or draw other random numbers (accelerate: in runs of older versions of petkit).
 COMPUTING = ("petkit", "torch", "transformers", "tokenizers", "accelerate", "peft", "bitsandbytes", "numpy", "scikit-learn")
+_COMPARED = {name: ("versions", name) for name in COMPUTING} | {
+    "device": ("arithmetic", "device"), "threads": ("arithmetic", "threads"),
+    "processor": ("machine", "processor"), "Python": ("machine", "python"),
+}  # fmt: skip
 
 
 @cache
 def package_versions() -> dict[str, str]:
     """Return the installed version of every package a result can depend on ('missing' where there is none)."""
-    found = {}
+    found = dict.fromkeys(PACKAGES, "missing")
     for name in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "missing"
     return found
 
 
@@ -67,20 +70,12 @@ def environment(arithmetic: Mapping[str, Any], begun: Mapping[str, Any]) -> dict
 
 def moved_from(manifest: Mapping[str, Any], arithmetic: Mapping[str, Any]) -> str:
     """Describe the difference between the environment of a run and this one; empty for a new run."""
-    if not manifest:
-        return ""
-    before, here = _facts(manifest), _facts(environment(arithmetic, {}))
-    return ", ".join(f"{name} {before[name]} → {value}" for name, value in here.items() if before[name] not in (None, value))
-
-
-def _facts(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts to compare; None for those an older manifest does not contain."""
-    versions, device, computer = (found.get(part) or {} for part in ("versions", "arithmetic", "machine"))
-    return {
-        **{name: versions.get(name) for name in COMPUTING},
-        **{name: device.get(name) for name in ("device", "threads")},
-        **{"processor": computer.get("processor"), "Python": computer.get("python")},
-    }
+    here, found = environment(arithmetic, {}), []
+    for name, (part, key) in _COMPARED.items():
+        before, now_here = ((of.get(part) or {}).get(key) for of in (manifest, here))
+        if before not in (None, now_here):  # None: an older manifest does not contain it
+            found.append(f"{name} {before} → {now_here}")
+    return ", ".join(found)
 
 
 def reported_by(records: Sequence[Record]) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from petkit.storage.fault_points import crash_point
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (*_FULL, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENODEV, errno.ENXIO, errno.ESTALE)
 _FULL_IN_WORDS = ("No space left on device", "Disk quota exceeded", "not enough space on the disk", "requested and")
-_TOO_LARGE_IN_WORDS = "File too large"
 
 
 @contextmanager
@@ -110,7 +109,7 @@ def lack_of_room(error: BaseException) -> str | None:
     number = error.errno if isinstance(error, OSError) else None
     if number in _FULL or any(words in str(error) for words in _FULL_IN_WORDS):
         return "the disk is full"
-    if number == errno.EFBIG or _TOO_LARGE_IN_WORDS in str(error):
+    if number == errno.EFBIG or "File too large" in str(error):
         return "a file may not grow as large as needed (ulimit -f shows the limit)"
     return None
 

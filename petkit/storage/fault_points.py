@@ -20,8 +20,7 @@ passed = 0
 
 def crash_point(name: str) -> None:
     """Do nothing, unless a test requests a fault here: its error comes here and at every later point."""
-    request = os.environ.get(VARIABLE)
-    if request:
+    if request := os.environ.get(VARIABLE):
         _strike(name, request)
 
 
@@ -35,5 +34,5 @@ def _strike(name: str, request: str) -> None:
     if passed < int(count or 1):
         return
     if fault:
-        raise OSError(getattr(errno, fault), os.strerror(getattr(errno, fault)))
+        raise OSError(number := getattr(errno, fault), os.strerror(number))
     os.kill(os.getpid(), signal.SIGKILL)

@@ -38,23 +38,17 @@ def read_shards(folder: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
 
     Of a finished step, only those listed in its record.
     """
-    for path in _shards(folder):
-        table = pq.read_table(path, columns=columns)
-        yield {name: _values(table[name]) for name in columns}
+    found = sorted(folder.glob("part-*.parquet"))
+    step, record = next(((step, record) for step in (folder, folder.parent) if (record := read_record(step))), (folder, None))
+    for path in found:
+        if record is None or path.relative_to(step).as_posix() in record.files:  # None: work in progress
+            table = pq.read_table(path, columns=columns)
+            yield {name: _values(table[name]) for name in columns}
 
 
 def read_matrix(folder: Path, column: str) -> NDArray[np.float32]:
     """Return a float-list column of all shards as one ``(rows, width)`` array."""
     return np.concatenate([shard[column] for shard in read_shards(folder, [column])])
-
-
-def _shards(folder: Path) -> list[Path]:
-    found = sorted(folder.glob("part-*.parquet"))
-    for step in (folder, folder.parent):
-        record = read_record(step)
-        if record is not None:
-            return [path for path in found if path.relative_to(step).as_posix() in record.files]
-    return found  # work in progress
 
 
 def _values(column: pa.ChunkedArray) -> Any:

@@ -15,8 +15,8 @@ from rich.console import Console
 from petkit import events
 from petkit.cli import console, spell_out_force
 from petkit.cli.progress import RunDisplay
+from petkit.formatting import duration, size
 from petkit.stages import pipeline as spine
-from petkit.units import duration, size
 from tests.cli import project
 from tests.cli.conftest import Outcome
 

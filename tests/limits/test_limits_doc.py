@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from petkit import limits
-from petkit.units import binary_size
+from petkit.formatting import binary_size
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "limits.md").read_text(encoding="utf-8")
 OF_MESSAGES = ("SHOWN_", "COMPARED_")
