@@ -1,8 +1,4 @@
-"""What happens during a run, as typed events.
-
-Stages emit; ``petkit.cli.console`` draws them, ``petkit.runs.store`` appends them to ``events.jsonl``.
-Nothing else in petkit prints.
-"""
+"""What happens during a run, as typed events, which the terminal draws and a run folder keeps in ``events.jsonl``."""
 
 from __future__ import annotations
 
@@ -20,10 +16,7 @@ RESUME = ("auto", "require", "never")
 
 @dataclass(frozen=True)
 class RunStarted:
-    """A run began; ``steps`` of its steps need work, the others are up to date.
-
-    ``disk`` bytes are about to be written, checkpoints aside (0: not known), and ``free`` bytes are free for them.
-    """
+    """A run began: ``steps`` to work on, the ``disk`` bytes they need without checkpoints (0: not known), those ``free``."""
 
     steps: int
     disk: int = 0

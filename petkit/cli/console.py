@@ -1,4 +1,4 @@
-"""What appears on the terminal: progress, plans, tables. The only module that prints, with :mod:`petkit.cli.progress`.
+"""What appears on the terminal: progress, plans, tables. The only module that prints.
 
 Results go to standard output, progress and errors to standard error. Text from data, files and models is never
 interpreted: neither as markup nor, whatever characters are in it, by the terminal.
@@ -13,11 +13,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from petkit.errors import PetkitError
-from petkit.formatting import in_one_line, visible, visible_json
+from petkit.events import Event, Notice, RunStarted, StepFinished, StepSkipped, StepStarted
+from petkit.events import Progress as Advance
+from petkit.formatting import in_one_line, size, visible, visible_json
 
 if TYPE_CHECKING:
     from petkit.commands.doctor import Finding
@@ -74,6 +77,78 @@ def show(found: Any, in_words: Callable[[Any], None], *, as_json: bool) -> None:
 def show_json(data: Any) -> None:
     """Print data as JSON."""
     sys.stdout.write(visible_json(json.dumps(data, indent=2, ensure_ascii=False)) + "\n")
+
+
+class RunDisplay:
+    """Shows a run as it happens: bars on a terminal, one line per step elsewhere, nothing when quiet."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._bars: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._whole: TaskID | None = None
+        self._line_open = False
+        if err.is_terminal and not quiet:
+            columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+            left = (TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False))
+            self._bars = Progress(*columns, *left, console=err, transient=True)
+
+    def __enter__(self) -> RunDisplay:
+        if self._bars is not None:
+            self._bars.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+        self._end_line()
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        if not self._quiet:
+            if self._bars is not None:
+                self._draw(event, self._bars)
+            self._write(event)
+
+    def _draw(self, event: Event, bars: Progress) -> None:
+        """Move the bars."""
+        match event:
+            case RunStarted() if event.steps:
+                self._whole = bars.add_task("whole run", total=event.steps, note="")
+            case StepStarted():
+                self._tasks[event.step] = bars.add_task(event.step, total=None, note="")
+            case Advance() if event.step in self._tasks:
+                bars.update(self._tasks[event.step], completed=event.done, total=event.total, note=in_one_line(event.note))
+            case StepFinished() if event.step in self._tasks:
+                bars.remove_task(self._tasks.pop(event.step))
+                if self._whole is not None:
+                    bars.advance(self._whole)
+
+    def _write(self, event: Event) -> None:
+        """Print a line, or its beginning."""
+        match event:
+            case RunStarted() if event.disk:
+                note(f"about {size(event.disk)} of disk will be needed; {size(event.free)} are free", style="dim")
+            case StepStarted() if self._bars is None:
+                note(f"{event.step}: {event.why} … ", end="")
+                self._line_open = True
+            case StepFinished():
+                figures = {name: f"{value:.3g}" if isinstance(value, float) else value for name, value in event.facts.items()}
+                facts = ", ".join(f"{name} {value}" for name, value in figures.items() if name != "seconds")
+                named = "" if self._line_open else f"{event.step}: "
+                note(f"{named}done in {event.seconds:.1f} s" + (f" ({facts})" if facts else ""))
+                self._line_open = False
+            case StepSkipped():
+                note(f"{event.step}: up to date", style="dim")
+            case Notice():
+                self._end_line()
+                note(f"{event.step}: {event.message}", style="yellow")
+
+    def _end_line(self) -> None:
+        """Finish the line of a step that began and has not ended."""
+        if self._line_open:
+            note("")
+            self._line_open = False
 
 
 def show_forecast(forecast: Forecast) -> None:

@@ -12,7 +12,6 @@ import typer
 
 from petkit.cli import app, console
 from petkit.cli.options import Json, Offline, PipelineFile, Quiet, Set, load
-from petkit.cli.progress import RunDisplay
 
 
 @app.command(epilog="Example: petkit validate pipelines/ag_news.yaml")
@@ -36,7 +35,7 @@ def _scoring_command(name: str, module: str, show: Callable[[Any], None], text: 
     ) -> None:
         loaded = load(pipeline, set_)
         score = getattr(import_module(f"petkit.{module}"), name.replace("-", "_"))
-        with RunDisplay(quiet=quiet) as display:
+        with console.RunDisplay(quiet=quiet) as display:
             found = score(loaded, display)
         console.show(found, show, as_json=json)
 
@@ -68,7 +67,7 @@ def search_verbalizer(
 
     if out is not None:
         found_verbalizer.refuse_taken(out, force=force)
-    with RunDisplay(quiet=quiet) as display:
+    with console.RunDisplay(quiet=quiet) as display:
         found = found_verbalizer.search_verbalizer(loaded, pattern, display)
     if out is not None:
         found.write(out, force=force)

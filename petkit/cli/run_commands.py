@@ -11,7 +11,6 @@ import typer
 
 from petkit.cli import app, console
 from petkit.cli.options import DryRun, Force, Json, KeepAdapter, Offline, Out, PipelineFile, Quiet, Resume, Set, load
-from petkit.cli.progress import RunDisplay
 from petkit.errors import InvalidInput, Problem
 from petkit.events import FORCE_TARGETS, RESUME, STAGES, Stage
 
@@ -41,7 +40,7 @@ def _stages_command(name: str, stages: tuple[Stage, ...], text: str, options: st
         if dry_run:
             console.show(spine.dry_run(ready), console.show_forecast, as_json=json)
             return
-        with RunDisplay(quiet=quiet) as display:
+        with console.RunDisplay(quiet=quiet) as display:
             result = spine.run(ready, display)
         if json:
             paths = {"run": str(result.folder), "student": str(result.student)}
@@ -73,7 +72,7 @@ def _pretraining_command(name: str, result: str, text: str, example: str) -> Non
         loaded = load(pipeline, set_)
         function = name.replace("-", "_")
         train = getattr(import_module(f"petkit.pretraining.{function}"), function)
-        with RunDisplay(quiet=quiet) as display:
+        with console.RunDisplay(quiet=quiet) as display:
             made = train(loaded, out or Path("runs") / f"{loaded.spec.task}-{result}", resume=resume, on_event=display)
         console.show(made, lambda made: console.say(made.summary(pipeline)), as_json=json)
 

@@ -29,7 +29,7 @@ def matmul_speedup(device: str, threads: int) -> float:
     cache_folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 (Path raises without a home)
     path, key = (
         Path(cache_folder) / "petkit" / "matmul_speedup.json",
-        f"{_processor(device)}, torch {torch.__version__}, {threads} threads",
+        f"{processor_name(device)}, torch {torch.__version__}, {threads} threads",
     )
     known = _read(path)
     if key not in known:
@@ -75,11 +75,12 @@ def _read(path: Path) -> dict[str, float]:
     return {key: value for key, value in read.items() if math.isfinite(value)}
 
 
-def _processor(device: str) -> str:
+def processor_name(device: str = "cpu") -> str:
+    """Return the name of the processor as the system reports it, or of another device."""
     if device != "cpu":
         return torch.cuda.get_device_name(device)
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()

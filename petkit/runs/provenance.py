@@ -10,7 +10,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from petkit.storage.integrity import Record
@@ -40,21 +39,14 @@ def package_versions() -> dict[str, str]:
 
 def machine() -> dict[str, str | int]:
     """Return the system, processor, cores and Python of this machine."""
+    from petkit.engine.matmul_speedup import processor_name  # with torch, which verifying a run does without
+
     return {
         "system": platform.platform(),
         "processor": processor_name(),
         "cores": os.cpu_count() or 1,
         "python": sys.version.split()[0],
     }
-
-
-def processor_name() -> str:
-    """Return the processor's name as the system reports it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def environment(arithmetic: Mapping[str, Any], begun: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _requested: int | None = None
 
 
@@ -30,13 +29,13 @@ def stopping_gently(report: Callable[[str], None]) -> Iterator[None]:
 
     def note(number: int, frame: FrameType | None) -> None:
         global _requested
-        if _requested is not None:
-            _leave(number)
-        _requested = number
+        again, _requested = _requested is not None, number
+        if again:
+            stop_if_requested()
         with suppress(Exception, SystemExit):  # a terminal that has gone must not cost the work in progress
             report("stopping after this batch; finished work is kept (again: stop at once)")
 
-    before: dict[int, Any] = {number: signal.signal(number, note) for number in _SIGNALS}
+    before: dict[int, Any] = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
@@ -52,11 +51,7 @@ def stop_requested() -> bool:
 
 def stop_if_requested() -> None:
     """Leave, if a signal requested it; called where nothing would be lost."""
-    if _requested is not None:
-        _leave(_requested)
-
-
-def _leave(number: int) -> None:
-    if number == signal.SIGINT:
+    if _requested == signal.SIGINT:
         raise KeyboardInterrupt
-    raise SystemExit(128 + number)
+    if _requested is not None:
+        raise SystemExit(128 + _requested)

@@ -28,23 +28,11 @@ from petkit.events import Event
 from petkit.runs.fingerprint import Inputs, changes, fingerprint
 from petkit.runs.layout import CHECKPOINTS, STEP_FOLDERS
 from petkit.runs.provenance import environment, machine, now, package_versions, reported_by
+from petkit.storage import integrity
 from petkit.storage.atomic import append_line, disk_refusal, is_left_over, naming, sync, sync_tree, write_text
 from petkit.storage.checksum import is_checked_yaml, json_with_checksum, log_line, yaml_with_checksum
 from petkit.storage.fault_points import crash_point
-from petkit.storage.integrity import (
-    MANIFEST,
-    RECORD,
-    SCHEMA,
-    Record,
-    as_manifest,
-    content_of,
-    damage,
-    is_link,
-    read_record,
-    sha256,
-    stays_inside,
-    unlisted_file,
-)
+from petkit.storage.integrity import MANIFEST, RECORD, SCHEMA, Record, is_link, stays_inside
 
 # The contents of a run folder, as its manifest names them (``kind``; missing in a plain run) and as messages do.
 RUN, ADAPTED_MODEL, PRETRAINED_PROMPT = "run", "adapted model", "pretrained prompt"
@@ -127,9 +115,9 @@ class RunStore:
 
         Where a manifest was damaged or lost, what the finished steps record comes in its place, with ``recovered`` saying why.
         """
-        content = content_of(self.folder / MANIFEST)
+        content = integrity.content_of(self.folder / MANIFEST)
         linked = is_link(self.folder / MANIFEST)
-        manifest = None if content is None or linked else as_manifest(content)
+        manifest = None if content is None or linked else integrity.as_manifest(content)
         if manifest is not None and manifest.get("schema") == SCHEMA:
             return manifest
         records = [] if manifest is not None else [self._record(step) for step in self.steps((*STEP_FOLDERS, CHECKPOINTS))]
@@ -147,7 +135,7 @@ class RunStore:
 
     def is_described(self) -> bool:
         """Say whether the manifest and the resolved pipeline are whole."""
-        return "recovered" not in self.manifest() and is_checked_yaml(content_of(self.folder / CONFIG) or b"")
+        return "recovered" not in self.manifest() and is_checked_yaml(integrity.content_of(self.folder / CONFIG) or b"")
 
     def describe(self, facts: Mapping[str, Any], arithmetic: Mapping[str, Any], config: str, *, all_again: bool = False) -> None:
         """Write the manifest and the resolved pipeline; the date and environment of an earlier start stay.
@@ -204,7 +192,10 @@ class RunStore:
             raise RunConflict(f"{self.shown}: cannot be written: {error.strerror}") from error
         try:
             crash_point("lock: held")
-            self._sweep()
+            shutil.rmtree(self.folder / WORK, ignore_errors=True)  # left by a killed process
+            for entry in self.folder.iterdir():
+                if is_left_over(entry.name, MANIFEST, CONFIG):
+                    entry.unlink()
             crash_point("lock: swept")
             yield
         except Exception as error:
@@ -246,7 +237,7 @@ class RunStore:
             sync_tree(work)
             crash_point("publish: files on disk")
             files = {
-                path.relative_to(work).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
+                path.relative_to(work).as_posix(): {"bytes": path.stat().st_size, "sha256": integrity.sha256(path)}
                 for path in sorted(work.rglob("*"))
                 if path.is_file()
             }
@@ -291,7 +282,7 @@ class RunStore:
         append_line(self.folder / EVENTS, log_line({"time": now(), "event": type(event).__name__, **asdict(event)}))
 
     def _record(self, step: str) -> Record | None:
-        record = read_record(self.folder / step) if stays_inside(step) else None
+        record = integrity.read_record(self.folder / step) if stays_inside(step) else None
         return record if record is not None and record.step == step else None
 
     def _examine(self, step: str, *, hashes: bool) -> tuple[Record | None, str]:
@@ -304,12 +295,11 @@ class RunStore:
         if record is None:
             return None, RECORD if os.path.lexists(self.folder / step / RECORD) else ""
         hashes = hashes and record.checksum not in self._verified
-        found = damage(self.folder / step, record, hashes=hashes)
+        found, added, _ = integrity.compare(self.folder / step, record, hashes=hashes)
         if hashes and not found:
             self._verified.add(record.checksum)
-        name, might_be_read = ("", False) if found else unlisted_file(self.folder / step, record)
-        if might_be_read:
-            why = f"{step}/{name} was not written by petkit, and might be read with the other files"
+        if added:
+            why = f"{step}/{added} was not written by petkit, and might be read with the other files"
             raise RunConflict(f"{self.shown}: {why} (move it out of the run folder)")
         return record, found
 
@@ -321,10 +311,3 @@ class RunStore:
             if is_link(self.folder / part) and part.name:
                 why = f"{part.as_posix()} is a link"
                 raise RunConflict(f"{self.shown}: {why} (put the folder itself there, or choose another --out)")
-
-    def _sweep(self) -> None:
-        """Remove what killed processes left."""
-        shutil.rmtree(self.folder / WORK, ignore_errors=True)
-        for entry in self.folder.iterdir():
-            if is_left_over(entry.name, MANIFEST, CONFIG):
-                entry.unlink()

@@ -19,17 +19,7 @@ from petkit.runs.layout import CHECKPOINTS, STEP_FOLDERS
 from petkit.runs.store import ADAPTED_MODEL, CONFIG, EVENTS, LOCK, PRETRAINED_PROMPT, RUN, WORK, RunStore
 from petkit.storage.atomic import is_left_over
 from petkit.storage.checksum import is_checked_log_line, is_checked_yaml
-from petkit.storage.integrity import (
-    MANIFEST,
-    RECORD,
-    Unreadable,
-    as_manifest,
-    content_of,
-    damage,
-    is_looked_for,
-    read_record,
-    unlisted_file,
-)
+from petkit.storage.integrity import MANIFEST, RECORD, Unreadable, as_manifest, compare, content_of, is_looked_for, read_record
 
 # "unknown" was not written by petkit and is not read by it; a "remark" has no part in any result.
 State = Literal["whole", "damaged", "unreadable", "unfinished", "unknown", "remark"]
@@ -156,7 +146,7 @@ class _Run:
             for name in record.inputs if record is not None else ():
                 if name in self.steps and name not in to_look_at:
                     to_look_at.append(name)
-                elif name.split("/")[0] in _STAGES and not _exists(self.folder / name):
+                elif name.split("/")[0] in _STAGES and not os.path.lexists(self.folder / name):
                     gone.setdefault(name, step)
         for name, step in sorted(gone.items()):
             yield Verified(name, "damaged", f"is missing, and {step} was made from it", self.redo)
@@ -186,14 +176,6 @@ def _foreign(name: str, why: str = "was not written by petkit") -> Verified:
     return Verified(name, "unknown", why, "petkit does not read it")
 
 
-def _exists(path: Path) -> bool:
-    """Return whether there is something by that name; a name that no file can have is missing."""
-    try:
-        return os.path.lexists(path)
-    except ValueError:
-        return False
-
-
 def _verify_step(folder: Path, name: str, hint: str) -> Verified:
     """Compare a step's folder with its record.
 
@@ -207,15 +189,14 @@ def _verify_step(folder: Path, name: str, hint: str) -> Verified:
             return Verified(shown, "damaged", f"{RECORD} is damaged", hint)
         if name and record.step != name:
             return Verified(shown, "damaged", f"{RECORD} is that of {record.step}", f"{hint}; {_ELSE}")
-        found = damage(folder, record)
+        damage, added, other = compare(folder, record)
     except Unreadable as error:
         return Verified(shown, "unreadable", str(error))
-    if found:
-        return Verified(shown, "damaged", found, hint)
-    added, might_be_read = unlisted_file(folder, record)
-    if might_be_read:
+    if damage:
+        return Verified(shown, "damaged", damage, hint)
+    if added:
         return Verified(shown, "damaged", f"{added} was added later and might be read", "move it out of the folder")
-    return _foreign(shown, f"{added} was added later") if added else Verified(shown, "whole")
+    return _foreign(shown, f"{other} was added later") if other else Verified(shown, "whole")
 
 
 def _damage_in_log(content: bytes) -> str:

@@ -1,4 +1,1 @@
-"""Files on disk: atomic writes, checksums and records of files, Parquet shards, memory-mapped rows, crash points of tests.
-
-Nothing here knows steps, tasks or models; the run folder is in ``runs``.
-"""
+"""Files on disk, known by nothing but their names: atomic writes, checksums, records, shards, mapped rows, crash points."""

@@ -95,43 +95,42 @@ def read_record(folder: Path) -> Record | None:
     return Record(data["step"], data["fingerprint"], data["inputs"], files, data["facts"], data["seal"], data)
 
 
-def damage(folder: Path, record: Record, *, hashes: bool = True) -> str:
-    """Describe the first file that differs from its record; empty if none does.
+def compare(folder: Path, record: Record, *, hashes: bool = True) -> tuple[str, str, str]:
+    """Return what is damaged, in words; if nothing is, an unlisted file that a loader might read, and another unlisted file.
 
     Args:
         hashes: read and hash every file; otherwise compare sizes only.
     """
-    for name, (size, digest) in record.files.items():
-        if not stays_inside(name):
-            return f"{RECORD} names {name!r}, which is outside the folder"
-        path = PurePosixPath(name)
-        link = next((part for part in (path, *path.parents[:-1]) if is_link(folder / part)), None)
-        if link is not None:
-            return f"{link} is a link"
-        try:
-            found = (folder / name).lstat()
-        except (OSError, ValueError) as error:  # ValueError: an impossible name
-            if isinstance(error, OSError) and error.errno not in _MISSING:
-                raise Unreadable(folder / name, error) from error
-            return f"{name} is missing"
-        if not stat.S_ISREG(found.st_mode):
-            return f"{name} is not a file"
-        if found.st_size != size:
-            return f"{name} has {found.st_size} bytes instead of {size}"
-        if hashes and sha256(folder / name) != digest:
-            return f"{name} has changed"
-    return ""
-
-
-def unlisted_file(folder: Path, record: Record) -> tuple[str, bool]:
-    """Return a file that its record does not list, or ``""``, and whether a loader might read it; such files come first."""
+    damage = next(filter(None, (_damage(folder, name, *entry, hashes) for name, entry in record.files.items())), "")
+    if damage:
+        return damage, "", ""
     found = set[str]()
     for place, folders, names in os.walk(folder):
         inner, links = Path(place).relative_to(folder), [name for name in folders if is_link(Path(place) / name)]
         found.update((inner / name).as_posix() for name in (*names, *links))
     unlisted = sorted(found - {*record.files, RECORD})
     read = [name for name in unlisted if is_looked_for(name)]
-    return (read or unlisted or [""])[0], bool(read)
+    return "", next(iter(read), ""), next((name for name in unlisted if name not in read), "")
+
+
+def _damage(folder: Path, name: str, size: int, digest: str, hashes: bool) -> str:
+    if not stays_inside(name):
+        return f"{RECORD} names {name!r}, which is outside the folder"
+    path = PurePosixPath(name)
+    link = next((part for part in (path, *path.parents[:-1]) if is_link(folder / part)), None)
+    if link is not None:
+        return f"{link} is a link"
+    try:
+        found = (folder / name).lstat()
+    except (OSError, ValueError) as error:  # ValueError: an impossible name
+        if isinstance(error, OSError) and error.errno not in _MISSING:
+            raise Unreadable(folder / name, error) from error
+        return f"{name} is missing"
+    if not stat.S_ISREG(found.st_mode):
+        return f"{name} is not a file"
+    if found.st_size != size:
+        return f"{name} has {found.st_size} bytes instead of {size}"
+    return f"{name} has changed" if hashes and sha256(folder / name) != digest else ""
 
 
 def is_looked_for(name: str) -> bool:
@@ -180,8 +179,8 @@ def _mistake(folder: Path, seen: tuple[tuple[int, int, int], ...]) -> str:
     record = read_record(folder)
     if record is None:
         return f"{RECORD} is damaged"
-    added, might_be_read = unlisted_file(folder, record)
-    return damage(folder, record) or (f"{added} was added later" if might_be_read else "")
+    damage, added, _ = compare(folder, record)
+    return damage or (f"{added} was added later" if added else "")
 
 
 def _is_in_a_run(folder: Path) -> bool:
