@@ -113,7 +113,7 @@ class Prompt(Bench):
 
     def use(self, folder: Path) -> Any:
         name = str(load(self.task).spec.model)
-        return read_prompt(folder, name, model_fingerprint(name))
+        return read_prompt(folder, name, model_fingerprint(name))[1:]  # not its folder
 
 
 BENCHES: tuple[type[Bench], ...] = (FinishedRun, AdaptedModel, HalfAdapted, Prompt)
