@@ -75,7 +75,7 @@ def test_messages_may_have_several_topics() -> None:
     spec = load_pipeline(ROOT / "pipelines" / "multi_label.yaml").spec
 
     assert spec.label_kind == "multi" and spec.data.label_separator == "|"
-    assert spec.thresholds == (0.5, 0.4, 0.5, 0.5)  # delivery, price, quality, service
+    assert [spec.student.threshold(label) for label in spec.labels] == [0.5, 0.4, 0.5, 0.5]  # delivery, price, quality, service
 
 
 def test_example_trains_one_teacher_for_each_of_four_patterns() -> None:
