@@ -49,7 +49,7 @@ def tfidf_logits(texts: Sequence[str], targets: FloatArray, unseen: Sequence[str
 
 
 def log_shares(probabilities: NDArray[Any], classes: NDArray[np.int64], labels: int) -> FloatArray:
-    """Return finite log-probabilities of all labels, shape ``(rows, labels)``; labels that are no class have hardly any."""
+    """Return finite log-probabilities of all labels, shape ``(rows, labels)``; labels without a class have hardly any."""
     shares = np.full((len(probabilities), labels), _TINY, np.float32)
     shares[:, classes] = np.maximum(probabilities, _TINY)
     return np.log(shares)

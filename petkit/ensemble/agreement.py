@@ -16,7 +16,7 @@ COLLAPSED_SHARE = 0.95
 def agreement(logits: FloatArray, combined: FloatArray, kind: LabelKind = LabelKind.SINGLE) -> FloatArray:
     """Return the share of answers, over teachers (and over the labels of multi-label rows), that are the ensemble's.
 
-    Logits have the shape ``(teachers, rows, labels)``, the ensemble's ``(rows, labels)``.
+    Logits have the shape ``(teachers, rows, labels)``, the ensemble's ``(rows, labels)``, the shares ``(rows,)``.
 
     >>> agreement(np.array([[[2, 0]], [[1, 0]], [[0, 1]], [[3, 1]]]), np.array([[1.5, 0.5]])).tolist()
     [0.75]
@@ -27,11 +27,17 @@ def agreement(logits: FloatArray, combined: FloatArray, kind: LabelKind = LabelK
 
 @dataclass(frozen=True)
 class Effect:
-    """What one teacher contributes; None where there are no others."""
+    """What one teacher contributes.
 
-    kappa: float | None  # its mean κ with the others
-    changed: float | None = None  # share of answers that change when it is left out
-    kl: float | None = None  # mean KL(with ‖ without) in nats
+    Attributes:
+        kappa: its mean κ with the others; None without others.
+        changed: share of answers that change when it is left out; None if no teacher would remain.
+        kl: mean KL(with ‖ without) in nats; None if no teacher would remain.
+    """
+
+    kappa: float | None
+    changed: float | None = None
+    kl: float | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return plain data for ``ensemble.json``."""

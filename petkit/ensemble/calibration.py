@@ -36,13 +36,16 @@ TRUSTED_ROWS = 50
 class TeacherScores:
     """Label logits of one teacher, at its temperature, from which a calibration may estimate its label prior.
 
-    ``unlabeled`` reads from the first row at every call.
+    Attributes:
+        labels: how many there are.
+        content_free: reads the logits of the content-free texts, shape ``(texts, labels)``.
+        unlabeled: reads those of the unlabelled set, from the first row at every call, in blocks ``(rows, labels)``.
     """
 
     kind: LabelKind
-    labels: int  # how many there are
-    content_free: Callable[[], FloatArray]  # (texts, labels)
-    unlabeled: Callable[[], Iterable[FloatArray]]  # in blocks (rows, labels)
+    labels: int
+    content_free: Callable[[], FloatArray]
+    unlabeled: Callable[[], Iterable[FloatArray]]
 
 
 def contextual_prior(content_free_logits: FloatArray, kind: LabelKind = LabelKind.SINGLE) -> FloatArray:
@@ -132,7 +135,7 @@ def prior_shares(prior: Literal["uniform", "train"] | Mapping[str, float], label
 
 
 def match_prior(shards: Callable[[], Iterable[FloatArray]], shares: Floats) -> tuple[Floats, float]:
-    """Return the bias ``(labels,)`` under which the mean soft label is ``shares``, and the largest remaining distance.
+    """Return the bias ``(labels,)``, summing to 0, that makes the mean soft label ``shares``, and the largest remaining distance.
 
     >>> bias, distance = match_prior(lambda: [np.zeros((5, 2))], np.array([0.2, 0.8]))
     >>> (bias[1] - bias[0]).round(2) == np.log(4).round(2), distance < TOLERANCE

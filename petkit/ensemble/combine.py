@@ -29,6 +29,9 @@ def combine(logits: FloatArray, weights: FloatArray, how: How, kind: LabelKind =
     Args:
         logits: shape ``(teachers, rows, labels)``.
         weights: shape ``(teachers,)``, not negative; normalised here to sum to 1.
+
+    Returns:
+        Scores whose softmax (for multi-label rows: sigmoid) is the ensemble's distribution.
     """
     return mean_vote(votes(logits, how, kind), weights, how, kind)
 
@@ -59,17 +62,27 @@ class Ensemble:
     >>> ensemble = Ensemble.plain(["bad", "good"], LabelKind.SINGLE, "logits", ["one", "two"], [0.75, 0.25])
     >>> ensemble.combine(np.array([[[4.0, 0.0]], [[0.0, 2.0]]], np.float32)).tolist()
     [[3.0, 0.5]]
+
+    Attributes:
+        labels: label names in class order.
+        how: what is averaged over the teachers.
+        members: the teachers' names, in the order of the first axis of logits.
+        weights: shape ``(teachers,)``, summing to 1.
+        temperatures: shape ``(teachers,)``.
+        log_priors: each teacher's log-prior over the labels, shape ``(teachers, labels)``.
+        dropped: which teachers were left out, shape ``(teachers,)``.
+        label_bias: shape ``(labels,)``.
     """
 
-    labels: tuple[str, ...]  # in class order
+    labels: tuple[str, ...]
     kind: LabelKind
-    how: How  # what is averaged over the teachers
-    members: tuple[str, ...]  # the teachers' names, in the order of the first axis of logits
-    weights: Floats  # (teachers,), summing to 1
-    temperatures: Floats  # (teachers,)
-    log_priors: Floats  # (teachers, labels)
-    dropped: NDArray[np.bool_]  # (teachers,): which were left out
-    label_bias: Floats  # (labels,)
+    how: How
+    members: tuple[str, ...]
+    weights: Floats
+    temperatures: Floats
+    log_priors: Floats
+    dropped: NDArray[np.bool_]
+    label_bias: Floats
 
     @classmethod
     def plain(
@@ -82,7 +95,11 @@ class Ensemble:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Ensemble:
-        """Return the ensemble that ``ensemble.json`` contains; keys not written by :meth:`to_json` are not read."""
+        """Return the ensemble that ``ensemble.json`` contains; keys not written by :meth:`to_json` are not read.
+
+        Raises:
+            KeyError: a key is missing.
+        """
         labels, teachers = data["labels"], data["teachers"].values()
         return cls(
             labels=tuple(labels),
@@ -111,7 +128,11 @@ class Ensemble:
         }
 
     def combine(self, logits: FloatArray) -> FloatArray:
-        """Return the ensemble's label logits ``(rows, labels)`` from raw ones ``(teachers, rows, labels)``."""
+        """Return the ensemble's label logits ``(rows, labels)``, before ``soft_labels.temperature``.
+
+        Args:
+            logits: the teachers' raw label logits, shape ``(teachers, rows, labels)``.
+        """
         return self.combine_votes(votes(self.adjust(logits), self.how, self.kind))
 
     def adjust(self, logits: FloatArray) -> FloatArray:

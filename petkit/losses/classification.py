@@ -24,6 +24,8 @@ def cross_entropy(
     divided by the rows' weights in every case; torch's soft targets are divided by the number of rows instead.
 
     Args:
+        label_logits: shape ``(batch, labels)``.
+        labels: class indices, shape ``(batch,)``.
         label_smoothing: ε, from 0 to 1.
         class_weights: not negative, shape ``(labels,)``; their scale does not matter.
         focal_gamma: γ, not negative; 0 is plain cross-entropy.
@@ -57,8 +59,11 @@ def binary_cross_entropy(
     2017, equation 4. Torch's ``reduction="mean"`` would be C times smaller.
 
     Args:
+        label_logits: shape ``(batch, labels)``.
         targets: 1 where a row has the label, 0 where not, or a probability, shape ``(batch, labels)``.
+        label_smoothing: ε, from 0 to 1.
         class_weights: not negative, shape ``(labels,)``, for a label's whole term; divided by their mean.
+        focal_gamma: γ, not negative.
 
     >>> binary_cross_entropy(torch.zeros(1, 3), torch.tensor([[1, 0, 1]])).item()  # 3 ln 2
     2.0794...
@@ -74,7 +79,12 @@ def binary_cross_entropy(
 def hinge(label_log_scores: Tensor, labels: Tensor, margin: float = 1.0) -> Tensor:
     """Return ``Σ_{y'≠y} max(0, margin - log q(y) + log q(y'))`` (Schick & Schütze 2021, It's Not Just Size, section 3).
 
-    For label words of several tokens, whose scores are no distribution over the labels. The gold label must win by ``margin`` nats.
+    For label words of several tokens, whose scores need not sum to 1 over the labels.
+
+    Args:
+        label_log_scores: log q, shape ``(batch, labels)``.
+        labels: class indices, shape ``(batch,)``.
+        margin: in nats, by which the gold label must win.
 
     >>> hinge(torch.tensor([[0.0, -0.25, -3.0]]), torch.tensor([0])).item()  # the second label is 0.75 too close
     0.75
@@ -87,8 +97,11 @@ def hinge(label_log_scores: Tensor, labels: Tensor, margin: float = 1.0) -> Tens
 def decoupled_label(word_log_probs: Tensor, labels: Tensor) -> Tensor:
     """Return ``-log q(y) - Σ_{y'≠y} log(1 - q(y'))`` (Tam et al. 2021, ADAPET, section 3.1).
 
-    q is over the whole vocabulary, so the gold word must also win against words of no label; ``word_log_probs (batch, labels)``
-    is log q of each label's word.
+    q is over the whole vocabulary, so the gold word must also win against words of no label.
+
+    Args:
+        word_log_probs: log q of each label's word, shape ``(batch, labels)``.
+        labels: class indices, shape ``(batch,)``.
 
     >>> word_probabilities = torch.tensor([[0.5, 0.25]])  # the other words of the vocabulary have 0.25 together
     >>> decoupled_label(word_probabilities.log(), torch.tensor([0])).item()  # -ln 0.5 - ln 0.75

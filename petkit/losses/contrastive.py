@@ -39,8 +39,8 @@ def info_nce(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
     ``ln rows`` less this value is a lower bound on the mutual information of queries and keys.
 
     Args:
-        queries: shape ``(rows, dim)``, brought to length 1 here, as are the keys.
-        keys: shape ``(rows, dim)``; row i is the partner of query i.
+        queries: shape ``(rows, dim)``, brought to length 1 here.
+        keys: shape ``(rows, dim)``, brought to length 1 here; row i is the partner of query i.
         temperature: T of the cosines, usually 0.07 to 0.3.
 
     >>> info_nce(torch.eye(2), torch.eye(2), temperature=1.0).item()  # -ln [e / (e + 1)]

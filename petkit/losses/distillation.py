@@ -16,8 +16,10 @@ def distillation(student_logits: Tensor, soft_labels: Tensor, temperature: float
     The factor T² keeps the gradient's size when T changes. It is exactly 0 where ``softmax(s / T)`` equals ``p``.
 
     Args:
+        student_logits: s, shape ``(batch, labels)``.
         soft_labels: log p, shape ``(batch, labels)``: log-probabilities, already at the teachers' temperature.
         temperature: T of the student's logits.
+        row_weights: not negative, shape ``(batch,)``.
 
     >>> teacher, student = torch.tensor([[0.2, 0.8]]).log(), torch.tensor([[0.5, 0.5]]).log()
     >>> distillation(student, teacher, 1.0).item()  # 0.2 ln 0.4 + 0.8 ln 1.6
@@ -63,8 +65,8 @@ def binary_distillation(
 ) -> Tensor:
     """Return ``T² · Σ_c [BCE(s_c / T, σ(t_c)) - H(σ(t_c))]``: one binary KL per label, summed over labels.
 
-    Hinton et al. 2015, section 2, for labels that do not exclude each other. Exactly 0 where ``s / T`` equals ``t``, the
-    teachers' logits already divided by their temperature.
+    Hinton et al. 2015, section 2, for labels that do not exclude each other. Exactly 0 where ``s / T`` equals ``t``.
+    Arguments as in ``distillation``, but for t: logits, already divided by the teachers' temperature.
 
     >>> yes_or_no = torch.tensor([[0.2], [0.5]]).logit()  # of the teachers and of the student
     >>> binary_distillation(yes_or_no[1:], yes_or_no[:1], 1.0).item()  # 0.2 ln 0.4 + 0.8 ln 1.6
@@ -100,7 +102,8 @@ def r_drop(first_logits: Tensor, second_logits: Tensor, *, binary: bool = False)
     """Return ``[KL(p ‖ q) + KL(q ‖ p)] / 2 = Σ (p - q)(log p - log q) / 2`` of two dropout passes (Wu et al. 2021, section 2).
 
     Args:
-        first_logits: of p; gradients flow into both passes.
+        first_logits: of p, shape ``(batch, labels)``; gradients flow into both passes.
+        second_logits: of q, shape ``(batch, labels)``.
         binary: the labels do not exclude each other: one binary divergence per label, summed.
 
     >>> first, second = torch.tensor([[0.2, 0.8]]).log(), torch.tensor([[0.5, 0.5]]).log()
@@ -115,8 +118,8 @@ def consistency(clean_logits: Tensor, perturbed_logits: Tensor, *, binary: bool 
     """Return ``KL(p(x) ‖ p(x'))``, the first held fixed (Xie et al. 2020, UDA, section 2).
 
     Args:
-        clean_logits: of x; no gradient flows into them.
-        perturbed_logits: of x', the same row with words masked or in a second pattern.
+        clean_logits: of x, shape ``(batch, labels)``; no gradient flows into them.
+        perturbed_logits: of x', the same row with words masked or in a second pattern, shape ``(batch, labels)``.
         binary: as in ``r_drop``.
 
     >>> clean, perturbed = torch.tensor([[0.2, 0.8]]).log(), torch.tensor([[0.5, 0.5]]).log()

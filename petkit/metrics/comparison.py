@@ -14,7 +14,10 @@ from petkit.metrics.metrics import BOOTSTRAPS
 
 @dataclass(frozen=True)
 class Comparison:
-    """Shares of the same rows labelled rightly; ``interval`` is the 95 % bootstrap interval of student minus baseline."""
+    """The student and one baseline on the same rows, as shares of rows labelled rightly.
+
+    ``difference`` is student minus baseline, ``interval`` its 95 % bootstrap interval.
+    """
 
     student: float
     baseline: float
@@ -29,13 +32,18 @@ class Comparison:
 
 
 def compare(student_right: NDArray[np.bool_], baseline_right: NDArray[np.bool_], seed: int = 0) -> Comparison:
-    """Compare two classifiers, by which rows each labelled rightly, by the paired bootstrap over rows (Koehn 2004, section 4).
+    """Compare two classifiers by the paired bootstrap over rows (Koehn 2004, section 4).
 
     Both are judged on the same drawn rows, so that rows that are hard for both do not widen the interval. A row counts
     only by which classifier alone labelled it rightly, so drawing rows is a multinomial draw of three counts.
 
     >>> compare(np.array([True] * 9 + [False]), np.array([True] * 5 + [False] * 5)).outcome
     'worth it'
+
+    Args:
+        student_right: whether the student labelled the row rightly, shape ``(rows,)``, at least one row.
+        baseline_right: the same of the baseline, for the same rows in the same order.
+        seed: of the 2,000 draws.
     """
     rows = len(student_right)
     alone = int((student_right & ~baseline_right).sum()), int((baseline_right & ~student_right).sum())

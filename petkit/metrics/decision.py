@@ -21,10 +21,13 @@ class Decision:
     >>> logits = np.array([[2.0, 1.0, -1.0]])
     >>> Decision().chosen(logits).tolist(), Decision(LabelKind.MULTI).chosen(logits).tolist()
     ([[True, False, False]], [[True, True, False]])
+
+    Attributes:
+        thresholds: least probability of each label a row has, in class order, or one for all; multi-label only.
     """
 
     kind: LabelKind = LabelKind.SINGLE
-    thresholds: tuple[float, ...] = (0.5,)  # least probability of each label a row has, or one for all; multi-label only
+    thresholds: tuple[float, ...] = (0.5,)
 
     def chosen(self, logits: FloatArray) -> Chosen:
         """Return which labels each row is given, the shape of ``logits``."""

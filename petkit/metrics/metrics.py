@@ -32,16 +32,23 @@ class LabelMetrics:
 
 @dataclass(frozen=True)
 class Metrics:
-    """The figures of every evaluation, as ``metrics.json`` stores them."""
+    """The figures of every evaluation, as ``metrics.json`` stores them.
+
+    Attributes:
+        accuracy: share of rows with the right label; with several labels per row, all of them and no other (subset accuracy).
+        nll: mean ``-log p(gold)`` per row in nats; with several labels per row, the sum over the labels' yes or no.
+        brier: mean squared distance of probabilities and gold, summed over labels (0 to 2 with one label; Brier 1950).
+        ece: expected calibration error of the answers; with several labels per row, of every yes and no.
+    """
 
     rows: int
-    accuracy: float  # share of rows with the right label; with several per row, all of them and no other (subset accuracy)
+    accuracy: float
     accuracy_interval: Interval
     macro_f1: float
     macro_f1_interval: Interval
-    nll: float  # mean -log p(gold) per row in nats; with several labels per row, the sum over the labels' yes or no
-    brier: float  # mean squared distance of probabilities and gold, summed over labels (0 to 2 with one label; Brier 1950)
-    ece: float  # calibration_error() of the answers; with several labels per row, of every yes and no
+    nll: float
+    brier: float
+    ece: float
     labels: dict[str, LabelMetrics]
 
     def to_dict(self) -> dict[str, Any]:
@@ -58,20 +65,31 @@ class SingleLabelMetrics(Metrics):
 
 @dataclass(frozen=True)
 class OrdinalMetrics(SingleLabelMetrics):
-    """Rows with a place on a scale from 0, in steps of 1."""
+    """Rows with a place on a scale from 0, in steps of 1.
 
-    mae: float  # mean distance of the most probable label from gold
-    expected_mae: float  # mean distance of the expected label Σ p_i i from gold
-    quadratic_kappa: float  # agreement beyond chance, errors weighed by their square (Cohen 1968); 0 where undefined
+    Attributes:
+        mae: mean distance of the most probable label from gold.
+        expected_mae: mean distance of the expected label ``Σ p_i i`` from gold.
+        quadratic_kappa: agreement beyond chance, errors weighed by their square (Cohen 1968); 0 where undefined.
+    """
+
+    mae: float
+    expected_mae: float
+    quadratic_kappa: float
 
 
 @dataclass(frozen=True)
 class MultiLabelMetrics(Metrics):
-    """Rows of any number of labels."""
+    """Rows of any number of labels.
 
-    micro_f1: float  # F1 of all yes decisions together; 0 where undefined
+    Attributes:
+        micro_f1: F1 of all yes decisions together; 0 where undefined.
+        label_accuracy: share of right decisions, mean over labels.
+    """
+
+    micro_f1: float
     micro_f1_interval: Interval
-    label_accuracy: float  # share of right decisions, mean over labels
+    label_accuracy: float
 
 
 def evaluate(logits: FloatArray, targets: FloatArray, labels: tuple[str, ...], decision: Decision) -> Metrics:

@@ -61,7 +61,7 @@ def fitting(words: Sequence[str], tokenizer: PieceTokenizer, slots: Sequence[Mas
     """Keep the words that a verbalizer could name: found again in every slot, as one token that belongs to no other word."""
     by_slot: list[dict[str, int]] = []
     for slot in slots:
-        # What is one token as it stands needs no other form and no advice, which would be slow to give for thousands of words.
+        # What is one token as written needs no other form and no advice, which would be slow to give for thousands of words.
         single = tuple(word for word, ids in zip(words, tokenizer.encode(words, slot.glue), strict=True) if len(ids) == 1)
         # A verbalizer of one label is not valid, and need not be: it only carries the words.
         found = _tokens_in(VerbalizerSpec.model_construct(labels={"": single}), tokenizer, slot)

@@ -38,13 +38,21 @@ class FieldKey:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One row ready for a model; rows of causal models end before the slot."""
+    """One row ready for a model; rows of causal models end before the slot.
 
-    ids: IntArray  # soft tokens are -1, -2, …
-    second: int  # where token type 1 begins
-    mask: int  # position of the first mask (-1: none); causal models: of the last token, which the answer follows
-    masks: int = 1  # how many are there side by side; causal models: 0
-    limit: int | None = None  # how long padding may make the row: the model may have no position beyond (None: any length)
+    Attributes:
+        ids: token ids; soft tokens are -1, -2, …
+        second: where token type 1 begins.
+        mask: position of the first mask (-1: none); causal models: of the last token, which the answer follows.
+        masks: how many follow one another there; causal models: 0.
+        limit: how long padding may make the row (None: any length): the model may have no position beyond.
+    """
+
+    ids: IntArray
+    second: int
+    mask: int
+    masks: int = 1
+    limit: int | None = None
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,9 @@ def checked_record(kind: type[Record], content: Mapping[str, Any], folder: Path)
     try:
         return kind.model_validate_json(json.dumps(content))
     except ValidationError as error:
-        key = ".".join(map(str, error.errors()[0]["loc"]))
+        place = error.errors()[0]["loc"]
+        # Below an adapter pydantic names its classes too.
+        key = ".".join(map(str, place[:1] if kind is _AdapterRecord else place))
         shown = shown_path(folder / STUDENT_FILE)
         raise ModelRefused(f"{shown}: {key} is damaged (take the folder from its run again)") from None
 

@@ -19,7 +19,7 @@ class Node:
 
 
 def test_garbage_from_before_does_not_stay_for_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "_freezing", threading.Lock())  # the session of the tests holds the other one
+    monkeypatch.setattr(device, "_freezing", threading.Lock())  # a fixture of the whole session has taken the other one
     gc.unfreeze()
     try:
         gone = weakref.ref(Node())

@@ -53,7 +53,10 @@ def test_a_damaged_description(change: Change, made: RunResult, here: Path) -> N
 
     with pytest.raises(ModelRefused) as error:
         Predictor.load(folder)
-    assert re.fullmatch(r"model/petkit\.json: ([\w.]+ is )?damaged \(take the folder from its run again\)", str(error.value))
+    # Not adapter.prompt_tuning.tokens: pydantic's names of the adapters are not in the file.
+    assert re.fullmatch(
+        r"model/petkit\.json: (labels\.0 is |\w+ is )?damaged \(take the folder from its run again\)", str(error.value)
+    )
 
 
 def test_weights_that_are_gone(made: RunResult, here: Path) -> None:
