@@ -51,8 +51,7 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-for _commands in ("run", "classifier", "project"):  # they register themselves; the help has this order
-    import_module(f"petkit.cli.{_commands}_commands")
+import_module("petkit.cli.commands")  # they register themselves
 
 
 def spell_out_force(arguments: list[str]) -> list[str]:

@@ -86,11 +86,7 @@ def refuse_unready(steps: Sequence[Step], store: RunStore, stages: Sequence[Stag
 
 
 def refuse_resume(store: RunStore, resume: str, arithmetic: Mapping[str, Any]) -> None:
-    """Refuse what ``--resume`` (:data:`petkit.events.RESUME`) rules out.
-
-    Args:
-        arithmetic: the present device and precision.
-    """
+    """Refuse what ``--resume`` (:data:`petkit.events.RESUME`) rules out, with the present device and precision."""
     if resume not in RESUME:
         raise InvalidInput([Problem.of_option("--resume", f"unknown {resume!r}", f"one of {', '.join(RESUME)}")])
     before = store.manifest()

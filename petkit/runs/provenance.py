@@ -41,20 +41,14 @@ def machine() -> dict[str, str | int]:
     """Return the system, processor, cores and Python of this machine."""
     from petkit.engine.matmul_speedup import processor_name  # with torch, which verifying a run does without
 
-    return {
-        "system": platform.platform(),
-        "processor": processor_name(),
-        "cores": os.cpu_count() or 1,
-        "python": sys.version.split()[0],
-    }
+    python = sys.version.split()[0]
+    return {"system": platform.platform(), "processor": processor_name(), "cores": os.cpu_count() or 1, "python": python}
 
 
 def environment(arithmetic: Mapping[str, Any], begun: Mapping[str, Any]) -> dict[str, Any]:
     """Return the environment in which the run started, for the manifest; results depend on it in addition to their inputs.
 
-    Args:
-        arithmetic: the present device and precision.
-        begun: the present manifest, or nothing; every step records its own environment.
+    ``arithmetic`` is the present device and precision, ``begun`` the present manifest, if the run was begun before.
     """
     here = {"arithmetic": arithmetic, "versions": package_versions(), "machine": machine()}
     return {part: begun.get(part) or found for part, found in here.items()}

@@ -138,11 +138,9 @@ class RunStore:
         return "recovered" not in self.manifest() and is_checked_yaml(integrity.content_of(self.folder / CONFIG) or b"")
 
     def describe(self, facts: Mapping[str, Any], arithmetic: Mapping[str, Any], config: str, *, all_again: bool = False) -> None:
-        """Write the manifest and the resolved pipeline; the date and environment of an earlier start stay.
+        """Write the manifest and the resolved pipeline; the date stays, and unless ``all_again`` the environment of the start.
 
-        Args:
-            arithmetic: device and precision.
-            all_again: every step is made again, in the present environment.
+        ``arithmetic`` is the present device and precision.
         """
         before = self.manifest()
         begun = environment(arithmetic, {} if all_again else before)

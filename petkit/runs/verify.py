@@ -80,8 +80,7 @@ class _Run:
 
     def __init__(self, store: RunStore, steps: list[str]) -> None:
         self.folder, self.steps, self.checkpoints = store.folder, steps, store.steps([CHECKPOINTS])
-        config, kind = self.folder / CONFIG, RUN
-        readable = False
+        config, kind, readable = self.folder / CONFIG, RUN, False
         with suppress(RunConflict, Unreadable):
             kind = str(store.manifest().get("kind", RUN))
         with suppress(Unreadable):

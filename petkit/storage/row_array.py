@@ -16,14 +16,10 @@ HELD_ROWS = 10_000
 
 
 class RowArray:
-    """Entries of one shape, appended block by block and read by their numbers.
+    """Entries of one type and shape, appended block by block and read by their numbers.
 
-    A file is mapped again for every read: pages of a lasting map count as this process's memory once they are touched.
-
-    Args:
-        dtype: of the numbers.
-        shape: of one entry.
-        path: the file to store them in, which is truncated first; None: in memory.
+    Without a ``path`` they are in memory. A file is truncated first, and mapped again for every read: pages of a lasting map
+    count as this process's memory once they are touched.
     """
 
     def __init__(self, dtype: DTypeLike, shape: tuple[int, ...] = (), path: Path | None = None) -> None:

@@ -1,0 +1,291 @@
+"""Every command, in the order of the help: those that train, those that use a classifier, those for a task or a project."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from petkit.cli import app, console, options
+from petkit.cli.options import Json, Offline, PipelineFile, Quiet, Resume, Set, load
+from petkit.errors import InvalidInput, Problem
+from petkit.events import FORCE_TARGETS, RESUME, STAGES, Stage
+
+
+def _stages_command(name: str, stages: tuple[Stage, ...], text: str, example: str = "") -> None:
+    """Add a command that works on some stages; all of them take the same options."""
+
+    def command(
+        pipeline: PipelineFile,
+        out: options.Out = None,
+        set_: Set = [],  # noqa: B006 (typer copies it)
+        dry_run: options.DryRun = False,
+        force: options.Force = None,
+        resume: Resume = "auto",
+        keep_adapter: options.KeepAdapter = False,
+        offline: Offline = False,
+        quiet: Quiet = False,
+        json: Json = False,
+    ) -> None:
+        if force is not None:
+            _refuse_unknown("--force", force, FORCE_TARGETS)
+        _refuse_unknown("--resume", resume, RESUME)
+        loaded = load(pipeline, [*set_, *["student.keep_adapter=true"] * keep_adapter])
+        from petkit.stages import pipeline as spine
+
+        ready = spine.prepare(loaded, out or Path("runs") / loaded.spec.task, stages=stages, force=force, resume=resume)
+        if dry_run:
+            console.show(spine.dry_run(ready), console.show_forecast, as_json=json)
+            return
+        with console.RunDisplay(quiet=quiet) as display:
+            result = spine.run(ready, display)
+        if json:
+            paths = {"run": str(result.folder), "student": str(result.student)}
+            console.show_json({**paths, "ran": result.ran, "metrics": result.metrics})
+        else:
+            console.show_result(result)
+
+    app.command(name, help=text, epilog=f"Example: petkit {name} pipelines/ag_news.yaml{example}")(command)
+
+
+def _pretraining_command(name: str, result: str, text: str, example: str) -> None:
+    """Add a command that trains on the unlabelled set alone; both take the same options.
+
+    Args:
+        result: ending of the default folder.
+        example: a setting for the example in the help.
+    """
+
+    def command(
+        pipeline: PipelineFile,
+        out: Path | None = None,
+        set_: Set = [],  # noqa: B006 (typer copies it)
+        resume: Resume = "auto",
+        offline: Offline = False,
+        quiet: Quiet = False,
+        json: Json = False,
+    ) -> None:
+        _refuse_unknown("--resume", resume, RESUME)
+        loaded = load(pipeline, set_)
+        function = name.replace("-", "_")
+        train = getattr(import_module(f"petkit.pretraining.{function}"), function)
+        with console.RunDisplay(quiet=quiet) as display:
+            made = train(loaded, out or Path("runs") / f"{loaded.spec.task}-{result}", resume=resume, on_event=display)
+        console.show(made, lambda made: console.say(made.summary(pipeline)), as_json=json)
+
+    # Set here because its help names the folder.
+    command.__annotations__["out"] = Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help=f"New folder. Default: runs/<task>-{result}.")
+    ]
+    app.command(name, help=text, epilog=f"Example: petkit {name} pipelines/ag_news.yaml --set {example}")(command)
+
+
+def _refuse_unknown(option: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise InvalidInput([Problem.of_option(option, f"unknown {value!r}", f"one of {', '.join(known)}")])
+
+
+_EXAMPLE = " --set data.train=my.jsonl --out runs/try-1"
+_stages_command("run", STAGES, "All stages: from labels to an evaluated classifier.", _EXAMPLE)
+_stages_command("stage-a", ("a",), "Stage A alone: train the teachers and score the unlabelled set.")
+_stages_command("stage-b", ("b",), "Stage B alone: combine the teachers into soft labels.")
+_stages_command("stage-c", ("c",), "Stage C alone: distil the soft labels into the classifier.")
+
+_ADAPT = "Train the language model on the unlabelled set, for pipelines to start from."
+_pretraining_command("adapt", "adapted", _ADAPT, "adapt.steps=1000")
+_PROMPT = "Train a soft prompt on the unlabelled set, for prompt tuning to start from."
+_pretraining_command("pretrain-prompt", "prompt", _PROMPT, "pretrain_prompt.objective=masked_lm")
+
+
+@app.command(
+    epilog='Example: petkit predict runs/ag-news "Stocks fell on Monday" · petkit predict runs/ag-news --input new.csv --output out.csv'
+)
+def predict(
+    model: options.Model,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to label.", show_default=False)] = None,
+    input: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|-", help="jsonl, csv, tsv, parquet; - for standard input: JSON Lines, or one text per line."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="jsonl, csv or tsv. Default: JSON Lines on standard output.")
+    ] = None,
+    with_: options.With = "student",
+    offline: Offline = False,
+) -> None:
+    """Label new rows."""
+    if bool(texts) == (input is not None):
+        raise InvalidInput([Problem.of_command("give texts, or --input FILE", "petkit predict --help shows examples")])
+    from petkit.data.precheck import look_at, look_at_standard_input
+
+    lines = look_at_standard_input(sys.stdin.buffer) if input == "-" else iter(())
+    if input not in (None, "-"):  # before anything heavy is imported
+        look_at(str(input))
+    from petkit.predict.predictor import Predictor
+    from petkit.predict.row_io import argument_rows, json_writer, output_file, predict_rows, source_of, stream_rows
+
+    predictor = Predictor.load(model, teachers=_teachers(with_))
+    if texts:
+        examples: Any = argument_rows(texts, predictor)
+    elif input == "-":
+        examples = stream_rows(lines, predictor)
+    else:
+        examples = source_of(str(input), predictor, labelled=False)
+    rows = _reported_if_none(predict_rows(examples, predictor), input)
+    if texts and output is None and sys.stdout.isatty():
+        console.show_predictions(texts, [prediction for _, prediction in rows])
+        return
+    with output_file(output, predictor) if output is not None else nullcontext(json_writer(sys.stdout, predictor)) as write:
+        for example, prediction in rows:
+            write(example, prediction)
+
+
+@app.command(epilog="Example: petkit evaluate runs/ag-news test.jsonl --json")
+def evaluate(
+    model: options.Model,
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="Labelled rows: jsonl, csv, tsv, parquet or hf://.", show_default=False)
+    ],
+    with_: options.With = "student",
+    offline: Offline = False,
+    json: Json = False,
+) -> None:
+    """Compare predictions with labels."""
+    from petkit.data.precheck import look_at
+
+    look_at(data)
+    from petkit.predict.predictor import Predictor
+    from petkit.predict.row_io import evaluate_file
+
+    metrics = evaluate_file(Predictor.load(model, teachers=_teachers(with_)), data).to_dict()
+    console.show_json(metrics) if json else console.show_metrics(metrics)
+
+
+def _reported_if_none(rows: Iterable[Any], source: str | None) -> Iterator[Any]:
+    """Pass rows on; where there are none, print a note: it may be the wrong file."""
+    number = 0
+    for number, row in enumerate(rows, 1):  # noqa: B007
+        yield row
+    if not number:
+        console.note(f"{'standard input' if source == '-' else source}: contains no rows")
+
+
+def _teachers(who: str) -> bool:
+    if who not in ("student", "teachers"):
+        raise InvalidInput([Problem.of_option("--with", f"unknown {who!r}", "student or teachers")])
+    return who == "teachers"
+
+
+@app.command(epilog="Example: petkit validate pipelines/ag_news.yaml")
+def validate(pipeline: PipelineFile, set_: Set = [], offline: Offline = False, json: Json = False) -> None:  # noqa: B006
+    """Find every mistake before training."""
+    loaded = load(pipeline, set_)
+    from petkit.commands.validate import check_pipeline
+
+    console.show(check_pipeline(loaded), console.show_check, as_json=json)
+
+
+def _scoring_command(name: str, module: str, show: Callable[[Any], None], text: str, example: str) -> None:
+    """Add a command that scores the untrained patterns; its function has its name, in ``module``."""
+
+    def command(
+        pipeline: PipelineFile,
+        set_: Set = [],  # noqa: B006 (typer copies it)
+        offline: Offline = False,
+        quiet: Quiet = False,
+        json: Json = False,
+    ) -> None:
+        loaded = load(pipeline, set_)
+        score = getattr(import_module(f"petkit.{module}"), name.replace("-", "_"))
+        with console.RunDisplay(quiet=quiet) as display:
+            found = score(loaded, display)
+        console.show(found, show, as_json=json)
+
+    app.command(name, help=text, epilog=f"Example: petkit {name} pipelines/ag_news.yaml --set {example}")(command)
+
+
+_ZERO_SHOT = "Zero-shot accuracy of every pattern, plain and calibrated; writes nothing."
+_scoring_command("zero-shot", "commands.zero_shot", console.show_zero_shot, _ZERO_SHOT, "data.train=my.jsonl")
+_RANK = "Order the patterns by how well they suit the model, without a development set; writes nothing."
+_scoring_command("rank-patterns", "prompt_search.pattern_ranking", console.show_ranking, _RANK, "patterns=my-patterns.yaml")
+
+
+@app.command("search-verbalizer", epilog="Example: petkit search-verbalizer pipelines/ag_news.yaml --out my-words.yaml")
+def search_verbalizer(
+    pipeline: PipelineFile,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write a verbalizer file. Default: show only.")
+    ] = None,
+    pattern: Annotated[str | None, typer.Option(metavar="ID", help="For this pattern alone. Default: all together.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
+    set_: Set = [],  # noqa: B006 (typer copies it)
+    offline: Offline = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Find label words on the labelled rows."""
+    loaded = load(pipeline, set_)
+    from petkit.commands import search_verbalizer as found_verbalizer
+
+    if out is not None:
+        found_verbalizer.refuse_taken(out, force=force)
+    with console.RunDisplay(quiet=quiet) as display:
+        found = found_verbalizer.search_verbalizer(loaded, pattern, display)
+    if out is not None:
+        found.write(out, force=force)
+    console.show(found, console.show_verbalizer, as_json=json)
+    if out is not None and not json:
+        console.say(f"written to {out}")
+
+
+@app.command(epilog="Example: petkit verify runs/ag-news")
+def verify(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run folder, or a folder a finished step was copied to.", show_default=False)
+    ],
+    json: Json = False,
+) -> None:
+    """Check every file of a run for damage; writes nothing. Exit code 1 if one is damaged."""
+    from petkit.runs.verify import verify as look
+
+    found = look(run)
+    console.show(found, console.show_verification, as_json=json)
+    if not found.whole:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: petkit init my-task --labels complaint,praise,question --from messages.csv")
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="New folder.", show_default=False)],
+    labels: Annotated[str, typer.Option(metavar="A,B,C", help="The labels.")] = "",
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="FILE", help="Rows to start from; those without a label are unlabelled.")
+    ] = None,
+    offline: Offline = False,
+) -> None:
+    """Write a project to fill in."""
+    from petkit.data.precheck import look_at
+
+    if source is not None:
+        look_at(source)
+    from petkit.commands.init_project import create_project
+
+    names = [label.strip() for label in labels.split(",")] if labels else []
+    console.show_scaffold(create_project(folder, names, source))
+
+
+@app.command(epilog="Example: petkit doctor --json")
+def doctor(json: Json = False) -> None:
+    """Check this installation and machine."""
+    from petkit.commands.doctor import examine
+
+    findings = examine()
+    console.show_json([asdict(finding) for finding in findings]) if json else console.show_findings(findings)
+    if not all(finding.healthy for finding in findings):
+        raise typer.Exit(1)
