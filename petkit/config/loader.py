@@ -235,8 +235,13 @@ def _placed(mistakes: Mistakes, document: Document) -> list[Problem]:
 
 def _problems(error: ValidationError, document: Document) -> list[Problem]:
     """Return what the rules and pydantic found, placed and in plain words."""
-    problems = _placed(in_pipeline(document.data), document)  # of all sections: pydantic checks those without a wrong value
-    details = [detail for detail in error.errors() if detail["type"] != "petkit"]
+    details, mistakes = [], in_pipeline(document.data)  # of all sections: pydantic checks those without a wrong value
+    for detail in error.errors():
+        if detail["type"] == "petkit":  # of values and defaults, which are not in the data
+            mistakes += [((*detail["loc"], *place), message) for place, message in detail["ctx"]["found"]]
+        else:
+            details.append(detail)
+    problems = _placed(list(dict.fromkeys(mistakes)), document)
     reported: dict[Location, int] = {}
     locations = [_written_location(detail["loc"], document.data) for detail in details]
     holders = {location[:depth] for location in locations for depth in range(len(location))}
@@ -261,8 +266,6 @@ def _problems(error: ValidationError, document: Document) -> list[Problem]:
         else:
             reported[location] = len(problems)
             problems.append(document.problem(location, _in_words(detail)))
-    if not problems:  # a rule that a value breaks together with a default, which is not in the data
-        problems = [document.problem(_written_location(found["loc"], document.data), found["msg"]) for found in error.errors()]
     return problems
 
 

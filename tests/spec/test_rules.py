@@ -218,6 +218,15 @@ def test_rules_of_one_section_are_reported_beside_wrong_values_of_it(here: Path)
     ]
 
 
+def test_a_rule_that_a_value_breaks_together_with_a_default(here: Path) -> None:
+    reported = mistakes(write(here, f"{HEAD}pretrain_prompt: {{words: {{next: 'no'}}}}\nteachers: {{steps: 0}}\n"))
+
+    assert reported == [
+        "pipelines/news.yaml:7: pretrain_prompt.words.other_text: 'no' is also the word of next",
+        "pipelines/news.yaml:8: teachers.steps: must be greater than or equal to 1, not 0",
+    ]
+
+
 @pytest.mark.parametrize(
     "data",
     [

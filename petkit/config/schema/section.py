@@ -49,7 +49,8 @@ class Section(BaseModel):
     def _follows_its_rule(self) -> Self:
         rule = type(self).rule
         if rule is not None and (found := rule(self.model_dump())):
-            raise PydanticCustomError("petkit", "{text}", {"text": "; ".join(message for _, message in found)})
+            text = "; ".join(message for _, message in found)
+            raise PydanticCustomError("petkit", "{text}", {"text": text, "found": found})
         return self
 
     def fingerprint_settings(self) -> dict[str, Any]:
