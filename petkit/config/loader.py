@@ -80,6 +80,7 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
 
     Raises:
         InvalidInput: every mistake found in the pipeline, pattern and verbalizer files, at once.
+        BeyondLimit: a value is beyond its cap; other mistakes are not looked for.
     """
     path = Path(path)
     if len(overrides) > limits.OVERRIDES:

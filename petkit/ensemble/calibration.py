@@ -120,10 +120,15 @@ def fit_temperature(logits: FloatArray, gold: NDArray[np.int64], kind: LabelKind
 
 
 def prior_shares(prior: Literal["uniform", "train"] | Mapping[str, float], labels: Sequence[str], gold: Sequence[int]) -> Floats:
-    """Return the wanted share of every label in class order, summing to 1: equal, that of ``gold``, or given in any unit.
+    """Return the wanted share of every label, shape ``(labels,)``, summing to 1.
 
     >>> prior_shares({"spam": 1, "other": 3}, ["spam", "other"], gold=[]).tolist()
     [0.25, 0.75]
+
+    Args:
+        prior: equal shares; those of the labelled rows; or label → share in any unit.
+        labels: all labels in class order.
+        gold: the labels of the labelled rows, read for ``train`` only.
     """
     if prior == "uniform":
         wanted = np.ones(len(labels))

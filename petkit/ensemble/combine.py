@@ -167,7 +167,7 @@ class Ensemble:
 
 
 def normalised(weights: Sequence[float] | Floats) -> list[float]:
-    """Return weights that sum to 1, equal ones where all are 0; :func:`rounded`, so that what is written is what is used.
+    """Return weights that sum to 1, equal ones where all are 0; six digits, so that what is written is what is used.
 
     >>> normalised([0.75, 0.5, 0.0])
     [0.6, 0.4, 0.0]

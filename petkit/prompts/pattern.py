@@ -77,7 +77,11 @@ class Pattern:
 
     @classmethod
     def plain(cls, fields: Sequence[str], *, pairs: bool = True) -> Pattern:
-        """Return the maskless pattern a classifier reads: one field, a pair (with ``pairs``), or several fields as lines of one text."""
+        """Return the maskless pattern a classifier reads: one field, a pair, or several fields as lines of one text.
+
+        Args:
+            pairs: whether the tokenizer puts something between two segments; else two fields are lines too.
+        """
         if len(fields) <= 1 + pairs:
             return cls("plain", tuple((Field(name),) for name in fields))
         parts = [part for name in fields for part in (Field(name), Literal("\n"))]
@@ -120,6 +124,9 @@ class CompiledPattern:
         truncate: which end of a too long field goes.
         masks: mask tokens in the slot, as many as the longest label word has tokens; for a causal model the row ends
             before the slot and leaves room for as many.
+
+    Attributes:
+        room: tokens left for the fields; below 1 the pattern cannot be used at this length.
     """
 
     def __init__(self, pattern: Pattern, tokenizer: PieceTokenizer, max_length: int, truncate: Truncate, masks: int = 1) -> None:
@@ -150,7 +157,7 @@ class CompiledPattern:
         self.keys = tuple(dict.fromkeys(self.gaps))
         self.fixed = sum(len(piece) for piece in self._pieces if not isinstance(piece, FieldKey))
         self.fixed += self.masks if self.open_ended else 0
-        self.room = max_length - self.fixed  # for the fields; below 1 the pattern cannot be used at this length
+        self.room = max_length - self.fixed
 
     def free(self, tokens: Mapping[FieldKey, IntArray]) -> int:
         """Return how many tokens a row leaves of ``max_length``; below 0 it must be shortened."""

@@ -51,6 +51,9 @@ class PieceTokenizer:
 
     Args:
         causal: its model answers with the next token, so that it needs no mask.
+
+    Raises:
+        ModelRefused: no mask token, or no padding token.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, name: str, *, needs_mask: bool = True, causal: bool = False) -> None:
@@ -136,6 +139,10 @@ class PieceTokenizer:
     def distinguishes_pairs(self) -> bool:
         """Whether special tokens separate two segments; tokenizers of most causal models put them side by side."""
         return bool(self.pair.middle)
+
+    def describe(self, ids: Sequence[int]) -> str:
+        """Return token ids as quoted tokens, for messages."""
+        return ", ".join(map(repr, self.hf.convert_ids_to_tokens(list(ids))))
 
     def shown(self, ids: Sequence[int]) -> str:
         """Return a row as tokens with spaces between them, soft tokens (ids below 0) as ``{soft}``."""

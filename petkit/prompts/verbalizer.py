@@ -128,8 +128,8 @@ def _find(
         return _word(written, ids, tokenizer)
     near = ", ".join(map(repr, _suggestions(written, tokenizer))) if advise else ""
     hint = f"use one token, such as {near}; " if near else "use a word that is one token, "
-    tokens = ", ".join(map(repr, tokenizer.hf.convert_ids_to_tokens(ids)))
-    return f"{written!r} is {len(ids)} tokens for {tokenizer.name} ({tokens})", f"{hint}or set multi_token: true"
+    message = f"{written!r} is {len(ids)} tokens for {tokenizer.name} ({tokenizer.describe(ids)})"
+    return message, f"{hint}or set multi_token: true"
 
 
 def _word(written: str, ids: list[int], tokenizer: PieceTokenizer) -> LabelWord:
