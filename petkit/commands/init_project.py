@@ -157,11 +157,8 @@ def _sort_rows(source: str, labels: Sequence[str], notes: list[str]) -> tuple[Pa
     for record in records:
         content, named = record.values.get(text), record.values.get(label)
         if isinstance(named, list):
-            message, hint = (
-                "contains a list of labels; init starts tasks of one label per row",
-                "write label_kind: multi into a pipeline",
-            )
-            raise InvalidInput([problem(message, hint, line=record.line, key=label)])
+            message = "contains a list of labels; init starts tasks of one label per row"
+            raise InvalidInput([problem(message, "write label_kind: multi into a pipeline", line=record.line, key=label)])
         if not isinstance(content, str) or not content.strip():
             continue
         if named in (None, ""):

@@ -91,18 +91,16 @@ def _warnings(task: Task) -> Iterable[str]:
             yield f"{source.shown}: every row has exactly one label; label_kind: single would separate the labels better"
     unlabeled = task.source("unlabeled")
     texts = Counter(_key(example) for example in unlabeled)
-    repeated = sum(count - 1 for count in texts.values())
-    if repeated:
+    if repeated := sum(count - 1 for count in texts.values()):
         yield f"{unlabeled.shown}: {repeated:,} of {sum(texts.values()):,} rows repeat an earlier row"
     if task.spec.data.test is None:
         return
     source = task.source("test")
     test = list(source)
-    leaked = [example for example in test if _key(example) in train]
-    if leaked:
-        yield f"{source.shown}: {len(leaked)} rows are also labelled rows of train (lines {_lines(leaked[:_SHOWN])}); their accuracy says nothing"
-    shared = sum(_key(example) in texts for example in test)
-    if shared:
+    if leaked := [example for example in test if _key(example) in train]:
+        lines = ", ".join(str(example.line) for example in leaked[:_SHOWN])
+        yield f"{source.shown}: {len(leaked)} rows are also labelled rows of train (lines {lines}); their accuracy says nothing"
+    if shared := sum(_key(example) in texts for example in test):
         yield f"{source.shown}: {shared:,} of {len(test):,} rows are also in the unlabelled set; use such figures with care"
     yield from _repeats(_texts(test), source)
 
@@ -118,11 +116,7 @@ def _texts(examples: Iterable[Example]) -> dict[int, list[Example]]:
 def _repeats(grouped: dict[int, list[Example]], source: ExampleSource) -> Iterable[str]:
     for rows in [rows for rows in grouped.values() if len(rows) > 1][:_SHOWN]:
         labels = " under different labels" if len({example.labels for example in rows}) > 1 else ""
-        yield f"{source.shown}: lines {_lines(rows)} have the same text{labels}"
-
-
-def _lines(examples: Iterable[Example]) -> str:
-    return ", ".join(str(example.line) for example in examples)
+        yield f"{source.shown}: lines {', '.join(str(example.line) for example in rows)} have the same text{labels}"
 
 
 def _key(example: Example) -> int:

@@ -76,8 +76,7 @@ def parse_segment(text: str) -> tuple[Segment, list[str]]:
 
 
 def _slot(inside: str, problems: list[str]) -> Part:
-    soft = _SOFT.fullmatch(inside)
-    if soft:
+    if soft := _SOFT.fullmatch(inside):
         count = int(soft[1]) if soft[1].isdecimal() and len(soft[1]) < 9 else 0
         if not 1 <= count <= MOST_SOFT:
             problems.append(f"{{{inside}}}: write how many soft tokens, 1 to {MOST_SOFT}, such as {{soft:3}}")

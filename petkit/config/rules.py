@@ -230,10 +230,9 @@ def in_prior(prior: Any, labels: Sequence[str]) -> Mistakes:
     """Return where the shares of a class prior (``soft_labels.prior``) do not fit the labels; places are inside ``soft_labels``."""
     if not isinstance(prior, Mapping):
         return []
-    missing = [label for label in labels if label not in prior]
     known = set(labels)
     found: Mistakes = [(("prior", label), f"label {label!r} is not in the verbalizer") for label in prior if label not in known]
-    if missing:
+    if missing := [label for label in labels if label not in prior]:
         found.append((("prior",), f"has no share for: {listed(missing)}"))
     if not any(map(_number, prior.values())):
         found.append((("prior",), "its shares sum to 0"))

@@ -241,7 +241,7 @@ def _hub_records(source: str) -> Iterator[Record]:
 def _hub_dataset(source: str) -> Any:
     """Open ``hf://owner/name[/config]/split`` as a stream; ``name`` is ``dataset`` or ``owner/dataset``."""
     from datasets import load_dataset
-    from huggingface_hub import utils
+    from huggingface_hub.utils import logging
 
     pieces = source.removeprefix("hf://").split("/")
     if not 2 <= len(pieces) <= 4 or not all(pieces):
@@ -251,8 +251,8 @@ def _hub_dataset(source: str) -> Any:
     name, config = "/".join(name_and_config[:2]), next(iter(name_and_config[2:]), None)
     if Path(name).exists():  # the library would read that
         raise InvalidInput([Problem.of_file(source, f"{name} is a file or folder here", "name a file of rows without hf://")])
-    quiet: Any = utils
-    quiet.logging.set_verbosity_error()  # what is not available is reported once, and not at every attempt
+    # What is not available is reported once, and not at every attempt.
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         return load_dataset(name, config, split=split, streaming=True)
     except (OSError, ValueError, RuntimeError) as error:

@@ -105,12 +105,10 @@ def _find(
     written: str, tokenizer: PieceTokenizer, context: MaskContext, *, multi_token: bool, advise: bool
 ) -> LabelWord | tuple[str, str]:
     """Return a word as the tokens it is, or why it cannot stand for its label, with a hint."""
-    alike = sorted(scripts(written).intersection(_LOOKALIKE))
-    if len(alike) > 1:
+    if len(alike := sorted(scripts(written).intersection(_LOOKALIKE))) > 1:
         alphabets = " and ".join(name.capitalize() for name in alike)
         return f"{written!r} mixes {alphabets} letters that look alike", "type it again in one alphabet"
-    special = [part for part in written.split() if part in tokenizer.hf.all_special_tokens]
-    if special:
+    if special := [part for part in written.split() if part in tokenizer.hf.all_special_tokens]:
         relation = "is" if special[0] == written else f"contains {special[0]!r},"
         return f"{written!r} {relation} a special token of {tokenizer.name}", "use a word"
     for form in dict.fromkeys((written, written.lower(), written[:1].upper() + written[1:])):
