@@ -1,6 +1,6 @@
 """Every cap in one place: what petkit does not take up, and why the number is what it is.
 
-Honest input stays far below; what lies above is a mistake or an attack, and is reported with the number and a hint before
+Honest input stays far below; anything above is a mistake or an attack, and is reported with the number and a hint before
 anything heavy is imported or read whole. The unlabelled set has no cap on its rows: it is read as a stream.
 """
 

@@ -14,7 +14,7 @@ _YES = ("1", "ON", "YES", "TRUE")
 
 
 def forbid() -> None:
-    """Let nothing be fetched from now on; what the local cache holds can still be used."""
+    """Let nothing be fetched from now on; what the local cache contains can still be used."""
     for variable in _VARIABLES:
         os.environ[variable] = "1"
 

@@ -39,7 +39,7 @@ _FLOAT = 4  # bytes
 _PER_TRAINED = 3 * _FLOAT  # bytes: a parameter's gradient and AdamW's two moments; in a checkpoint, itself and the moments
 _ADAPTER_SHARE = 0.02  # of the model's parameters: an upper guess, as adapters differ with their options
 _TOKENIZER_ENTRY, _ROW = 60, 40  # bytes of files: per token of a tokenizer, per row in addition to its logits
-_PROCESS = 700_000_000  # bytes of Python and the libraries once models are loaded
+_PROCESS = 550_000_000  # bytes of Python and the libraries once models are loaded
 
 
 @dataclass(frozen=True)
