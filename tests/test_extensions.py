@@ -13,7 +13,7 @@ from petkit.config import registry
 from petkit.errors import InvalidInput
 from petkit.predict.predictor import Predictor
 from petkit.runs.layout import BASELINE_FILE, baseline
-from tests.stages.tiny_task import run_task, write_task
+from tests.tiny_task import run_task, write_task
 
 Install = Callable[[str, str], None]
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from petkit.config.loader import load_pipeline
 from petkit.config.schema.pipeline import PipelineSpec
 from petkit.errors import InvalidInput
+from tests.config.pipelines import PATTERNS, PIPELINE, VERBALIZER, write
 from tests.fuzz.mutations import mutated
-from tests.spec.pipelines import PATTERNS, PIPELINE, VERBALIZER, write
 
 FILES = {"pipelines/news.yaml": PIPELINE, "patterns/topic.yaml": PATTERNS, "verbalizers/news.yaml": VERBALIZER}
 # Every section with every key, as a run folder's own config.resolved.yaml writes them.

@@ -12,7 +12,7 @@ from petkit.config.loader import load_pipeline
 from petkit.config.pattern_syntax import FILTERS, Field, Literal, Mask, Part, Soft, apply_filters, parse_pattern
 from petkit.errors import InvalidInput
 from petkit.prompts.pattern import Pattern
-from tests.spec.pipelines import write
+from tests.config.pipelines import write
 
 PIECES = st.one_of(
     st.sampled_from(

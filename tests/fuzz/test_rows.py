@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from petkit.data.examples import Example
 from petkit.errors import InvalidInput
+from tests.data.rows import LABELS, problems, source
 from tests.fuzz.mutations import STRANGE_VALUES
-from tests.task.rows import LABELS, problems, source
 
 ROWS = ({"text": "One.", "label": "World"}, {"text": 'Two, "quoted"', "label": "Sports"}, {"text": "Größe", "label": "World"})
 SOUND = {

@@ -17,7 +17,7 @@ from petkit.config.pattern_syntax import parse_pattern
 from petkit.prompts.pattern import CompiledPattern, Encoded, FieldKey, Pattern, Truncate
 from petkit.prompts.pvp import Demonstrations
 from petkit.prompts.tokenizer import IntArray, PieceTokenizer
-from tests.task.rendering import LONG, compiled
+from tests.prompts.rendering import LONG, compiled
 from tests.tiny import CAUSAL, KINDS, WORDS, tiny_tokenizer
 
 OPEN_KINDS = tuple(dict.fromkeys(CAUSAL.values()))

@@ -10,8 +10,8 @@ from typing import Any
 from petkit.models.loading import model_fingerprint
 from petkit.predict.predictor import Predictor
 from petkit.task.start_prompt import read_prompt
-from tests.stages import prompt_task, test_adaptation
-from tests.stages.tiny_task import load, run_task, write_task
+from tests.pretraining import prompt_task, test_adaptation
+from tests.tiny_task import load, run_task, write_task
 
 TEXTS = ["the game was good", "is it the answer", "market news"]
 

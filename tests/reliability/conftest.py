@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.reliability.forked import SHORT
-from tests.stages.conftest import FirstRun, copy, finished, first_run, pipeline_file
-from tests.stages.tiny_task import run_task
-
-__all__ = ["FirstRun", "copy", "finished", "first_run", "pipeline_file"]
+from tests.tiny_run import FirstRun
+from tests.tiny_task import run_task
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ def fork_server() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]), prepend=os.pathsep)
         multiprocessing.get_context("forkserver").set_forkserver_preload(
-            ["tests.stages.tiny_task", "transformers.models.bert.modeling_bert"]
+            ["tests.tiny_task", "transformers.models.bert.modeling_bert"]
         )
         forkserver.ensure_running()
 

@@ -22,10 +22,10 @@ from petkit.runs.verify import verify
 from petkit.storage import fault_points
 from petkit.storage.fault_points import ANY, VARIABLE
 from petkit.task import task as task_module
+from tests.pretraining import test_adaptation
 from tests.reliability.forked import PATIENCE, SHORT, fork_server, running
 from tests.reliability.matrix import checksums
-from tests.stages import test_adaptation
-from tests.stages.tiny_task import products, run_task
+from tests.tiny_task import products, run_task
 
 __all__ = ["fork_server"]
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")

@@ -23,7 +23,7 @@ from petkit.storage.fault_points import ANY, VARIABLE
 from tests.cli.conftest import Outcome, petkit_command
 from tests.reliability.forked import PATIENCE, SHORT, fork_server, reported, running
 from tests.reliability.matrix import checksums
-from tests.stages.tiny_task import planned, products, run_task
+from tests.tiny_task import planned, products, run_task
 
 __all__ = ["fork_server", "petkit_command"]
 TOO_LARGE = "a file may not grow as large as needed (ulimit -f shows the limit)"

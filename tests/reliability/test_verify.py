@@ -17,7 +17,7 @@ from petkit.storage.integrity import RECORD
 from tests.cli.conftest import Outcome, petkit_command
 from tests.reliability.benches import BENCHES, Bench
 from tests.reliability.matrix import Matrix, artefacts, checksums, flip, products
-from tests.stages.tiny_task import STEPS, load, run_task
+from tests.tiny_task import STEPS, load, run_task
 
 __all__ = ["petkit_command"]
 Command = Callable[..., Outcome]

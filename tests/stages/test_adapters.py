@@ -25,8 +25,8 @@ from petkit.task.task import Task
 from petkit.teachers import models as models_module
 from petkit.teachers.loading import load_teachers
 from petkit.teachers.models import teacher_models
-from tests.stages.tiny_task import load, planned, products, rows, run_task, write_rows, write_task
 from tests.tiny import tiny_tokenizer
+from tests.tiny_task import load, planned, products, rows, run_task, write_rows, write_task
 
 DEVICE = Device("cpu", "float32", 1)
 TEXTS = [{"text": row["text"]} for row in rows(30, 30)]  # the unlabelled set

@@ -26,8 +26,8 @@ from petkit.storage.parquet_shards import read_matrix
 from petkit.task.task import Task
 from petkit.teachers.models import scorer_of
 from petkit.teachers.objective import TeacherObjective, TrainingRows
-from tests.stages.tiny_task import load, rows, run_task, write_task
 from tests.tiny import CAUSAL
+from tests.tiny_task import load, rows, run_task, write_task
 
 pytestmark = pytest.mark.usefixtures("first_run")  # and its quick garbage collection
 

@@ -15,7 +15,7 @@ import petkit
 from petkit import limits
 from petkit.errors import IncompleteRun, InvalidInput
 from petkit.task.task import Task
-from tests.stages.tiny_task import STEPS, load, planned, products, rows, run_task, write_rows, write_task
+from tests.tiny_task import STEPS, load, planned, products, rows, run_task, write_rows, write_task
 
 Folder = Callable[[str], Path]
 ONE_PATTERN = "patterns=[{id: colon, text: '{mask} news: {text}'}]"

@@ -18,8 +18,8 @@ from petkit.events import Event, Notice
 from petkit.predict.row_io import evaluate_file
 from petkit.stages.pipeline import RunResult
 from petkit.storage.parquet_shards import read_shards
-from tests.stages.conftest import FirstRun
-from tests.stages.tiny_task import FILLERS, LABEL_WORDS, TOPICS, run_task, write_rows, write_task
+from tests.tiny_run import FirstRun
+from tests.tiny_task import FILLERS, LABEL_WORDS, TOPICS, run_task, write_rows, write_task
 
 LABELS = tuple(LABEL_WORDS)
 

@@ -16,9 +16,9 @@ from petkit.storage.parquet_shards import read_matrix
 from petkit.storage.row_array import RowArray
 from petkit.student.training import read_soft_rows
 from petkit.task.task import Task
+from tests.pretraining import prompt_task
 from tests.shards import read_column
-from tests.stages import prompt_task
-from tests.stages.tiny_task import load, products, run_task
+from tests.tiny_task import load, products, run_task
 
 SHORT = ("teachers.steps=3", "student.steps=12", "student.feature_weight=1", "teachers.auxiliary_mlm_weight=0.1")
 ROWS = "soft_labels.top_share=0.7"

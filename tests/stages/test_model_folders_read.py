@@ -10,7 +10,7 @@ import pytest
 from transformers import PretrainedConfig
 
 from petkit.models import loading
-from tests.stages.tiny_task import run_task
+from tests.tiny_task import run_task
 
 
 def test_a_run_checks_and_parses_each_model_folder_once(

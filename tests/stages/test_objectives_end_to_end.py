@@ -16,7 +16,7 @@ from petkit.commands.validate import check_pipeline
 from petkit.config.schema.pipeline import AutoVerbalizerSpec, DemonstrationsSpec, VerbalizerSpec
 from petkit.config.schema.training import GenerationsSpec, SoftLabelsSpec, StudentSpec, TeachersSpec
 from petkit.stages.pipeline import RunResult
-from tests.stages.tiny_task import load, products, rows, run_task, write_rows
+from tests.tiny_task import load, products, rows, run_task, write_rows
 
 pytestmark = pytest.mark.usefixtures("finished")  # and its quick garbage collection
 

@@ -13,7 +13,7 @@ import pytest
 
 from petkit.events import Event, StepStarted
 from petkit.teachers import training
-from tests.stages.tiny_task import load, run_task
+from tests.tiny_task import load, run_task
 
 _OPENED: Counter[str] = Counter()
 _COUNTING: list[bool] = []

@@ -18,8 +18,8 @@ from petkit.errors import IncompleteRun, RunConflict
 from petkit.events import Event, Notice, Progress, StepFinished, StepSkipped, StepStarted
 from petkit.storage.parquet_shards import read_matrix, read_shards
 from petkit.teachers import scoring
-from tests.stages.conftest import FirstRun
-from tests.stages.tiny_task import STEPS, load, planned, products, rows, run_task, student_weights, write_rows, write_task
+from tests.tiny_run import FirstRun
+from tests.tiny_task import STEPS, load, planned, products, rows, run_task, student_weights, write_rows, write_task
 
 Folder = Callable[[str], Path]
 TEACHERS = tuple(step for step in STEPS if step.startswith("stage_a"))

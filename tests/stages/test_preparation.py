@@ -19,7 +19,7 @@ from petkit.runs.store import RunStore
 from petkit.stages import preparation
 from petkit.stages.pipeline import prepare
 from petkit.task.task import Task
-from tests.stages.tiny_task import load, products, run_task
+from tests.tiny_task import load, products, run_task
 
 pytestmark = pytest.mark.usefixtures("finished")  # and its quick garbage collection
 

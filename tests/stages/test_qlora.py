@@ -30,7 +30,7 @@ from petkit.student.model import new_student, save_student
 from petkit.task.task import Task
 from petkit.teachers.loading import load_teachers
 from petkit.teachers.models import TeacherModels, teacher_models
-from tests.stages.tiny_task import load, planned, run_task, write_task
+from tests.tiny_task import load, planned, run_task, write_task
 
 DEVICE = Device("cpu", "float32", 1)
 QLORA = LoraSpec(kind="qlora", alpha=64, target_modules="all-linear")

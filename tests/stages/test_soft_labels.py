@@ -15,8 +15,8 @@ from petkit.errors import IncompleteRun
 from petkit.runs.layout import teacher_folds, teacher_logits
 from petkit.runs.store import RunStore
 from petkit.storage.parquet_shards import read_matrix, write_shard
-from tests.stages.made_up_teachers import GOLD, LABELS, NAMES, label, made_up, publish, publish_folds, right, soft
-from tests.stages.tiny_task import planned
+from tests.teachers.made_up_teachers import GOLD, LABELS, NAMES, label, made_up, publish, publish_folds, right, soft
+from tests.tiny_task import planned
 
 ALL = (
     "soft_labels.weighting=out_of_fold",

@@ -13,8 +13,8 @@ from petkit.ensemble import Ensemble, confidence_weights
 from petkit.errors import InvalidInput
 from petkit.runs.layout import teacher_logits
 from petkit.storage.parquet_shards import read_matrix, read_shards
-from tests.stages.made_up_teachers import GOLD, LABELS, label, made_up, publish, soft
-from tests.stages.tiny_task import load, planned, rows, run_task
+from tests.teachers.made_up_teachers import GOLD, LABELS, label, made_up, publish, soft
+from tests.tiny_task import load, planned, rows, run_task
 
 # -- which rows count --------------------------------------------------------------------------------
 

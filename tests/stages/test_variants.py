@@ -21,7 +21,7 @@ from petkit.prompts.token_store import TokenStore
 from petkit.storage.checksum import json_with_checksum
 from petkit.storage.parquet_shards import read_matrix, read_shards
 from petkit.task.task import Task
-from tests.stages.tiny_task import load, products, rows, run_task, student_weights, write_rows, write_task
+from tests.tiny_task import load, products, rows, run_task, student_weights, write_rows, write_task
 
 Folder = Callable[[str], Path]
 NAMES = ("colon-1", "colon-2", "brackets-1", "brackets-2")
