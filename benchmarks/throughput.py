@@ -26,12 +26,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from petkit.commands.doctor import matmul_seconds
 from petkit.config.schema.pipeline import ComputeSpec, PatternSpec, VerbalizerSpec
 from petkit.config.schema.training import TeachersSpec
 from petkit.data.examples import Example
 from petkit.engine.device import Device, choose_device, prepare_for_inference
 from petkit.engine.inference import label_logits
-from petkit.engine.matmul_speedup import matmul_seconds
 from petkit.engine.sampling import training_batches
 from petkit.engine.training_loop import fit, seed_everything, set_dropout
 from petkit.losses import cross_entropy

@@ -67,15 +67,6 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     return result
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The user's cache folder is neither read nor written, by child processes either."""
-    with pytest.MonkeyPatch.context() as patch:
-        own = tmp_path_factory.getbasetemp()
-        patch.setenv("XDG_CACHE_HOME", str((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "cache"))
-        yield
-
-
 @pytest.fixture(scope="session")
 def libraries() -> Iterator[None]:
     """The heavy libraries, imported and kept out of garbage collections: a run collects after every step."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,6 @@ import torch
 
 from petkit.config.schema.pipeline import ComputeSpec
 from petkit.engine.device import Device, choose_device, inference, prepare_for_inference
-from petkit.engine.matmul_speedup import matmul_seconds
 from petkit.errors import PetkitError
 from petkit.models.batch import collate
 from petkit.models.label_scorers import WordScorer
@@ -60,6 +60,20 @@ def _fill_in(device: Device) -> str:
     with inference(device):
         logits = scorer(collate([row], tokenizer).to(device.name))
     return words[int(logits.argmax())]
+
+
+def matmul_seconds(
+    dtype: torch.dtype, device: str = "cpu", *, rows: int = 1024, inner: int = 384, columns: int = 1536, repeats: int = 7
+) -> float:
+    """Return the least time of one ``(rows, inner) @ (inner, columns)`` product in seconds."""
+    left = torch.randn(rows, inner, dtype=dtype, device=device)
+    right = torch.randn(inner, columns, dtype=dtype, device=device)
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        (left @ right)[0, 0].item()  # reading one value waits for the device
+        best = min(best, time.perf_counter() - start)
+    return best
 
 
 def _gigaflops(dtype: torch.dtype, device: str) -> float:

@@ -1,15 +1,17 @@
-"""Where and in which number format the models run, chosen once per run and recorded."""
+"""Where and in which number format the models run: decided by the machine's features, never timed, and recorded."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 import os
+import platform
 import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -17,12 +19,13 @@ from torch import nn
 
 from petkit.config.schema.adapter import AnyAdapter
 from petkit.config.schema.pipeline import ComputeSpec
-from petkit.engine.matmul_speedup import matmul_speedup
 from petkit.errors import InvalidInput, Problem
 from petkit.models.adapters.four_bit import FourBit
 
-# bfloat16 must pay clearly: it costs three decimal digits.
-_WORTH = 1.5
+# What makes libraries multiply float32 in a shorter format; read when they start to compute.
+_FORMAT_VARIABLES = (
+    "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "NVIDIA_TF32_OVERRIDE",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,6 @@ class Device:
     name: str  # cpu, cuda, cuda:N or mps
     precision: Literal["float32", "bfloat16"]
     threads: int
-    matmul_speedup: float = 0.0  # bfloat16 over float32 as measured (0: not measured)
 
     @property
     def autocast(self) -> Any:
@@ -57,27 +59,56 @@ class Device:
 
 
 def choose_device(spec: ComputeSpec, begun: Mapping[str, Any] | None = None) -> Device:
-    """Resolve ``auto``: the device that is there, and bfloat16 where this machine multiplies 1.5 times faster in it.
+    """Resolve ``auto``: the device that is there, and bfloat16 where it has instructions to multiply in it.
 
-    The precision of an earlier start, whose record is ``begun``, is kept, so that what it began ends in the same numbers.
+    No variable of the environment has a part in it, nor in the number format of matrix products.
+
+    Args:
+        begun: the manifest of an earlier start. Its precision is kept and, on the same processor, its number of threads, so
+            that what it began ends in the same numbers.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if (processes := os.environ.get("WORLD_SIZE", "")).isdecimal() and int(processes) > 1:
         message = "petkit uses one device per run, but was started as several processes"
         raise InvalidInput([Problem.of_command(message, "start it without accelerate launch or torchrun")])
+    for variable in _FORMAT_VARIABLES:
+        os.environ.pop(variable, None)
+    torch.set_float32_matmul_precision("highest")
     device = find_device(spec)
     if device.startswith("cuda:"):
         torch.cuda.set_device(int(device.removeprefix("cuda:")))  # what names no number means this one
+    begun = begun or {}
+    before = begun.get("arithmetic", {})
+    recorded, processor = before.get("threads"), begun.get("machine", {}).get("processor")
+    kept_threads = recorded if type(recorded) is int and recorded > 0 and processor == processor_name() else None
     # The processors that this process may use, where the system reports them.
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = spec.threads or usable
+    threads = spec.threads or kept_threads or usable
     torch.set_num_threads(threads)
     if spec.precision != "auto":
         return Device(device, spec.precision, threads)
-    begun = begun or {}
-    if (kept := begun.get("precision")) in ("float32", "bfloat16"):
-        return Device(device, kept, threads, begun.get("matmul_speedup", 0.0))
-    speedup = matmul_speedup(device, threads)
-    return Device(device, "bfloat16" if speedup >= _WORTH else "float32", threads, round(speedup, 2))
+    if (kept := before.get("precision")) in ("float32", "bfloat16"):
+        return Device(device, kept, threads)
+    return Device(device, "bfloat16" if multiplies_bfloat16(device) else "float32", threads)
+
+
+def multiplies_bfloat16(device: str) -> bool:
+    """Return whether a device has instructions that multiply matrices in bfloat16."""
+    if device == "mps":
+        return False
+    if device != "cpu":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # on x86 it is also true where bfloat16 is emulated
+
+
+def processor_name() -> str:
+    """Return the name of the processor as the system reports it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def find_device(spec: ComputeSpec) -> str:

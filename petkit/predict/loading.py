@@ -39,18 +39,20 @@ def load_predictor(folder: Path, teachers: bool, compute: ComputeSpec | None) ->
     if "recovered" in manifest:
         hint = "run the same petkit run again: it writes a new one, and finished steps stay"
         raise IncompleteRun(f"{store.shown}: manifest.json {manifest['recovered']} ({hint})")
-    if compute is None:
-        precision = manifest.get("arithmetic", {}).get("precision")
-        compute = ComputeSpec(precision=precision) if precision in ("float32", "bfloat16") else ComputeSpec()
-    device = choose_device(compute)
+    compute = compute or ComputeSpec()
     if teachers and not is_run:
         raise ModelRefused(f"{shown_path(folder)}: only a run folder contains teachers")
     if teachers:
-        return _load_ensemble(store, device, compute.tokens_per_batch)
+        return _load_ensemble(store, _device(compute, manifest.get("arithmetic", {}).get("precision")), compute.tokens_per_batch)
     if is_run and store.inputs(STUDENT) and store.inputs(STUDENT)[SOFT_LABELS] != store.content(SOFT_LABELS):
         message = "the classifier was made from other soft labels (run petkit stage-c, or predict with the teachers)"
         raise IncompleteRun(f"{store.shown}: {message}")
-    return _load_student(store.path(STUDENT) if is_run else folder, manifest, device, compute.tokens_per_batch)
+    return _load_student(store.path(STUDENT) if is_run else folder, manifest, compute)
+
+
+def _device(compute: ComputeSpec, precision: str | None) -> Device:
+    """Return where to predict: in the recorded precision, with the threads that there are now."""
+    return choose_device(compute, {"arithmetic": {"precision": precision}})
 
 
 class _Record(BaseModel):
@@ -65,12 +67,14 @@ class _Record(BaseModel):
     columns: dict[str, str] = {}
     label_names: tuple[str, ...] | None = None
     label_separator: Annotated[str, Field(min_length=1)] | None = None
+    precision: Literal["float32", "bfloat16"] | None = None
 
 
-def _load_student(folder: Path, manifest: Mapping[str, Any], device: Device, tokens_per_batch: int) -> Predictor:
+def _load_student(folder: Path, manifest: Mapping[str, Any], compute: ComputeSpec) -> Predictor:
     config = load_config(str(folder))
     content = _read(folder / STUDENT_FILE)
     record = checked_record(_Record, content, folder)
+    device = _device(compute, record.precision or manifest.get("arithmetic", {}).get("precision"))
     tokenizer = load_tokenizer(str(folder), needs_mask=False)
     student = load_student(folder, content)
     prepare_for_inference(student, device)
@@ -88,7 +92,7 @@ def _load_student(folder: Path, manifest: Mapping[str, Any], device: Device, tok
 
     def score(rows: Sequence[Fields]) -> FloatArray:
         encoded = [pattern.encode(tokens) for tokens in tokenised(rows, pattern.keys, tokenizer)]
-        return label_logits(student, encoded, tokenizer, device, tokens_per_batch)
+        return label_logits(student, encoded, tokenizer, device, compute.tokens_per_batch)
 
     kind = record.label_kind or LabelKind("multi" if config.problem_type == "multi_label_classification" else "single")
     decision = Decision(kind) if record.thresholds is None else Decision(kind, record.thresholds)

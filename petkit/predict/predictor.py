@@ -81,8 +81,8 @@ class Predictor:
         Args:
             folder: a run folder, or any sequence-classification model folder.
             teachers: predict with the ensemble of teachers instead of the student (run folders only).
-            compute: device, precision and threads; default: automatic, but in the precision a run began with, so that
-                its predictions are those its own evaluation measured.
+            compute: device, precision and threads; default: automatic. An automatic precision is that of the student's
+                training, so that its predictions are those its own evaluation measured.
 
         Raises:
             ModelRefused: the folder has no usable classifier.

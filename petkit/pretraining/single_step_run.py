@@ -72,7 +72,7 @@ def run_single_step(
     pipeline, name = texts.pipeline, result.STEP
     store = RunStore(folder, result.KIND)
     store.refuse_foreign()
-    device = choose_device(pipeline.spec.compute, store.manifest().get("arithmetic"))
+    device = choose_device(pipeline.spec.compute, store.manifest())
     refuse_resume(store, resume, device.record())
     inputs, facts = texts.inputs(device), {"kind": result.KIND, "task": pipeline.spec.task}
     config = dump_spec(pipeline.spec.model_copy(update={"max_length": texts.max_length}))

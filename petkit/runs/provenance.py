@@ -39,7 +39,7 @@ def package_versions() -> dict[str, str]:
 
 def machine() -> dict[str, str | int]:
     """Return the system, processor, cores and Python of this machine."""
-    from petkit.engine.matmul_speedup import processor_name  # with torch, which verifying a run does without
+    from petkit.engine.device import processor_name  # with torch, which verifying a run does without
 
     python = sys.version.split()[0]
     return {"system": platform.platform(), "processor": processor_name(), "cores": os.cpu_count() or 1, "python": python}

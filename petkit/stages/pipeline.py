@@ -204,7 +204,7 @@ def run(ready: Prepared, on_event: OnEvent = ignore) -> RunResult:
 
 def device_of(task: Task, store: RunStore) -> Device:
     """Return where and in which number format a run works: as it began, if it did."""
-    return choose_device(task.spec.compute, store.manifest().get("arithmetic"))
+    return choose_device(task.spec.compute, store.manifest())
 
 
 def _advance(step: Step, store: RunStore, force: str | None, keep_every: float, on_event: OnEvent) -> bool:

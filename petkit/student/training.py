@@ -54,7 +54,7 @@ def train_student(job: Job, task: Task, device: Device, teacher: AbstractContext
         )
     job.facts.update(trained_part(classifier) if settings.adapted else {})
     job.facts.update(first_loss=losses[0], last_loss=losses[-1])
-    _save(job, task, classifier)
+    _save(job, task, device, classifier)
 
 
 # Soft labels (rows, labels) and weights (rows,), as StudentTargets has them, and the numbers of the rows of weight above 0.
@@ -85,7 +85,7 @@ def read_soft_rows(folder: Path, temperature: float, labels: int, kind: LabelKin
     return soft, weights, kept
 
 
-def _save(job: Job, task: Task, student: ClassifierLogits) -> None:
+def _save(job: Job, task: Task, device: Device, student: ClassifierLogits) -> None:
     """Write a transformers folder, and with it the settings with which petkit encodes rows for it."""
     settings, tokenizer = task.spec.student, task.student_tokenizer.hf
     adapter = save_student(student, task.spec.student_model, settings.adapted, job.folder, keep=settings.keep_adapter)
@@ -100,6 +100,7 @@ def _save(job: Job, task: Task, student: ClassifierLogits) -> None:
         "max_length": task.student_max_length,
         "truncate": task.spec.truncate,
         "label_kind": task.spec.label_kind,
+        "precision": device.precision,
         **adapter,
         "thresholds": [settings.threshold(label) for label in task.labels],
     }

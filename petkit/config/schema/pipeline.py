@@ -106,10 +106,10 @@ class ComputeSpec(Section):
 
     device: Annotated[str, StringConstraints(pattern=DEVICE)] = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: bfloat16 where this processor multiplies faster in it"
+        "auto", description="auto: bfloat16 where the processor has instructions for it; a run, and its student, keep theirs"
     )
     threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
-        None, description="processor threads; default: all this process may use"
+        None, description="processor threads; default: all that the process which began the run may use"
     )
     tokens_per_batch: Annotated[int, Field(ge=1)] = Field(4096, description="padded tokens per inference batch")
     checkpoint_minutes: Weight = Field(5.0, description="minutes between the points from which a killed training goes on")
