@@ -26,11 +26,9 @@ def matmul_speedup(device: str, threads: int) -> float:
     """
     if device == "mps":
         return 0.0
-    cache_folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 (Path raises without a home)
-    path, key = (
-        Path(cache_folder) / "petkit" / "matmul_speedup.json",
-        f"{processor_name(device)}, torch {torch.__version__}, {threads} threads",
-    )
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 (Path raises without a home)
+    path = Path(caches) / "petkit" / "matmul_speedup.json"
+    key = f"{processor_name(device)}, torch {torch.__version__}, {threads} threads"
     known = _read(path)
     if key not in known:
         known[key] = measure_matmul_speedup(device)
