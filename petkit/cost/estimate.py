@@ -191,6 +191,7 @@ class StepCosts:
                 self.loading = time.perf_counter() - started
                 self.scoring = seconds(scorer, self.teacher, task.tokenizer, 64) / 64
                 self.teacher.step_seconds = 3 * seconds(scorer, self.teacher, task.tokenizer, spec.teachers.batch_size)
+            del scorer  # which would keep the backbone in memory
             models.release()
             student = untrained_student(task, device).to(device.name).eval()
             self.student.step_seconds = 3 * seconds(student, self.student, task.student_tokenizer, spec.student.batch_size)

@@ -148,15 +148,18 @@ _freezing = threading.Lock()
 @contextmanager
 def quick_collections() -> Iterator[None]:
     """Keep the libraries' million objects out of garbage collections: in the block, only what it creates is examined."""
-    if not _freezing.acquire(blocking=False):  # they are frozen already
+    if not _freezing.acquire(blocking=False):  # an outer block froze them
         yield
         return
-    gc.collect()  # garbage that is frozen would stay until the end of the block
-    gc.freeze()
+    own = not gc.get_freeze_count()  # else the process froze them itself, and they stay so
+    if own:
+        gc.collect()  # garbage that is frozen would stay until the end of the block
+        gc.freeze()
     try:
         yield
     finally:
-        gc.unfreeze()
+        if own:
+            gc.unfreeze()
         _freezing.release()
 
 

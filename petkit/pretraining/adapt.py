@@ -98,7 +98,10 @@ def _train(texts: UnlabeledTexts, job: Job, device: Device) -> None:
     training = Training(texts, job, device)
     objective = MaskedTexts(training)
     reader = MaskReader(load_masked_lm(texts.spec.model, device.training_attention)).to(device.name)
-    if not training.run(reader, [objective]):
+    fell = training.run(reader, [objective])
+    for figure in ("perplexity_before", "perplexity_after"):  # after both losses
+        job.facts[figure] = job.facts.pop(figure)
+    if not fell:
         message = "the model guesses the hidden words of held-out texts no better than before (lower adapt.learning_rate)"
         job.on_event(Notice(job.step, message))
     reader.detach().save_pretrained(job.folder)

@@ -31,9 +31,8 @@ class SingleStepResult:
 
     STEP: ClassVar[str]  # the step's name, and that of its folder in the run folder
     KIND: ClassVar[str]  # of the run folder (see :mod:`petkit.runs.store`)
-    SETTING: ClassVar[
-        str
-    ]  # of a pipeline that uses the ``path`` of the step's folder, or the path ``quoted`` where YAML needs it
+    # Of a pipeline that uses the ``path`` of the step's folder, or the path ``quoted`` where YAML needs it.
+    SETTING: ClassVar[str]
 
     folder: Path
     ran: bool

@@ -166,7 +166,7 @@ class Training:
         return after["loss"] < before["loss"]
 
     def _held_out_figures(self, model: nn.Module, objectives: Sequence[Objective]) -> dict[str, float]:
-        """Return the loss of all objectives on the held-out rows, and their figures; after the last step it may be NaN."""
+        """Return the loss of all objectives on the held-out rows, and their figures; refuse NaN, as the last step can make it."""
         found = {"loss": 0.0}
         model.eval()
         for objective in objectives:

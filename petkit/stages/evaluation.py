@@ -16,6 +16,7 @@ from petkit.engine.device import Device, prepare_for_inference
 from petkit.ensemble import Ensemble, FloatArray, calibrate, combine
 from petkit.events import Notice
 from petkit.metrics import Decision, evaluate
+from petkit.models.label_scorers import LabelScorer
 from petkit.prompts.pvp import PVP
 from petkit.runs.fingerprint import Inputs, flat
 from petkit.runs.layout import ENSEMBLE_FILE, EVALUATION, METRICS_FILE, SOFT_LABELS, STUDENT, STUDENT_FILE, teacher_model
@@ -24,6 +25,7 @@ from petkit.storage.atomic import write_json
 from petkit.storage.parquet_shards import write_shard
 from petkit.student.model import load_student
 from petkit.task.task import Task
+from petkit.task.teacher_list import Teacher
 from petkit.teachers.models import TeacherModels, teacher_scorer
 from petkit.teachers.scoring import shard_logits
 from petkit.teachers.untrained import content_free_logits, priors_of, sample_logits, untrained
@@ -113,16 +115,21 @@ def _logits(job: Job, task: Task, device: Device, models: TeacherModels) -> tupl
     def logits_of(scorer: Any, pvp: PVP | None, note: str) -> FloatArray:
         return np.concatenate(list(shard_logits(scorer, pvp, task, "test", device, progress(note))))
 
-    patterns: list[Logits] = []
-    for pvp, scorer in untrained(task, device, models=models):
+    def pattern_logits(pvp: PVP, scorer: LabelScorer) -> Logits:
         raw = logits_of(scorer, pvp, f"{pvp.id}, untrained")
         priors = priors_of(task, content_free_logits(task, pvp, scorer, device), sample_logits(task, pvp, scorer, device))
-        patterns.append({"raw": raw, **{str(way): calibrate(raw, prior) for way, prior in priors.items()}})
-    teachers = {teacher.name: patterns[teacher.pattern]["raw"] for teacher in task.teachers}
-    for teacher in task.teachers:
-        if teacher.trained:
-            with teacher_scorer(job.store, task, models, teacher) as scorer:
-                teachers[teacher.name] = logits_of(scorer, task.pvps[teacher.pattern], teacher.name)
+        return {"raw": raw, **{str(way): calibrate(raw, prior) for way, prior in priors.items()}}
+
+    def teacher_logits(teacher: Teacher) -> FloatArray:
+        with teacher_scorer(job.store, task, models, teacher) as scorer:
+            return logits_of(scorer, task.pvps[teacher.pattern], teacher.name)
+
+    # No variable here names a scorer, which would keep its model in memory while the next one is loaded.
+    patterns = [pattern_logits(pvp, scorer) for pvp, scorer in untrained(task, device, models=models)]
+    teachers = {
+        teacher.name: teacher_logits(teacher) if teacher.trained else patterns[teacher.pattern]["raw"]
+        for teacher in task.teachers
+    }
     models.release()
     student = load_student(job.store.path(STUDENT), job.store.read(STUDENT, STUDENT_FILE))
     prepare_for_inference(student, device)

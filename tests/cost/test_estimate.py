@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
+import weakref
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +23,7 @@ from petkit.runs.layout import SOFT_LABELS, STUDENT
 from petkit.runs.store import RunStore
 from petkit.stages.pipeline import Forecast, all_steps, device_of, dry_run, prepare
 from petkit.task.task import Task
+from petkit.teachers import models
 from tests.tiny_run import FirstRun
 from tests.tiny_task import load, run_task
 
@@ -125,6 +128,25 @@ def test_a_real_measurement(overrides: tuple[str, ...], pipeline_file: Path, her
     steps = [path.parent.relative_to(here / "run").as_posix() for path in (here / "run").rglob("step.json")]
     took = sum(store.facts(step)["seconds"] for step in steps)
     assert took / 10 < found.total.seconds < 10 * took
+
+
+def test_a_measurement_keeps_one_model_in_memory(pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load_backbone, new_student, loaded, left = models.load_language_model, estimate.untrained_student, [], []
+
+    def backbone(*args: Any, **options: Any) -> Any:
+        model = load_backbone(*args, **options)
+        loaded.append(weakref.ref(model))
+        return model
+
+    def student(*args: Any) -> Any:
+        gc.collect()
+        left.extend(reference() for reference in loaded)
+        return new_student(*args)
+
+    monkeypatch.setattr(models, "load_language_model", backbone)
+    monkeypatch.setattr(estimate, "untrained_student", student)
+    looked(pipeline_file, here / "new")
+    assert left == [None]
 
 
 @pytest.mark.parametrize(

@@ -33,3 +33,12 @@ def test_garbage_from_before_does_not_stay_for_the_run(monkeypatch: pytest.Monke
         assert gc.get_freeze_count() == 0
     finally:
         gc.freeze()
+
+
+def test_what_the_process_froze_itself_stays_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "_freezing", threading.Lock())
+    gc.freeze()
+    frozen = gc.get_freeze_count()
+    with device.quick_collections():
+        assert gc.get_freeze_count() == frozen
+    assert gc.get_freeze_count() == frozen

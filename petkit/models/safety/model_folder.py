@@ -67,7 +67,9 @@ def check_model_folder(folder: Path) -> int:
         raise ModelRefused(f"{shown}: not a model folder: {CONFIG_FILE} is missing")
     refuse_links(folder)
     _check_config(read_mapping(folder / CONFIG_FILE), shown)
-    for name in filter(lambda name: (folder / name).is_file(), _SMALL_FILES):
+    for name in _SMALL_FILES:
+        if not (folder / name).is_file():
+            continue
         content = read_mapping(folder / name)
         listed = content.get("fast_tokenizer_files") or ()
         if not isinstance(listed, list | tuple) or any(not isinstance(file, str) or re.search(r"[/\\]", file) for file in listed):
