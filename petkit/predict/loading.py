@@ -61,6 +61,7 @@ class _Record(BaseModel):
     fields: tuple[Annotated[str, Field(min_length=1)], ...] = Field(("text",), min_length=1)
     max_length: Annotated[int, Field(ge=1)] | None = None
     truncate: Literal["tail", "head", "middle"] = "tail"
+    verbatim: bool = False
     labels: tuple[str, ...] | None = None
     label_kind: LabelKind | None = None
     thresholds: tuple[float, ...] | None = None
@@ -80,7 +81,8 @@ def _load_student(folder: Path, manifest: Mapping[str, Any], compute: ComputeSpe
     prepare_for_inference(student, device)
     max_length = min(longest_input(config, tokenizer), record.max_length or 512)
     plain = Pattern.plain(record.fields, pairs=tokenizer.distinguishes_pairs)
-    pattern = CompiledPattern(plain, tokenizer, max_length, record.truncate)
+    # Folders of petkit 0.1.0 are read as they were trained; all others as transformers reads them.
+    pattern = CompiledPattern(plain, tokenizer, max_length, record.truncate, verbatim=record.verbatim or not content)
     names: Any = config.id2label
     labels = [str(names.get(index, "")) for index in range(len(names))]
     if not all(labels) or len(set(labels)) != len(labels):

@@ -25,15 +25,17 @@ _ANY_LETTER = "q"
 
 @dataclass(frozen=True)
 class FieldKey:
-    """One way a field is tokenised: which field, after which filters, after which glue."""
+    """One way a field is tokenised: which field, after which filters and glue, and whether as the tokenizer alone would (verbatim)."""
 
     field: str
     filters: tuple[str, ...]
     glue: str
+    verbatim: bool = False
 
     def text(self, fields: Mapping[str, str]) -> str:
         """Return the text to tokenise for a row."""
-        return apply_filters(fields[self.field], self.filters).strip()
+        text = apply_filters(fields[self.field], self.filters)
+        return text if self.verbatim else text.strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,16 +126,27 @@ class CompiledPattern:
         truncate: which end of a too long field goes.
         masks: mask tokens in the slot, as many as the longest label word has tokens; for a causal model the row ends
             before the slot and leaves room for as many.
+        verbatim: read rows as the tokenizer's folder does in ``transformers.pipeline``; for classifiers.
 
     Attributes:
         room: tokens left for the fields; below 1 the pattern cannot be used at this length.
     """
 
-    def __init__(self, pattern: Pattern, tokenizer: PieceTokenizer, max_length: int, truncate: Truncate, masks: int = 1) -> None:
+    def __init__(
+        self,
+        pattern: Pattern,
+        tokenizer: PieceTokenizer,
+        max_length: int,
+        truncate: Truncate,
+        masks: int = 1,
+        *,
+        verbatim: bool = False,
+    ) -> None:
         self.pattern = pattern
         self.max_length = max_length
         self.truncate: Truncate = truncate
         self.masks = masks
+        self.verbatim = verbatim
         self.soft_tokens = 0
         self.template = tokenizer.pair if len(pattern.segments) == 2 else tokenizer.single
         self.mask_context: MaskContext | None = None
@@ -185,7 +198,9 @@ class CompiledPattern:
 
     def _assembled(self, tokens: Mapping[FieldKey, IntArray], room: int) -> list[IntArray]:
         """Return the ids of every piece, the fields' shortened so that they fit ``room`` together."""
-        kept = iter(share_room([len(tokens[key]) for key in self.gaps], room))
+        lengths = [len(tokens[key]) for key in self.gaps]
+        as_tokenizers = self.verbatim and len(lengths) == 2 and len(self.pattern.segments) == 2
+        kept = iter(share_pair(lengths[0], lengths[1], room) if as_tokenizers else share_room(lengths, room))
         return [
             shorten(tokens[piece], next(kept), self.truncate) if isinstance(piece, FieldKey) else piece for piece in self._pieces
         ]
@@ -205,7 +220,8 @@ class CompiledPattern:
                 self._mask_piece = len(self._pieces)
                 self._pieces.append(np.full(0 if self.open_ended else self.masks, tokenizer.mask_id, np.int32))
             else:
-                self._pieces.append(FieldKey(part.name, part.filters, tokenizer.canonical_glue(glue)))
+                verbatim = self.verbatim and tokenizer.space_matters
+                self._pieces.append(FieldKey(part.name, part.filters, tokenizer.canonical_glue(glue), verbatim))
             glue = ""
 
     def _compile_literal(self, text: str, glue: str, tokenizer: PieceTokenizer, stand_in: str) -> str:
@@ -241,6 +257,20 @@ def share_room(lengths: Sequence[int], room: int) -> list[int]:
             kept[index] -= take
         excess -= take * len(tied)
     return kept
+
+
+def share_pair(first: int, second: int, room: int) -> tuple[int, int]:
+    """Return how many tokens the segments of a pair keep in tokenizers' ``longest_first``: of an odd token the longer one gets more.
+
+    >>> share_pair(7, 5, 9), share_pair(6, 6, 9)
+    ((5, 4), (4, 5))
+    """
+    short, long = sorted((first, second))
+    long = short if short > room else min(long, max(short, room - short))
+    if short + long > room:
+        short = max(room, 0) // 2
+        long = max(room, 0) - short
+    return (long, short) if first > second else (short, long)
 
 
 def shorten(ids: IntArray, keep: int, truncate: Truncate) -> IntArray:

@@ -73,7 +73,7 @@ def tokenised(
     rows: Sequence[Mapping[str, str]], keys: Sequence[FieldKey], tokenizer: PieceTokenizer
 ) -> Iterator[dict[FieldKey, IntArray]]:
     """Yield the field tokens of rows that no token store holds."""
-    columns = {key: tokenizer.encode([key.text(row) for row in rows], key.glue) for key in keys}
+    columns = {key: tokenizer.encode([key.text(row) for row in rows], key.glue, verbatim=key.verbatim) for key in keys}
     return ({key: np.array(ids[index], np.int32) for key, ids in columns.items()} for index in range(len(rows)))
 
 

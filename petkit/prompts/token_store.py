@@ -49,7 +49,7 @@ class TokenStore:
         rows_left = iter(examples)
         while chunk := list(islice(rows_left, CHUNK)):
             for key in keys:
-                ids = tokenizer.encode([key.text(example.fields) for example in chunk], key.glue)
+                ids = tokenizer.encode([key.text(example.fields) for example in chunk], key.glue, verbatim=key.verbatim)
                 rows = [shorten(np.array(row, np.int32), max_length, truncate) for row in ids]
                 offsets[key].append(len(flat[key]) + np.cumsum([len(row) for row in rows]))
                 flat[key].append(np.concatenate(rows))

@@ -15,9 +15,12 @@ Causal models have no mask: their slot is the end of the row, and the answer the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache, cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,10 +74,16 @@ class PieceTokenizer:
         self.uses_token_types = "token_type_ids" in tokenizer.model_input_names
         self._probe = cache(lambda text, glue: self.encode([text], glue)[0])
 
-    def encode(self, texts: Sequence[str], glue: str = "") -> list[list[int]]:
-        """Return the token ids of each text as it is after ``glue``; no special tokens, no truncation."""
+    def encode(self, texts: Sequence[str], glue: str = "", *, verbatim: bool = False) -> list[list[int]]:
+        """Return the token ids of each text as it is after ``glue``; no special tokens, no truncation.
+
+        Args:
+            verbatim: as the tokenizer that :meth:`save` writes reads them, for texts after no glue or white space.
+        """
         if not texts:
             return []
+        if verbatim:
+            return self._ids([glue + text if text else "" for text in texts], self._standalone)
         if not glue or glue.isspace():
             return self._ids([glue + text if text else "" for text in texts])
         if not self.hf.is_fast:  # no offsets to cut at
@@ -95,10 +104,45 @@ class PieceTokenizer:
 
     def canonical_glue(self, glue: str) -> str:
         """Return the simplest glue with the same effect, so that pieces are shared between patterns."""
-        return glue if self._space_matters or glue[-1:].isalnum() else ""
+        return glue if self.space_matters or glue[-1:].isalnum() else ""
+
+    def save(self, folder: Path, max_length: int, truncate: str) -> None:
+        """Write the tokenizer of a classifier: rows of ``max_length``, padded on the right, and no special token in a text.
+
+        ``truncate: middle`` has no counterpart in transformers, and is written as ``tail``.
+        """
+        written = deepcopy(self._standalone)
+        side = "left" if truncate == "head" else "right"
+        sides = {"padding_side": "right", "truncation_side": side}
+        settings = {"model_max_length": max_length, **sides, "split_special_tokens": True}
+        written.init_kwargs.update(settings)  # only what is there is written
+        for name, value in settings.items():
+            setattr(written, name, value)
+        written.save_pretrained(folder)
 
     @cached_property
-    def _space_matters(self) -> bool:
+    def _standalone(self) -> Any:
+        """The tokenizer, with one more cut in each special token's name where its own words have them (SentencePiece)."""
+        names = self.hf.convert_ids_to_tokens(sorted(self._special))
+        read = self._raw(names)["input_ids"] if names and self.hf.is_fast else []
+        read_whole = [name for name, ids in zip(names, read, strict=False) if self._special & set(ids)]
+        if not read_whole:
+            return self.hf
+        from tokenizers import Regex, pre_tokenizers
+        from transformers import PreTrainedTokenizerFast
+
+        # The classes of single families build their own pre-tokenizer again, whatever the file says.
+        kept = {"model_max_length": self.hf.model_max_length, "model_input_names": self.hf.model_input_names}
+        general: Any = PreTrainedTokenizerFast
+        made = general(tokenizer_object=self.hf.backend_tokenizer, **kept, **self.hf.special_tokens_map)
+        cuts = "|".join(f"{re.escape(name[:1])}(?={re.escape(name[1:])})" for name in read_whole)
+        before = made.backend_tokenizer.pre_tokenizer
+        cut = pre_tokenizers.Split(Regex(cuts), "isolated")
+        made.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*([] if before is None else [before]), cut])
+        return made
+
+    @cached_property
+    def space_matters(self) -> bool:
         """Whether a space before a word changes its tokens (byte-level BPE, SentencePiece) or not (WordPiece)."""
         plain, spaced, bracketed = self._ids(["it", " it", "(it"])
         return bool(plain != spaced or bracketed[-len(plain) :] != plain)
@@ -149,8 +193,8 @@ class PieceTokenizer:
         names = iter(self.hf.convert_ids_to_tokens([token for token in ids if token >= 0]))
         return " ".join("{soft}" if token < 0 else next(names) for token in ids)
 
-    def _ids(self, texts: list[str]) -> list[list[int]]:
-        return [self._as_text(ids) for ids in self._raw(texts)["input_ids"]]
+    def _ids(self, texts: list[str], tokenizer: Any = None) -> list[list[int]]:
+        return [self._as_text(ids) for ids in self._raw(texts, tokenizer)["input_ids"]]
 
     def _as_text(self, ids: list[int]) -> list[int]:
         """Spell out special tokens: a text can only mention them, but SentencePiece has their names among its words."""
@@ -170,8 +214,8 @@ class PieceTokenizer:
         apart = self._raw([f"{name[:1]} {name[1:]}" for name in names])["input_ids"]
         return {key: tuple(token for token in row if token not in self._special) for key, row in zip(ids, apart, strict=True)}
 
-    def _raw(self, texts: list[str], *, offsets: bool = False) -> Any:
-        return self.hf(
+    def _raw(self, texts: list[str], tokenizer: Any = None, *, offsets: bool = False) -> Any:
+        return (tokenizer or self.hf)(
             texts,
             add_special_tokens=False,
             split_special_tokens=True,

@@ -21,7 +21,7 @@ def steps(task: Task, device: Device, models: TeacherModels) -> list[Step]:
     """Return the one step of this stage."""
     settings = task.spec.student
     inputs: Inputs = {
-        "step.version": 2,
+        "step.version": 3,
         **task.common_inputs(device),
         "fields": list(task.fields),
         **model_inputs(task.student_model_hash, task.student_max_length),

@@ -54,7 +54,7 @@ def train_student(job: Job, task: Task, device: Device, teacher: AbstractContext
         )
     job.facts.update(trained_part(classifier) if settings.adapted else {})
     job.facts.update(first_loss=losses[0], last_loss=losses[-1])
-    _save(job, task, device, classifier)
+    write_student(job.folder, task, device, classifier)
 
 
 # Soft labels (rows, labels) and weights (rows,), as StudentTargets has them, and the numbers of the rows of weight above 0.
@@ -85,13 +85,11 @@ def read_soft_rows(folder: Path, temperature: float, labels: int, kind: LabelKin
     return soft, weights, kept
 
 
-def _save(job: Job, task: Task, device: Device, student: ClassifierLogits) -> None:
+def write_student(folder: Path, task: Task, device: Device, student: ClassifierLogits) -> None:
     """Write a transformers folder, and with it the settings with which petkit encodes rows for it."""
-    settings, tokenizer = task.spec.student, task.student_tokenizer.hf
-    adapter = save_student(student, task.spec.student_model, settings.adapted, job.folder, keep=settings.keep_adapter)
-    before, tokenizer.model_max_length = tokenizer.model_max_length, task.student_max_length
-    tokenizer.save_pretrained(job.folder)
-    tokenizer.model_max_length = before
+    settings = task.spec.student
+    adapter = save_student(student, task.spec.student_model, settings.adapted, folder, keep=settings.keep_adapter)
+    task.student_tokenizer.save(folder, task.student_max_length, task.spec.truncate)
     record = {
         "task": task.spec.task,
         "labels": task.labels,
@@ -99,12 +97,13 @@ def _save(job: Job, task: Task, device: Device, student: ClassifierLogits) -> No
         **task.reading,
         "max_length": task.student_max_length,
         "truncate": task.spec.truncate,
+        "verbatim": True,
         "label_kind": task.spec.label_kind,
         "precision": device.precision,
         **adapter,
         "thresholds": [settings.threshold(label) for label in task.labels],
     }
-    write_json(job.folder / STUDENT_FILE, record)
+    write_json(folder / STUDENT_FILE, record)
 
 
 class _StudentRows:

@@ -150,7 +150,7 @@ class Task:
     def student_pattern(self) -> CompiledPattern:
         """The maskless pattern a student reads."""
         plain = Pattern.plain(self.fields, pairs=self.student_tokenizer.distinguishes_pairs)
-        return CompiledPattern(plain, self.student_tokenizer, self.student_max_length, self.spec.truncate)
+        return CompiledPattern(plain, self.student_tokenizer, self.student_max_length, self.spec.truncate, verbatim=True)
 
     def start_hash(self, section: str) -> str | None:
         """Return the hash of the prompt that the adapter of ``teachers`` or ``student`` starts from."""

@@ -76,7 +76,9 @@ def test_examples_are_read_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch) -> No
 
     tokenizer = pieces("wordpiece")
     encode = tokenizer.encode
-    monkeypatch.setattr(tokenizer, "encode", lambda texts, glue: (seen.append(len(read)), encode(texts, glue))[1])
+    monkeypatch.setattr(
+        tokenizer, "encode", lambda texts, glue, **options: (seen.append(len(read)), encode(texts, glue, **options))[1]
+    )
     TokenStore.build(stream(), tokenizer, KEYS[:1], 20, "tail")
 
     assert seen == [2, 4]

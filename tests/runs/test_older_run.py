@@ -1,4 +1,4 @@
-"""A run folder made by an older petkit: nothing to do, whole, and the same predictions."""
+"""A run folder made by an older petkit: nothing to do but for steps of a newer version, whole, and the same predictions."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ from petkit.cli import main
 from petkit.runs.provenance import COMPUTING, machine, package_versions
 
 MADE = Path(__file__).parent / "older_run"
+# The steps whose version was raised since, and what follows them.
+RAISED = {
+    "stage_c/model": "stale: step.version 2 → 3",
+    "evaluation": "after stage_c/model, if that changes",
+    "baselines/supervised": "stale: step.version 2 → 3",
+}
 
 
 @pytest.fixture
@@ -43,11 +49,14 @@ def test_a_run_has_nothing_to_do(pipeline: str, run: str, older: Path, petkit_co
     before = _files(older / run)
 
     planned = json.loads(petkit_command("run", pipeline, "--out", run, "--dry-run", "--json"))
-    result = json.loads(petkit_command("run", pipeline, "--out", run, "--quiet", "--json"))
+    results = [json.loads(petkit_command(f"stage-{stage}", pipeline, "--out", run, "--quiet", "--json")) for stage in "ab"]
 
-    assert {step["step"]: step["why"] for step in planned["steps"] if step["action"] != "skip"} == {}
-    assert {f"{step['step']}/step.json" for step in planned["steps"]} == {name for name in before if name.endswith("step.json")}
-    assert result["ran"] == []
+    steps = {step["step"] for step in planned["steps"]}
+    assert {step["step"]: step["why"] for step in planned["steps"] if step["action"] != "skip"} == {
+        step: why for step, why in RAISED.items() if step in steps
+    }
+    assert {f"{step}/step.json" for step in steps} == {name for name in before if name.endswith("step.json")}
+    assert [result["ran"] for result in results] == [[], []]
     assert _files(older / run) == before
 
 
