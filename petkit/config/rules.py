@@ -8,7 +8,7 @@ is looked at before its values are, which then need not fear their number.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -21,7 +21,7 @@ Place: TypeAlias = tuple[str | int, ...]
 Mistakes: TypeAlias = list[tuple[Place, str]]
 
 _SINGLE = "is about one label per row, and label_kind is multi"
-
+_LONGEST_NUMBER = 20  # digits of a class number; Python refuses to read thousands of them
 
 # How many of what there may be, and what to do with more of them.
 _ENTRIES = (limits.ENTRIES, "entries", "too large for a configuration file")
@@ -162,6 +162,7 @@ def in_pipeline(data: Mapping[str, Any]) -> Mistakes:
         found += _without_labelled_rows(data)
     found += _in_label_kind(data)
     labels = value("verbalizer", "labels")
+    found += _in_class_numbers(value("data", "label_names"), labels if isinstance(labels, Mapping) else {})
     if isinstance(labels, Mapping) and value("verbalizer", "auto") is None:
         found += _below(("soft_labels",), in_prior(value("soft_labels", "prior"), list(labels)))
     if patterns is not None and isinstance(keep, int) and keep > len(patterns):
@@ -169,6 +170,21 @@ def in_pipeline(data: Mapping[str, Any]) -> Mistakes:
     if patterns is not None and len(patterns) < 2 and value("teachers", "consistency", "kind") == "second_pattern":
         found.append((("teachers", "consistency", "kind"), "second_pattern needs two patterns"))
     return found
+
+
+def _in_class_numbers(names: Any, labels: Iterable[str]) -> Mistakes:
+    """Return which labels are called by the class number of another label: in the data such a number means that one."""
+    if not isinstance(names, (tuple, list)) or not all(isinstance(name, str) for name in names):
+        return []
+    numbers = {name: int(name) for name in (*names, *labels) if name.isdecimal() and len(name) < _LONGEST_NUMBER}
+    return [
+        (
+            ("data", "label_names"),
+            f"label {name!r} is also the class number of {names[number]!r} (name the labels in words, or leave label_names out)",
+        )
+        for name, number in numbers.items()
+        if number < len(names) and names[number] != name
+    ]
 
 
 def _without_labelled_rows(data: Mapping[str, Any]) -> Mistakes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -15,12 +16,12 @@ from numpy.typing import NDArray
 
 from petkit import limits
 from petkit.config.schema.pipeline import DataSpec
+from petkit.data.labels import LabelReader, NotLabels
 from petkit.data.records import TOO_LONG, Record, class_names, read_records
 from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, shown_path
 
 SHOWN_PROBLEMS = 20
 _MISSING, _NO_LABEL = "missing", "has no label"
-_LONGEST_NUMBER = 20  # digits of a class number; Python refuses to read thousands of them
 LONE_SURROGATE = "contains a lone surrogate (invalid Unicode)"
 _WHICH_COLUMN = "data.columns says which column is which"
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -161,6 +162,7 @@ class ExampleSource:
         names = self.data.label_names
         if names is None and self.labels is not None:
             names = class_names(self.source, self.data.column("label"))
+        reader = LabelReader(self.labels, names, self.multi, self.data.label_separator)
         bad = 0
         for index, record in enumerate(records, 1):
             if self.most_rows is not None and index > self.most_rows:
@@ -171,7 +173,7 @@ class ExampleSource:
                 row.refuse("", record.error)
             else:
                 fields = {field: self._text(row, self.data.column(field)) for field in self.fields}
-                labels = () if self.labels is None else self._labels(row, self.data.column("label"), names)
+                labels = () if self.labels is None else self._labels(row, self.data.column("label"), reader)
                 name = self._id(row, self.data.column("id"), f"row-{index}")
             if row.problems:
                 bad += 1
@@ -204,49 +206,21 @@ class ExampleSource:
             row.refuse(column, LONE_SURROGATE)
         return value if isinstance(value, str) else ""
 
-    def _labels(self, row: _Row, column: str, names: Sequence[str] | None) -> tuple[int, ...]:
+    def _labels(self, row: _Row, column: str, reader: LabelReader) -> tuple[int, ...]:
         """Return the indices of a row's labels in class order; exactly one of them unless rows may have several."""
-        value = row.record.values.get(column)
-        if column not in row.record.values:
-            return row.refuse(column, _NO_LABEL, row.near(column, row.record.values))
-        if value is None or (value == "" and not self.multi):
+        value, columns = row.record.values.get(column), row.record.values
+        if column not in columns:
+            one_hot = row.advises and sum(label in columns for label in reader.labels or ()) > 1
+            example = self.data.label_separator.join(list(reader.labels or ())[: 1 + self.multi])
+            hint = f"a column for each label is not read; write {example} in one column" if one_hot else ""
+            return row.refuse(column, _NO_LABEL, hint or row.near(column, columns))
+        try:
+            found = reader.read(value)
+        except NotLabels as mistake:
+            return row.refuse(column, mistake.message, reader.advice(mistake) if row.advises else mistake.hint)
+        if found is None:
             return row.refuse(column, _NO_LABEL, "an empty list says that none applies" if self.multi else "")
-        written = self._written(value, names)
-        if not self.multi and len(written) > 1:
-            return row.refuse(column, f"contains several labels: {value!r:.60}", "set label_kind: multi")
-        found: set[int] = set()
-        for entry in written:
-            if isinstance(entry, bool) or not isinstance(entry, (str, int)):
-                hint = "set label_kind: multi for lists of labels" if entry is value and isinstance(value, list) else ""
-                return row.refuse(column, f"a label is text or a whole number, not {entry!r:.60}", hint)
-            label = str(entry)
-            index = self._index(label, names)
-            if index is None:
-                hint = row.near(label, self.labels or ())
-                if label.isdecimal():
-                    hint = f"class numbers go from 0 to {len(names) - 1}" if names else "class numbers need data.label_names"
-                return row.refuse(column, f"label {label!r:.80} is not in the verbalizer", hint)
-            if index in found:
-                return row.refuse(column, f"label {label!r:.80} is twice in the row", "name it once")
-            found.add(index)
-        return tuple(sorted(found))
-
-    def _written(self, value: Any, names: Sequence[str] | None) -> Sequence[Any]:
-        """Return the labels of a cell as written. With one label a row, it is taken apart only to show that it has several."""
-        if isinstance(value, list):
-            return value if self.multi or len(value) > 1 else [value]
-        if not isinstance(value, str) or self._index(value, names) is not None:
-            return [value]
-        parts = [part.strip() for part in value.split(self.data.label_separator)] if value.strip() else []
-        several = len(parts) > 1 and all(self._index(part, names) is not None for part in parts)
-        return parts if self.multi or several else [value]
-
-    def _index(self, label: str, names: Sequence[str] | None) -> int | None:
-        """Return the index of a label that is written as its name or its class number."""
-        is_number = label.isdecimal() and len(label) < _LONGEST_NUMBER
-        if label not in self._label_index and names is not None and is_number and int(label) < len(names):
-            label = names[int(label)]
-        return self._label_index.get(label)
+        return tuple(sorted(self._label_index[label] for label in found))
 
 
 def labels_in(source: str, data: DataSpec, *, ordinal: bool = False) -> tuple[str, ...]:
@@ -256,9 +230,11 @@ def labels_in(source: str, data: DataSpec, *, ordinal: bool = False) -> tuple[st
         return names
     problem = partial(Problem.of_file, shown_path(source), key=column)
     labels: set[str] = set()
+    reader = LabelReader(None)
     for record in read_records(source, {column}):
-        value = record.values.get(column)
-        label = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+        label = ""
+        with suppress(NotLabels):  # reported when the rows are read
+            label = next(iter(reader.read(record.values.get(column)) or ()), "")
         labels |= {label} if label else set()
         beyond = ""
         if len(label) > limits.KEY_CHARACTERS:

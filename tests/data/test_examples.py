@@ -75,12 +75,9 @@ def test_label_that_is_a_number_in_the_verbalizer_is_that_label(here: Path) -> N
 @pytest.mark.parametrize(
     ("row", "reported"),
     [
-        ({"text": "x", "label": True}, "label: a label is text or a whole number, not True"),
-        ({"text": "x", "label": 1.0}, "label: a label is text or a whole number, not 1.0"),
-        (
-            {"text": "x", "label": ["World"]},
-            "label: a label is text or a whole number, not ['World'] (set label_kind: multi for lists of labels)",
-        ),
+        ({"text": "x", "label": True}, "label: label 'true' is not in the verbalizer (known: World, Sports)"),
+        ({"text": "x", "label": 1.0}, "label: label '1' is not in the verbalizer (class numbers need data.label_names)"),
+        ({"text": "x", "label": 0.5}, "label: a label is text or a whole number, not 0.5"),
         ({"text": "x", "label": None}, "label: has no label"),
         ({"text": "x", "label": ""}, "label: has no label"),
         ({"text": "x"}, "label: has no label (known: text)"),

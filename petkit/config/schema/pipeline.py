@@ -32,10 +32,10 @@ class DataSpec(Section):
         description="field name → column name; 'label' and 'id' name those columns",
     )
     label_names: Annotated[tuple[LabelName, ...], Field(max_length=limits.LABELS)] | None = Field(
-        None, description="label of each class number, where labels are numbers 0, 1, …"
+        None, description="label of each class number; where it is given, a whole number 0, 1, … in the data is a class number"
     )
     label_separator: Annotated[str, StringConstraints(min_length=1, max_length=5)] = Field(
-        "|", description="between the labels of a row, where label_kind is multi and the column holds text and no list"
+        "|", description="between the labels of a row in text, as in good|sports, where label_kind is multi"
     )
 
     def column(self, field: str) -> str:
