@@ -14,7 +14,8 @@ import petkit.config.loader, petkit.config.schema.pipeline, petkit.data.examples
 from petkit.ensemble import LabelKind
 from petkit.metrics import Decision
 from petkit.predict.predictor import Predictor
-from petkit.predict.row_io import argument_rows, json_writer, predict_rows
+from petkit.predict.output import json_writer
+from petkit.predict.row_io import argument_rows, predict_rows
 
 score = lambda rows: np.tile(np.log(np.float32([0.25, 0.75])), (len(rows), 1))
 predictor = Predictor(("a", "b"), ("text",), {}, score, Decision(LabelKind.SINGLE))

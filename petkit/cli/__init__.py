@@ -56,7 +56,7 @@ import_module("petkit.cli.commands")  # they register themselves
 
 def spell_out_force(arguments: list[str]) -> list[str]:
     """Write a bare ``--force`` as ``--force=stale``: an option with an optional value, which typer does not know."""
-    if arguments[:1] == ["search-verbalizer"]:  # here it is a plain switch
+    if arguments[:1] in (["search-verbalizer"], ["predict"]):  # here it is a plain switch
         return arguments
     end = arguments.index("--") if "--" in arguments else len(arguments)  # what follows are no options
     pairs = zip(arguments[:end], [*arguments[1:end], ""], strict=False)

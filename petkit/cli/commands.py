@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
@@ -116,21 +117,30 @@ def predict(
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="jsonl, csv or tsv. Default: JSON Lines on standard output.")
     ] = None,
+    force: options.Overwrite = False,
     with_: options.With = "student",
     offline: Offline = False,
 ) -> None:
     """Label new rows."""
     if bool(texts) == (input is not None):
         raise InvalidInput([Problem.of_command("give texts, or --input FILE", "petkit predict --help shows examples")])
+    teachers = _teachers(with_)
     from petkit.data.precheck import look_at, look_at_standard_input
+    from petkit.predict.output import json_writer, output_file, output_place
+    from petkit.storage.destination import identities
 
+    read = identities(sys.stdin if input == "-" else input)
+    if output is not None:
+        output = output_place(output, model, read, force=force)
+    elif any(os.path.samestat(found, other) for found in read for other in identities(sys.stdout)):
+        raise InvalidInput([Problem.of_option("--input", "is the file that standard output goes to", "choose another file")])
     lines = look_at_standard_input(sys.stdin.buffer) if input == "-" else iter(())
     if input not in (None, "-"):  # before anything heavy is imported
         look_at(str(input))
     from petkit.predict.predictor import Predictor
-    from petkit.predict.row_io import argument_rows, json_writer, output_file, predict_rows, source_of, stream_rows
+    from petkit.predict.row_io import argument_rows, predict_rows, source_of, stream_rows
 
-    predictor = Predictor.load(model, teachers=_teachers(with_))
+    predictor = Predictor.load(model, teachers=teachers)
     if texts:
         examples: Any = argument_rows(texts, predictor)
     elif input == "-":
@@ -223,7 +233,7 @@ def search_verbalizer(
         Path | None, typer.Option("--out", metavar="FILE", help="Write a verbalizer file. Default: show only.")
     ] = None,
     pattern: Annotated[str | None, typer.Option(metavar="ID", help="For this pattern alone. Default: all together.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
+    force: options.Overwrite = False,
     set_: Set = [],  # noqa: B006 (typer copies it)
     offline: Offline = False,
     quiet: Quiet = False,
@@ -234,11 +244,11 @@ def search_verbalizer(
     from petkit.commands import search_verbalizer as found_verbalizer
 
     if out is not None:
-        found_verbalizer.refuse_taken(out, force=force)
+        found_verbalizer.verbalizer_file(out, loaded, force=force)
     with console.RunDisplay(quiet=quiet) as display:
         found = found_verbalizer.search_verbalizer(loaded, pattern, display)
     if out is not None:
-        found.write(out, force=force)
+        found.write(out, loaded, force=force)
     console.show(found, console.show_verbalizer, as_json=json)
     if out is not None and not json:
         console.say(f"written to {out}")

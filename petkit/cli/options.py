@@ -28,6 +28,7 @@ Force = Annotated[
         metavar="[STAGE]", help="Redo stale steps; with a, b, c, evaluation or all, also redo finished steps of that stage."
     ),
 ]
+Overwrite = Annotated[bool, typer.Option("--force", help="Overwrite FILE.")]
 Resume = Annotated[
     str,
     typer.Option(

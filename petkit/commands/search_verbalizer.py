@@ -17,6 +17,7 @@ from petkit.errors import InvalidInput, Problem, did_you_mean, shown_path
 from petkit.events import OnEvent, Progress, RunStarted, StepFinished, StepStarted, ignore
 from petkit.prompt_search.label_words import search_label_words
 from petkit.storage.atomic import write_text
+from petkit.storage.destination import destination, identities
 from petkit.task.task import Task
 
 _STEP = "label words"
@@ -55,23 +56,23 @@ class FoundVerbalizer:
             lines.append(f"  {_flow([label])[1:-1]}: {_flow(list(words))}  # log-likelihood ratio {scores}\n")
         return "".join(lines)
 
-    def write(self, path: Path, *, force: bool) -> None:
+    def write(self, path: Path, pipeline: Pipeline, *, force: bool) -> None:
         """Write the verbalizer file, whole or not at all."""
-        refuse_taken(path, force=force)
+        target = verbalizer_file(path, pipeline, force=force)
         try:
-            write_text(path, self.yaml(shown_path(path)))
+            write_text(target, self.yaml(shown_path(path)))
         except OSError as error:
             raise InvalidInput([Problem.of_file(path, f"cannot be written: {error.strerror}")]) from None
 
 
-def refuse_taken(path: Path, *, force: bool) -> None:
-    """Refuse a place for a verbalizer file where something is already, or where no folder is, before the work of finding one."""
-    if path.is_dir():
-        raise InvalidInput([Problem.of_file(path, "is a folder", "name a file in it")])
-    if path.exists() and not force:
-        raise InvalidInput([Problem.of_file(path, "already exists", "choose another file, or overwrite it with --force")])
-    if not path.parent.is_dir():
-        raise InvalidInput([Problem.of_file(path, "is in a folder that does not exist", "make the folder first")])
+def verbalizer_file(path: Path, pipeline: Pipeline, *, force: bool) -> Path:
+    """Return where a verbalizer file is written; refuse a place that is taken, before the work of finding one.
+
+    The pipeline's own verbalizer file may be replaced, but neither its data nor its other files.
+    """
+    data = pipeline.spec.data
+    files = {file for location, (file, _) in pipeline.document.places.items() if location[:1] != ("verbalizer",)}
+    return destination(path, force=force, inputs=identities(*files, data.train, data.unlabeled, data.test))
 
 
 def search_verbalizer(pipeline: Pipeline, pattern: str | None = None, on_event: OnEvent = ignore) -> FoundVerbalizer:

@@ -1,14 +1,9 @@
-"""Predictions in and out: rows from files or standard input, results as JSON Lines, CSV or TSV."""
+"""Rows in: from files, standard input or the command line, with their predictions."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, tee
-from pathlib import Path
-from typing import IO, TypeAlias
 
 import numpy as np
 
@@ -16,19 +11,9 @@ from petkit.config.schema.pipeline import DataSpec
 from petkit.data.examples import LONE_SURROGATE, SURROGATE, Example, ExampleSource, targets_of
 from petkit.data.precheck import STANDARD_INPUT
 from petkit.data.records import parse_json_line
-from petkit.ensemble import LabelKind
-from petkit.errors import InvalidInput, Problem, did_you_mean
-from petkit.formatting import visible_json
+from petkit.errors import InvalidInput, Problem
 from petkit.metrics import Metrics, evaluate
 from petkit.predict.predictor import CHUNK, Prediction, Predictor
-from petkit.storage.atomic import whole_file
-
-OUTPUTS = ("jsonl", "csv", "tsv")
-_DELIMITERS = {"csv": ",", "tsv": "\t"}
-# What spreadsheets begin a formula with, in either width, and what they skip before one (OWASP, "CSV Injection").
-_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
-# Takes one predicted row.
-Writer: TypeAlias = Callable[[Example, Prediction], None]
 
 
 def source_of(path: str, predictor: Predictor, *, labelled: bool) -> ExampleSource:
@@ -122,69 +107,3 @@ def predict_rows(examples: Iterable[Example], predictor: Predictor) -> Iterator[
     """Yield each example with its prediction, a thousand rows in memory at a time."""
     kept, read = tee(examples)
     return zip(kept, predictor.stream(example.fields for example in read), strict=True)
-
-
-@contextmanager
-def output_file(path: Path, predictor: Predictor) -> Iterator[Writer]:
-    """Write predictions to a file that appears only when all of them are there."""
-
-    def refused(message: str, hint: str = "") -> InvalidInput:
-        return InvalidInput([Problem.of_file(path, message, hint, key="--output")])
-
-    ending = path.suffix.lower().lstrip(".")
-    if ending not in OUTPUTS:
-        raise refused(f"unknown kind {ending!r}", did_you_mean(ending, OUTPUTS))
-    if path.is_dir():
-        raise refused("is a folder, not a file")
-    with ExitStack() as closing:
-        try:
-            stream = closing.enter_context(whole_file(path))
-        except OSError as error:
-            raise refused(f"cannot be written: {error.strerror}") from None
-        yield json_writer(stream, predictor) if ending == "jsonl" else _table_writer(stream, predictor, _DELIMITERS[ending])
-
-
-def json_writer(stream: IO[str], predictor: Predictor) -> Writer:
-    """Return a writer of JSON Lines: id, fields, label, probability, probabilities; ``expected`` on an ordinal scale.
-
-    Where rows may have several labels, ``label`` is the list of them: a file of predictions reads like one of data.
-    Every value comes back as it was; characters that would steer a terminal are written as ``\\u001b``.
-    """
-    multi = predictor.decision.kind.multi
-
-    def write(example: Example, prediction: Prediction) -> None:
-        row = {
-            "id": example.id,
-            **example.fields,
-            "label": list(prediction.labels) if multi else prediction.label,
-            "probability": round(prediction.probability, 6),
-            **({} if prediction.expected is None else {"expected": round(prediction.expected, 6)}),
-            "probabilities": {label: round(value, 6) for label, value in prediction.probabilities.items()},
-        }
-        stream.write(visible_json(json.dumps(row, ensure_ascii=False)) + "\n")
-
-    return write
-
-
-def _table_writer(stream: IO[str], predictor: Predictor, delimiter: str) -> Writer:
-    """Return a writer of CSV or TSV: id, fields, label, probability, and one column ``p(label)`` per label.
-
-    One cell has several labels of a row, with the separator between them; an ordinal scale adds ``expected``. A text that
-    a spreadsheet would take for a formula gets an apostrophe before it; JSON Lines have every text as it was.
-    """
-    expected = ["expected"] if predictor.decision.kind is LabelKind.ORDINAL else []
-    table = csv.writer(stream, delimiter=delimiter)
-    table.writerow(["id", *predictor.fields, "label", "probability", *expected, *(f"p({label})" for label in predictor.labels)])
-
-    def write(example: Example, prediction: Prediction) -> None:
-        figures = [prediction.probability, *([] if prediction.expected is None else [prediction.expected])]
-        figures += prediction.probabilities.values()
-        texts = map(_plain_cell, (example.id, *example.fields.values(), prediction.label))
-        table.writerow([*texts, *(f"{value:.6f}" for value in figures)])
-
-    return write
-
-
-def _plain_cell(text: str) -> str:
-    """Return a text as a spreadsheet will show it and not execute it."""
-    return f"'{text}" if text.startswith(_FORMULA) else text

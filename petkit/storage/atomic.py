@@ -16,18 +16,23 @@ from petkit.storage.fault_points import crash_point
 # Error numbers of a disk that refuses data and, where a library drops these, the wording.
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (*_FULL, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENODEV, errno.ENXIO, errno.ESTALE)
+# A file system takes names of 255 bytes; a temporary one is 14 longer than this.
+_NAME_BYTES = 240
 _FULL_IN_WORDS = ("No space left on device", "Disk quota exceeded", "not enough space on the disk", "requested and")
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[str]]:
-    """Yield a stream; on a clean exit its content replaces ``path``, which is unchanged until then."""
-    # No two processes write to the same name.
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    """Yield a stream; on a clean exit its content replaces ``path``, which is unchanged until then and keeps its mode."""
+    # No two processes write to the same name, which is not too long where that of the file is not.
+    name = os.fsdecode(os.fsencode(path.name)[:_NAME_BYTES])
+    temporary = path.with_name(f".{name}.{uuid4().hex[:8]}.tmp")
     with naming(path):
         crash_point("file: before write")
         try:
             with temporary.open("w", encoding="utf-8", newline="") as stream:
+                if path.exists():
+                    temporary.chmod(path.stat().st_mode & 0o777)
                 yield stream
             crash_point("file: written")
             sync(temporary)

@@ -10,6 +10,11 @@ from petkit.errors import BeyondLimit, InvalidInput, Problem, shown_path
 _OTHER_KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
+def other_kind(path: Path) -> str:
+    """Return what is at ``path`` if it is neither a regular file nor a folder: a pipe, a socket or a device; else nothing."""
+    return _OTHER_KINDS.get(stat.S_IFMT(path.stat().st_mode), "")
+
+
 def refuse_no_file(path: Path) -> None:
     """Make sure that ``path`` is a regular file, without opening it."""
     shown = shown_path(path)

@@ -144,7 +144,7 @@ def test_output_file_appears_only_when_it_is_complete(
     if before is not None:
         (here / "out.csv").write_text(before, encoding="utf-8")
 
-    answer = petkit_command("predict", finished_run, "--input", "in.jsonl", "--output", "out.csv")
+    answer = petkit_command("predict", finished_run, "--input", "in.jsonl", "--output", "out.csv", "--force")
 
     assert (answer.code, answer.out) == (2, "")
     assert answer.err.startswith("in.jsonl:7: text: empty")

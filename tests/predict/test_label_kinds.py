@@ -15,8 +15,9 @@ import pytest
 from petkit.cli.console import show_metrics, show_predictions
 from petkit.ensemble import LabelKind
 from petkit.metrics.decision import Decision
+from petkit.predict.output import json_writer, output_file
 from petkit.predict.predictor import Prediction, Predictor
-from petkit.predict.row_io import argument_rows, evaluate_file, json_writer, output_file, predict_rows, source_of
+from petkit.predict.row_io import argument_rows, evaluate_file, predict_rows, source_of
 
 LABELS = ("low", "middle", "high")
 LOGITS = {

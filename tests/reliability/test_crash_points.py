@@ -16,8 +16,9 @@ import pytest
 from petkit.commands.init_project import create_project
 from petkit.config.loader import load_pipeline
 from petkit.errors import InvalidInput
+from petkit.predict.output import output_file
 from petkit.predict.predictor import Predictor
-from petkit.predict.row_io import argument_rows, output_file, predict_rows
+from petkit.predict.row_io import argument_rows, predict_rows
 from petkit.runs.verify import verify
 from petkit.storage import fault_points
 from petkit.storage.fault_points import ANY, VARIABLE

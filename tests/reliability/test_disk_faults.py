@@ -14,7 +14,7 @@ import pytest
 
 from petkit.errors import DiskRefused, PetkitError, RunConflict
 from petkit.metrics.decision import Decision
-from petkit.predict.row_io import output_file
+from petkit.predict.output import output_file
 from petkit.runs import provenance, store
 from petkit.runs.verify import verify
 from petkit.storage import fault_points
