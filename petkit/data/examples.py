@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,6 +21,7 @@ from petkit.data.records import TOO_LONG, Record, class_names, read_records
 from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, shown_path
 
 SHOWN_PROBLEMS = 20
+NO_ROWS = "the file contains no rows"
 _MISSING, _NO_LABEL = "missing", "has no label"
 LONE_SURROGATE = "contains a lone surrogate (invalid Unicode)"
 _WHICH_COLUMN = "data.columns says which column is which"
@@ -36,6 +37,7 @@ class Example:
     label: int | None  # where it has one, and may not have several
     line: int
     several: tuple[int, ...] = ()  # in class order, where it may have several
+    values: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)  # its columns, where they are kept
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -90,6 +92,8 @@ class ExampleSource:
     labels: Sequence[str] | None  # all of them in class order, or None to read no label
     kind: str = "single"  # whether a row has one label or any number of them
     most_rows: int | None = None  # more are refused; None: any number
+    keep: Collection[str] | None = ()  # columns that an example keeps as they were read; None: all
+    blank: bool = False  # whether texts may be empty
 
     def __post_init__(self) -> None:
         self.shown = self.source if self.source.startswith("hf://") else shown_path(self.source)
@@ -112,8 +116,11 @@ class ExampleSource:
         if digest.hexdigest() != scan.sha256:
             raise InvalidInput([Problem.of_file(self.shown, "changed while petkit was working with it", "run again")])
 
-    def scan(self, keep: int = 0) -> Scan:
-        """Read everything once: count, hash and check, keep the first ``keep`` examples, and list the problems of 20 bad rows."""
+    def scan(self, keep: int = 0, check: Callable[[Example], list[Problem]] | None = None) -> Scan:
+        """Read everything once: count, hash and check, keep the first ``keep`` examples, and list the problems of 20 bad rows.
+
+        ``check`` finds further problems of a row that can be read.
+        """
         digest = self._digest()
         columns: tuple[str, ...] = ()
         problems: list[Problem] = []
@@ -125,7 +132,8 @@ class ExampleSource:
             columns = () if first is None else tuple(map(str, first.values))
             for example, found in self._checked(chain(() if first is None else (first,), records)):
                 rows += 1
-                if example is not None:
+                found = check(example) if check is not None and example is not None else found
+                if example is not None and not found:
                     self._add(digest, example)
                     head += [example] if len(head) < keep else []
                     continue
@@ -141,7 +149,7 @@ class ExampleSource:
         elif bad > SHOWN_PROBLEMS:
             problems.append(Problem.of_file(self.shown, f"… and {bad - SHOWN_PROBLEMS:,} more rows like these"))
         if rows == 0 and not problems:
-            problems.append(Problem.of_file(self.shown, "the file contains no rows"))
+            problems.append(Problem.of_file(self.shown, NO_ROWS))
         return Scan(rows, digest.hexdigest(), tuple(problems), columns, tuple(head))
 
     def _digest(self) -> hashlib._Hash:
@@ -156,7 +164,7 @@ class ExampleSource:
 
     def _records(self) -> Iterator[Record]:
         used = {self.data.column(name) for name in (*self.fields, "id", *(() if self.labels is None else ("label",)))}
-        return read_records(self.source, used)
+        return read_records(self.source, None if self.keep is None else used.union(self.keep))
 
     def _checked(self, records: Iterable[Record]) -> Iterator[tuple[Example | None, list[Problem]]]:
         names = self.data.label_names
@@ -180,7 +188,12 @@ class ExampleSource:
                 yield None, row.problems
                 continue
             one, several = (None, labels) if self.multi else (labels[0] if labels else None, ())
-            yield Example(name, fields, one, record.line, several), row.problems
+            yield Example(name, fields, one, record.line, several, self._kept(record.values)), row.problems
+
+    def _kept(self, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        if not self.keep:
+            return None if self.keep is not None else values
+        return {column: values[column] for column in self.keep if column in values}
 
     def _id(self, row: _Row, column: str, default: str) -> str:
         own_id = row.record.values.get(column)
@@ -199,7 +212,8 @@ class ExampleSource:
         elif value is not None and not isinstance(value, str):
             row.refuse(column, f"must be text, not {value!r:.60}")
         elif value is None or not value.strip():
-            row.refuse(column, "empty", "remove the row or fill it in")
+            if not self.blank:
+                row.refuse(column, "empty", "remove the row or fill it in")
         elif len(value) > limits.ROW_BYTES:  # of a dataset; a file's reader has met it
             row.refuse(column, TOO_LONG)
         elif SURROGATE.search(value):

@@ -103,7 +103,10 @@ def test_hub_lists_are_named_by_the_dataset(monkeypatch: pytest.MonkeyPatch) -> 
         ({"label": ["World", "Art"]}, "label 'Art' is not in the verbalizer (known: World, Sports, Sci/Tech)"),
         ({"label": "World|sports"}, "label 'sports' is not in the verbalizer (did you mean 'Sports'?)"),
         ({"label": "World||Sports"}, "label '' is not in the verbalizer (known: World, Sports, Sci/Tech)"),
-        ({"label": "World,Sports"}, "label 'World,Sports' is not in the verbalizer (several labels are written World|Sports; data.label_separator sets what is between them)"),
+        (
+            {"label": "World,Sports"},
+            "label 'World,Sports' is not in the verbalizer (several labels are written World|Sports; data.label_separator sets what is between them)",
+        ),
         ({"label": ["World", True]}, "label 'true' is not in the verbalizer (known: World, Sports, Sci/Tech)"),
         ({"label": [["World"]]}, "a label is text or a whole number, not ['World']"),
         ({"label": {"World": 1}}, "a label is text or a whole number, not {'World': 1}"),
