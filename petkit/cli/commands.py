@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +21,7 @@ from petkit.events import FORCE_TARGETS, RESUME, STAGES, Stage
 
 
 def _stages_command(name: str, stages: tuple[Stage, ...], text: str, example: str = "") -> None:
-    """Add a command that works on some stages; all of them take the same options."""
+    """Add a command that works on some stages; all of them take the same options, but stale steps are read by later ones only."""
 
     def command(
         pipeline: PipelineFile,
@@ -29,6 +30,7 @@ def _stages_command(name: str, stages: tuple[Stage, ...], text: str, example: st
         dry_run: options.DryRun = False,
         force: options.Force = None,
         resume: Resume = "auto",
+        allow_stale: options.AllowStale = False,
         keep_adapter: options.KeepAdapter = False,
         offline: Offline = False,
         quiet: Quiet = False,
@@ -40,7 +42,8 @@ def _stages_command(name: str, stages: tuple[Stage, ...], text: str, example: st
         loaded = load(pipeline, [*set_, *["student.keep_adapter=true"] * keep_adapter])
         from petkit.stages import pipeline as spine
 
-        ready = spine.prepare(loaded, out or Path("runs") / loaded.spec.task, stages=stages, force=force, resume=resume)
+        folder = out or Path("runs") / loaded.spec.task
+        ready = spine.prepare(loaded, folder, stages=stages, force=force, resume=resume, allow_stale=allow_stale)
         if dry_run:
             console.show(spine.dry_run(ready), console.show_forecast, as_json=json)
             return
@@ -48,10 +51,14 @@ def _stages_command(name: str, stages: tuple[Stage, ...], text: str, example: st
             result = spine.run(ready, display)
         if json:
             paths = {"run": str(result.folder), "student": str(result.student)}
-            console.show_json({**paths, "ran": result.ran, "metrics": result.metrics})
+            console.show_json({**paths, "ran": result.ran, "stale": result.stale, "metrics": result.metrics})
         else:
             console.show_result(result)
 
+    if "a" in stages:
+        taken = signature(command, eval_str=True)
+        kept = [option for option in taken.parameters.values() if option.name != "allow_stale"]
+        vars(command)["__signature__"] = taken.replace(parameters=kept)
     app.command(name, help=text, epilog=f"Example: petkit {name} pipelines/ag_news.yaml{example}")(command)
 
 

@@ -37,6 +37,9 @@ Resume = Annotated[
         "never: fail if it exists.",
     ),
 ]
+AllowStale = Annotated[
+    bool, typer.Option("--allow-stale", help="Read steps of earlier stages even if they were made with other settings.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would run, why, and what it would take; write nothing.")]
 KeepAdapter = Annotated[
     bool, typer.Option("--keep-adapter", help="Keep the student's adapter in addition to the model it is merged into.")

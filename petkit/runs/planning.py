@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from petkit.errors import IncompleteRun, InvalidInput, Problem, RunConflict
-from petkit.events import FORCE_TARGETS, RESUME, STAGES, Notice, OnEvent, Stage
+from petkit.events import FORCE_TARGETS, RESUME, STAGES, Stage
 from petkit.runs.layout import CHECKPOINTS
 from petkit.runs.provenance import moved_from
 from petkit.runs.step import Step
@@ -29,7 +29,7 @@ def plan(steps: Sequence[Step], store: RunStore, force: str | None = None, stage
     """Return what a run would do with every step.
 
     Args:
-        force: None, ``"stale"`` (redo stale steps), a stage to redo, or ``"all"``.
+        force: None, ``"stale"`` (redo stale steps), a stage to redo, or ``"all"``; it concerns ``stages`` only.
         stages: the stages to work on; the others stay as they are.
     """
     if force is not None and force not in FORCE_TARGETS:
@@ -37,14 +37,15 @@ def plan(steps: Sequence[Step], store: RunStore, force: str | None = None, stage
     planned: list[PlannedStep] = []
     renewed: set[str] = set()
     for step in steps:
-        waits = [need for need in step.needs if need in renewed]
-        # The future content of a renewed step is unknown and makes no step stale yet.
-        status = store.status(step.name, step.all_inputs(store), unknown=waits, hashes=step.stage in stages)
+        worked_on = step.stage in stages
+        # Unknown, so that it makes no step stale: the future content of a renewed step; what only an earlier stage has read.
+        waits = [need for need in step.needs if need in renewed or (not worked_on and store.content(need) is None)]
+        status = store.status(step.name, step.all_inputs(store), unknown=waits, hashes=worked_on)
         action: Literal["run", "skip", "stale"] = "run"
-        if force in (step.stage, "all"):
+        if worked_on and force in (step.stage, "all"):
             why = "forced"
         elif status.state == "stale":
-            action = "stale" if force is None else "run"
+            action = "run" if worked_on and force is not None else "stale"
             why = f"stale: {status.why}"
         elif status.state != "finished":
             begun = os.path.isdir(store.folder / CHECKPOINTS / step.name)  # noqa: PTH112 (False for an impossible name)
@@ -53,7 +54,7 @@ def plan(steps: Sequence[Step], store: RunStore, force: str | None = None, stage
             why = f"after {waits[0]}, if that changes"
         else:
             action, why = "skip", "finished"
-        if action != "skip" and step.stage in stages:
+        if action != "skip" and worked_on:
             renewed.add(step.name)
         planned.append(PlannedStep(step.name, step.stage, action, why))
     return planned
@@ -67,11 +68,29 @@ def to_do(steps: Sequence[Step], planned: Sequence[PlannedStep], stages: Sequenc
 
 def refuse_stale(planned: Sequence[PlannedStep], store: RunStore, stages: Sequence[Stage]) -> None:
     """Refuse steps of these stages that other settings made."""
-    stale = [f"  {entry.step}: {entry.why}" for entry in planned if entry.action == "stale" and entry.stage in stages]
+    hint = "--force redoes and replaces these steps; --out FOLDER starts a new run and keeps them"
+    _refuse([entry for entry in planned if entry.action == "stale" and entry.stage in stages], store, "made with", hint)
+
+
+def stale_sources(planned: Sequence[PlannedStep], stages: Sequence[Stage]) -> list[PlannedStep]:
+    """Return the stale steps of earlier stages, which these stages would read as they are."""
+    last = max(STAGES.index(stage) for stage in stages)
+    return [
+        entry for entry in planned if entry.action == "stale" and entry.stage not in stages and STAGES.index(entry.stage) < last
+    ]
+
+
+def refuse_stale_sources(planned: Sequence[PlannedStep], store: RunStore, stages: Sequence[Stage]) -> None:
+    """Refuse to read steps of earlier stages that other settings made."""
+    hint = "petkit run --force redoes them; --allow-stale reads them as they are"
+    _refuse(stale_sources(planned, stages), store, "would read steps made with", hint)
+
+
+def _refuse(stale: Sequence[PlannedStep], store: RunStore, why: str, hint: str) -> None:
     if stale:
+        shown = [f"  {entry.step}: {entry.why}" for entry in stale[:10]]
         more = [f"  … and {len(stale) - 10} more steps"] if len(stale) > 10 else []
-        hint = "(--force redoes and replaces these steps; --out FOLDER starts a new run and keeps them)"
-        raise RunConflict("\n".join([f"{store.shown}: made with other settings:", *stale[:10], *more, hint]))
+        raise RunConflict("\n".join([f"{store.shown}: {why} other settings:", *shown, *more, f"({hint})"]))
 
 
 def refuse_unready(steps: Sequence[Step], store: RunStore, stages: Sequence[Stage]) -> None:
@@ -99,13 +118,3 @@ def refuse_resume(store: RunStore, resume: str, arithmetic: Mapping[str, Any]) -
         why = f"started in another environment: {moved} (resume there, or --resume auto to accept differences by rounding)"
     if why:
         raise RunConflict(f"{store.shown}: {why}")
-
-
-def report_stale_sources(whole: Sequence[PlannedStep], stages: Sequence[Stage], on_event: OnEvent) -> None:
-    """Report stale steps of other stages that are read as they are."""
-    last = max(STAGES.index(stage) for stage in stages)
-    earlier = [entry for entry in whole if entry.stage not in stages and STAGES.index(entry.stage) < last]
-    stale = [entry for entry in earlier if entry.why.startswith("stale")]
-    if stale:
-        more = f", and {len(stale) - 1} more" if len(stale) > 1 else ""
-        on_event(Notice(stale[0].step, f"used as it is, though {stale[0].why}{more}"))

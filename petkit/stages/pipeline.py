@@ -5,8 +5,9 @@ pipeline file ─► Task (everything checked) ─► preparation, if any ─►
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,19 @@ from petkit.events import STAGES, Notice, OnEvent, RunStarted, Stage, StepSkippe
 from petkit.models.loading import shown_name
 from petkit.runs.checkpoint import clear_checkpoints
 from petkit.runs.layout import EVALUATION, METRICS_FILE, STUDENT, STUDENT_FILE
-from petkit.runs.planning import PlannedStep, plan, refuse_resume, refuse_stale, refuse_unready, report_stale_sources, to_do
+from petkit.runs.planning import (
+    PlannedStep,
+    plan,
+    refuse_resume,
+    refuse_stale,
+    refuse_stale_sources,
+    refuse_unready,
+    stale_sources,
+    to_do,
+)
 from petkit.runs.provenance import MOVED, moved_from
 from petkit.runs.signals import stop_if_requested
-from petkit.runs.step import Step, at_work, carry_out
+from petkit.runs.step import Job, Step, at_work, carry_out
 from petkit.runs.store import RunStore
 from petkit.stages import a_teachers, b_soft_labels, baselines, c_student, evaluation, preparation
 from petkit.task.task import Task
@@ -36,6 +46,7 @@ class Prepared:
         first: the steps of preparation; ``first_plan`` is their plan.
         steps: all further steps, ``plan`` theirs; None until preparation has found what they depend on.
         todo: the ``steps`` to be worked on.
+        allow_stale: read steps of earlier stages although other settings made them.
     """
 
     checked: Task
@@ -49,13 +60,16 @@ class Prepared:
     steps: Sequence[Step] | None = None
     plan: Sequence[PlannedStep] = ()
     todo: Sequence[Step] = ()
+    allow_stale: bool = False
 
     @classmethod
-    def of(cls, task: Task, store: RunStore, device: Device, stages: Sequence[Stage], force: str | None) -> Prepared:
+    def of(
+        cls, task: Task, store: RunStore, device: Device, stages: Sequence[Stage], force: str | None, allow_stale: bool
+    ) -> Prepared:
         """Plan what the run folder lacks now."""
         first = preparation.steps(task, device)
         first_plan = plan(first, store, force, stages)
-        ready = cls(task, store, device, stages, force, first, first_plan, task)
+        ready = cls(task, store, device, stages, force, first, first_plan, task, allow_stale=allow_stale)
         return ready if to_do(first, first_plan, stages) else ready.with_steps()
 
     @property
@@ -64,7 +78,12 @@ class Prepared:
         if self.steps is None:
             later = f"the steps after {self.first[-1].name} have their names and patterns from it"
             return [*self.first_plan, PlannedStep("…", "a", "run", later)]
-        return [entry for entry in (*self.first_plan, *self.plan) if entry.stage in self.stages]
+        return [*self.stale_sources, *(entry for entry in (*self.first_plan, *self.plan) if entry.stage in self.stages)]
+
+    @property
+    def stale_sources(self) -> list[PlannedStep]:
+        """The stale steps of earlier stages."""
+        return stale_sources([*self.first_plan, *self.plan], self.stages)
 
     def with_steps(self) -> Prepared:
         """Return it with the steps after preparation, which must be finished."""
@@ -75,8 +94,11 @@ class Prepared:
         return replace(self, task=task, steps=steps, plan=planned, todo=to_do(steps, planned, self.stages))
 
     def not_stale(self) -> Prepared:
-        """Return it; refuse steps that other settings made, unless they are to be redone."""
-        refuse_stale([*self.first_plan, *self.plan], self.store, self.stages)
+        """Return it; refuse steps that other settings made, unless they are to be redone, or read as they are."""
+        planned = [*self.first_plan, *self.plan]
+        refuse_stale(planned, self.store, self.stages)
+        if not self.allow_stale:
+            refuse_stale_sources(planned, self.store, self.stages)
         return self
 
 
@@ -103,6 +125,7 @@ class RunResult:
         metrics: on the test set; None without one, or where the evaluation was not among the stages.
         has_student: whether the folder contains a classifier made from its present soft labels and settings.
         student_base: the base model of an adapter classifier, for messages; None for a classifier of its own.
+        stale: step → why, of stale steps of earlier stages that were read as they are.
     """
 
     folder: Path
@@ -110,6 +133,7 @@ class RunResult:
     metrics: dict[str, Any] | None
     has_student: bool
     student_base: str | None = None
+    stale: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def student(self) -> Path:
@@ -130,7 +154,13 @@ def all_steps(task: Task, device: Device) -> list[Step]:
 
 
 def prepare(
-    pipeline: Pipeline, folder: str | Path, *, stages: Sequence[Stage] = STAGES, force: str | None = None, resume: str = "auto"
+    pipeline: Pipeline,
+    folder: str | Path,
+    *,
+    stages: Sequence[Stage] = STAGES,
+    force: str | None = None,
+    resume: str = "auto",
+    allow_stale: bool = False,
 ) -> Prepared:
     """Check everything and plan; writes nothing.
 
@@ -138,13 +168,14 @@ def prepare(
         stages: which stages to work on; the others must be finished where they are needed.
         force: see :func:`petkit.runs.planning.plan`.
         resume: see :func:`petkit.runs.planning.refuse_resume`.
+        allow_stale: read steps of earlier stages even if other settings made them.
     """
     task, store = Task.checked(pipeline), RunStore(folder)
     baselines.refuse_impossible(task)
     store.refuse_foreign()
     device = device_of(task, store)
     refuse_resume(store, resume, device.record())
-    return Prepared.of(task, store, device, stages, force)
+    return Prepared.of(task, store, device, stages, force, allow_stale)
 
 
 def dry_run(ready: Prepared) -> Forecast:
@@ -170,17 +201,19 @@ def run(ready: Prepared, on_event: OnEvent = ignore) -> RunResult:
     with at_work(store, "run", on_event) as report:
 
         def advance(steps: Sequence[Step]) -> list[str]:
-            keep_every, force = 60 * ready.checked.spec.compute.checkpoint_minutes, ready.force
-            return [step.name for step in steps if step.stage in stages and _advance(step, store, force, keep_every, report)]
+            worked_on = [step for step in steps if step.stage in stages]
+            return [step.name for step in worked_on if _advance(step, ready, describe, report)]
 
         # Another process may have worked here until now: its records count.
         task = replace(ready.checked, scratch=store.scratch("tokens"), stores={})
-        ready = Prepared.of(task, store, device, stages, ready.force).not_stale()
+        ready = Prepared.of(task, store, device, stages, ready.force, ready.allow_stale).not_stale()
         begun = store.manifest()
         moved = moved_from(begun, device.record())
         if "recovered" in begun:
             report(Notice("run", f"manifest.json {begun['recovered']} and is rewritten; finished steps stay"))
-        _describe(store, task, device, all_again=ready.force == "all")
+        describe = cache(partial(_describe, store, task, device, all_again=ready.force == "all"))
+        if not (store.steps() and store.is_described()):
+            describe()  # otherwise once a step is made: what is refused before changes nothing
         ran = advance(ready.first)
         if ready.steps is None:
             ready = ready.with_steps().not_stale()
@@ -190,16 +223,20 @@ def run(ready: Prepared, on_event: OnEvent = ignore) -> RunResult:
         report(RunStarted(len(ready.todo), disk.needed, disk.free))
         if moved and ready.todo:
             report(Notice("run", MOVED.format(moved)))
-        report_stale_sources([*ready.first_plan, *ready.plan], stages, report)
+        if stale := ready.stale_sources:
+            more = f", and {len(stale) - 1} more" if len(stale) > 1 else ""
+            report(Notice(stale[0].step, f"used as it is, though {stale[0].why}{more}"))
         _report_left_out(task, stages, report)
         ran += advance(steps)
+        describe()
     # Without a test set there may still be an evaluation of an earlier student in the folder.
     evaluated = any(step.stage == "evaluation" and step.stage in stages for step in steps)
     metrics = {**store.read(EVALUATION, METRICS_FILE), **baselines.read_results(store, task)} if evaluated else None
     student = next(step for step in steps if step.name == STUDENT)
     has_student = store.status(STUDENT, student.all_inputs(store)).state == "finished"
     base = store.read(STUDENT, STUDENT_FILE).get("base") if has_student else None
-    return RunResult(store.folder, tuple(ran), metrics, has_student, base and shown_name(base))
+    read = {entry.step: entry.why for entry in ready.stale_sources}
+    return RunResult(store.folder, tuple(ran), metrics, has_student, base and shown_name(base), read)
 
 
 def device_of(task: Task, store: RunStore) -> Device:
@@ -207,17 +244,23 @@ def device_of(task: Task, store: RunStore) -> Device:
     return choose_device(task.spec.compute, store.manifest())
 
 
-def _advance(step: Step, store: RunStore, force: str | None, keep_every: float, on_event: OnEvent) -> bool:
-    """Bring one step up to date; say whether there was work to do."""
+def _advance(step: Step, ready: Prepared, describe: Callable[[], None], on_event: OnEvent) -> bool:
+    """Bring one step up to date; return whether there was work to do, after which ``describe`` is called."""
+    store, keep_every = ready.store, 60 * ready.checked.spec.compute.checkpoint_minutes
+
+    def work(job: Job) -> None:
+        step.work(job)
+        describe()
+
     inputs = step.all_inputs(store)
     status = store.status(step.name, inputs)
-    forced = force in (step.stage, "all")
+    forced = ready.force in (step.stage, "all")
     if status.state == "finished" and not forced:
         clear_checkpoints(store, step.name)  # killed between publishing and clearing
         on_event(StepSkipped(step.name))
         return False
     stop_if_requested()
-    carry_out(step.name, "forced" if forced else status.why, inputs, step.work, store, keep_every, on_event)
+    carry_out(step.name, "forced" if forced else status.why, inputs, work, store, keep_every, on_event)
     release_memory()
     return True
 

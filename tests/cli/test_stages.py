@@ -45,16 +45,27 @@ def test_stage_c_is_finished_also_without_the_teachers(run: Path, petkit_command
 
 
 @pytest.mark.parametrize(("command", "step"), [("stage-b", "stage_b"), ("stage-c", "stage_c/model")])
-def test_a_stage_does_not_wait_for_stages_that_stay_as_they_are(
+def test_what_a_stage_reads_is_not_stale_unless_that_is_allowed(
     command: str, step: str, run: Path, petkit_command: Petkit
 ) -> None:
-    """Other settings of the teachers make no work for a stage that only reads what they left."""
     options = ("--out", "run", "--json", "--set", "teachers.steps=3")
+    stale = ["stage_a/colon-1/model", "stage_a/brackets-1/model"]
 
     dry = petkit_command(command, "pipeline.yaml", *options, "--dry-run")
+    refused = petkit_command(command, "pipeline.yaml", *options, "--quiet")
+    allowed = json.loads(petkit_command(command, "pipeline.yaml", *options, "--quiet", "--allow-stale").out)
 
-    assert [(entry["step"], entry["action"]) for entry in json.loads(dry.out)["steps"]] == [(step, "skip")]
-    assert json.loads(petkit_command(command, "pipeline.yaml", *options, "--quiet").out)["ran"] == []
+    planned = [(entry["step"], entry["action"]) for entry in json.loads(dry.out)["steps"]]
+    assert planned == [*((teacher, "stale") for teacher in stale), (step, "skip")]
+    assert (refused.code, refused.out) == (2, "")
+    assert "run: would read steps made with other settings:" in refused.err
+    assert allowed["ran"] == [] and allowed["stale"] == dict.fromkeys(stale, "stale: teachers.steps 2 → 3")
+
+
+@pytest.mark.parametrize("command", ["run", "stage-a"])
+def test_a_command_that_reads_no_earlier_stage_does_not_know_allow_stale(command: str, petkit_command: Petkit) -> None:
+    answer = petkit_command(command, "pipeline.yaml", "--allow-stale")
+    assert answer.code == 2 and "No such option: --allow-stale" in answer.err
 
 
 def test_stage_b_refuses_logits_of_other_rows(run: Path, petkit_command: Petkit) -> None:
@@ -62,7 +73,7 @@ def test_stage_b_refuses_logits_of_other_rows(run: Path, petkit_command: Petkit)
     rows = [{"text": text} for text in reversed(project.UNLABELED)]
     Path("unlabeled.jsonl").write_text(project.json_lines(rows), encoding="utf-8")
 
-    answer = petkit_command("stage-b", "pipeline.yaml", "--out", "run", "--force", "--quiet")
+    answer = petkit_command("stage-b", "pipeline.yaml", "--out", "run", "--force", "--quiet", "--allow-stale")
 
     assert (answer.code, answer.out) == (2, "")
     reported = "run: the logits of teacher colon-1 are out of date: data.unlabeled changed (run petkit stage-a --force)\n"

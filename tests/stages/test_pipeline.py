@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from petkit.errors import IncompleteRun, RunConflict
+from petkit.errors import IncompleteRun, InvalidInput, RunConflict
 from petkit.events import Event, Notice, Progress, StepFinished, StepSkipped, StepStarted
 from petkit.stages import evaluation
+from petkit.stages.pipeline import dry_run, prepare
 from petkit.storage.parquet_shards import read_matrix, read_shards
 from petkit.teachers import models, scoring
 from tests.tiny_run import FirstRun
@@ -294,12 +295,72 @@ def test_a_teacher_does_not_depend_on_the_others(pipeline_file: Path, here: Path
     assert products(here / "one", name) == products(here / "all", name)
 
 
-def test_a_stage_says_that_what_it_reads_was_made_by_other_settings(pipeline_file: Path, copy: Path) -> None:
+def test_a_stage_refuses_to_read_what_other_settings_made(pipeline_file: Path, copy: Path) -> None:
+    before = described(copy)
+    for stages in (("b",), ("c",), ("b", "c"), ("evaluation",)):
+        for force in (None, "stale", "b", "all"):
+            with pytest.raises(RunConflict) as refused:
+                run_task(pipeline_file, copy, "verbalizer.labels.World=[movie]", stages=stages, force=force)
+            first, *steps, hint = str(refused.value).splitlines()
+            assert first == "run: would read steps made with other settings:"
+            assert steps[0] == "  stage_a/colon-1/model: stale: verbalizer changed"
+            assert hint == "(petkit run --force redoes them; --allow-stale reads them as they are)"
+    assert described(copy) == before
+
+
+def test_a_stage_may_read_what_other_settings_made(pipeline_file: Path, copy: Path) -> None:
     heard: list[Event] = []
-    result = run_task(pipeline_file, copy, "teachers.steps=41", stages=("b", "c"), on_event=heard.append)
+    result = run_task(pipeline_file, copy, "teachers.steps=41", stages=("b", "c"), on_event=heard.append, allow_stale=True)
     reported = [f"{event.step}: {event.message}" for event in heard if isinstance(event, Notice)]
     assert result.ran == ()
     assert reported == ["stage_a/colon-1/model: used as it is, though stale: teachers.steps 40 → 41, and 3 more"]
+    models = [f"stage_a/{pattern}-{seed}/model" for pattern in ("colon", "brackets") for seed in (1, 2)]
+    assert result.stale == dict.fromkeys(models, "stale: teachers.steps 40 → 41")
+    planned = dry_run(prepare(load(pipeline_file, "teachers.steps=41"), copy, stages=("b",))).steps
+    assert [(entry.step, entry.action) for entry in planned] == [*((name, "stale") for name in models), ("stage_b", "skip")]
+
+
+# -- what the folder says of itself ------------------------------------------------------------------
+
+REFUSED: list[tuple[tuple[str, ...], dict[str, Any], str]] = [
+    (("soft_labels.min_probability=1",), {"stages": ("b",), "force": "b"}, "no unlabelled row reaches it"),
+    (
+        ("verbalizer.labels={World: [market], Sports: [game]}",),
+        {"stages": ("c",), "allow_stale": True, "force": "c"},
+        "for labels",
+    ),
+    (("student.steps=41",), {}, "made with other settings"),
+    (("student.steps=41",), {"resume": "never"}, "already contains a run"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "options", "why"), REFUSED, ids=[case[2] for case in REFUSED])
+def test_what_is_refused_leaves_the_description_of_the_run(
+    overrides: tuple[str, ...], options: dict[str, Any], why: str, pipeline_file: Path, copy: Path
+) -> None:
+    if "World" in overrides[0]:  # soft labels from elsewhere: the rows have two labels
+        other = write_task(copy.parent / "other", Path(load(pipeline_file).spec.model))
+        for name in ("train", "unlabeled", "test"):
+            path = other.parent / f"{name}.jsonl"
+            write_rows(path, [row for row in map(json.loads, path.read_text().splitlines()) if row["label"] != "Science"])
+        pipeline_file = other
+    before = described(copy)
+    with pytest.raises((RunConflict, InvalidInput, IncompleteRun), match=why):
+        run_task(pipeline_file, copy, *overrides, **options)
+    assert described(copy) == before
+
+
+def test_a_step_that_is_made_and_a_run_without_work_describe_the_folder(pipeline_file: Path, copy: Path) -> None:
+    before = described(copy)
+    run_task(pipeline_file, copy, "compute.checkpoint_minutes=7")  # changes no step
+    assert described(copy)[1] != before[1]
+    run_task(pipeline_file, copy, "student.steps=3", stages=("c",), force="stale")
+    assert load(copy / "config.resolved.yaml").spec.student.steps == 3
+
+
+def described(folder: Path) -> tuple[bytes, bytes]:
+    """Return the files in which a run folder describes itself."""
+    return (folder / "manifest.json").read_bytes(), (folder / "config.resolved.yaml").read_bytes()
 
 
 # -- missing and damaged steps -----------------------------------------------------------------------
