@@ -200,8 +200,8 @@ def show_metrics(metrics: dict[str, Any]) -> None:
     numbers |= {"nll": "NLL (nats)", "brier": "Brier score", "ece": "ECE"}
     rows = []
     for name in [name for name in shares if name in metrics]:
-        low, high = metrics[f"{name}_interval"]
-        rows.append((shares[name], _percent(metrics[name]), f"{_percent(low)} to {_percent(high)}"))
+        interval = metrics[f"{name}_interval"]
+        rows.append((shares[name], _percent(metrics[name]), " to ".join(map(_percent, interval)) if interval else ""))
     if multi:
         rows.append(("decisions right", _percent(metrics["label_accuracy"]), ""))
     rows += [(title, f"{metrics[name]:.4f}", "") for name, title in numbers.items() if name in metrics]
@@ -338,5 +338,5 @@ def _right(multi: bool) -> str:
     return "all labels right" if multi else "accuracy"
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"

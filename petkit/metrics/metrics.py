@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
@@ -15,6 +15,7 @@ from petkit.metrics.decision import Chosen, Decision
 
 BOOTSTRAPS = 2000
 ECE_BINS = 15
+Z = 1.959964  # of a 95 % interval, in standard deviations
 
 Counts: TypeAlias = NDArray[np.int64]
 Interval: TypeAlias = tuple[float, float]
@@ -22,11 +23,11 @@ Interval: TypeAlias = tuple[float, float]
 
 @dataclass(frozen=True)
 class LabelMetrics:
-    """Precision, recall, F1 (0 where undefined) and the number of rows of one label."""
+    """Precision, recall, F1 and the number of rows of one label; None where it neither occurs nor is predicted, else 0 for 0/0."""
 
-    precision: float
-    recall: float
-    f1: float
+    precision: float | None
+    recall: float | None
+    f1: float | None
     rows: int
 
 
@@ -36,6 +37,7 @@ class Metrics:
 
     Attributes:
         accuracy: share of rows with the right label; with several labels per row, all of them and no other (subset accuracy).
+        macro_f1: mean over the labels that occur or are predicted; None where there is none.
         nll: mean ``-log p(gold)`` per row in nats; with several labels per row, the sum over the labels' yes or no.
         brier: mean squared distance of probabilities and gold, summed over labels (0 to 2 with one label; Brier 1950).
         ece: expected calibration error of the answers; with several labels per row, of every yes and no.
@@ -44,8 +46,8 @@ class Metrics:
     rows: int
     accuracy: float
     accuracy_interval: Interval
-    macro_f1: float
-    macro_f1_interval: Interval
+    macro_f1: float | None
+    macro_f1_interval: Interval | None
     nll: float
     brier: float
     ece: float
@@ -83,12 +85,12 @@ class MultiLabelMetrics(Metrics):
     """Rows of any number of labels.
 
     Attributes:
-        micro_f1: F1 of all yes decisions together; 0 where undefined.
+        micro_f1: F1 of all yes decisions together; None where no label occurs or is predicted.
         label_accuracy: share of right decisions, mean over labels.
     """
 
-    micro_f1: float
-    micro_f1_interval: Interval
+    micro_f1: float | None
+    micro_f1_interval: Interval | None
     label_accuracy: float
 
 
@@ -121,7 +123,7 @@ def evaluate(logits: FloatArray, targets: FloatArray, labels: tuple[str, ...], d
             **shared,
             nll=float((np.logaddexp(0, scores) - gold * scores).sum(axis=1).mean()),
             ece=calibration_error(np.where(chosen, probabilities, 1 - probabilities).ravel(), right.ravel()),
-            micro_f1=float(2 * (chosen & gold).sum() / max(1, chosen.sum() + gold.sum())),
+            micro_f1=None if micro_f1_interval is None else float(2 * (chosen & gold).sum() / (chosen.sum() + gold.sum())),
             micro_f1_interval=micro_f1_interval,
             label_accuracy=float(right.mean()),
         )
@@ -148,13 +150,15 @@ def evaluate(logits: FloatArray, targets: FloatArray, labels: tuple[str, ...], d
     )
 
 
-def _per_label(gold: Chosen, chosen: Chosen, labels: tuple[str, ...]) -> tuple[dict[str, LabelMetrics], float]:
-    """Return precision, recall, F1 and rows of each label, and the mean F1."""
+def _per_label(gold: Chosen, chosen: Chosen, labels: tuple[str, ...]) -> tuple[dict[str, LabelMetrics], float | None]:
+    """Return precision, recall, F1 and rows of each label, and the mean F1 of those that occur or are predicted."""
     from sklearn.metrics import precision_recall_fscore_support
 
     columns = precision_recall_fscore_support(gold, chosen, labels=np.arange(len(labels)), average=None, zero_division=0)
-    rows = zip(*(column.tolist() for column in columns), strict=True)
-    return dict(zip(labels, (LabelMetrics(*row) for row in rows), strict=True)), float(columns[2].mean())
+    found = np.asarray((gold | chosen).any(axis=0))
+    each = zip(labels, found, *(column.tolist() for column in columns), strict=True)
+    metrics = {label: LabelMetrics(*row) if here else LabelMetrics(None, None, None, 0) for label, here, *row in each}
+    return metrics, float(columns[2][found].mean()) if found.any() else None
 
 
 def calibration_error(confidence: Floats, correct: Chosen, bins: int = ECE_BINS) -> float:
@@ -166,19 +170,19 @@ def calibration_error(confidence: Floats, correct: Chosen, bins: int = ECE_BINS)
     return float(np.abs(sums - hits).sum() / len(confidence))
 
 
-def bootstrap_confusion(confusion: Counts, seed: int = 0) -> list[Interval]:
-    """Return 95 % percentile bootstrap intervals of accuracy and macro-F1, rows having one label."""
+def bootstrap_confusion(confusion: Counts, seed: int = 0) -> list[Interval | None]:
+    """Return 95 % intervals of accuracy and macro-F1, rows having one label."""
 
     def figures(draws: Counts) -> tuple[Floats, ...]:
         tables = draws.reshape(-1, *confusion.shape)
         hits = np.diagonal(tables, axis1=1, axis2=2)  # (draws, labels)
         return hits.sum(axis=1) / confusion.sum(), _macro_f1(hits, tables.sum(axis=1) + tables.sum(axis=2))
 
-    return _bootstrap(confusion.reshape(-1), figures, seed)
+    return _bootstrap(confusion.reshape(-1), figures, (int(confusion.sum()),) * 2, seed)
 
 
-def bootstrap_decisions(chosen: Chosen, gold: Chosen, seed: int = 0) -> list[Interval]:
-    """Return 95 % percentile bootstrap intervals of subset accuracy, micro-F1 and macro-F1; arguments ``(rows, labels)``."""
+def bootstrap_decisions(chosen: Chosen, gold: Chosen, seed: int = 0) -> list[Interval | None]:
+    """Return 95 % intervals of subset accuracy, micro-F1 and macro-F1; arguments ``(rows, labels)``."""
     outcomes, counts = np.unique(np.hstack([chosen, gold]), axis=0, return_counts=True)
     chosen, gold = np.hsplit(outcomes, 2)  # (outcomes, labels)
     # As floats: numpy multiplies whole numbers slowly, and these are exact.
@@ -186,25 +190,57 @@ def bootstrap_decisions(chosen: Chosen, gold: Chosen, seed: int = 0) -> list[Int
 
     def figures(draws: Counts) -> tuple[Floats, ...]:
         hits, total = draws @ both, draws @ either  # (draws, labels)
-        micro = 2 * hits.sum(axis=1) / np.maximum(total.sum(axis=1), 1)
+        micro = _ratio(2 * hits.sum(axis=1), total.sum(axis=1))
         return draws @ right / counts.sum(), micro, _macro_f1(hits, total)
 
-    return _bootstrap(counts, figures, seed)
+    labelled = int(counts[either.any(axis=1)].sum())  # the rows that F1 depends on
+    return _bootstrap(counts, figures, (int(counts.sum()), labelled, labelled), seed)
+
+
+def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> Floats:
+    """Return ``part / whole``, NaN where ``whole`` is 0; arguments of one shape."""
+    return np.asarray(np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0))
 
 
 def _macro_f1(hits: NDArray[Any], total: NDArray[Any]) -> Floats:
-    return np.asarray((2 * hits / np.maximum(total, 1)).mean(axis=1))
+    """Return the mean F1 of the labels that occur or are predicted ``(draws,)``, from counts ``(draws, labels)``."""
+    return _ratio(np.nansum(_ratio(2 * hits, total), axis=1), (total > 0).sum(axis=1))
 
 
-def _bootstrap(counts: Counts, figures: Callable[[Counts], tuple[Floats, ...]], seed: int) -> list[Interval]:
-    """Return an interval for each of ``figures``, computed from how often each outcome occurs, shape ``(draws, outcomes)``.
+def _bootstrap(
+    counts: Counts, figures: Callable[[Counts], tuple[Floats, ...]], rows_of: Sequence[int], seed: int
+) -> list[Interval | None]:
+    """Return a percentile bootstrap interval of each of ``figures``, computed from how often each outcome occurs.
 
-    Rows matter only through their outcome, so drawing rows with replacement is a multinomial draw of outcomes.
+    Rows matter only through their outcome, so drawing rows with replacement is a multinomial draw of outcomes. Where all
+    draws are alike, as those of rows that are all right, the interval is Wilson's.
+
+    Args:
+        counts: shape ``(outcomes,)``; ``figures`` takes draws of shape ``(draws, outcomes)``.
+        rows_of: number of rows that each figure depends on; a figure of none has no interval.
     """
     random, rows = np.random.default_rng(seed), int(counts.sum())
     # A few hundred draws at a time: many labels make many outcomes.
     chunk = max(1, min(BOOTSTRAPS, 4_000_000 // len(counts)))
     sizes = (min(chunk, BOOTSTRAPS - start) for start in range(0, BOOTSTRAPS, chunk))
     found = [figures(random.multinomial(rows, counts / rows, size=size)) for size in sizes]
-    bounds = [np.percentile(np.concatenate(values), [2.5, 97.5]).tolist() for values in zip(*found, strict=True)]
-    return [(low, high) for low, high in bounds]
+    drawn = [np.concatenate(values) for values in zip(*found, strict=True)]
+    return [_interval(values, count) if count else None for values, count in zip(drawn, rows_of, strict=True)]
+
+
+def _interval(draws: Floats, rows: int) -> Interval:
+    """Return the interval that 95 % of the draws are in; a draw without any label has no F1."""
+    low, high = np.nanpercentile(draws, [2.5, 97.5]).tolist()
+    return wilson(low, rows) if low == high else (low, high)
+
+
+def wilson(share: float, rows: int) -> Interval:
+    """Return the 95 % score interval of a share of rows (Wilson 1927), which has a width for 0 and 100 % too.
+
+    >>> low, high = wilson(1.0, rows=20)
+    >>> round(low, 3), high
+    (0.839, 1.0)
+    """
+    middle, half = share + Z**2 / (2 * rows), Z * np.sqrt(share * (1 - share) / rows + (Z / (2 * rows)) ** 2)
+    low, high = (float((middle + side * half) / (1 + Z**2 / rows)) for side in (-1, 1))
+    return (0.0 if share == 0 else low, 1.0 if share == 1 else high)

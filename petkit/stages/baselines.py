@@ -44,7 +44,7 @@ def steps(task: Task, device: Device) -> list[Step]:
     if not (names := _named(task)):
         return []
     shared: Inputs = {
-        "step.version": 2,
+        "step.version": 3,
         "labels": list(task.labels),
         "label_kind": task.spec.label_kind,
         "fields": list(task.fields),

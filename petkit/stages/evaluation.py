@@ -38,7 +38,7 @@ def steps(task: Task, device: Device, models: TeacherModels) -> list[Step]:
     if task.spec.data.test is None:
         return []
     inputs: Inputs = {
-        "step.version": 3,
+        "step.version": 4,
         **task.unlabeled_inputs(),
         "label_kind": task.spec.label_kind,
         **flat("student", {"thresholds": task.spec.student.thresholds}),
