@@ -24,6 +24,7 @@ from petkit.prompts.pvp import task_fields
 from petkit.prompts.token_store import TokenStore
 from petkit.runs.fingerprint import Inputs, flat
 from petkit.runs.step import Job
+from petkit.runs.store import Scratch
 from petkit.storage.row_array import HELD_ROWS
 from petkit.task.checks import scan_problems
 from petkit.task.model_checks import length_of_rows
@@ -129,7 +130,7 @@ class Training:
         """Return randomness apart from that of the steps, [seed, step] from step 1 (numpy takes [seed, 0] for the seed alone)."""
         return np.random.default_rng([self.settings.seed, 0, purpose])
 
-    def tokens(self, rows: Iterable[Example], keys: Sequence[FieldKey], name: str) -> TokenStore:
+    def tokens(self, rows: Iterable[Example], keys: Sequence[FieldKey], name: Scratch) -> TokenStore:
         """Return tokenised rows; those of large sets are stored in a scratch folder of this name."""
         texts = self.texts
         scratch = self.job.store.scratch(name) if texts.scan.rows > HELD_ROWS else None

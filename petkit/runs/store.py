@@ -16,10 +16,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from filelock import FileLock, Timeout
 
@@ -32,12 +32,14 @@ from petkit.storage import integrity
 from petkit.storage.atomic import append_line, disk_refusal, is_left_over, naming, sync, sync_tree, write_text
 from petkit.storage.checksum import is_checked_yaml, json_with_checksum, log_line, yaml_with_checksum
 from petkit.storage.fault_points import crash_point
-from petkit.storage.integrity import MANIFEST, RECORD, SCHEMA, Record, is_link, stays_inside
+from petkit.storage.integrity import MANIFEST, RECORD, SCHEMA, Record, Unreadable, is_link, stays_inside
 
 # The contents of a run folder, as its manifest names them (``kind``; missing in a plain run) and as messages do.
 RUN, ADAPTED_MODEL, PRETRAINED_PROMPT = "run", "adapted model", "pretrained prompt"
 _KIND_NAMES = {RUN: "a run", ADAPTED_MODEL: "an adapted model", PRETRAINED_PROMPT: "a pretrained prompt"}
 CONFIG, EVENTS, LOCK, WORK = "config.resolved.yaml", "events.jsonl", ".lock", ".work"
+# The folders in WORK (see :meth:`RunStore.scratch`).
+Scratch = Literal["steps", "replaced", "checkpoints", "tokens", "sentences"]
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,10 @@ class RunStore:
         return sorted(folder.relative_to(self.folder).as_posix() for folder in found)
 
     def refuse_foreign(self) -> None:
-        """Refuse a folder that petkit must not write into: a file, or anything but a run of this kind."""
+        """Refuse a folder that petkit must not write into: a file, a place in another run, or anything but a run of this kind."""
+        outer = next((parent for parent in self.folder.absolute().resolve().parents if _is_run_folder(parent)), None)
+        if outer is not None:
+            raise RunConflict(f"{self.shown}: is inside the run folder {shown_path(outer)} (choose another --out)")
         if not os.path.exists(self.folder):  # noqa: PTH110 (an impossible name is reported when it is made)
             return
         if not self.folder.is_dir():
@@ -170,6 +175,9 @@ class RunStore:
             path.name in (LOCK, WORK) or is_left_over(path.name, MANIFEST) for path in self.folder.iterdir()
         ):
             raise RunConflict(f"{self.shown}: is not empty and does not contain a petkit run (choose another --out)")
+        if (added := foreign_work(self.folder)) is not None:
+            why = f"{added} was not written by petkit, which empties {WORK}"
+            raise RunConflict(f"{self.shown}: {why} (move it away, or choose another --out)")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -213,7 +221,7 @@ class RunStore:
             place = place.parent
         return shutil.disk_usage(place).free
 
-    def scratch(self, name: str) -> Path:
+    def scratch(self, name: Scratch) -> Path:
         """Return a folder for this process's temporary files; gone when the lock is released."""
         folder = self.folder / WORK / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -309,3 +317,19 @@ class RunStore:
             if is_link(self.folder / part) and part.name:
                 why = f"{part.as_posix()} is a link"
                 raise RunConflict(f"{self.shown}: {why} (put the folder itself there, or choose another --out)")
+
+
+def foreign_work(folder: Path) -> str | None:
+    """Return the name of something in a run's folder for work in progress, or in its place, that petkit did not write."""
+    work = folder / WORK
+    if work.is_dir():
+        return next((f"{WORK}/{path.name}" for path in sorted(work.iterdir()) if path.name not in get_args(Scratch)), None)
+    return WORK if os.path.lexists(work) and not is_link(work) else None  # a link is refused where the folder is locked
+
+
+def _is_run_folder(folder: Path) -> bool:
+    """Return whether a folder is a run's: it has petkit's manifest, or the lock and the log of a run that lost it."""
+    with suppress(Unreadable):
+        if integrity.as_manifest(integrity.content_of(folder / MANIFEST) or b""):
+            return True
+    return os.path.exists(folder / LOCK) and any(os.path.exists(folder / name) for name in (EVENTS, WORK))  # noqa: PTH110

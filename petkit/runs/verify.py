@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from petkit.errors import ModelRefused, RunConflict, shown_path
 from petkit.runs.layout import CHECKPOINTS, STEP_FOLDERS
-from petkit.runs.store import ADAPTED_MODEL, CONFIG, EVENTS, LOCK, PRETRAINED_PROMPT, RUN, WORK, RunStore
+from petkit.runs.store import ADAPTED_MODEL, CONFIG, EVENTS, LOCK, PRETRAINED_PROMPT, RUN, WORK, RunStore, foreign_work
 from petkit.storage.atomic import is_left_over
 from petkit.storage.checksum import is_checked_log_line, is_checked_yaml
 from petkit.storage.integrity import MANIFEST, RECORD, Unreadable, as_manifest, compare, content_of, is_looked_for, read_record
@@ -161,6 +161,8 @@ class _Run:
             name = path.name
             if path.is_symlink() and name in (LOCK, WORK):
                 yield Verified(name, "damaged", "is a link", "remove the link")
+            elif name == WORK and (added := foreign_work(self.folder)) is not None:
+                yield _foreign(added)
             elif name == WORK or is_left_over(name, MANIFEST, CONFIG):
                 yield Verified(name, "remark", "belongs to a running or a killed run", "the next run removes it")
             elif name not in (MANIFEST, CONFIG, EVENTS, LOCK, CHECKPOINTS, *STEP_FOLDERS):
