@@ -38,6 +38,14 @@ SEEDS = 100
 # Patterns × seeds × generations: each is a trained model, kept in the run folder.
 TEACHERS = 1_000
 
+# Width of an adapter's own network and rank of its updates; the widest models have some 10,000 hidden units. A network of
+# this width for such a model takes a few GB.
+ADAPTER_WIDTH = 4_096
+# Any rate, weight or share: its square is still a number in float32.
+NUMBER = 1_000_000_000_000
+# Tokens per row or example: the longest contexts of models.
+ROW_TOKENS = 1_000_000
+
 # -- data --------------------------------------------------------------------------------------------
 
 # One row, all its columns: a long novel is 3 MB. A row is taken apart in memory, at up to 24 times its size (JSON).

@@ -27,7 +27,7 @@ from petkit.models.safety.model_folder import (
     file_times,
     refuse_strange_vocabulary,
 )
-from petkit.models.safety.weight_files import numbers_built, numbers_in, refuse_absurd, refuse_not_finite
+from petkit.models.safety.weight_files import left_over_layers, numbers_built, numbers_in, refuse_absurd, refuse_not_finite
 from petkit.prompts.tokenizer import PieceTokenizer
 from petkit.storage.integrity import refuse_damaged, sha256
 
@@ -290,6 +290,10 @@ def _load_weights(kind: Any, name: str, attention: str | None = None, **settings
             use_safetensors=True,
             output_loading_info=True,
             **options,
+        )
+    if left := next(left_over_layers(model.state_dict(), info["unexpected_keys"]), None):
+        raise ModelRefused(
+            f"{shown}: config.json: describes fewer layers than the weights have, such as {left} (write their number)"
         )
     if kind.__name__ not in folder.finite:
         refuse_not_finite(dict(model.named_parameters()), shown)

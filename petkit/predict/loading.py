@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, Field
 
+from petkit import limits
 from petkit.config.schema.pipeline import ComputeSpec
+from petkit.config.schema.section import LabelName, LabelSeparator, Share
 from petkit.engine.device import Device, choose_device, prepare_for_inference
 from petkit.engine.inference import label_logits
 from petkit.ensemble import Ensemble, FloatArray, LabelKind
@@ -24,6 +26,9 @@ from petkit.runs.layout import ENSEMBLE_FILE, SOFT_LABELS, STUDENT, STUDENT_FILE
 from petkit.runs.store import RUN, RunStore
 from petkit.student.model import checked_record, load_student
 from petkit.teachers.loading import load_teachers
+
+# An ensemble of a thousand teachers with priors over a thousand labels is 30 MB.
+_LARGEST_RECORD = 64 * 2**20
 
 
 def load_predictor(folder: Path, teachers: bool, compute: ComputeSpec | None) -> Predictor:
@@ -55,19 +60,22 @@ def _device(compute: ComputeSpec, precision: str | None) -> Device:
     return choose_device(compute, {"arithmetic": {"precision": precision}})
 
 
+_Text = Annotated[str, Field(min_length=1, max_length=limits.TEXT_CHARACTERS)]
+
+
 class _Record(BaseModel):
     """What ``petkit.json`` contains of how a student reads rows and decides; folders made by other tools have none."""
 
-    fields: tuple[Annotated[str, Field(min_length=1)], ...] = Field(("text",), min_length=1)
-    max_length: Annotated[int, Field(ge=1)] | None = None
+    fields: tuple[_Text, ...] = Field(("text",), min_length=1, max_length=limits.COLUMNS)
+    max_length: Annotated[int, Field(ge=1, le=limits.ROW_TOKENS)] | None = None
     truncate: Literal["tail", "head", "middle"] = "tail"
     verbatim: bool = False
-    labels: tuple[str, ...] | None = None
+    labels: tuple[LabelName, ...] | None = Field(None, max_length=limits.LABELS)
     label_kind: LabelKind | None = None
-    thresholds: tuple[float, ...] | None = None
-    columns: dict[str, str] = {}
-    label_names: tuple[str, ...] | None = None
-    label_separator: Annotated[str, Field(min_length=1)] | None = None
+    thresholds: tuple[Share, ...] | None = None
+    columns: dict[_Text, _Text] = Field({}, max_length=limits.ENTRIES)
+    label_names: tuple[LabelName, ...] | None = Field(None, max_length=limits.LABELS)
+    label_separator: LabelSeparator | None = None
     precision: Literal["float32", "bfloat16"] | None = None
 
 
@@ -83,6 +91,10 @@ def _load_student(folder: Path, manifest: Mapping[str, Any], compute: ComputeSpe
     plain = Pattern.plain(record.fields, pairs=tokenizer.distinguishes_pairs)
     # Folders of petkit 0.1.0 are read as they were trained; all others as transformers reads them.
     pattern = CompiledPattern(plain, tokenizer, max_length, record.truncate, verbatim=record.verbatim or not content)
+    if pattern.room < 1:
+        where = shown_path(folder / STUDENT_FILE if record.max_length else folder)
+        why = f"max_length: {max_length} tokens leave no room for a text between {pattern.fixed} special ones"
+        raise ModelRefused(f"{where}: {why} (raise it)")
     names: Any = config.id2label
     labels = [str(names.get(index, "")) for index in range(len(names))]
     if not all(labels) or len(set(labels)) != len(labels):
@@ -122,6 +134,8 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
+        if path.stat().st_size > _LARGEST_RECORD:
+            raise _damaged(path, f"larger than {_LARGEST_RECORD / 2**20:.0f} MiB")
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         raise _damaged(path, "not valid JSON") from None

@@ -44,7 +44,7 @@ def section(line: str) -> str:
         ("teachers: [1]", "teachers: must be a mapping of keys to values"),
         ("teachers:", "teachers: must be a mapping of keys to values, not null"),
         ("soft_labels: {combine: mean}", "soft_labels.combine: must be 'logits', 'log_probs' or 'probs', not 'mean'"),
-        ("soft_labels: {temperature: 0}", "soft_labels.temperature: must be greater than 0, not 0"),
+        ("soft_labels: {temperature: 0}", "soft_labels.temperature: must be greater than or equal to 0.001, not 0"),
         ("student: {hard_weight: -0.1}", "student.hard_weight: must be greater than or equal to 0, not -0.1"),
         ("student: {batch_size: 100000}", "student.batch_size: must be less than or equal to 65536, not 100000"),
         ("compute: {threads: 0}", "compute.threads: must be greater than or equal to 1, not 0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from petkit.models.adapters.attach import attach
 from petkit.models.loading import load_language_model
 
 Folder = Callable[[str], Path]
+LAYERS = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "transform.dense", "self.key", "self.value")
+FEED_FORWARD = LAYERS[3:6]
 BERT = r"\(its layers: self\.query, self\.key, self\.value, output\.dense, intermediate\.dense, transform\.dense\)$"
 GPT2 = r"\(its layers: attn\.c_attn, attn\.c_proj, mlp\.c_fc, mlp\.c_proj\)$"
 
@@ -93,3 +96,14 @@ def test_what_lora_can_be_put_on(model_folder: Folder) -> None:
     )
     layer = attached(model_folder("gpt2"), kind="lora", target_modules=("c_fc",)).transformer.h[0].mlp.c_fc
     assert isinstance(layer, LoraLayer) and isinstance(layer.get_base_layer(), Conv1D)
+
+
+@pytest.mark.parametrize("options", [{"kind": "lora"}, {"kind": "ia3"}, {"kind": "ia3", "feedforward_modules": FEED_FORWARD}])
+def test_names_of_layers_are_written_in_an_order_of_their_own(options: dict[str, Any], model_folder: Folder, here: Path) -> None:
+    spec: AnyAdapter = TypeAdapter(AdapterSpec).validate_python({"target_modules": LAYERS, **options})
+    attach(load_language_model(str(model_folder("bert"))), spec).save(here / "adapter", "base")
+
+    written = json.loads((here / "adapter" / "adapter_config.json").read_text())
+
+    assert written["target_modules"] == sorted(LAYERS)  # sets would be written in another order by every process
+    assert written.get("feedforward_modules", []) == sorted(options.get("feedforward_modules", ()))

@@ -36,6 +36,7 @@ ABOUT = {
     "thresholds": ([0.5, 0.5, 0.5], "m/petkit.json: thresholds: one for each of 2 labels is needed"),
     "labels": (["one", "two"], "m/petkit.json: labels: config.json names others (write the same in both)"),
     "columns": ([1], "m/petkit.json: columns is damaged"),
+    "label_separator": ("|" * 1_000_000, "m/petkit.json: label_separator is damaged"),
 }
 
 
@@ -49,6 +50,42 @@ def test_damaged_words_about_a_student_are_refused(key: str, model: Path, petkit
 
     assert (answer.code, answer.out) == (2, "")
     assert reported in answer.err and len(answer.err.splitlines()) == 1
+
+
+DEEP = {"base": "m", "base_sha256": "", "labels": ["a", "b"], "label_kind": "single"}
+BEYOND: list[tuple[dict[str, object], str]] = [
+    ({"max_length": 1}, "m/petkit.json: max_length: 1 tokens leave no room for a text between 2 special ones (raise it)"),
+    ({"thresholds": [0.5, float("nan")]}, "m/petkit.json: thresholds.1 is damaged"),
+    ({"thresholds": [2.0, 0.5]}, "m/petkit.json: thresholds.0 is damaged"),
+    ({"thresholds": [-5.0, 0.5]}, "m/petkit.json: thresholds.0 is damaged"),
+    (
+        {"adapter": {"kind": "p_tuning_v2", "projection": True, "projection_size": 10**9}, **DEEP},
+        "m/petkit.json: adapter is damaged",
+    ),
+    ({"adapter": {"kind": "p_tuning_v1", "encoder_size": 10**9}, **DEEP}, "m/petkit.json: adapter is damaged"),
+]
+
+
+@pytest.mark.parametrize(("record", "reported"), BEYOND)
+def test_values_of_a_student_are_bounded(record: dict[str, object], reported: str, model: Path, petkit_command: Petkit) -> None:
+    new_classifier("m", ["a", "b"])[0].save_pretrained(model)
+    (model / "petkit.json").write_text(json.dumps(record))
+
+    answer = petkit_command("predict", "m", "a text")
+
+    assert (answer.code, answer.out) == (2, "")
+    assert reported in answer.err and len(answer.err.splitlines()) == 1
+
+
+def test_a_record_of_a_student_is_not_read_beyond_its_size(model: Path, petkit_command: Petkit) -> None:
+    new_classifier("m", ["a", "b"])[0].save_pretrained(model)
+    with (model / "petkit.json").open("wb") as file:
+        file.truncate(10**10)
+
+    answer = petkit_command("predict", "m", "a text")
+
+    assert answer.code == 2
+    assert answer.err.startswith("m/petkit.json: larger than 64 MiB (")
 
 
 def test_a_classifier_with_a_value_that_is_not_a_number_is_refused(model: Path) -> None:

@@ -7,10 +7,12 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
 from pydantic import BeforeValidator, Discriminator, Field, PlainSerializer, ValidatorFunctionWrapHandler, WrapValidator
 
+from petkit import limits
 from petkit.config.registry import ADAPTER_NAMES
 from petkit.config.schema.section import Counts, PartialShare, PositiveFloat, Section
 
 Tokens = Annotated[int, Field(ge=1, le=10_000)]
+Width = Annotated[int, Field(ge=1, le=limits.ADAPTER_WIDTH)]
 Modules: TypeAlias = (
     Literal["auto", "all-linear"] | Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
 )
@@ -34,8 +36,8 @@ class LoraSpec(AdapterSection):
     mergeable = True
 
     kind: Literal["lora", "qlora"]
-    rank: Annotated[int, Field(ge=1, le=4096)] = Field(8, description="rank of each update")
-    alpha: Annotated[int, Field(ge=1)] = Field(16, description="an update is multiplied by alpha / rank")
+    rank: Width = Field(8, description="rank of each update")
+    alpha: Annotated[int, Field(ge=1, le=1_000_000)] = Field(16, description="an update is multiplied by alpha / rank")
     dropout: PartialShare = Field(0.0, description="dropout probability before each update while training")
     target_modules: Modules = Field(
         "auto", description="ends of the names of the layers; auto: query and value, or their counterparts; all-linear: all"
@@ -64,7 +66,7 @@ class DeepPrefixSpec(AdapterSection):
     kind: Literal["p_tuning_v2"]
     tokens: Tokens = Field(16, description="trained keys and values per layer")
     projection: bool = Field(False, description="draw them from short vectors by a two-layer network while training")
-    projection_size: Annotated[int, Field(ge=1), Counts(lambda adapter: adapter.projection)] = Field(
+    projection_size: Annotated[Width, Counts(lambda adapter: adapter.projection)] = Field(
         128, description="width of that network"
     )
     learning_rate: PositiveFloat = Field(1e-2, description="peak rate of what is trained; falls linearly to 0")
@@ -76,7 +78,7 @@ class PromptEncoderSpec(AdapterSection):
     kind: Literal["p_tuning_v1"]
     tokens: Tokens = Field(16, description="virtual tokens before every row of a pattern without soft tokens of its own")
     encoder: Literal["mlp", "lstm"] = Field("mlp", description="the network: two hidden layers, or a BiLSTM before one")
-    encoder_size: Annotated[int, Field(ge=1)] | None = Field(None, description="its width; default: that of the embeddings")
+    encoder_size: Width | None = Field(None, description="its width; default: that of the embeddings")
     learning_rate: PositiveFloat = Field(1e-4, description="peak rate of what is trained; falls linearly to 0")
 
 

@@ -12,7 +12,7 @@ from petkit.config.pattern_syntax import field_names, parse_pattern
 from petkit.config.registry import BASELINE_NAMES, LABEL_SCORER_NAMES
 from petkit.config.rules import in_pattern, in_pipeline, in_verbalizer
 from petkit.config.schema import training
-from petkit.config.schema.section import LabelKindName, LabelName, LabelWord, Name, Section, Weight
+from petkit.config.schema.section import LabelKindName, LabelName, LabelSeparator, LabelWord, Name, RowTokens, Section, Weight
 
 DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
 PatternText: TypeAlias = Annotated[str, StringConstraints(max_length=limits.TEXT_CHARACTERS)]
@@ -34,7 +34,7 @@ class DataSpec(Section):
     label_names: Annotated[tuple[LabelName, ...], Field(max_length=limits.LABELS)] | None = Field(
         None, description="label of each class number; where it is given, a whole number 0, 1, … in the data is a class number"
     )
-    label_separator: Annotated[str, StringConstraints(min_length=1, max_length=5)] = Field(
+    label_separator: LabelSeparator = Field(
         "|", description="between the labels of a row in text, as in good|sports, where label_kind is multi"
     )
 
@@ -98,7 +98,9 @@ class DemonstrationsSpec(Section):
     """Filled-in labelled examples before the text (Brown et al. 2020; LM-BFF, Gao et al. 2021)."""
 
     per_label: Annotated[int, Field(ge=0, le=100)] = Field(0, description="examples per label before each row; 0: none")
-    max_tokens: Annotated[int, Field(ge=4)] = Field(40, description="longest example in tokens; its text is cut to fit")
+    max_tokens: Annotated[int, Field(ge=4, le=limits.ROW_TOKENS)] = Field(
+        40, description="longest example in tokens; its text is cut to fit"
+    )
 
 
 class ComputeSpec(Section):
@@ -111,7 +113,7 @@ class ComputeSpec(Section):
     threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         None, description="processor threads; default: all that the process which began the run may use"
     )
-    tokens_per_batch: Annotated[int, Field(ge=1)] = Field(4096, description="padded tokens per inference batch")
+    tokens_per_batch: Annotated[int, Field(ge=1, le=1_000_000_000)] = Field(4096, description="padded tokens per inference batch")
     checkpoint_minutes: Weight = Field(5.0, description="minutes between the points from which a killed training goes on")
 
 
@@ -126,12 +128,12 @@ class PipelineSpec(Section):
     patterns: tuple[PatternSpec, ...] = Field(
         min_length=1, max_length=limits.PATTERNS, description="a pattern file, or the patterns themselves"
     )
-    keep_patterns: Literal["all"] | Annotated[int, Field(ge=1)] = Field(
+    keep_patterns: Literal["all"] | Annotated[int, Field(ge=1, le=limits.PATTERNS)] = Field(
         "all", description="how many of the patterns to use, best first in the ranking of petkit rank-patterns"
     )
     verbalizer: VerbalizerSpec = Field(description="a verbalizer file, or the verbalizer itself")
     model: str = Field("embedded", min_length=1, description="embedded, a folder or hub name of a masked or causal model")
-    max_length: Annotated[int, Field(ge=8, le=1_000_000)] = Field(256, description="tokens per row, special tokens included")
+    max_length: RowTokens = Field(256, description="tokens per row, special tokens included")
     truncate: Literal["tail", "head", "middle"] = Field("tail", description="which end of a too long field is cut off")
     # Sections are strict about their own keys; an absent section means all of its defaults.
     demonstrations: DemonstrationsSpec = DemonstrationsSpec()

@@ -10,7 +10,17 @@ from petkit import limits
 from petkit.config.registry import CALIBRATION_NAMES, DIVERGENCE_NAMES, LOSS_NAMES
 from petkit.config.rules import in_question_words, in_student, in_training
 from petkit.config.schema.adapter import AdapterSpec, AnyAdapter, NoAdapter, Tokens
-from petkit.config.schema.section import Counts, LabelName, LabelWord, PartialShare, PositiveFloat, Section, Share, Weight
+from petkit.config.schema.section import (
+    Counts,
+    LabelName,
+    LabelWord,
+    PartialShare,
+    PositiveFloat,
+    Section,
+    Share,
+    Temperature,
+    Weight,
+)
 
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Steps = Annotated[int, Field(ge=1, le=10_000_000)]
@@ -52,7 +62,7 @@ class ContrastiveSpec(Section):
         description="rows of the same label (Khosla et al. 2020); or a row and its copy with some tokens hidden (InfoNCE)",
     )
     weight: Weight = Field(0.0, description="weight of the loss added to the main one; 0: off")
-    temperature: Annotated[PositiveFloat, Counts(lambda loss: loss.weight > 0)] = Field(
+    temperature: Annotated[Temperature, Counts(lambda loss: loss.weight > 0)] = Field(
         0.1, description="divides the cosine similarities"
     )
     masked_share: Annotated[PartialShare, Counts(lambda loss: loss.weight > 0 and loss.partners == "masked_view")] = Field(
@@ -125,13 +135,13 @@ class GenerationsSpec(Section):
     count: Annotated[int, Field(ge=0, le=20)] | Literal["auto"] = Field(
         0, description="further generations; auto: until the training set would reach 1,000 rows"
     )
-    scale: Annotated[float, Field(gt=1, allow_inf_nan=False)] = Field(
+    scale: Annotated[float, Field(gt=1, le=1_000_000, allow_inf_nan=False)] = Field(
         5.0, description="growth of the training set per generation"
     )
     teacher_share: Annotated[float, Field(gt=0, le=1)] = Field(
         0.25, description="share of the other teachers that label a teacher's rows; at least one"
     )
-    per_label_from_zero: Annotated[int, Field(ge=1)] = Field(
+    per_label_from_zero: Annotated[int, Field(ge=1, le=limits.LABELLED_ROWS)] = Field(
         100, description="rows per label of the first generation where there are no labelled rows"
     )
 
@@ -155,7 +165,7 @@ class SoftLabelsSpec(Section):
         "answer to empty texts; batch: what makes its mean answer on the unlabelled set even, where labels are about equally frequent",
     )
     drop_collapsed: bool = Field(False, description="leave out teachers that give (nearly) every row the same label")
-    temperature: PositiveFloat = Field(2.0, description="divides the combined logits before the softmax")
+    temperature: Temperature = Field(2.0, description="divides the combined logits before the softmax")
     prior: Literal["none", "uniform", "train"] | dict[LabelName, Weight] = Field(
         "none", description="shift the soft labels so that their mean (at temperature 1) is this: label → share, or as in train"
     )
@@ -192,7 +202,7 @@ class StudentSpec(AdaptedSection):
         False, description="keep an adapter that is merged into the model, next to it"
     )
     warmup: Share = Field(0.1, description="share of the steps over which the rate rises from 0")
-    temperature: Annotated[PositiveFloat | None, Counts(lambda student: False)] = Field(
+    temperature: Annotated[Temperature | None, Counts(lambda student: False)] = Field(
         None, description="divides the student's logits in the loss; default: soft_labels.temperature"
     )
     divergence: Annotated[str, DIVERGENCE_NAMES] = Field("kl", description="distance of student and soft labels")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +93,11 @@ class Adapter(nn.Module, ABC):
         self.config.base_model_name_or_path = None if base == EMBEDDED else base
         self.config.inference_mode = True
         folder.mkdir(parents=True, exist_ok=True)
-        self.config.save_pretrained(str(folder))
+        written = copy(self.config)
+        for name, value in vars(self.config).items():
+            if isinstance(value, set):  # PEFT would write it in an order that differs between processes
+                setattr(written, name, sorted(value))
+        written.save_pretrained(str(folder))
         save_file({name: value.to("cpu").contiguous() for name, value in self.state().items()}, folder / STATE_FILE)
 
 

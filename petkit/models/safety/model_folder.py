@@ -40,6 +40,7 @@ _MOST = {
     re.compile(r"^(?!.*(theta|base|scal|factor|ids?$))"): 2**31 - 1,
     re.compile(r""): 2**63 - 1,
 }
+_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _TICK = 20_000_000  # nanoseconds in which a file system may give two changes the same time
 FileTimes: TypeAlias = tuple[tuple[str, int, int, int, int], ...]
 _ADAPTERS = ("LORA", "IA3", "PREFIX_TUNING", "P_TUNING", "PROMPT_TUNING")
@@ -172,6 +173,8 @@ def _check_config(config: Mapping[str, Any], shown: str) -> None:
             raise ModelRefused(f"{place}: {key}: {_FOREIGN[key]}")
         if "_implementation" in key and "/" in repr(value):
             raise ModelRefused(f"{place}: {key}: names code to be downloaded, which petkit never runs (remove it)")
+        if key in _LAYERS and isinstance(value, int) and value < 1:
+            raise ModelRefused(f"{place}: {key}: a model needs at least one layer, not {value}")
         if isinstance(value, int) and any(value > most and pattern.search(key) for pattern, most in _MOST.items()):
             raise ModelRefused(f"{place}: {key}: {str(value)[:20]} is more than any model has")
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from petkit.storage.integrity import stays_inside
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _LARGEST_JSON, _LARGEST_INDEX = 16 * 2**20, 64 * 2**20
+_NUMBER = re.compile(r"\.\d+\.")
 _BYTES = 4  # of a number once it is loaded, as float32
 # What a model may have in addition to its checkpoint: a new head, tables it computes, weights that are tied in the file.
 _MORE_AT_MOST, _MORE_IN_ANY_CASE = 2, 2**26
@@ -100,6 +102,19 @@ def refuse_absurd(built: int, found: int, shown: str) -> None:
         raise ModelRefused(
             f"{shown}: config.json describes {built:,} numbers, and the weights contain {found:,}: they do not belong together"
         )
+
+
+def left_over_layers(built: Collection[str], unused: Iterable[str]) -> Iterator[str]:
+    """Yield the unused tensors of a checkpoint that belong to further layers of a kind that a model has.
+
+    >>> list(left_over_layers(["bert.layer.0.weight"], ["layer.1.weight", "pooler.weight", "head.0.bias"]))
+    ['layer.1.weight']
+    """
+    kinds = {_NUMBER.sub(".*.", f".{name}") for name in built}
+    for name in sorted(unused):
+        kind = _NUMBER.sub(".*.", f".{name}")
+        if "*" in kind and any(known.endswith(kind) for known in kinds):
+            yield name
 
 
 def refuse_not_finite(tensors: Mapping[str, Tensor], shown: str) -> None:
