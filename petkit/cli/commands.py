@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from importlib import import_module
@@ -124,43 +124,60 @@ def predict(
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="jsonl, csv or tsv. Default: JSON Lines on standard output.")
     ] = None,
+    columns: Annotated[str, typer.Option(metavar="all|none|A,B", help="Columns of the input that the output has.")] = "all",
     force: options.Overwrite = False,
+    set_: options.Columns = [],  # noqa: B006 (typer copies it)
     with_: options.With = "student",
     offline: Offline = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="JSON on a terminal too; with --output a summary.")] = False,
 ) -> None:
     """Label new rows."""
     if bool(texts) == (input is not None):
         raise InvalidInput([Problem.of_command("give texts, or --input FILE", "petkit predict --help shows examples")])
     teachers = _teachers(with_)
-    from petkit.data.precheck import look_at, look_at_standard_input
-    from petkit.predict.output import json_writer, output_file, output_place
+    from petkit.data.precheck import STANDARD_INPUT, look_at, look_at_standard_input
+    from petkit.predict.columns import OutputColumns
+    from petkit.predict.output import json_writer, kind_of, output_file, output_place
+    from petkit.predict.settings import chosen_columns, column_settings, refuse_paths, set_columns
     from petkit.storage.destination import identities
 
+    wanted, settings = chosen_columns(columns), column_settings(set_)
+    refuse_paths(texts or ())
     read = identities(sys.stdin if input == "-" else input)
-    if output is not None:
-        output = output_place(output, model, read, force=force)
-    elif any(os.path.samestat(found, other) for found in read for other in identities(sys.stdout)):
+    target = None if output is None else output_place(output, model, read, force=force)
+    if output is None and any(os.path.samestat(found, other) for found in read for other in identities(sys.stdout)):
         raise InvalidInput([Problem.of_option("--input", "is the file that standard output goes to", "choose another file")])
     lines = look_at_standard_input(sys.stdin.buffer) if input == "-" else iter(())
     if input not in (None, "-"):  # before anything heavy is imported
         look_at(str(input))
     from petkit.predict.predictor import Predictor
-    from petkit.predict.row_io import argument_rows, predict_rows, source_of, stream_rows
+    from petkit.predict.row_io import argument_rows, file_rows, predict_rows, stream_rows
 
     predictor = Predictor.load(model, teachers=teachers)
+    set_columns(predictor, settings)
+    written = OutputColumns(predictor, "jsonl" if target is None else kind_of(target), wanted)
     if texts:
         examples: Any = argument_rows(texts, predictor)
-    elif input == "-":
-        examples = stream_rows(lines, predictor)
     else:
-        examples = source_of(str(input), predictor, labelled=False)
-    rows = _reported_if_none(predict_rows(examples, predictor), input)
-    if texts and output is None and sys.stdout.isatty():
-        console.show_predictions(texts, [prediction for _, prediction in rows])
+        examples = stream_rows(lines, predictor) if input == "-" else file_rows(str(input), predictor, written)
+    rows = predict_rows(examples, predictor)
+    if texts and target is None and sys.stdout.isatty() and not json:
+        console.show_predictions(texts, [prediction for _, prediction in rows if prediction is not None])
         return
-    with output_file(output, predictor) if output is not None else nullcontext(json_writer(sys.stdout, predictor)) as write:
+    opened = (
+        nullcontext(json_writer(sys.stdout, predictor, written)) if target is None else output_file(target, predictor, written)
+    )
+    count = empty = 0
+    with opened as write:
         for example, prediction in rows:
             write(example, prediction)
+            count, empty = count + 1, empty + (prediction is None)
+    if not quiet:
+        for remark in written.remarks(STANDARD_INPUT if input == "-" else input, count, empty):
+            console.note(remark)
+    if json and target is not None:
+        console.show_json({"output": str(output), "rows": count, "without_text": empty, "renamed": written.renamed})
 
 
 @app.command(epilog="Example: petkit evaluate runs/ag-news test.jsonl --json")
@@ -169,28 +186,25 @@ def evaluate(
     data: Annotated[
         str, typer.Argument(metavar="DATA", help="Labelled rows: jsonl, csv, tsv, parquet or hf://.", show_default=False)
     ],
+    set_: options.Columns = [],  # noqa: B006 (typer copies it)
     with_: options.With = "student",
     offline: Offline = False,
     json: Json = False,
 ) -> None:
     """Compare predictions with labels."""
+    teachers = _teachers(with_)
     from petkit.data.precheck import look_at
+    from petkit.predict.settings import column_settings, set_columns
 
+    settings = column_settings(set_)
     look_at(data)
     from petkit.predict.predictor import Predictor
     from petkit.predict.row_io import evaluate_file
 
-    metrics = evaluate_file(Predictor.load(model, teachers=_teachers(with_)), data).to_dict()
+    predictor = Predictor.load(model, teachers=teachers)
+    set_columns(predictor, settings)
+    metrics = evaluate_file(predictor, data).to_dict()
     console.show_json(metrics) if json else console.show_metrics(metrics)
-
-
-def _reported_if_none(rows: Iterable[Any], source: str | None) -> Iterator[Any]:
-    """Pass rows on; where there are none, print a note: it may be the wrong file."""
-    number = 0
-    for number, row in enumerate(rows, 1):  # noqa: B007
-        yield row
-    if not number:
-        console.note(f"{'standard input' if source == '-' else source}: contains no rows")
 
 
 def _teachers(who: str) -> bool:

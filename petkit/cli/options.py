@@ -22,6 +22,12 @@ Out = Annotated[Path | None, typer.Option("--out", metavar="RUN", help="Run fold
 Set = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a value, e.g. teachers.steps=50. May be repeated.")
 ]
+Columns = Annotated[
+    list[str],
+    typer.Option(
+        "--set", metavar="data.columns.FIELD=COLUMN", help="Column of a field, the label or the id, if it has another name."
+    ),
+]
 Force = Annotated[
     str | None,
     typer.Option(

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import IO, TypeAlias
 
 from petkit.data.examples import Example
-from petkit.ensemble import LabelKind
 from petkit.errors import InvalidInput, Problem, did_you_mean
 from petkit.formatting import visible_json
+from petkit.predict.columns import OutputColumns, json_value, table_cell
 from petkit.predict.predictor import Prediction, Predictor
 from petkit.storage.atomic import whole_file
 from petkit.storage.destination import destination
@@ -21,10 +21,8 @@ from petkit.storage.destination import destination
 OUTPUTS = ("jsonl", "csv", "tsv")
 OPTION = "--output"
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
-# What spreadsheets begin a formula with, in either width, and what they skip before one (OWASP, "CSV Injection").
-_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
-# Takes one predicted row.
-Writer: TypeAlias = Callable[[Example, Prediction], None]
+# Takes one predicted row; one without text has no prediction.
+Writer: TypeAlias = Callable[[Example, Prediction | None], None]
 
 
 def output_place(path: Path, model: Path, inputs: list[stat_result], *, force: bool) -> Path:
@@ -35,7 +33,7 @@ def output_place(path: Path, model: Path, inputs: list[stat_result], *, force: b
         inputs: files that are read (:func:`petkit.storage.destination.identities`).
         force: another file that is there is replaced.
     """
-    ending = path.suffix.lower().lstrip(".")
+    ending = kind_of(path)
     if ending not in OUTPUTS:
         raise InvalidInput([Problem.of_file(path, f"unknown kind {ending!r}", did_you_mean(ending, OUTPUTS), key=OPTION)])
     target, folder = destination(path, force=force, inputs=inputs, key=OPTION), model.resolve()
@@ -45,58 +43,81 @@ def output_place(path: Path, model: Path, inputs: list[stat_result], *, force: b
 
 
 @contextmanager
-def output_file(path: Path, predictor: Predictor) -> Iterator[Writer]:
+def output_file(path: Path, predictor: Predictor, columns: OutputColumns | None = None) -> Iterator[Writer]:
     """Write predictions to a file that appears only when all of them are there."""
-    ending = path.suffix.lower().lstrip(".")
+    kind = kind_of(path)
+    columns = columns or OutputColumns(predictor, kind)
     with ExitStack() as closing:
         try:
             stream = closing.enter_context(whole_file(path))
         except OSError as error:
             raise InvalidInput([Problem.of_file(path, f"cannot be written: {error.strerror}", key=OPTION)]) from None
-        yield json_writer(stream, predictor) if ending == "jsonl" else _table_writer(stream, predictor, _DELIMITERS[ending])
+        if kind == "jsonl":
+            yield json_writer(stream, predictor, columns)
+        else:
+            table = _Table(stream, predictor, columns)
+            yield table.write
+            table.begin()  # where there was no row
 
 
-def json_writer(stream: IO[str], predictor: Predictor) -> Writer:
-    """Return a writer of JSON Lines: id, fields, label, probability, probabilities; ``expected`` on an ordinal scale.
+def kind_of(path: Path) -> str:
+    """Return the format of an output by its ending."""
+    return path.suffix.lower().lstrip(".")
+
+
+def json_writer(stream: IO[str], predictor: Predictor, columns: OutputColumns | None = None) -> Writer:
+    """Return a writer of JSON Lines: the row's columns, label, probability, probabilities; ``expected`` on an ordinal scale.
 
     Where rows may have several labels, ``label`` is the list of them: a file of predictions reads like one of data.
     Every value comes back as it was; characters that would steer a terminal are written as ``\\u001b``.
     """
+    columns = columns or OutputColumns(predictor, "jsonl")
     multi = predictor.decision.kind.multi
 
-    def write(example: Example, prediction: Prediction) -> None:
-        row = {
-            "id": example.id,
-            **example.fields,
-            "label": list(prediction.labels) if multi else prediction.label,
-            "probability": round(prediction.probability, 6),
-            **({} if prediction.expected is None else {"expected": round(prediction.expected, 6)}),
-            "probabilities": {label: round(value, 6) for label, value in prediction.probabilities.items()},
-        }
+    def write(example: Example, prediction: Prediction | None) -> None:
+        row = {name: json_value(value) for name, value in columns.of(example)}
+        if prediction is None:
+            row |= dict.fromkeys(columns.predicted)
+        else:
+            row["label"] = list(prediction.labels) if multi else prediction.label
+            row["probability"] = round(prediction.probability, 6)
+            row |= {} if prediction.expected is None else {"expected": round(prediction.expected, 6)}
+            row["probabilities"] = {label: round(value, 6) for label, value in prediction.probabilities.items()}
         stream.write(visible_json(json.dumps(row, ensure_ascii=False)) + "\n")
 
     return write
 
 
-def _table_writer(stream: IO[str], predictor: Predictor, delimiter: str) -> Writer:
-    """Return a writer of CSV or TSV: id, fields, label, probability, and one column ``p(label)`` per label.
+class _Table:
+    """A CSV or TSV file: the row's columns, label, probability, and one column ``p(label)`` per label.
 
-    One cell has several labels of a row, with the separator between them; an ordinal scale adds ``expected``. A text that
-    a spreadsheet would take for a formula gets an apostrophe before it; JSON Lines have every text as it was.
+    One cell has several labels of a row, with the separator between them; an ordinal scale adds ``expected``. TSV has no
+    quoting: a cell with a tab or a line break cannot be written.
     """
-    expected = ["expected"] if predictor.decision.kind is LabelKind.ORDINAL else []
-    table = csv.writer(stream, delimiter=delimiter)
-    table.writerow(["id", *predictor.fields, "label", "probability", *expected, *(f"p({label})" for label in predictor.labels)])
 
-    def write(example: Example, prediction: Prediction) -> None:
+    def __init__(self, stream: IO[str], predictor: Predictor, columns: OutputColumns) -> None:
+        self._predictor, self._columns = predictor, columns
+        if columns.kind == "tsv":
+            self._table = csv.writer(stream, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, lineterminator="\n")
+        else:
+            self._table = csv.writer(stream)
+        self._header: list[str] = []
+
+    def begin(self, example: Example | None = None) -> None:
+        """Write the header, unless it is there: with the columns of the first row, if no others are known."""
+        if not self._header:
+            self._header = self._columns.header(example)
+            self._table.writerow([*self._header, *self._columns.predicted])
+
+    def write(self, example: Example, prediction: Prediction | None) -> None:
+        """Write a row."""
+        self.begin(example)
+        if problems := self._columns.problems(example, self._header):
+            raise InvalidInput(problems)
+        cells = [table_cell(value, exact=exact) for value, exact in self._columns.cells(example)]
+        if prediction is None:
+            self._table.writerow([*cells, *[""] * len(self._columns.predicted)])
+            return
         figures = [prediction.probability, *([] if prediction.expected is None else [prediction.expected])]
         figures += prediction.probabilities.values()
-        texts = map(_plain_cell, (example.id, *example.fields.values(), prediction.label))
-        table.writerow([*texts, *(f"{value:.6f}" for value in figures)])
-
-    return write
-
-
-def _plain_cell(text: str) -> str:
-    """Return a text as a spreadsheet will show it and not execute it."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
+        self._table.writerow([*cells, self._columns.labels(prediction), *(f"{value:.6f}" for value in figures)])

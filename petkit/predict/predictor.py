@@ -5,22 +5,25 @@ Model code is imported only by :meth:`Predictor.load`: a predictor with another 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress, islice
+from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from petkit.config.schema.pipeline import ComputeSpec, DataSpec
+from petkit.data.examples import LONE_SURROGATE, SURROGATE
 from petkit.ensemble import FloatArray, LabelKind
 from petkit.errors import InvalidInput, Problem
 from petkit.metrics import Decision
 
-CHUNK = 1024
+CHUNK, CHUNK_CHARACTERS = 1024, 2**21  # rows and characters that are predicted at a time
 Fields = Mapping[str, str]
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -93,24 +96,25 @@ class Predictor:
 
         return load_predictor(Path(folder), teachers, compute)
 
-    def __call__(self, rows: Sequence[str | Fields]) -> list[Prediction]:
-        """Predict rows: texts, or mappings from field to text.
+    def __call__(self, rows: str | Iterable[str | Fields]) -> list[Prediction]:
+        """Predict rows: one text, or any number of texts or of mappings from field (or its column) to text.
+
+        A DataFrame, a Series and a ``datasets.Dataset`` are rows too.
 
         Raises:
-            InvalidInput: a row lacks a field, or a bare text is given where rows have several fields.
+            InvalidInput: every row that is something else, is empty or lacks a field.
         """
-        return list(self.stream(rows))
+        return list(self.stream(self._checked(rows)))
 
-    def stream(self, rows: Iterable[str | Fields]) -> Iterator[Prediction]:
-        """Predict any number of rows in order, a thousand at a time; memory does not grow with their number."""
-        pending = iter(rows)
-        while chunk := list(islice(pending, CHUNK)):
-            logits = self.logits(chunk)
+    def stream(self, rows: str | Iterable[str | Fields]) -> Iterator[Prediction]:
+        """Predict any number of rows in order, some at a time; memory does not grow with their number."""
+        for chunk in chunks(self._each(rows), lambda row: sum(map(len, row[0].values()))):
+            logits = self._score(_sound(chunk))
             yield from map(self._prediction, self.decision.kind.probabilities(logits), self.decision.chosen(logits))
 
-    def logits(self, rows: Sequence[str | Fields]) -> FloatArray:
+    def logits(self, rows: str | Iterable[str | Fields]) -> FloatArray:
         """Return label logits of shape ``(rows, labels)``."""
-        return self._score([self._checked(row) for row in rows])
+        return self._score(self._checked(rows))
 
     def _prediction(self, probabilities: NDArray[np.float64], chosen: NDArray[np.bool_]) -> Prediction:
         """Return the record of one row, from its labels' probabilities and which of them it has, shape ``(labels,)`` each."""
@@ -120,11 +124,74 @@ class Predictor:
         each = dict(zip(self.labels, probabilities.tolist(), strict=True))
         return Prediction(self.label_separator.join(given), float(answer.prod()), each, given, expected)
 
-    def _checked(self, row: str | Fields) -> Fields:
-        if isinstance(row, str):
-            row = {self.fields[0]: row}
-        missing = [field for field in self.fields if not isinstance(row.get(field), str)]
-        if missing:
-            message = f"a row needs the fields {', '.join(self.fields)}; missing: {', '.join(missing)}"
-            raise InvalidInput([Problem.of_command(message)])
-        return row
+    def _checked(self, rows: Any) -> list[Fields]:
+        """Return all rows as fields."""
+        return _sound(self._each(rows))
+
+    def _each(self, rows: Any) -> Iterator[tuple[Fields, list[Problem]]]:
+        """Yield the fields of each row and what is wrong with it."""
+        for number, row in enumerate(rows_of(rows, [self.columns.get(name, name) for name in self.fields]), 1):
+            if not isinstance(row, (str, Mapping)):
+                message = "missing" if _is_missing(row) else f"must be a text or a mapping, not {row!r:.60}"
+                yield {}, [Problem.of_option(f"row {number}", message)]
+                continue
+            given = {self.fields[0]: row} if isinstance(row, str) else row
+            values: dict[str, Any] = {name: given.get(name, given.get(self.columns.get(name, name))) for name in self.fields}
+            missing = [name for name, value in values.items() if _is_missing(value)]
+            mistakes = [f"{name}: {text_mistake(value)}" for name, value in values.items() if text_mistake(value)]
+            if missing:
+                mistakes = [f"a row needs the fields {', '.join(self.fields)}; missing: {', '.join(missing)}"]
+            yield values, [Problem.of_option(f"row {number}", mistake) for mistake in mistakes]
+
+
+def rows_of(data: Any, columns: Sequence[str]) -> Iterable[Any]:
+    """Return what a caller gave as rows: one text, several rows, or a DataFrame of these ``columns`` (it would name its columns)."""
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and isinstance(data, pandas.DataFrame):
+        names = list(data.columns)
+        if wrong := [name for name in columns if names.count(name) != 1]:
+            messages = (f"column {name!r} is {'named twice' if name in names else 'missing'}" for name in wrong)
+            raise InvalidInput(map(Problem.of_command, messages))
+        return (dict(zip(columns, row, strict=True)) for row in zip(*(data[name] for name in columns), strict=True))
+    if isinstance(data, str):
+        return [data]
+    if isinstance(data, (Mapping, bytes, bytearray)) or not isinstance(data, Iterable):
+        message = f"give a text, or a list of texts or mappings, not {type(data).__name__}"
+        raise InvalidInput([Problem.of_command(message, "put it in a list" if isinstance(data, Mapping) else "")])
+    return data
+
+
+def chunks(rows: Iterable[Row], size: Callable[[Row], int]) -> Iterator[list[Row]]:
+    """Yield rows as many at a time as are predicted together: some thousand, or fewer long ones."""
+    chunk: list[Row] = []
+    taken = 0
+    for row in rows:
+        chunk.append(row)
+        taken += size(row)
+        if len(chunk) >= CHUNK or taken >= CHUNK_CHARACTERS:
+            yield chunk
+            chunk, taken = [], 0
+    if chunk:
+        yield chunk
+
+
+def text_mistake(value: object) -> str:
+    """Say why a value is not a text to label; empty if it is one."""
+    if not isinstance(value, str):
+        return "missing" if value is None else f"must be text, not {value!r:.60}"
+    if not value.strip():
+        return "empty"
+    return LONE_SURROGATE if SURROGATE.search(value) else ""
+
+
+def _sound(rows: Iterable[tuple[Fields, list[Problem]]]) -> list[Fields]:
+    """Return the fields of rows; refuse all that are not right."""
+    found = list(rows)
+    if problems := [problem for _, mistakes in found for problem in mistakes]:
+        raise InvalidInput(problems)
+    return [fields for fields, _ in found]
+
+
+def _is_missing(value: Any) -> bool:
+    """Say whether a value is None, NaN, or what pandas writes in their place."""
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)

@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice, tee
 
 import numpy as np
 
 from petkit.config.schema.pipeline import DataSpec
-from petkit.data.examples import LONE_SURROGATE, SURROGATE, Example, ExampleSource, targets_of
+from petkit.data.examples import LONE_SURROGATE, NO_ROWS, SURROGATE, Example, ExampleSource, targets_of
 from petkit.data.precheck import STANDARD_INPUT
 from petkit.data.records import parse_json_line
 from petkit.errors import InvalidInput, Problem
 from petkit.metrics import Metrics, evaluate
-from petkit.predict.predictor import CHUNK, Prediction, Predictor
+from petkit.predict.columns import OutputColumns
+from petkit.predict.predictor import Prediction, Predictor, chunks, text_mistake
 
 
-def source_of(path: str, predictor: Predictor, *, labelled: bool) -> ExampleSource:
-    """Return a file as examples with the predictor's fields, and its labels where they are needed."""
+def source_of(path: str, predictor: Predictor, *, labelled: bool, keep: Sequence[str] | None = ()) -> ExampleSource:
+    """Return a file as examples with the predictor's fields and, where it is ``labelled``, its labels.
+
+    Without labels a text may be empty, and the examples have the other columns that are to be kept (None: all).
+    """
     data = DataSpec(
         unlabeled=path, columns=predictor.columns, label_names=predictor.label_names, label_separator=predictor.label_separator
     )
-    return ExampleSource(path, data, predictor.fields, predictor.labels if labelled else None, predictor.decision.kind)
+    labels = predictor.labels if labelled else None
+    return ExampleSource(path, data, predictor.fields, labels, predictor.decision.kind, keep=keep, blank=not labelled)
+
+
+def file_rows(path: str, predictor: Predictor, columns: OutputColumns) -> Iterator[Example]:
+    """Return the rows of a file after a pass over all of them; refuse all bad ones, and those that the output cannot hold."""
+    source = source_of(path, predictor, labelled=False, keep=columns.wanted)
+    columns.source = source.shown
+    scan = source.scan(check=columns.problems)
+    if problems := [problem for problem in scan.problems if problem.message != NO_ROWS]:
+        raise InvalidInput(problems)
+    if scan.rows:
+        columns.finish(scan.columns)
+    return source.unchanged(scan)
 
 
 def evaluate_file(predictor: Predictor, path: str) -> Metrics:
@@ -30,9 +47,8 @@ def evaluate_file(predictor: Predictor, path: str) -> Metrics:
     scan = source.scan()
     if scan.problems:
         raise InvalidInput(scan.problems)
-    rows = iter(source)
     blocks, targets = [], []
-    while chunk := list(islice(rows, CHUNK)):
+    for chunk in chunks(source, _size):
         blocks.append(predictor.logits([example.fields for example in chunk]))
         targets.append(targets_of(chunk, len(predictor.labels)))
     return evaluate(np.concatenate(blocks), np.concatenate(targets), predictor.labels, predictor.decision)
@@ -42,7 +58,7 @@ def argument_rows(texts: Sequence[str], predictor: Predictor) -> list[Example]:
     """Return texts given one by one as rows; refuse those that are not texts, and a model that reads several fields."""
     if len(predictor.fields) > 1:
         raise InvalidInput([Problem.of_command(_reads_fields(predictor), "give them with --input")])
-    mistakes = {f"text {number}": _mistake(text) for number, text in enumerate(texts, 1)}
+    mistakes = {f"text {number}": text_mistake(text) for number, text in enumerate(texts, 1)}
     if any(mistakes.values()):
         raise InvalidInput([Problem.of_option(text, message) for text, message in mistakes.items() if message])
     return [_text_row(text, number, predictor) for number, text in enumerate(texts, 1)]
@@ -51,6 +67,7 @@ def argument_rows(texts: Sequence[str], predictor: Predictor) -> list[Example]:
 def stream_rows(lines: Iterable[bytes], predictor: Predictor) -> Iterator[Example]:
     """Yield the rows of standard input: JSON Lines if its first row is a JSON object, else one text per line."""
     as_json: bool | None = None
+    first = 0  # line of the first row
     for number, raw in enumerate(lines, 1):
         try:
             line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
@@ -59,27 +76,40 @@ def stream_rows(lines: Iterable[bytes], predictor: Predictor) -> Iterator[Exampl
         if not line.strip():
             continue
         if as_json is None:
+            first = number
             as_json = line.lstrip().startswith("{")
+            if line.strip() == "[" or (line.lstrip().startswith("[") and _is_json(line)):
+                raise _bad_line(number, "is a list in JSON", 'send one text a line, or one object such as {"text": "…"} a line')
             if not as_json and len(predictor.fields) > 1:
                 raise _bad_line(number, _reads_fields(predictor), "send JSON Lines")
-        yield _json_row(line, number, predictor) if as_json else _text_row(line, number, predictor)
+        yield _json_row(line, number, predictor, first) if as_json else _text_row(line, number, predictor)
 
 
-def _json_row(line: str, number: int, predictor: Predictor) -> Example:
+def _json_row(line: str, number: int, predictor: Predictor, first: int) -> Example:
     record = parse_json_line(line, number)
     if record.error:
-        raise _bad_line(number, record.error)
+        hint = 'rows that begin with { are read as JSON; send such a text as {"text": "…"}' if number == first else ""
+        raise _bad_line(number, record.error, hint)
     columns = {field: predictor.columns.get(field, field) for field in predictor.fields}
-    mistakes = {column: _mistake(record.values.get(column)) for column in columns.values()}
-    if any(mistakes.values()):
-        found = ((column, message) for column, message in mistakes.items() if message)
+    values = {column: record.values.get(column) for column in columns.values()}
+    # An empty text gets no label; one that is not there is a mistake.
+    mistakes = {name: text_mistake("" if value is None and name in record.values else value) for name, value in values.items()}
+    if found := [(column, message) for column, message in mistakes.items() if message not in ("", "empty")]:
         raise InvalidInput([Problem.of_file(STANDARD_INPUT, message, line=number, key=column) for column, message in found])
     id_column = predictor.columns.get("id", "id")
     own_id = record.values.get(id_column)
     if own_id is not None and SURROGATE.search(str(own_id)):
         raise _bad_line(number, LONE_SURROGATE, key=id_column)
-    fields = {field: record.values[column] for field, column in columns.items()}
-    return Example(f"row-{number}" if own_id is None else str(own_id), fields, None, number)
+    fields = {field: values[column] or "" for field, column in columns.items()}
+    return Example(f"row-{number}" if own_id is None else str(own_id), fields, None, number, values=record.values)
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _text_row(text: str, number: int, predictor: Predictor) -> Example:
@@ -94,16 +124,16 @@ def _bad_line(number: int, message: str, hint: str = "", key: str = "") -> Inval
     return InvalidInput([Problem.of_file(STANDARD_INPUT, message, hint, line=number, key=key)])
 
 
-def _mistake(value: object) -> str:
-    """Say why a value is not a text to label; empty if it is one."""
-    if not isinstance(value, str):
-        return "missing" if value is None else f"must be text, not {value!r:.60}"
-    if not value.strip():
-        return "empty"
-    return LONE_SURROGATE if SURROGATE.search(value) else ""
+def predict_rows(examples: Iterable[Example], predictor: Predictor) -> Iterator[tuple[Example, Prediction | None]]:
+    """Yield each example with its prediction, None where it has no text; some rows are in memory at a time."""
+    for chunk in chunks(examples, _size):
+        complete = [all(map(str.strip, example.fields.values())) for example in chunk]
+        rows = [example.fields for example, whole in zip(chunk, complete, strict=True) if whole]
+        predictions = predictor.stream(rows)
+        yield from ((example, next(predictions) if whole else None) for example, whole in zip(chunk, complete, strict=True))
 
 
-def predict_rows(examples: Iterable[Example], predictor: Predictor) -> Iterator[tuple[Example, Prediction]]:
-    """Yield each example with its prediction, a thousand rows in memory at a time."""
-    kept, read = tee(examples)
-    return zip(kept, predictor.stream(example.fields for example in read), strict=True)
+def _size(example: Example) -> int:
+    """Return about how many characters a row has."""
+    values = example.fields.values() if example.values is None else example.values.values()
+    return sum(len(value) if isinstance(value, (str, bytes)) else len(str(value)) for value in values)
