@@ -6,7 +6,6 @@ a cap further back in a file, its reader meets there.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator
 from functools import partial
 from itertools import chain, islice
@@ -65,10 +64,10 @@ def overlong_line(path: Path, within: int) -> int | None:
     line, taken = 1, 0  # bytes of the line that goes on; a chunk is shorter than the cap
     with path.open("rb") as stream:
         for chunk in islice(iter(partial(stream.read, records.CHUNK), b""), within // records.CHUNK):
-            begun, *others = re.split(rb"[\r\n]", chunk)
-            if taken + len(begun) > limits.ROW_BYTES:
+            breaks = [place for place in (chunk.find(b"\n"), chunk.find(b"\r")) if place >= 0]
+            if taken + min(breaks, default=len(chunk)) > limits.ROW_BYTES:
                 return line
-            taken = len(others[-1]) if others else taken + len(begun)
+            taken = len(chunk) - 1 - max(chunk.rfind(b"\n"), chunk.rfind(b"\r")) if breaks else taken + len(chunk)
             line += chunk.count(b"\n")
     return None
 

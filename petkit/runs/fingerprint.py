@@ -12,6 +12,8 @@ from petkit.config.schema.pipeline import DemonstrationsSpec, VerbalizerSpec
 Value: TypeAlias = "str | int | float | bool | list[str] | list[int] | dict[str, list[str]] | None"
 Inputs: TypeAlias = Mapping[str, Value]
 
+_SHOWN = 60  # characters
+
 
 def flat(prefix: str, values: Mapping[str, Any]) -> dict[str, Value]:
     """Return nested settings as flat inputs: ``{"contrastive": {"weight": 0}}`` → ``prefix.contrastive.weight``."""
@@ -63,10 +65,10 @@ def changes(old: Inputs, new: Inputs) -> str:
     return ", ".join(found)
 
 
-def _short(value: Value, most: int = 60) -> str:
+def _short(value: Value) -> str:
     """Return a value for people, or nothing for hashes and long lists."""
     if isinstance(value, str):
         is_hash = len(value) == 64 and all(letter in "0123456789abcdef" for letter in value)
-        return "" if is_hash or len(value) > most else value
+        return "" if is_hash or len(value) > _SHOWN else value
     text = json.dumps(value, ensure_ascii=False)
-    return "" if len(text) > most else text
+    return "" if len(text) > _SHOWN else text

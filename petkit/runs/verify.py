@@ -59,7 +59,8 @@ class Verification:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        return {"folder": self.folder, "whole": self.whole, "finished": self.finished, "entries": asdict(self)["entries"]}
+        entries = [asdict(entry) for entry in self.entries]
+        return {"folder": self.folder, "whole": self.whole, "finished": self.finished, "entries": entries}
 
 
 def verify(folder: Path) -> Verification:

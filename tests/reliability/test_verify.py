@@ -38,6 +38,7 @@ def test_a_whole_run(copy: Path, petkit_command: Command) -> None:
     assert (answer.code, answer.err) == (0, "") and answer.out.endswith("\nNothing is damaged.\n")
     assert {path: path.stat().st_mtime_ns for path in copy.rglob("*")} == before
     reported = json.loads(petkit_command("verify", copy, "--json").out)
+    assert reported == verify(copy).to_dict()
     assert reported["whole"] is True and {item["state"] for item in reported["entries"]} == {"whole"}
     expected = {"manifest.json", "config.resolved.yaml", "events.jsonl", *STEPS}
     assert {item["name"] for item in reported["entries"]} == expected

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import shutil
-import weakref
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -18,10 +16,9 @@ import yaml
 
 from petkit.errors import IncompleteRun, InvalidInput, RunConflict
 from petkit.events import Event, Notice, Progress, StepFinished, StepSkipped, StepStarted
-from petkit.stages import evaluation
 from petkit.stages.pipeline import dry_run, prepare
 from petkit.storage.parquet_shards import read_matrix, read_shards
-from petkit.teachers import models, scoring
+from petkit.teachers import scoring
 from tests.tiny_run import FirstRun
 from tests.tiny_task import STEPS, load, planned, products, rows, run_task, student_weights, write_rows, write_task
 
@@ -99,32 +96,6 @@ def test_evaluation_counts_every_row_of_every_model(finished: Path) -> None:
     right = sum(gold == student for gold, student in zip(table["gold"], table["student"], strict=True))
     assert right / 15 == pytest.approx(metrics["student"]["accuracy"])
     assert all(sum(row) == pytest.approx(1, abs=1e-5) for row in table["probabilities"])
-
-
-@pytest.mark.parametrize("how", ["trained", "untrained", "adapted"])
-def test_evaluation_keeps_one_model_in_memory(how: str, pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    more = {"trained": (), "untrained": ("data.train=null",), "adapted": ("teachers.adapter=lora",)}[how]
-    overrides = (*ONE_TEACHER, "teachers.steps=2", "student.steps=2", *more)
-    run_task(pipeline_file, here / "run", *overrides, stages=("a", "b", "c"))
-    loaded: list[weakref.ref[Any]] = []
-    in_memory: list[int] = []
-
-    def counted(load: Callable[..., Any]) -> Callable[..., Any]:
-        def counting(*args: Any, **options: Any) -> Any:
-            gc.collect()
-            alive = [model for reference in loaded if (model := reference()) is not None]
-            in_memory.append(sum(not parameter.is_meta for model in alive for parameter in model.parameters()))
-            model = load(*args, **options)
-            loaded.append(weakref.ref(model))
-            return model
-
-        return counting
-
-    monkeypatch.setattr(models, "load_language_model", counted(models.load_language_model))
-    monkeypatch.setattr(evaluation, "load_student", counted(evaluation.load_student))
-    run_task(pipeline_file, here / "run", *overrides, stages=("evaluation",))
-    # When the backbone is loaded, the teacher if it has a model of its own, and the student.
-    assert in_memory == [0] * (3 if how == "trained" else 2)
 
 
 def test_stage_by_stage_equals_all_at_once(pipeline_file: Path, finished: Path, here: Path) -> None:
