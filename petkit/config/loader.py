@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -53,10 +53,15 @@ _SHOWN = 200  # characters of a wrong value
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A checked specification and the places where its values were written."""
+    """A checked specification and the places where its values were written.
+
+    Attributes:
+        revisions: models of the Hugging Face Hub, as written → the commit at which a run reads them.
+    """
 
     spec: PipelineSpec
     document: Document
+    revisions: Mapping[str, str] = field(default_factory=dict)
 
     def problem(self, location: Location, message: str, hint: str = "", *, key: str | None = None) -> Problem:
         """Return a problem at ``location`` of the specification, such as ``("data", "train")``."""

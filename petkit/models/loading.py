@@ -7,6 +7,7 @@ long as its files stay the same. Tokenizers are loaded again each time: copying 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -266,7 +267,9 @@ def model_size(name: str, labels: int | None = None) -> ModelSize:
 
 def shown_name(name: str) -> str:
     """Return a model's name for messages."""
-    return f"the embedded model ({_EMBEDDED_FOLDER})" if name == EMBEDDED else shown_path(name) if Path(name).is_dir() else name
+    if name == EMBEDDED:
+        return f"the embedded model ({_EMBEDDED_FOLDER})"
+    return shown_path(name) if Path(name).is_dir() else re.sub(r"(?<=@[0-9a-f]{7})[0-9a-f]{33}$", "", name)
 
 
 def _load_weights(kind: Any, name: str, attention: str | None = None, **settings: Any) -> tuple[PreTrainedModel, list[str]]:

@@ -31,7 +31,8 @@ from petkit.pretraining.single_step_run import SingleStepResult, run_single_step
 from petkit.pretraining.unlabeled_texts import HIDDEN_TOKENS, Training, UnlabeledTexts
 from petkit.prompts.pattern import CompiledPattern, Pattern
 from petkit.runs.step import Job
-from petkit.runs.store import ADAPTED_MODEL
+from petkit.runs.store import ADAPTED_MODEL, RunStore
+from petkit.task.model_checks import at_commits
 
 # The natural logarithm of the greatest number a float can be.
 _MOST_NATS = 709.0
@@ -89,7 +90,7 @@ class Adapted(SingleStepResult):
 
 def adapt(pipeline: Pipeline, folder: str | Path, *, resume: str = "auto", on_event: OnEvent = ignore) -> Adapted:
     """Adapt a pipeline's model to its unlabelled set, in a run folder of its own; resumes after a kill."""
-    texts = UnlabeledTexts(pipeline, "adapt", "adapting")
+    texts = UnlabeledTexts(at_commits(pipeline, RunStore(folder, ADAPTED_MODEL)), "adapt", "adapting")
     return run_single_step(Adapted, texts, lambda job, device: _train(texts, job, device), folder, resume, on_event)
 
 

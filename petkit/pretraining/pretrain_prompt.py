@@ -50,7 +50,8 @@ from petkit.pretraining.unlabeled_texts import PAIRS, Objective, Training, Unlab
 from petkit.prompts.pvp import PVP, compile_pvp
 from petkit.prompts.verbalizer import WordProblem
 from petkit.runs.step import Job
-from petkit.runs.store import PRETRAINED_PROMPT
+from petkit.runs.store import PRETRAINED_PROMPT, RunStore
+from petkit.task.model_checks import at_commits
 from petkit.task.start_prompt import PROMPT, save_prompt
 
 # The paper's: ``first <slot>. second``.
@@ -129,7 +130,7 @@ def pretrain_prompt(
     pipeline: Pipeline, folder: str | Path, *, resume: str = "auto", on_event: OnEvent = ignore
 ) -> PretrainedPrompt:
     """Train a prompt for a pipeline's model, in a run folder of its own; resumes after a kill."""
-    texts = _Texts(pipeline, "pretrain_prompt", "pre-training")
+    texts = _Texts(at_commits(pipeline, RunStore(folder, PRETRAINED_PROMPT)), "pretrain_prompt", "pre-training")
     return run_single_step(PretrainedPrompt, texts, lambda job, device: _train(texts, job, device), folder, resume, on_event)
 
 

@@ -73,7 +73,9 @@ def run_single_step(
     store.refuse_foreign()
     device = choose_device(pipeline.spec.compute, store.manifest())
     refuse_resume(store, resume, device.record())
-    inputs, facts = texts.inputs(device), {"kind": result.KIND, "task": pipeline.spec.task}
+    inputs = texts.inputs(device)
+    facts: dict[str, Any] = {"kind": result.KIND, "task": pipeline.spec.task}
+    facts |= {"revisions": dict(pipeline.revisions)} if pipeline.revisions else {}
     config = dump_spec(pipeline.spec.model_copy(update={"max_length": texts.max_length}))
     with at_work(store, name, on_event) as report:
         status = store.status(name, inputs)

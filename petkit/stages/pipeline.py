@@ -33,6 +33,7 @@ from petkit.runs.signals import stop_if_requested
 from petkit.runs.step import Job, Step, at_work, carry_out
 from petkit.runs.store import RunStore
 from petkit.stages import a_teachers, b_soft_labels, baselines, c_student, evaluation, preparation
+from petkit.task.model_checks import at_commits
 from petkit.task.task import Task
 from petkit.teachers.models import teacher_models
 
@@ -170,7 +171,8 @@ def prepare(
         resume: see :func:`petkit.runs.planning.refuse_resume`.
         allow_stale: read steps of earlier stages even if other settings made them.
     """
-    task, store = Task.checked(pipeline), RunStore(folder)
+    store = RunStore(folder)
+    task = Task.checked(at_commits(pipeline, store))
     baselines.refuse_impossible(task)
     store.refuse_foreign()
     device = device_of(task, store)
@@ -282,4 +284,5 @@ def _describe(store: RunStore, task: Task, device: Device, *, all_again: bool) -
     resolved = task.spec.model_copy(update={"max_length": task.max_length})
     left_out = frozenset({"max_length"} if task.max_length != task.student_max_length else ())
     facts = {"task": task.spec.task, "labels": task.labels, "data": task.reading}
+    facts |= {"revisions": dict(task.pipeline.revisions)} if task.pipeline.revisions else {}
     store.describe(facts, device.record(), dump_spec(resolved, left_out), all_again=all_again)

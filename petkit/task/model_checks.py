@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from petkit.config.loader import Pipeline
@@ -13,15 +14,31 @@ from petkit.errors import InvalidInput, ModelRefused, Problem
 from petkit.models import loading
 from petkit.models.adapters.attach import attach
 from petkit.models.adapters.four_bit import obstacle
+from petkit.models.hub import at_commit, split_revision
 from petkit.models.safety.probe import check_reading
 from petkit.prompts.pattern import Pattern
 from petkit.prompts.pvp import PVP
 from petkit.prompts.tokenizer import PieceTokenizer
+from petkit.runs.store import RunStore
 
 # A model's tokenizer and how many tokens a row may have.
 Backbone: TypeAlias = tuple[PieceTokenizer, int]
 # The smallest max_length a pipeline can set.
 _LEAST_ROOM = 8
+
+
+def at_commits(pipeline: Pipeline, store: RunStore) -> Pipeline:
+    """Return the pipeline with its hub models at the commits that the run recorded for them, and others at their present ones."""
+    spec, recorded = pipeline.spec, store.manifest().get("revisions")
+    known = dict(recorded) if isinstance(recorded, Mapping) else {}
+    names = {spec.model, spec.student_model} - {loading.EMBEDDED}
+    read = {name: at_commit(name, known) for name in sorted(names)}
+    pinned = {name: str(split_revision(at)[1]) for name, at in read.items() if at != name}
+    if not pinned:
+        return pipeline
+    student = spec.student.model_copy(update={"model": read.get(spec.student.model or "", spec.student.model)})
+    spec = spec.model_copy(update={"model": read.get(spec.model, spec.model), "student": student})
+    return replace(pipeline, spec=spec, revisions={**known, **pinned})
 
 
 def backbones_of(pipeline: Pipeline, labels: Sequence[str]) -> tuple[Backbone | None, Backbone | None, list[Problem]]:

@@ -132,7 +132,11 @@ class PipelineSpec(Section):
         "all", description="how many of the patterns to use, best first in the ranking of petkit rank-patterns"
     )
     verbalizer: VerbalizerSpec = Field(description="a verbalizer file, or the verbalizer itself")
-    model: str = Field("embedded", min_length=1, description="embedded, a folder or hub name of a masked or causal model")
+    model: str = Field(
+        "embedded",
+        min_length=1,
+        description="embedded, a folder or hub name (name@revision pins one) of a masked or causal model",
+    )
     max_length: RowTokens = Field(256, description="tokens per row, special tokens included")
     truncate: Literal["tail", "head", "middle"] = Field("tail", description="which end of a too long field is cut off")
     # Sections are strict about their own keys; an absent section means all of its defaults.

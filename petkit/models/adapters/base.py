@@ -15,6 +15,7 @@ from safetensors.torch import load, load_file, save_file
 from torch import Tensor, nn
 
 from petkit.errors import ModelRefused, first_line, shown_path
+from petkit.models.hub import split_revision
 from petkit.models.loading import EMBEDDED
 from petkit.models.safety.model_folder import ADAPTER_WEIGHTS, check_adapter_folder
 from petkit.models.safety.weight_files import refuse_not_finite
@@ -90,7 +91,8 @@ class Adapter(nn.Module, ABC):
     def save(self, folder: Path, base: str) -> None:
         """Write the adapter to the frozen model named ``base`` as PEFT does: ``adapter_config.json`` and its tensors."""
         # The embedded model's name means nothing to PEFT, which would look it up on the hub.
-        self.config.base_model_name_or_path = None if base == EMBEDDED else base
+        name, revision = (base, None) if Path(base).is_dir() else split_revision(base)
+        self.config.base_model_name_or_path, self.config.revision = None if base == EMBEDDED else name, revision
         self.config.inference_mode = True
         folder.mkdir(parents=True, exist_ok=True)
         written = copy(self.config)
