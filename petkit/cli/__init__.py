@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from petkit.cli import console
-from petkit.errors import PetkitError
+from petkit.errors import InvalidInput, PetkitError, Problem
 from petkit.events import FORCE_TARGETS
 
 __all__ = ["app", "main", "spell_out_force"]
@@ -23,11 +27,22 @@ INTERRUPTED, READER_GONE = (130, 143), 141
 class _Commands(TyperGroup):
     """All commands. A reader of their output that has gone (head, a pager) ends them, which typer would call a failure."""
 
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with _reader_may_go():  # while the help is printed
+            return super().make_context(*arguments, **options)
+
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with _reader_may_go():
             return super().invoke(ctx)
-        except BrokenPipeError:
-            raise SystemExit(READER_GONE) from None
+
+
+@contextmanager
+def _reader_may_go() -> Iterator[None]:
+    """Leave with the code of SIGPIPE where the output has no reader any more."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise SystemExit(READER_GONE) from None
 
 
 app = typer.Typer(
@@ -43,12 +58,16 @@ app = typer.Typer(
 
 @app.callback(invoke_without_command=True)
 def root(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
-    """Answer ``--version``."""
+    """Answer ``--version``; refuse to work in a folder that is gone, where libraries fail in words of their own."""
     if version:
         from petkit import __version__
 
         console.say(f"petkit {__version__}")
         raise typer.Exit
+    try:
+        Path.cwd()
+    except OSError:
+        raise InvalidInput([Problem.of_command("the current folder has been deleted", "change to another folder")]) from None
 
 
 import_module("petkit.cli.commands")  # they register themselves
@@ -72,6 +91,16 @@ def _interrupted(arguments: list[str]) -> str:
     return f"interrupted; finished work is kept, {'--force would do it once more' if forced else 'run the same command to go on'}"
 
 
+def _is_name(error: Exception) -> bool:
+    """Return whether the system refused a name that the user gave: too long, or a loop of links."""
+    return isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP)
+
+
+def _drop_output() -> None:
+    """Lead standard output nowhere, so that what it cannot take is not written once more while Python shuts down."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main() -> None:
     """Run the command line; every error becomes a message and an exit code."""
     try:
@@ -86,7 +115,7 @@ def main() -> None:
         sys.exit(code)
     except BrokenPipeError:
         # The reader of our output has gone (head, a pager): leave quietly.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(READER_GONE)
     except Exception as error:
         if os.environ.get("PETKIT_DEBUG"):
@@ -94,4 +123,8 @@ def main() -> None:
                 raise
             traceback.print_exception(error)
         console.show_error(error)
-        sys.exit(error.exit_code if isinstance(error, PetkitError) else 1)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _drop_output()
+        sys.exit(error.exit_code if isinstance(error, PetkitError) else 2 if _is_name(error) else 1)

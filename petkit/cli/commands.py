@@ -16,6 +16,7 @@ import typer
 
 from petkit.cli import app, console, options
 from petkit.cli.options import Json, Offline, PipelineFile, Quiet, Resume, Set, load
+from petkit.cli.progress import RunDisplay
 from petkit.errors import InvalidInput, Problem
 from petkit.events import FORCE_TARGETS, RESUME, STAGES, Stage
 
@@ -47,7 +48,7 @@ def _stages_command(name: str, stages: tuple[Stage, ...], text: str, example: st
         if dry_run:
             console.show(spine.dry_run(ready), console.show_forecast, as_json=json)
             return
-        with console.RunDisplay(quiet=quiet) as display:
+        with RunDisplay(quiet=quiet) as display:
             result = spine.run(ready, display)
         if json:
             paths = {"run": str(result.folder), "student": str(result.student)}
@@ -83,7 +84,7 @@ def _pretraining_command(name: str, result: str, text: str, example: str) -> Non
         loaded = load(pipeline, set_)
         function = name.replace("-", "_")
         train = getattr(import_module(f"petkit.pretraining.{function}"), function)
-        with console.RunDisplay(quiet=quiet) as display:
+        with RunDisplay(quiet=quiet) as display:
             made = train(loaded, out or Path("runs") / f"{loaded.spec.task}-{result}", resume=resume, on_event=display)
         console.show(made, lambda made: console.say(made.summary(pipeline)), as_json=json)
 
@@ -148,7 +149,7 @@ def predict(
     target = None if output is None else output_place(output, model, read, force=force)
     if output is None and any(os.path.samestat(found, other) for found in read for other in identities(sys.stdout)):
         raise InvalidInput([Problem.of_option("--input", "is the file that standard output goes to", "choose another file")])
-    lines = look_at_standard_input(sys.stdin.buffer) if input == "-" else iter(())
+    lines = look_at_standard_input(console.standard_input()) if input == "-" else iter(())
     if input not in (None, "-"):  # before anything heavy is imported
         look_at(str(input))
     from petkit.predict.predictor import Predictor
@@ -234,7 +235,7 @@ def _scoring_command(name: str, module: str, show: Callable[[Any], None], text: 
     ) -> None:
         loaded = load(pipeline, set_)
         score = getattr(import_module(f"petkit.{module}"), name.replace("-", "_"))
-        with console.RunDisplay(quiet=quiet) as display:
+        with RunDisplay(quiet=quiet) as display:
             found = score(loaded, display)
         console.show(found, show, as_json=json)
 
@@ -266,7 +267,7 @@ def search_verbalizer(
 
     if out is not None:
         found_verbalizer.verbalizer_file(out, loaded, force=force)
-    with console.RunDisplay(quiet=quiet) as display:
+    with RunDisplay(quiet=quiet) as display:
         found = found_verbalizer.search_verbalizer(loaded, pattern, display)
     if out is not None:
         found.write(out, loaded, force=force)

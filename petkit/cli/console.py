@@ -1,4 +1,4 @@
-"""What appears on the terminal: progress, plans, tables. The only module that prints.
+"""What appears on the terminal: plans, tables, remarks. All that is printed passes here.
 
 Results go to standard output, progress and errors to standard error. Text from data, files and models is never
 interpreted: neither as markup nor, whatever characters are in it, by the terminal.
@@ -10,17 +10,14 @@ import json
 import sys
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from petkit.errors import PetkitError
-from petkit.events import Event, Notice, RunStarted, StepFinished, StepSkipped, StepStarted
-from petkit.events import Progress as Advance
-from petkit.formatting import in_one_line, size, visible, visible_json
+from petkit.errors import InvalidInput, PetkitError, Problem
+from petkit.formatting import in_one_line, visible, visible_json
 
 if TYPE_CHECKING:
     from petkit.commands.doctor import Finding
@@ -34,6 +31,14 @@ if TYPE_CHECKING:
     from petkit.stages.pipeline import Forecast, RunResult
 
 
+class Results(Console):
+    """A console for results: when its reader has gone, so has the reason to go on (rich alone would call it a failure)."""
+
+    def on_broken_pipe(self) -> None:
+        """Leave; :func:`petkit.cli.main` sets the exit code."""
+        raise BrokenPipeError
+
+
 class Remarks(Console):
     """A console for remarks: when its reader has gone, the work continues (rich alone would end the process)."""
 
@@ -44,8 +49,15 @@ class Remarks(Console):
 
 _terminal = sys.stdout.isatty()
 # Lines and tables are fitted to a terminal; a file or a program gets them as long as they are.
-out = Console(highlight=False, soft_wrap=not _terminal, width=None if _terminal else 10_000)
+out = Results(highlight=False, soft_wrap=not _terminal, width=None if _terminal else 10_000)
 err = Remarks(stderr=True, highlight=False, soft_wrap=True)
+
+
+def standard_input() -> IO[bytes]:
+    """Return the bytes of standard input."""
+    if sys.stdin is None:
+        raise InvalidInput([Problem.of_option("--input -", "standard input is closed")])
+    return sys.stdin.buffer
 
 
 def show_error(error: Exception) -> None:
@@ -77,78 +89,6 @@ def show(found: Any, in_words: Callable[[Any], None], *, as_json: bool) -> None:
 def show_json(data: Any) -> None:
     """Print data as JSON."""
     sys.stdout.write(visible_json(json.dumps(data, indent=2, ensure_ascii=False)) + "\n")
-
-
-class RunDisplay:
-    """Shows a run as it happens: bars on a terminal, one line per step elsewhere, nothing when quiet."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
-        self._bars: Progress | None = None
-        self._tasks: dict[str, TaskID] = {}
-        self._whole: TaskID | None = None
-        self._line_open = False
-        if err.is_terminal and not quiet:
-            columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-            left = (TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False))
-            self._bars = Progress(*columns, *left, console=err, transient=True)
-
-    def __enter__(self) -> RunDisplay:
-        if self._bars is not None:
-            self._bars.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._bars is not None:
-            self._bars.stop()
-        self._end_line()
-
-    def __call__(self, event: Event) -> None:
-        """Show an event."""
-        if not self._quiet:
-            if self._bars is not None:
-                self._draw(event, self._bars)
-            self._write(event)
-
-    def _draw(self, event: Event, bars: Progress) -> None:
-        """Move the bars."""
-        match event:
-            case RunStarted() if event.steps:
-                self._whole = bars.add_task("whole run", total=event.steps, note="")
-            case StepStarted():
-                self._tasks[event.step] = bars.add_task(event.step, total=None, note="")
-            case Advance() if event.step in self._tasks:
-                bars.update(self._tasks[event.step], completed=event.done, total=event.total, note=in_one_line(event.note))
-            case StepFinished() if event.step in self._tasks:
-                bars.remove_task(self._tasks.pop(event.step))
-                if self._whole is not None:
-                    bars.advance(self._whole)
-
-    def _write(self, event: Event) -> None:
-        """Print a line, or its beginning."""
-        match event:
-            case RunStarted() if event.disk:
-                note(f"about {size(event.disk)} of disk will be needed; {size(event.free)} are free", style="dim")
-            case StepStarted() if self._bars is None:
-                note(f"{event.step}: {event.why} … ", end="")
-                self._line_open = True
-            case StepFinished():
-                figures = {name: f"{value:.3g}" if isinstance(value, float) else value for name, value in event.facts.items()}
-                facts = ", ".join(f"{name} {value}" for name, value in figures.items() if name != "seconds")
-                named = "" if self._line_open else f"{event.step}: "
-                note(f"{named}done in {event.seconds:.1f} s" + (f" ({facts})" if facts else ""))
-                self._line_open = False
-            case StepSkipped():
-                note(f"{event.step}: up to date", style="dim")
-            case Notice():
-                self._end_line()
-                note(f"{event.step}: {event.message}", style="yellow")
-
-    def _end_line(self) -> None:
-        """Finish the line of a step that began and has not ended."""
-        if self._line_open:
-            note("")
-            self._line_open = False
 
 
 def show_forecast(forecast: Forecast) -> None:

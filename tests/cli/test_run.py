@@ -14,7 +14,7 @@ from rich.console import Console
 
 from petkit import events
 from petkit.cli import console, spell_out_force
-from petkit.cli.console import RunDisplay
+from petkit.cli.progress import RunDisplay
 from petkit.formatting import duration, size
 from petkit.stages import pipeline as spine
 from tests.cli import project

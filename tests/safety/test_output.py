@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from petkit.cli import console
-from petkit.cli.console import RunDisplay
+from petkit.cli.progress import RunDisplay
 from petkit.errors import InvalidInput, ModelRefused, Problem, shown_path
 from petkit.events import Notice, StepFinished
 from petkit.formatting import in_one_line, visible, visible_json
