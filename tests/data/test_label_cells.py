@@ -1,4 +1,4 @@
-"""What a cell of labels says, whoever wrote it: class numbers, floats, truth values, lists, choices, and what is missing."""
+"""What a cell of labels means: class numbers, floats, truth values, lists, choices, and what is missing."""
 
 from __future__ import annotations
 
