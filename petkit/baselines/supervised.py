@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from petkit.baselines.base import Answer, Baseline, train_inputs
 from petkit.engine.device import Device, prepare_for_inference
-from petkit.engine.sampling import training_batches
+from petkit.engine.sampling import smaller_batches, training_batches
 from petkit.engine.training_loop import fit
 from petkit.losses import binary_cross_entropy, cross_entropy
 from petkit.models.batch import IndexArray, collate
@@ -48,6 +48,7 @@ def _answer(task: Task, device: Device, job: Job) -> Answer:
         seed=settings.seed,
         checkpoints=job.checkpoints(),
     )
+    job.facts.update(smaller_batches(batch_size=(len(rows), settings.batch_size)))
     prepare_for_inference(classifier, device)
     total = task.scans["test"].rows
     shards = shard_logits(classifier, None, task, "test", device, lambda done: job.progress(done, total, "rows"))

@@ -29,6 +29,17 @@ def step_rows(rows: Iterable[IndexArray], added: Iterable[IndexArray] | None, se
         yield StepRows(batch, more, np.random.default_rng([seed, step]))
 
 
+def rows_per_step(count: int, batch_size: int) -> int:
+    """Return the size of the batches of ``count`` rows: half of them where a batch would have every row."""
+    return batch_size if count > batch_size else -(-count // 2)
+
+
+def smaller_batches(**settings: tuple[int, int]) -> dict[str, int]:
+    """Return the batch sizes that are used where they are not those of the settings: name → the number of rows, the setting."""
+    used = {name: rows_per_step(*rows_and_size) for name, rows_and_size in settings.items()}
+    return {name: size for name, size in used.items() if size != settings[name][1]}
+
+
 def training_batches(lengths: Sequence[int] | IndexArray, batch_size: int, steps: int, seed: int) -> Iterator[IndexArray]:
     """Yield ``steps`` batches of row indices: endless reshuffled passes over all rows, grouped by length.
 
@@ -48,8 +59,7 @@ def drawn_batches(
     Takes 8 bytes per row, and twice that between two passes.
     """
     random = np.random.default_rng(seed)
-    if count <= batch_size:
-        batch_size = -(-count // 2)
+    batch_size = rows_per_step(count, batch_size)
     # Sorting a whole small pass would deal nearly the same batches in every pass.
     window_size = max(1, min(_WINDOW, count // (4 * batch_size))) * batch_size
     left = np.zeros(0, np.int64)  # rows of the last pass that filled no batch

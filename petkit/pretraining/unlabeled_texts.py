@@ -14,7 +14,7 @@ from petkit.config.loader import Pipeline
 from petkit.config.schema.training import AdaptSpec, PretrainPromptSpec
 from petkit.data.examples import Example, ExampleSource
 from petkit.engine.device import Device
-from petkit.engine.sampling import StepRows, step_rows, training_batches
+from petkit.engine.sampling import StepRows, smaller_batches, step_rows, training_batches
 from petkit.engine.training_loop import TrainingDiverged, fit
 from petkit.errors import InvalidInput, ModelRefused, Problem
 from petkit.models.batch import IndexArray
@@ -139,6 +139,7 @@ class Training:
     def batches(self, rows: IndexArray, lengths: IndexArray) -> Iterator[StepRows]:
         """Yield every step's rows, drawn from ``rows`` of these lengths."""
         settings = self.settings
+        self.job.facts.update(smaller_batches(batch_size=(len(rows), settings.batch_size)))
         drawn = training_batches(lengths, settings.batch_size, settings.steps, settings.seed)
         return step_rows((rows[batch] for batch in drawn), None, settings.seed)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from petkit.engine.device import Device
 from petkit.engine.inference import ClassifierLogits
-from petkit.engine.sampling import StepRows, drawn_batches, step_rows, training_batches
+from petkit.engine.sampling import StepRows, drawn_batches, smaller_batches, step_rows, training_batches
 from petkit.engine.training_loop import fit
 from petkit.ensemble import LabelKind, log_softmax
 from petkit.errors import IncompleteRun
@@ -53,7 +53,9 @@ def train_student(job: Job, task: Task, device: Device, teacher: AbstractContext
             checkpoints=job.checkpoints(),
         )
     job.facts.update(trained_part(classifier) if settings.adapted else {})
-    job.facts.update(first_loss=losses[0], last_loss=losses[-1])
+    sizes = {"batch_size": (len(kept), settings.batch_size)}
+    sizes |= {"gold_batch_size": (len(task.train), settings.gold_batch_size)} if task.hard_weight else {}
+    job.facts.update(**smaller_batches(**sizes), first_loss=losses[0], last_loss=losses[-1])
     write_student(job.folder, task, device, classifier)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from petkit.engine.device import Device
 from petkit.engine.inference import label_logits
-from petkit.engine.sampling import StepRows, drawn_batches, step_rows, training_batches
+from petkit.engine.sampling import StepRows, drawn_batches, smaller_batches, step_rows, training_batches
 from petkit.engine.training_loop import fit, seed_everything
 from petkit.ensemble import FloatArray
 from petkit.events import Notice
@@ -107,7 +107,7 @@ class TeacherTraining:
             if gold:
                 job.facts.update(untrained_accuracy=untrained, trained_accuracy=trained)
             job.facts.update(trained_part(scorer) if self.settings.adapted else {})
-            job.facts.update(rows=len(targets), first_loss=losses[0], last_loss=losses[-1])
+            job.facts.update(rows=len(targets), **self._smaller_batches(len(targets)), first_loss=losses[0], last_loss=losses[-1])
             self.models.save(scorer, job.folder)
         if self.settings.adapted is None:
             self.task.tokenizer.hf.save_pretrained(job.folder)
@@ -225,6 +225,12 @@ class TeacherTraining:
         lengths = partial(store.row_lengths, self.pvp.pattern.keys)
         texts = drawn_batches(store.rows, lengths, settings.unlabeled_batch_size, settings.steps, seed + 1)
         return step_rows(labelled, texts, seed)
+
+    def _smaller_batches(self, rows: int) -> dict[str, int]:
+        settings, sizes = self.settings, {"batch_size": (rows, self.settings.batch_size)}
+        if settings.auxiliary_mlm_weight > 0:
+            sizes["unlabeled_batch_size"] = (self.task.scans["unlabeled"].rows, settings.unlabeled_batch_size)
+        return smaller_batches(**sizes)
 
     def _logits(self, scorer: LabelScorer, rows: list[Encoded]) -> FloatArray:
         scorer.eval()

@@ -83,7 +83,7 @@ def test_no_separator_is_one_mistake(here: Path) -> None:
 
 
 def test_one_label_per_row_may_hold_the_separator(here: Path) -> None:
-    assert load(here, "data.label_separator=o").labels == ("World", "Sports")
+    assert load(here, "verbalizer={labels: {'World|Asia': [world], Sports: [football]}}").labels == ("World|Asia", "Sports")
 
 
 @pytest.mark.parametrize("value", [True, "half", None, [0.5]])

@@ -208,9 +208,7 @@ def test_a_last_step_that_spoils_the_prompt(objective: str, pipeline_file: Path,
 
 def test_what_is_finished_is_not_done_again(pipeline_file: Path, here: Path) -> None:
     first, _ = make(pipeline_file, here / "out")
-    second, heard = make(
-        pipeline_file, here / "out", "compute.checkpoint_minutes=5", "mlm_share=0.5", "teachers.steps=3", "adapt.steps=3"
-    )
+    second, heard = make(pipeline_file, here / "out", "compute.checkpoint_minutes=5", "teachers.steps=3", "adapt.steps=3")
 
     assert (first.ran, second.ran) == (True, False) and second.facts == first.facts
     assert heard == [StepSkipped("prompt")]

@@ -22,6 +22,7 @@ class AdapterSection(Section):
     """One kind of adapter: its ``kind``, a ``learning_rate`` and options of its own."""
 
     mergeable: ClassVar[bool] = False  # into the model's own weights
+    inner = True
 
 
 class NoAdapter(AdapterSection):
@@ -66,7 +67,7 @@ class DeepPrefixSpec(AdapterSection):
     kind: Literal["p_tuning_v2"]
     tokens: Tokens = Field(16, description="trained keys and values per layer")
     projection: bool = Field(False, description="draw them from short vectors by a two-layer network while training")
-    projection_size: Annotated[Width, Counts(lambda adapter: adapter.projection)] = Field(
+    projection_size: Annotated[Width, Counts(lambda adapter: adapter.projection, "projection is false")] = Field(
         128, description="width of that network"
     )
     learning_rate: PositiveFloat = Field(1e-2, description="peak rate of what is trained; falls linearly to 0")

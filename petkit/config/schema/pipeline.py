@@ -10,9 +10,19 @@ from pydantic import Field, StringConstraints
 from petkit import limits
 from petkit.config.pattern_syntax import field_names, parse_pattern
 from petkit.config.registry import BASELINE_NAMES, LABEL_SCORER_NAMES
-from petkit.config.rules import in_pattern, in_pipeline, in_verbalizer
+from petkit.config.rules import Mistakes, in_pattern, in_pipeline, in_verbalizer
 from petkit.config.schema import training
-from petkit.config.schema.section import LabelKindName, LabelName, LabelSeparator, LabelWord, Name, RowTokens, Section, Weight
+from petkit.config.schema.section import (
+    Counts,
+    LabelKindName,
+    LabelName,
+    LabelSeparator,
+    LabelWord,
+    Name,
+    RowTokens,
+    Section,
+    Weight,
+)
 
 DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
 PatternText: TypeAlias = Annotated[str, StringConstraints(max_length=limits.TEXT_CHARACTERS)]
@@ -98,8 +108,8 @@ class DemonstrationsSpec(Section):
     """Filled-in labelled examples before the text (Brown et al. 2020; LM-BFF, Gao et al. 2021)."""
 
     per_label: Annotated[int, Field(ge=0, le=100)] = Field(0, description="examples per label before each row; 0: none")
-    max_tokens: Annotated[int, Field(ge=4, le=limits.ROW_TOKENS)] = Field(
-        40, description="longest example in tokens; its text is cut to fit"
+    max_tokens: Annotated[int, Field(ge=4, le=limits.ROW_TOKENS), Counts(lambda shown: shown.per_label > 0, "per_label is 0")] = (
+        Field(40, description="longest example in tokens; its text is cut to fit")
     )
 
 
@@ -151,6 +161,22 @@ class PipelineSpec(Section):
     adapt: training.AdaptSpec = training.AdaptSpec()
     pretrain_prompt: training.PretrainPromptSpec = training.PretrainPromptSpec()
     compute: ComputeSpec = ComputeSpec()
+
+    def without_effect(self) -> Mistakes:
+        """Return the settings that can change nothing because of another section."""
+        segments = (segment for pattern in self.patterns for segment in pattern.segments)
+        new = self.verbalizer.kind != "words" or any("{soft" in segment for segment in segments)
+        idle: dict[tuple[str, str], tuple[bool, str]] = {
+            ("data", "label_separator"): (self.label_kind != "multi", f"label_kind is {self.label_kind}"),
+            ("teachers", "new_learning_rate"): (not new, "no pattern has soft tokens, and verbalizer.kind is words"),
+            ("generations", "per_label_from_zero"): (self.data.train is not None, "there are labelled rows"),
+            ("student", "gold_batch_size"): (self.data.train is None, "data.train names no labelled rows"),
+        }
+        return super().without_effect() + [
+            (place, f"has no effect, because {why} (leave it out)")
+            for place, (applies, why) in idle.items()
+            if applies and not getattr(self, place[0]).is_default(place[1])
+        ]
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -45,9 +45,13 @@ LabelKindName = Literal["single", "multi", "ordinal"]
 
 
 class Counts(NamedTuple):
-    """Metadata of a field: when its value can change a result, given the section it is in (without this mark: always)."""
+    """Metadata of a field: when its value can change a result, given the section it is in (without this mark: always).
+
+    Where it cannot, a value that differs from the default is refused, with the reason that ``otherwise`` gives, if any.
+    """
 
     when: Callable[[Any], bool]
+    otherwise: str = ""
 
 
 class Section(BaseModel):
@@ -55,14 +59,33 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     rule: ClassVar[Callable[[Mapping[str, Any]], Mistakes] | None] = None  # what single values of the section cannot show
+    inner: ClassVar[bool] = False  # settings without effect are refused by the section around it, not in records of steps
 
     @model_validator(mode="after")
     def _follows_its_rule(self) -> Self:
         rule = type(self).rule
-        if rule is not None and (found := rule(self.model_dump())):
+        found = [] if rule is None else rule(self.model_dump())
+        found += [] if self.inner else self.without_effect()
+        if found:
             text = "; ".join(message for _, message in found)
             raise PydanticCustomError("petkit", "{text}", {"text": text, "found": found})
         return self
+
+    def without_effect(self) -> Mistakes:
+        """Return the settings, of sections in it too, that differ from their default although they can change nothing."""
+        found: Mistakes = []
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if isinstance(value, Section):
+                found += [((name, *place), message) for place, message in value.without_effect()]
+            for mark in field.metadata:
+                if isinstance(mark, Counts) and mark.otherwise and not mark.when(self) and not self.is_default(name):
+                    found.append(((name,), f"has no effect, because {mark.otherwise} (leave it out)"))
+        return found
+
+    def is_default(self, name: str) -> bool:
+        """Return whether a setting is the default, written or not."""
+        return bool(getattr(self, name) == type(self).model_fields[name].default)
 
     def fingerprint_settings(self) -> dict[str, Any]:
         """Return the settings that can change a result; those of what is switched off are left out."""

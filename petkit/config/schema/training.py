@@ -57,29 +57,34 @@ class AdaptedSection(OptimizerSection):
 class ContrastiveSpec(Section):
     """Contrastive loss between the rows of a batch: partners come together, others apart."""
 
-    partners: Annotated[Literal["same_label", "masked_view"], Counts(lambda loss: loss.weight > 0)] = Field(
+    inner = True
+
+    partners: Annotated[Literal["same_label", "masked_view"], Counts(lambda loss: loss.weight > 0, "weight is 0")] = Field(
         "same_label",
         description="rows of the same label (Khosla et al. 2020); or a row and its copy with some tokens hidden (InfoNCE)",
     )
     weight: Weight = Field(0.0, description="weight of the loss added to the main one; 0: off")
-    temperature: Annotated[Temperature, Counts(lambda loss: loss.weight > 0)] = Field(
+    temperature: Annotated[Temperature, Counts(lambda loss: loss.weight > 0, "weight is 0")] = Field(
         0.1, description="divides the cosine similarities"
     )
-    masked_share: Annotated[PartialShare, Counts(lambda loss: loss.weight > 0 and loss.partners == "masked_view")] = Field(
-        0.15, description="share of the row's tokens that masked_view hides"
-    )
+    masked_share: Annotated[
+        PartialShare,
+        Counts(lambda loss: loss.weight > 0 and loss.partners == "masked_view", "weight is 0, or partners is not masked_view"),
+    ] = Field(0.15, description="share of the row's tokens that masked_view hides")
 
 
 class ConsistencySpec(Section):
     """The prediction for a row should not change with another wording of the question."""
 
+    inner = True
+
     kind: Literal["none", "word_masking", "second_pattern"] = Field(
         "none", description="none, word_masking (some tokens of the row hidden), second_pattern (the next pattern of the file)"
     )
-    weight: Annotated[Weight, Counts(lambda loss: loss.kind != "none")] = Field(
+    weight: Annotated[Weight, Counts(lambda loss: loss.kind != "none", "kind is none")] = Field(
         1.0, description="weight of the loss added to the main one"
     )
-    masked_share: Annotated[PartialShare, Counts(lambda loss: loss.kind == "word_masking")] = Field(
+    masked_share: Annotated[PartialShare, Counts(lambda loss: loss.kind == "word_masking", "kind is not word_masking")] = Field(
         0.15, description="share of the row's tokens that word_masking hides"
     )
 
@@ -93,7 +98,7 @@ class TeachersSpec(AdaptedSection):
         (1, 2, 3), min_length=1, max_length=limits.SEEDS, description="one teacher per pattern and seed"
     )
     steps: Steps = Field(100, description="optimizer steps of each teacher")
-    batch_size: BatchSize = Field(16, description="labelled rows per step")
+    batch_size: BatchSize = Field(16, description="labelled rows per step; half of them where there are no more")
     learning_rate: Annotated[PositiveFloat, Counts(lambda teachers: teachers.adapted is None)] = Field(
         3e-5, description="peak rate, without an adapter; falls linearly to 0"
     )
@@ -111,13 +116,16 @@ class TeachersSpec(AdaptedSection):
     class_weights: Literal["none", "balanced"] = Field("none", description="balanced: rows of rare labels weigh more")
     auxiliary_mlm_weight: PartialShare = Field(0.0, description="share of the masked-LM loss on unlabelled rows; the paper: 1e-4")
     label_conditioning_weight: Weight = Field(0.0, description="weight of ADAPET's label-conditioned masked-LM loss")
-    unlabeled_batch_size: Annotated[BatchSize, Counts(lambda teachers: teachers.auxiliary_mlm_weight > 0)] = Field(
-        12, description="unlabelled rows added to each step for the masked-LM loss"
-    )
+    unlabeled_batch_size: Annotated[
+        BatchSize, Counts(lambda teachers: teachers.auxiliary_mlm_weight > 0, "auxiliary_mlm_weight is 0")
+    ] = Field(12, description="unlabelled rows added to each step for the masked-LM loss; half of them where there are no more")
     mlm_share: Annotated[
         float,
         Field(gt=0, lt=1),
-        Counts(lambda teachers: teachers.auxiliary_mlm_weight > 0 or teachers.label_conditioning_weight > 0),
+        Counts(
+            lambda teachers: teachers.auxiliary_mlm_weight > 0 or teachers.label_conditioning_weight > 0,
+            "auxiliary_mlm_weight and label_conditioning_weight are 0",
+        ),
     ] = Field(0.15, description="share of tokens hidden for masked-LM losses")
     r_drop_weight: Weight = Field(0.0, description="weight of the divergence between two dropout passes; needs dropout")
     consistency: ConsistencySpec = ConsistencySpec()
@@ -129,21 +137,27 @@ class TeachersSpec(AdaptedSection):
         return self.loss == "decoupled_label"
 
 
+_LATER = Counts(lambda generations: generations.count != 0, "count is 0")
+
+
 class GenerationsSpec(Section):
     """iPET: teachers of a new generation learn from rows that teachers of the last one labelled (PET, section 3.4)."""
 
     count: Annotated[int, Field(ge=0, le=20)] | Literal["auto"] = Field(
         0, description="further generations; auto: until the training set would reach 1,000 rows"
     )
-    scale: Annotated[float, Field(gt=1, le=1_000_000, allow_inf_nan=False)] = Field(
+    scale: Annotated[float, Field(gt=1, le=1_000_000, allow_inf_nan=False), _LATER] = Field(
         5.0, description="growth of the training set per generation"
     )
-    teacher_share: Annotated[float, Field(gt=0, le=1)] = Field(
+    teacher_share: Annotated[float, Field(gt=0, le=1), _LATER] = Field(
         0.25, description="share of the other teachers that label a teacher's rows; at least one"
     )
-    per_label_from_zero: Annotated[int, Field(ge=1, le=limits.LABELLED_ROWS)] = Field(
+    per_label_from_zero: Annotated[int, Field(ge=1, le=limits.LABELLED_ROWS), _LATER] = Field(
         100, description="rows per label of the first generation where there are no labelled rows"
     )
+
+
+_OUT_OF_FOLD = Counts(lambda soft: soft.out_of_fold, "neither weighting nor teacher_temperature is out_of_fold")
 
 
 class SoftLabelsSpec(Section):
@@ -158,7 +172,7 @@ class SoftLabelsSpec(Section):
     teacher_temperature: Literal["one", "out_of_fold"] = Field(
         "one", description="out_of_fold: divide each teacher's logits by the temperature that fits its out-of-fold rows"
     )
-    folds: Annotated[int, Field(ge=2, le=20)] = Field(4, description="folds of the out-of-fold scores")
+    folds: Annotated[int, Field(ge=2, le=20), _OUT_OF_FOLD] = Field(4, description="folds of the out-of-fold scores")
     calibration: Annotated[str, CALIBRATION_NAMES] = Field(
         "none",
         description="subtract each teacher's label prior from its logits: contextual: the log of its mean "
@@ -191,9 +205,9 @@ class StudentSpec(AdaptedSection):
     )
     seed: Seed = Field(1, description="seed of the new head, the row order and dropout")
     steps: Steps = Field(400, description="optimizer steps")
-    batch_size: BatchSize = Field(16, description="soft-labelled rows per step")
-    gold_batch_size: Annotated[BatchSize, Counts(lambda student: student.hard_weight > 0)] = Field(
-        4, description="labelled rows added to each step while hard_weight > 0"
+    batch_size: BatchSize = Field(16, description="soft-labelled rows per step; half of them where there are no more")
+    gold_batch_size: Annotated[BatchSize, Counts(lambda student: student.hard_weight > 0, "hard_weight is 0")] = Field(
+        4, description="labelled rows added to each step while hard_weight > 0; half of them where there are no more"
     )
     learning_rate: Annotated[PositiveFloat, Counts(lambda student: student.adapted is None)] = Field(
         5e-5, description="peak rate, without an adapter; falls linearly to 0"
@@ -216,8 +230,8 @@ class StudentSpec(AdaptedSection):
     )
     r_drop_weight: Weight = Field(0.0, description="weight of the divergence between two dropout passes; needs dropout")
     consistency_weight: Weight = Field(0.0, description="weight of the divergence when some tokens of the row are hidden")
-    masked_share: Annotated[PartialShare, Counts(lambda student: student.consistency_weight > 0)] = Field(
-        0.15, description="share of the row's tokens that consistency hides"
+    masked_share: Annotated[PartialShare, Counts(lambda student: student.consistency_weight > 0, "consistency_weight is 0")] = (
+        Field(0.15, description="share of the row's tokens that consistency hides")
     )
     contrastive: ContrastiveSpec = ContrastiveSpec()
     thresholds: Share | dict[LabelName, Share] = Field(
@@ -235,7 +249,7 @@ class AdaptSpec(OptimizerSection):
 
     seed: Seed = Field(1, description="seed of the row order, of the hidden tokens and of dropout")
     steps: Steps = Field(500, description="optimizer steps")
-    batch_size: BatchSize = Field(32, description="rows per step")
+    batch_size: BatchSize = Field(32, description="rows per step; half of them where there are no more")
     learning_rate: PositiveFloat = Field(5e-5, description="peak rate; falls linearly to 0")
     warmup: Share = Field(0.06, description="share of the steps over which the rate rises from 0")
     mlm_share: Annotated[float, Field(gt=0, lt=1)] = Field(0.15, description="share of tokens hidden")
@@ -259,13 +273,15 @@ class PretrainPromptSpec(OptimizerSection):
         description="next_sentence: does one sentence follow another? the paper's, for texts of several sentences; "
         "masked_lm: guess hidden words, for any text, not the paper's; both: the sum",
     )
-    words: Annotated[QuestionWords, Counts(lambda prompt: prompt.objective != "masked_lm")] = QuestionWords()
+    words: Annotated[QuestionWords, Counts(lambda prompt: prompt.objective != "masked_lm", "objective is masked_lm")] = (
+        QuestionWords()
+    )
     tokens: Tokens = Field(16, description="virtual tokens; the pipelines that start from them have as many")
     seed: Seed = Field(1, description="seed of the first virtual tokens, of the rows, pairs and hidden tokens, and of dropout")
     steps: Steps = Field(1000, description="optimizer steps")
     batch_size: BatchSize = Field(32, description="pairs of sentences per step, and as many rows for masked_lm")
     learning_rate: PositiveFloat = Field(1e-2, description="peak rate; falls linearly to 0")
     warmup: Share = Field(0.06, description="share of the steps over which the rate rises from 0")
-    mlm_share: Annotated[float, Field(gt=0, lt=1), Counts(lambda prompt: prompt.objective != "next_sentence")] = Field(
-        0.15, description="share of tokens hidden for masked_lm"
-    )
+    mlm_share: Annotated[
+        float, Field(gt=0, lt=1), Counts(lambda prompt: prompt.objective != "next_sentence", "objective is next_sentence")
+    ] = Field(0.15, description="share of tokens hidden for masked_lm")
