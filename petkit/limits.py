@@ -41,8 +41,6 @@ TEACHERS = 1_000
 # Width of an adapter's own network and rank of its updates; the widest models have some 10,000 hidden units. A network of
 # this width for such a model takes a few GB.
 ADAPTER_WIDTH = 4_096
-# Any rate, weight or share: its square is still a number in float32.
-NUMBER = 1_000_000_000_000
 # Tokens per row or example: the longest contexts of models.
 ROW_TOKENS = 1_000_000
 

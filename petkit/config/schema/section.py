@@ -21,22 +21,26 @@ def _names_a_folder(name: str) -> str:
     return name
 
 
-def _not_zero_in_float32(value: float) -> float:
-    if value < _SMALLEST:
+def _fits_float32(value: float) -> float:
+    if 0 < value < _SMALLEST:
         raise PydanticCustomError("too_small", f"must be at least {_SMALLEST:g}")
+    if value > _LARGEST:
+        raise PydanticCustomError("too_large", f"must be at most {_LARGEST:g}")
     return value
 
 
-_SMALLEST = 1e-30
+# In float32, as which they are used, larger numbers are infinite, and much smaller ones 0.
+_SMALLEST, _LARGEST = 1e-30, 1e38
+_AT_MOST: Any = {"maximum": _LARGEST}
 NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 # What becomes part of a path; labels and other texts never do.
 Name = Annotated[str, StringConstraints(pattern=NAME), AfterValidator(_names_a_folder)]
 LabelName = Annotated[str, StringConstraints(min_length=1, max_length=limits.KEY_CHARACTERS)]
 LabelWord = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=limits.WORD_CHARACTERS)]
-PositiveFloat = Annotated[float, Field(gt=0, le=limits.NUMBER, allow_inf_nan=False), AfterValidator(_not_zero_in_float32)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False, json_schema_extra=_AT_MOST), AfterValidator(_fits_float32)]
 # Divides logits: beyond, a softmax is one-hot or uniform.
 Temperature = Annotated[float, Field(ge=1e-3, le=1e3, allow_inf_nan=False)]
-Weight = Annotated[float, Field(ge=0, le=limits.NUMBER, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False, json_schema_extra=_AT_MOST), AfterValidator(_fits_float32)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 PartialShare = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 LabelSeparator = Annotated[str, StringConstraints(min_length=1, max_length=5)]
