@@ -21,7 +21,7 @@ from petkit.data.records import read_records
 from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, listed, shown_path
 from petkit.models.loading import EMBEDDED, load_tokenizer
 from petkit.prompts.tokenizer import PieceTokenizer
-from petkit.storage.atomic import sync_tree
+from petkit.storage.atomic import follow_umask, sync_tree
 from petkit.storage.fault_points import crash_point
 
 Parts: TypeAlias = dict[str, list[dict[str, str]]]  # train, unlabeled and test, row by row
@@ -122,8 +122,8 @@ def _write_all(folder: Path, files: Mapping[str, str]) -> None:
         for name, content in files.items():
             crash_point("project: before write")
             (aside / name).write_text(content, encoding="utf-8")
+        follow_umask(aside)
         sync_tree(aside)
-        aside.chmod(0o755)
         crash_point("project: before rename")
         if not folder.is_dir():
             os.replace(aside, folder)

@@ -29,7 +29,7 @@ from petkit.runs.fingerprint import Inputs, changes, fingerprint
 from petkit.runs.layout import CHECKPOINTS, STEP_FOLDERS
 from petkit.runs.provenance import environment, machine, now, package_versions, reported_by
 from petkit.storage import integrity
-from petkit.storage.atomic import append_line, disk_refusal, is_left_over, naming, sync, sync_tree, write_text
+from petkit.storage.atomic import append_line, disk_refusal, follow_umask, is_left_over, naming, sync, sync_tree, write_text
 from petkit.storage.checksum import is_checked_yaml, json_with_checksum, log_line, yaml_with_checksum
 from petkit.storage.fault_points import crash_point
 from petkit.storage.integrity import MANIFEST, RECORD, SCHEMA, Record, Unreadable, is_link, stays_inside
@@ -240,6 +240,7 @@ class RunStore:
             with naming(self.folder / step):
                 yield work
             crash_point("publish: filled")
+            follow_umask(work)
             sync_tree(work)
             crash_point("publish: files on disk")
             files = {
@@ -252,7 +253,6 @@ class RunStore:
                 "inputs": dict(inputs), "facts": facts, "finished": now(), "versions": package_versions(), "machine": machine(),
             }  # fmt: skip
             write_text(work / RECORD, json_with_checksum(record))
-            work.chmod(0o755)
             crash_point("publish: recorded")
             self._put(work, self.folder / step)
             crash_point("publish: done")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,6 +89,18 @@ def sync(path: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def follow_umask(folder: Path) -> None:
+    """Give a folder and all in it the modes of new files; some libraries write files for their owner alone."""
+    probe = folder / ".mode"
+    probe.mkdir()
+    mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.rmdir()
+    for place, _, names in os.walk(folder):
+        Path(place).chmod(mode)
+        for name in names:
+            (Path(place) / name).chmod(mode & 0o666)
 
 
 def sync_tree(folder: Path) -> None:
