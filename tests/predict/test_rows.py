@@ -1,0 +1,107 @@
+"""What a predictor takes as rows, and what it says of anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from petkit import InvalidInput
+from petkit.metrics.decision import Decision
+from petkit.predict import predictor as module
+from petkit.predict.predictor import Predictor
+from tests.predict.test_columns import predictor_of
+
+TEXTS = ["a text", "another one", "b"]
+FRAME = pd.DataFrame({"more": [1, 2, 3], "text": TEXTS}, index=[7, 7, 9])
+
+
+def dataset() -> Any:
+    """Return the rows as ``datasets`` has them."""
+    datasets = pytest.importorskip("datasets")
+    return datasets.Dataset.from_list([{"text": text, "more": 1} for text in TEXTS])
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        lambda: TEXTS,
+        lambda: tuple(TEXTS),
+        lambda: iter(TEXTS),
+        lambda: np.array(TEXTS),
+        lambda: [{"text": text, "more": 1} for text in TEXTS],
+        lambda: [TEXTS[0], {"text": TEXTS[1]}, np.str_(TEXTS[2])],
+        lambda: FRAME,
+        lambda: FRAME.text,
+        lambda: FRAME.text.astype("category"),
+        dataset,
+    ],
+)
+def test_rows_of_every_kind(rows: Callable[[], Any]) -> None:
+    predictor = predictor_of()
+    expected = [predictor([text])[0] for text in TEXTS]
+
+    assert predictor(rows()) == expected
+    assert list(predictor.stream(rows())) == expected
+    assert len(predictor.logits(rows())) == 3
+
+
+def test_one_text_is_one_row() -> None:
+    predictor = predictor_of()
+
+    assert predictor("the game was great") == predictor(["the game was great"])
+    assert predictor([]) == predictor(pd.Series([], dtype=object)) == []
+
+
+def test_columns_of_other_names() -> None:
+    predictor = predictor_of(columns={"text": "body"})
+    frame = pd.DataFrame({"body": TEXTS})
+
+    assert predictor(frame) == predictor(TEXTS) == predictor([{"body": text} for text in TEXTS])
+
+
+@pytest.mark.parametrize(
+    ("rows", "reported"),
+    [
+        ({"text": "x"}, "give a text, or a list of texts or mappings, not dict (put it in a list)"),
+        (b"x", "give a text, or a list of texts or mappings, not bytes"),
+        (5, "give a text, or a list of texts or mappings, not int"),
+        (None, "give a text, or a list of texts or mappings, not NoneType"),
+        ([None], "row 1: missing"),
+        (["a", 5, b"x"], "row 2: must be a text or a mapping, not 5\nrow 3: must be a text or a mapping, not b'x'"),
+        ([" "], "row 1: text: empty"),
+        (["a\ud800"], "row 1: text: contains a lone surrogate (invalid Unicode)"),
+        ([{"text": 5}], "row 1: text: must be text, not 5"),
+        ([{"txt": "a"}, {"text": None}], "\n".join(f"row {n}: a row needs the fields text; missing: text" for n in (1, 2))),
+        (pd.Series(["a", None, float("nan"), pd.NA, pd.NaT], dtype=object), "\n".join(f"row {n}: missing" for n in range(2, 6))),
+        (pd.DataFrame({"text": ["a", None]}), "row 2: a row needs the fields text; missing: text"),
+        (pd.DataFrame({"txt": ["a"]}), "column 'text' is missing"),
+        (pd.DataFrame([["a", "b"]], columns=["text", "text"]), "column 'text' is named twice"),
+    ],
+)
+def test_anything_else_is_refused_with_its_row(rows: Any, reported: str) -> None:
+    for use in (predictor_of(), predictor_of().logits):
+        with pytest.raises(InvalidInput) as refused:
+            use(rows)
+        assert str(refused.value).encode("utf-8", "backslashreplace").decode() == reported
+
+
+def test_long_texts_come_in_small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK_CHARACTERS", 1000)
+    seen: list[list[int]] = []
+
+    def score(rows: Sequence[Any]) -> Any:
+        seen.append([len(row["text"]) for row in rows])
+        return np.zeros((len(rows), 2), np.float32)
+
+    predictor = Predictor(("a", "b"), ("text",), {}, score, Decision())
+    texts = ["x" * length for length in (600, 600, 10, 3000, 1, *[1] * 2000)]
+
+    def rows() -> Iterator[str]:
+        yield from texts
+
+    assert len(list(predictor.stream(rows()))) == len(texts)
+    assert [sum(chunk) for chunk in seen] == [1200, 3010, 1000, 1000, 1]
