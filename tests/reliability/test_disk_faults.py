@@ -10,11 +10,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from petkit.errors import DiskRefused, PetkitError, RunConflict
 from petkit.metrics.decision import Decision
 from petkit.predict.output import output_file
+from petkit.predict.predictor import Predictor
 from petkit.runs import provenance, store
 from petkit.runs.verify import verify
 from petkit.storage import fault_points
@@ -165,10 +167,8 @@ def test_small_files_leave_nothing_behind(fault: str, fails_at: Callable[[str], 
 def test_two_processes_may_write_one_output(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each writes aside under a name of its own; the last one to end wins, whole."""
 
-    class Anything:
-        decision = Decision()
-
-    with output_file(here / "out.jsonl", Anything()), output_file(here / "out.jsonl", Anything()):  # type: ignore[arg-type]
+    predictor = Predictor(("a", "b"), ("text",), {}, lambda rows: np.zeros((len(rows), 2)), Decision())
+    with output_file(here / "out.jsonl", predictor), output_file(here / "out.jsonl", predictor):
         assert len(list(here.iterdir())) == 2
     assert [path.name for path in here.iterdir()] == ["out.jsonl"]
 
