@@ -283,13 +283,13 @@ def verify(
     ],
     json: Json = False,
 ) -> None:
-    """Check every file of a run for damage; writes nothing. Exit code 1 if one is damaged."""
+    """Check every file of a run for damage; writes nothing. Exit code 1 if one is damaged, 2 if one cannot be read."""
     from petkit.runs.verify import verify as look
 
     found = look(run)
     console.show(found, console.show_verification, as_json=json)
     if not found.whole:
-        raise typer.Exit(1)
+        raise typer.Exit(1 if found.damaged else 2)
 
 
 @app.command(epilog="Example: petkit init my-task --labels complaint,praise,question --from messages.csv")

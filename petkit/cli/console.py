@@ -241,7 +241,8 @@ def show_verification(found: Verification) -> None:
     """Print what ``petkit verify`` found."""
     _table(["", "", "", "what to do"], [(entry.name, entry.state, entry.why, entry.hint) for entry in found.entries], right=())
     whole = "Nothing is damaged." if found.finished else "Nothing is damaged; not all of it is finished."
-    say(whole if found.whole else "Damaged: see above.")
+    unread = "Not all of it can be read; what was read is not damaged."
+    say(whole if found.whole else "Damaged: see above." if found.damaged else unread)
 
 
 def show_scaffold(scaffold: Scaffold) -> None:

@@ -49,8 +49,13 @@ class Verification:
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is damaged."""
+        """Whether every file was read, and none is damaged."""
         return not any(entry.state in ("damaged", "unreadable") for entry in self.entries)
+
+    @property
+    def damaged(self) -> bool:
+        """Whether something is damaged; a file that cannot be read may be whole."""
+        return any(entry.state == "damaged" for entry in self.entries)
 
     @property
     def finished(self) -> bool:
@@ -122,19 +127,26 @@ class _Run:
         for top in (*STEP_FOLDERS, CHECKPOINTS):
             hint = _NOT_USED if top == CHECKPOINTS else f"{self.redo}; {_ELSE}"
             if (self.folder / top).is_symlink():
-                yield _link(top)
+                yield self._link(top)
                 continue
             for place, folders, names in os.walk(self.folder / top):
                 here = Path(place).relative_to(self.folder).as_posix()
                 if here in (*self.steps, *self.checkpoints):
                     folders.clear()
                     continue
-                yield from (_link(f"{here}/{name}") for name in folders if (Path(place) / name).is_symlink())
+                yield from (self._link(f"{here}/{name}") for name in folders if (Path(place) / name).is_symlink())
                 if any(is_looked_for(name) for name in names):
                     yield Verified(here, "damaged", f"{RECORD} is missing", hint)
                     folders.clear()
                 elif names:
                     yield _foreign(f"{here}/{min(names)}")
+
+    def _link(self, name: str) -> Verified:
+        """Return what a link to a folder is: in place of a step, or of a folder of steps, every run refuses it."""
+        inside = (self.folder / name / part / RECORD for part in (".", "model", "logits", "folds"))
+        if name in (*STEP_FOLDERS, CHECKPOINTS) or any(map(os.path.lexists, inside)):
+            return Verified(name, "damaged", "is a link", "put the folder itself there")
+        return Verified(name, "unknown", "is a link", "petkit does not follow it")
 
     def _gone(self) -> Iterator[Verified]:
         """Yield the steps that others were made from and that are missing, then the first stage that has none yet."""
@@ -142,7 +154,9 @@ class _Run:
         # From the results backwards: a teacher that left the pipeline may have left something behind.
         to_look_at = [step for step in self.steps if not step.startswith("stage_a/")]
         for step in to_look_at:  # grows by what each step needs
-            record = read_record(self.folder / step)
+            record = None
+            with suppress(Unreadable):  # reported as such
+                record = read_record(self.folder / step)
             for name in record.inputs if record is not None else ():
                 if name in self.steps and name not in to_look_at:
                     to_look_at.append(name)
@@ -168,10 +182,6 @@ class _Run:
                 yield Verified(name, "remark", "belongs to a running or a killed run", "the next run removes it")
             elif name not in (MANIFEST, CONFIG, EVENTS, LOCK, CHECKPOINTS, *STEP_FOLDERS):
                 yield _foreign(name)
-
-
-def _link(name: str) -> Verified:
-    return Verified(name, "damaged", "is a link", "put the folder itself there")
 
 
 def _foreign(name: str, why: str = "was not written by petkit") -> Verified:

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from petkit.errors import IncompleteRun, InvalidInput, ModelRefused, RunConflict
+from petkit.runs.layout import ENSEMBLE_FILE
 from petkit.runs.store import RunStore
 from petkit.runs.verify import verify
+from petkit.storage import integrity
 from petkit.storage.checksum import json_with_checksum
 from petkit.storage.integrity import RECORD
 from tests.cli.conftest import Outcome, petkit_command
@@ -265,3 +267,53 @@ def test_refusals_of_a_folder_that_is_not_a_run_name_it(here: Path) -> None:
     with pytest.raises(ModelRefused, match=r"^nowhere: no such folder$"):
         verify(Path("nowhere"))
     assert RunStore(here).steps() == []
+
+
+# -- links, and files that cannot be read ----------------------------------------------------------------
+
+
+def test_links_that_nothing_follows_are_unknown_and_runs_go_on(pipeline_file: Path, copy: Path, petkit_command: Command) -> None:
+    """What SECURITY.md says about links in run folders."""
+    added = {"loop": "loop", "stage_a/up": "..", "stage_a/colon-1/model/self": "."}
+    for name, target in added.items():
+        (copy / name).symlink_to(target)
+    assert run_task(pipeline_file, copy).ran == ()
+    states = {entry.name: entry.state for entry in verify(copy).entries if entry.state != "whole"}
+    assert states == {"loop": "unknown", "stage_a/up": "unknown", "stage_a/colon-1/model": "unknown"}
+    assert petkit_command("verify", copy).code == 0
+
+
+@pytest.mark.parametrize("name", ["stage_a", "stage_a/colon-1", "stage_a/colon-1/model", "stage_b", "evaluation"])
+def test_a_link_in_place_of_a_step_is_damage_and_refused(
+    name: str, pipeline_file: Path, copy: Path, here: Path, petkit_command: Command
+) -> None:
+    (copy / name).rename(here / "elsewhere")
+    (copy / name).symlink_to(here / "elsewhere")
+    assert {entry.name: entry.state for entry in verify(copy).entries}[name] == "damaged"
+    assert petkit_command("verify", copy).code == 1
+    with pytest.raises(RunConflict, match=f"{name} is a link"):
+        run_task(pipeline_file, copy)
+
+
+@pytest.mark.parametrize("step", ["stage_a/colon-1/logits", "stage_c/model"])
+def test_a_file_that_cannot_be_read_is_not_damage(
+    step: str, copy: Path, monkeypatch: pytest.MonkeyPatch, petkit_command: Command
+) -> None:
+    """What docs/reliability.md says about files that cannot be read."""
+    path = copy / step / RECORD
+    whole = integrity.content_of
+
+    def refuse(asked: Path) -> bytes | None:
+        if asked == path:
+            raise integrity.Unreadable(asked, PermissionError(13, "Permission denied"))
+        return whole(asked)
+
+    monkeypatch.setattr(integrity, "content_of", refuse)
+    found = verify(copy)
+    assert {entry.name: entry.state for entry in found.entries if entry.state != "whole"} == {step: "unreadable"}
+    assert not found.whole and not found.damaged
+    answer = petkit_command("verify", copy)
+    assert answer.code == 2 and answer.out.endswith("Not all of it can be read; what was read is not damaged.\n")
+    (copy / "stage_b" / ENSEMBLE_FILE).unlink()
+    answer = petkit_command("verify", copy)
+    assert answer.code == 1 and answer.out.endswith("Damaged: see above.\n")
