@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TypeAlias
 import yaml
 
 from petkit import limits
-from petkit.data.records import read_records
+from petkit.data.records import Record, read_records
 from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, listed, shown_path
 from petkit.models.loading import EMBEDDED, load_tokenizer
 from petkit.prompts.tokenizer import PieceTokenizer
@@ -146,7 +146,7 @@ def _refuse_labels(labels: Sequence[str]) -> None:
 def _sort_rows(source: str, labels: Sequence[str], notes: list[str]) -> tuple[Parts, list[str]]:
     """Split a file: rows with a label are labelled rows (the surplus is the test set), the others are unlabelled."""
     problem = partial(Problem.of_file, shown_path(source))
-    records = list(read_records(source))
+    records = list(read_records(source) if labels else _up_to_the_cap(source))
     broken = [problem(record.error, line=record.line) for record in records if record.error]
     if broken or not records:
         raise InvalidInput(broken or [problem("the file contains no rows")])
@@ -182,6 +182,18 @@ def _sort_rows(source: str, labels: Sequence[str], notes: list[str]) -> tuple[Pa
         without = "no row was without a label: data/unlabeled.jsonl contains the labelled texts"
         notes.append(f"{without}; add unlabelled ones, they are what PET learns from")
     return {"train": train, "unlabeled": unlabeled, "test": test}, chosen
+
+
+def _up_to_the_cap(source: str) -> Iterator[Record]:
+    """Yield the rows of a file up to the first label that is one too many."""
+    named: set[str] = set()
+    for record in read_records(source):
+        yield record
+        label = next((column for name in _LABEL_COLUMNS for column in record.values if str(column).lower() == name), None)
+        if label is not None and record.values[label] not in (None, ""):
+            named.add(str(record.values[label]))
+        if len(named) > limits.LABELS:
+            return
 
 
 def _column(columns: Sequence[str], known: Sequence[str], source: str, role: str) -> str:

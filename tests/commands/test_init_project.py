@@ -5,18 +5,19 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from petkit.cli.console import show_scaffold
+from petkit.commands import init_project
 from petkit.commands.init_project import MAX_TRAIN_PER_LABEL, Scaffold, create_project
 from petkit.commands.validate import Check, check_pipeline
 from petkit.config.loader import load_pipeline
-from petkit.data.records import read_records
-from petkit.errors import InvalidInput
+from petkit.data.records import Record, read_records
+from petkit.errors import BeyondLimit, InvalidInput
 
 HEADERS = ("pipeline.yaml", "patterns.yaml", "verbalizer.yaml")
 
@@ -196,3 +197,20 @@ def test_lists_of_labels_are_refused(here: Path) -> None:
     reported = "rows.jsonl:2: label: contains a list of labels; init starts tasks of one label per row"
     assert str(caught.value) == f"{reported} (write label_kind: multi into a pipeline)"
     assert not (here / "new").exists()
+
+
+def test_a_file_of_too_many_labels_is_read_to_the_cap_only(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "many.csv").write_text("text,label\n" + "".join(f"text {row},label {row}\n" for row in range(3000)))
+    read = 0
+
+    def counted(source: str) -> Iterator[Record]:
+        nonlocal read
+        for record in read_records(source):
+            read += 1
+            yield record
+
+    monkeypatch.setattr(init_project, "read_records", counted)
+    with pytest.raises(BeyondLimit, match="at most 1,000 labels"):
+        create_project(here / "new", [], "many.csv")
+
+    assert read == 1001
