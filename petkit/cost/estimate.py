@@ -135,7 +135,7 @@ class StepCosts:
         self.loading = self.scoring = 0.0  # seconds of the teachers' model, and of it per row, once measured
         texts = [row.fields for row in task.scans["unlabeled"].head]
         self.teacher = Trained(spec.teachers, model_size(spec.model), task.pvps[0].encode_texts(texts, task.tokenizer))
-        plain = [pattern.encode(tokens) for tokens in tokenised(texts, pattern.keys, task.student_tokenizer)]
+        plain = [pattern.encode(tokens) for tokens in tokenised(texts, pattern, task.student_tokenizer)]
         self.student = Trained(spec.student, model_size(spec.student_model, self.labels), plain)
 
     def of(self, step: str) -> Cost:

@@ -105,7 +105,7 @@ def _load_student(folder: Path, manifest: Mapping[str, Any], compute: ComputeSpe
         raise ModelRefused(f"{shown_path(folder / STUDENT_FILE)}: thresholds: one for each of {len(labels)} labels is needed")
 
     def score(rows: Sequence[Fields]) -> FloatArray:
-        encoded = [pattern.encode(tokens) for tokens in tokenised(rows, pattern.keys, tokenizer)]
+        encoded = [pattern.encode(tokens) for tokens in tokenised(rows, pattern, tokenizer)]
         return label_logits(student, encoded, tokenizer, device, compute.tokens_per_batch)
 
     kind = record.label_kind or LabelKind("multi" if config.problem_type == "multi_label_classification" else "single")

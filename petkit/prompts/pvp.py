@@ -21,6 +21,9 @@ from petkit.prompts.pattern import CompiledPattern, Encoded, FieldKey, Pattern, 
 from petkit.prompts.tokenizer import IntArray, PieceTokenizer
 from petkit.prompts.verbalizer import LabelWords, WordProblem, find_label_words
 
+# Of a long text, so many characters are read at first for each token that fits; a cut changes the tokens next to it.
+_CHARACTERS, _MARGIN = 16, 64
+
 
 @dataclass(frozen=True)
 class Demonstrations:
@@ -66,15 +69,44 @@ class PVP:
 
     def encode_texts(self, rows: Sequence[Mapping[str, str]], tokenizer: PieceTokenizer) -> list[Encoded]:
         """Tokenise and assemble rows that no token store holds."""
-        return [self.encode(tokens) for tokens in tokenised(rows, self.pattern.keys, tokenizer)]
+        return [self.encode(tokens) for tokens in tokenised(rows, self.pattern, tokenizer)]
 
 
 def tokenised(
-    rows: Sequence[Mapping[str, str]], keys: Sequence[FieldKey], tokenizer: PieceTokenizer
+    rows: Sequence[Mapping[str, str]], pattern: CompiledPattern, tokenizer: PieceTokenizer
 ) -> Iterator[dict[FieldKey, IntArray]]:
-    """Yield the field tokens of rows that no token store holds."""
-    columns = {key: tokenizer.encode([key.text(row) for row in rows], key.glue, verbatim=key.verbatim) for key in keys}
+    """Yield the field tokens of rows that no token store holds; of long texts only as many as the pattern can use."""
+    columns = {key: _used_tokens([key.text(row) for row in rows], key, pattern, tokenizer) for key in pattern.keys}
     return ({key: np.array(ids[index], np.int32) for key, ids in columns.items()} for index in range(len(rows)))
+
+
+def _used_tokens(texts: Sequence[str], key: FieldKey, pattern: CompiledPattern, tokenizer: PieceTokenizer) -> list[list[int]]:
+    """Return the tokens of texts, or of the ends that the pattern keeps, and some more next to where a text was cut."""
+    enough = max(pattern.room, 0) + _MARGIN
+    length = enough * _CHARACTERS
+
+    def encoded(pieces: Sequence[str]) -> list[list[int]]:
+        return tokenizer.encode(pieces, key.glue, verbatim=key.verbatim)
+
+    def end(text: str, length: int, most: int, *, last: bool) -> list[int] | None:
+        """Return the tokens of a text's beginning, or of its last part, if ``most`` characters have enough."""
+        while length <= most:
+            (found,) = encoded([text[-length:] if last else text[:length]])
+            if len(found) >= enough:
+                return found
+            length *= 4
+        return None
+
+    def used(text: str) -> list[int]:
+        if pattern.truncate == "middle":
+            first, second = (end(text, length, len(text) // 2, last=last) for last in (False, True))
+            cut = None if first is None or second is None else first + second
+        else:
+            cut = end(text, length, len(text) // 2, last=pattern.truncate == "head")
+        return encoded([text])[0] if cut is None else cut
+
+    short = iter(encoded([text for text in texts if len(text) <= 2 * length]))
+    return [next(short) if len(text) <= 2 * length else used(text) for text in texts]
 
 
 def task_fields(patterns: Sequence[PatternSpec]) -> tuple[str, ...]:

@@ -1,0 +1,58 @@
+"""Long texts are cut before they are tokenised, and the row is the same as without."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from petkit.models.loading import load_tokenizer
+from petkit.prompts import pvp
+from petkit.prompts.pattern import CompiledPattern, Pattern, Truncate
+from petkit.prompts.tokenizer import PieceTokenizer
+
+WORDS = ("the", "good", "game", "antidisestablishmentarian", "…", "12345", "x" * 150, "\n", "   " * 40, "née", "日本", "b-a;d")
+
+
+def texts(count: int) -> list[str]:
+    """Return texts of ordinary and odd words: short ones, long ones, and some with few tokens in many characters."""
+    random_ = random.Random(7)
+    found = [" ".join(random_.choices(WORDS, k=random_.choice((5, 500, 3000)))) for _ in range(count)]
+    return [*found, "x" * 100_000, "a" + " " * 100_000 + "b", "good " * 20_000]
+
+
+@pytest.mark.parametrize("truncate", get_args(Truncate))
+@pytest.mark.parametrize("name", ["bert", "roberta"])
+def test_a_row_is_the_same(
+    name: str, truncate: Truncate, model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = load_tokenizer(str(model_folder(name)), needs_mask=False)
+    rows = [{"text": text, "second": other} for text, other in zip(texts(12), reversed(texts(12)), strict=True)]
+    for fields in (("text",), ("text", "second")):
+        pattern = CompiledPattern(Pattern.plain(fields), tokenizer, 32, truncate)
+        cut = [pattern.encode(tokens).ids for tokens in pvp.tokenised(rows, pattern, tokenizer)]
+        with monkeypatch.context() as patch:
+            patch.setattr(pvp, "_CHARACTERS", 10**6)
+            whole = [pattern.encode(tokens).ids for tokens in pvp.tokenised(rows, pattern, tokenizer)]
+
+        assert all(np.array_equal(one, other) for one, other in zip(cut, whole, strict=True))
+
+
+def test_little_of_a_long_text_is_tokenised(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = load_tokenizer("embedded", needs_mask=False)
+    pattern = CompiledPattern(Pattern.plain(("text",)), tokenizer, 64, "tail")
+    encode, longest = PieceTokenizer.encode, 0
+
+    def watched(self: PieceTokenizer, texts: Sequence[str], glue: str = "", **more: bool) -> list[list[int]]:
+        nonlocal longest
+        longest = max([longest, *map(len, texts)])
+        return encode(self, texts, glue, **more)
+
+    monkeypatch.setattr(PieceTokenizer, "encode", watched)
+    list(pvp.tokenised([{"text": "a good game " * 300_000}], pattern, tokenizer))
+
+    assert longest <= 4096
