@@ -137,12 +137,12 @@ def test_what_somebody_put_beside_the_steps_may_be_no_step(copy: Path) -> None:
 def test_a_copy_of_a_classifier_can_be_proven_too(copy: Path, here: Path, petkit_command: Command) -> None:
     model = Path(shutil.copytree(copy / "stage_c" / "model", here / "classifier"))
     assert petkit_command("verify", model).code == 0 == petkit_command("predict", model, "a game").code
-    flip(model / "tokenizer_config.json", model)
+    flip(model / "model.safetensors", model)
     answer = petkit_command("verify", model)
-    assert answer.code == 1 and "tokenizer_config.json has changed" in answer.out
+    assert answer.code == 1 and "model.safetensors has changed" in answer.out
     refused = petkit_command("predict", model, "a game")
     hint = "take the folder from its run again, or, if you changed it yourself, delete its step.json"
-    assert (refused.code, refused.err) == (2, f"classifier: tokenizer_config.json has changed ({hint})\n")
+    assert (refused.code, refused.err) == (2, f"classifier: model.safetensors has changed ({hint})\n")
     (model / RECORD).unlink()
     assert petkit_command("predict", model, "a game").code == 0  # its owner has spoken
 
