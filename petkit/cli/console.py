@@ -119,7 +119,9 @@ def _show_comparison(metrics: dict[str, Any]) -> None:
         figures = [row["untrained_accuracy"], row["calibrated_accuracy"], *[row["accuracy"]] * row["trained"]]
         rows.append((f"teacher {name}", *map(_percent, figures)))
     before, student = metrics["zero_shot"]["ensemble"], metrics["student"]
-    rows.append(("ensemble", *map(_percent, (before["raw"], before["batch"], metrics["ensemble"]["accuracy"]))))
+    trained = any(row["trained"] for row in metrics["teachers"].values())
+    figures = [before["raw"], before["batch"], *[metrics["ensemble"]["accuracy"]] * trained]
+    rows.append(("ensemble", *map(_percent, figures)))
     low, high = student["accuracy_interval"]
     rows.append(("student", "", "", f"{_percent(student['accuracy'])}  ({_percent(low)} to {_percent(high)})"))
     for name, row in metrics.get("baselines", {}).items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
@@ -11,6 +11,7 @@ import numpy as np
 
 from petkit.config.loader import Pipeline
 from petkit.data.examples import Example, ExampleSource
+from petkit.data.repeats import by_text, seen_in_training, text_key
 from petkit.prompts.pattern import Pattern
 from petkit.prompts.token_store import TokenStore
 from petkit.prompts.verbalizer import LabelWord
@@ -81,7 +82,7 @@ def _views(task: Task) -> Iterable[PatternView]:
 
 
 def _warnings(task: Task) -> Iterable[str]:
-    train = _texts(task.train)
+    train = by_text(task.train)
     if task.train:
         source, counts = task.source("train"), Counter(label for example in task.train for label in example.labels)
         yield from _repeats(train, source)
@@ -90,35 +91,20 @@ def _warnings(task: Task) -> Iterable[str]:
         if task.spec.label_kind == "multi" and all(len(example.labels) == 1 for example in task.train):
             yield f"{source.shown}: every row has exactly one label; label_kind: single would separate the labels better"
     unlabeled = task.source("unlabeled")
-    texts = Counter(_key(example) for example in unlabeled)
+    texts = Counter(text_key(example) for example in unlabeled)
     if repeated := sum(count - 1 for count in texts.values()):
         yield f"{unlabeled.shown}: {repeated:,} of {sum(texts.values()):,} rows repeat an earlier row"
     if task.spec.data.test is None:
         return
     source = task.source("test")
     test = list(source)
-    if leaked := [example for example in test if _key(example) in train]:
-        lines = ", ".join(str(example.line) for example in leaked[:_SHOWN])
-        yield f"{source.shown}: {len(leaked)} rows are also labelled rows of train (lines {lines}); their accuracy says nothing"
-    if shared := sum(_key(example) in texts for example in test):
+    yield from seen_in_training(source.shown, test, task.train)
+    if shared := sum(text_key(example) in texts for example in test):
         yield f"{source.shown}: {shared:,} of {len(test):,} rows are also in the unlabelled set; use such figures with care"
-    yield from _repeats(_texts(test), source)
-
-
-def _texts(examples: Iterable[Example]) -> dict[int, list[Example]]:
-    """Return the rows of every text."""
-    grouped: dict[int, list[Example]] = defaultdict(list)
-    for example in examples:
-        grouped[_key(example)].append(example)
-    return grouped
+    yield from _repeats(by_text(test), source)
 
 
 def _repeats(grouped: dict[int, list[Example]], source: ExampleSource) -> Iterable[str]:
     for rows in [rows for rows in grouped.values() if len(rows) > 1][:_SHOWN]:
         labels = " under different labels" if len({example.labels for example in rows}) > 1 else ""
         yield f"{source.shown}: lines {', '.join(str(example.line) for example in rows)} have the same text{labels}"
-
-
-def _key(example: Example) -> int:
-    """Return a small key that equal texts share, whatever their case and spacing."""
-    return hash(tuple(" ".join(text.lower().split()) for text in example.fields.values()))

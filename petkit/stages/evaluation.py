@@ -5,17 +5,20 @@ Nothing here feeds back into any stage.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from petkit.data.examples import targets_of
+from petkit.data.repeats import seen_in_training
 from petkit.engine.device import Device, prepare_for_inference
 from petkit.ensemble import Ensemble, FloatArray, calibrate, combine
+from petkit.ensemble.agreement import COLLAPSED_SHARE
 from petkit.events import Notice
-from petkit.metrics import Decision, evaluate
+from petkit.metrics import Comparison, Decision, compare, evaluate
+from petkit.metrics.decision import Chosen
 from petkit.models.label_scorers import LabelScorer
 from petkit.prompts.pvp import PVP
 from petkit.runs.fingerprint import Inputs, flat
@@ -85,14 +88,23 @@ def _evaluate(job: Job, task: Task, device: Device, models: TeacherModels) -> No
         "ensemble": evaluate(combined, targets, task.labels, decision).to_dict(),
         "student": evaluate(student, targets, task.labels, student_decision).to_dict(),
     }
-    metrics["warnings"] = _lost_by_training(metrics, task) if any(teacher.trained for teacher in task.teachers) else []
+    given = student_decision.chosen(student)
+    metrics["warnings"] = seen_in_training(task.source("test").shown, examples, task.train)
+    metrics["warnings"] += _collapsed(given, targets > 0, task.labels)
+    if any(teacher.trained for teacher in task.teachers):
+        way = task.spec.soft_labels.calibration  # as the trained ensemble is calibrated
+        pattern_of = {teacher.name: before[teacher.pattern] for teacher in task.teachers}
+        alike = np.stack([pattern_of[name].get(way, pattern_of[name]["raw"]) for name in ensemble.members])
+        untrained_logits = combine(alike, ensemble.weights.astype(np.float32), ensemble.how, ensemble.kind)
+        right = [(decision.chosen(logits) == (targets > 0)).all(axis=-1) for logits in (combined, untrained_logits)]
+        metrics["warnings"] += _lost_by_training(compare(*right), task)
     for warning in metrics["warnings"]:
         job.on_event(Notice(job.step, warning))
     write_json(job.folder / METRICS_FILE, metrics)
     columns = {
         "id": [example.id for example in examples],
         "gold": decision.named(targets > 0, task.labels),
-        "student": decision.named(student_decision.chosen(student), task.labels),
+        "student": decision.named(given, task.labels),
         "ensemble": decision.named(decision.chosen(combined), task.labels),
         "probabilities": task.label_kind.probabilities(student),
     }
@@ -136,14 +148,32 @@ def _logits(job: Job, task: Task, device: Device, models: TeacherModels) -> tupl
     return patterns, teachers, logits_of(student, None, "student")
 
 
-def _lost_by_training(metrics: Mapping[str, Any], task: Task) -> list[str]:
-    """Return a warning where the model knew more before it was trained; nothing is chosen on the test set."""
-    before, after = metrics["zero_shot"]["ensemble"]["batch"], metrics["ensemble"]["accuracy"]
-    if after >= before:
+def _lost_by_training(found: Comparison, task: Task) -> list[str]:
+    """Return a warning where the patterns of the teachers knew more untrained, beyond chance; nothing is chosen on the test set."""
+    low, high = found.interval
+    if high >= 0:
         return []
     rate = "teachers.learning_rate" if task.spec.teachers.adapted is None else "teachers.adapter.learning_rate"
     return [
-        f"training lost some of what the model knew: the untrained patterns, calibrated, have {before:.1%} of the test rows right, "
-        f"the trained teachers {after:.1%} (soft_labels.calibration: batch may bring it back where labels are about equally "
-        f"frequent; fewer teachers.steps or a lower {rate} may keep it)"
+        f"training lost some of what the model knew: the untrained patterns have {found.baseline:.1%} of the test rows right, "
+        f"the trained teachers {found.student:.1%} ({100 * found.difference:+.1f} points, {100 * low:+.1f} to {100 * high:+.1f}; "
+        f"fewer teachers.steps or a lower {rate} may keep it)"
+    ]
+
+
+def _collapsed(given: Chosen, gold: Chosen, labels: Sequence[str]) -> list[str]:
+    """Return a warning where the student gives (nearly) every row one label, though few have it; arguments ``(rows, labels)``.
+
+    >>> gold = np.eye(2, dtype=bool)[[0, 1, 0, 1]]
+    >>> _collapsed(np.eye(2, dtype=bool)[[0, 0, 0, 0]], gold, ["bad", "good"])[0].partition(" (")[0]
+    "the student predicts label 'bad' for 100% of the test rows, but 50% have it: it has collapsed to one label"
+    """
+    most = int(given.sum(axis=0).argmax())
+    share, have = given[:, most].mean(), gold[:, most].mean()
+    others = np.delete(given, most, axis=1).any(axis=1).mean()
+    if share < COLLAPSED_SHARE or others > 1 - COLLAPSED_SHARE or have >= COLLAPSED_SHARE:
+        return []
+    return [
+        f"the student predicts label {labels[most]!r} for {share:.0%} of the test rows, but {have:.0%} have it: it has collapsed "
+        "to one label (see the label_counts in stage_b/ensemble.json; more student.steps may help)"
     ]

@@ -158,15 +158,18 @@ def test_it_is_reported_when_training_loses_what_the_model_knew(
     heard: list[Event] = []
     few = ("teachers.seeds=[1]", "teachers.steps=3", "student.steps=2", "teachers.learning_rate=0.5")
     knows = finished / "stage_a" / "colon-1" / "model"
+    (test,) = pipeline_file.parent.rglob("test.jsonl")
+    (here / "many.jsonl").write_bytes(8 * test.read_bytes())  # so that the difference is beyond chance
+    few = (*few, f"data.test={here / 'many.jsonl'}")
 
     result = run_task(pipeline_file, here / "run", f"model={knows}", *few, on_event=heard.append)
 
     assert result.metrics is not None
-    before, after = result.metrics["zero_shot"]["ensemble"]["batch"], result.metrics["ensemble"]["accuracy"]
+    before, after = result.metrics["zero_shot"]["ensemble"]["raw"], result.metrics["ensemble"]["accuracy"]
     assert before > after + 0.1
     reported = [event.message for event in heard if isinstance(event, Notice) and event.step == "evaluation"]
     assert reported == result.metrics["warnings"]
-    (line,) = reported
+    (line,) = [line for line in reported if "collapsed" not in line]
     assert line.startswith("training lost some of what the model knew") and f"{before:.1%}" in line and f"{after:.1%}" in line
     show_result(result)
     assert f"warning: {line}\n" in capsys.readouterr().out
@@ -201,7 +204,7 @@ def test_without_labelled_rows_the_untrained_patterns_are_the_teachers(
     for row in metrics["teachers"].values():
         assert row["accuracy"] == row["untrained_accuracy"] and row["trained"] is False
     assert metrics["ensemble"]["accuracy"] == metrics["zero_shot"]["ensemble"]["raw"]
-    assert metrics["warnings"] == []  # nothing was trained
+    assert not [line for line in metrics["warnings"] if "lost" in line]  # nothing was trained
     show_result(result)
     teacher, ensemble = (line.rstrip() for line in capsys.readouterr().out.splitlines()[1:4:2])
-    assert teacher.count("%") == 2 and ensemble.count("%") == 3  # a teacher that was not trained has no figure for it
+    assert teacher.count("%") == ensemble.count("%") == 2  # what was not trained has no figure for it
