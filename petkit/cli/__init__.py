@@ -6,8 +6,9 @@ import errno
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,6 +44,10 @@ def _reader_may_go() -> Iterator[None]:
         yield
     except BrokenPipeError:
         raise SystemExit(READER_GONE) from None
+    except Exception as error:
+        if hasattr(error, "format_message"):  # a mistake in the options, which typer prints
+            _report_as_json([Problem.of_command(error.format_message())])
+        raise
 
 
 app = typer.Typer(
@@ -96,6 +101,13 @@ def _is_name(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP)
 
 
+def _report_as_json(mistakes: Iterable[Problem]) -> None:
+    """Print mistakes on standard output where ``--json`` is given; standard error has them in words."""
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    if "--json" in sys.argv[:end]:
+        console.show_json({"mistakes": [asdict(mistake) for mistake in mistakes]})
+
+
 def _drop_output() -> None:
     """Lead standard output nowhere, so that what it cannot take is not written once more while Python shuts down."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -124,6 +136,8 @@ def main() -> None:
             traceback.print_exception(error)
         console.show_error(error)
         try:
+            if isinstance(error, PetkitError) and error.exit_code == 2:
+                _report_as_json(getattr(error, "problems", None) or [Problem.of_command(str(error))])
             sys.stdout.flush()
         except OSError:
             _drop_output()
