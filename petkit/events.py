@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -68,6 +68,12 @@ class Notice:
 
 Event: TypeAlias = RunStarted | StepSkipped | StepStarted | Progress | StepFinished | Notice
 OnEvent: TypeAlias = Callable[[Event], None]
+
+
+def report_notes(notes: Iterable[str], on_event: OnEvent) -> None:
+    """Report what to know about the files of rows."""
+    for note in notes:
+        on_event(Notice("data", note))
 
 
 def ignore(event: Event) -> None:

@@ -14,7 +14,7 @@ from petkit.config.rules import in_pipeline
 from petkit.config.schema.pipeline import AutoVerbalizerSpec, VerbalizerSpec
 from petkit.engine.device import choose_device
 from petkit.errors import InvalidInput, Problem, did_you_mean, shown_path
-from petkit.events import OnEvent, Progress, RunStarted, StepFinished, StepStarted, ignore
+from petkit.events import OnEvent, Progress, RunStarted, StepFinished, StepStarted, ignore, report_notes
 from petkit.prompt_search.label_words import search_label_words
 from petkit.storage.atomic import write_text
 from petkit.storage.destination import destination, identities
@@ -82,6 +82,7 @@ def search_verbalizer(pipeline: Pipeline, pattern: str | None = None, on_event: 
         raise InvalidInput([Problem.of_option("--pattern", f"unknown pattern {pattern!r}", did_you_mean(pattern, known))])
     written = pipeline.spec.verbalizer
     task = Task.checked(_with_words_to_find(pipeline))
+    report_notes(task.notes, on_event)
     if pattern is not None:
         task = task.narrowed([pattern], None)
     patterns = tuple(pvp.id for pvp in task.pvps)

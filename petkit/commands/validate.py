@@ -82,6 +82,7 @@ def _views(task: Task) -> Iterable[PatternView]:
 
 
 def _warnings(task: Task) -> Iterable[str]:
+    yield from task.notes
     train = by_text(task.train)
     if task.train:
         source, counts = task.source("train"), Counter(label for example in task.train for label in example.labels)

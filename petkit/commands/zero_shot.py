@@ -12,7 +12,7 @@ from petkit.config.loader import Pipeline
 from petkit.data.examples import targets_of
 from petkit.engine.device import Device, choose_device
 from petkit.ensemble import FloatArray, LabelKind, calibrate, combine
-from petkit.events import OnEvent, ignore
+from petkit.events import OnEvent, ignore, report_notes
 from petkit.metrics import Decision
 from petkit.models.label_scorers import LabelScorer
 from petkit.prompts.pvp import PVP
@@ -50,6 +50,7 @@ def zero_shot(pipeline: Pipeline, on_event: OnEvent = ignore) -> ZeroShot:
     Writes nothing. Batch calibration uses the unlabelled sample only, never the test set.
     """
     task = Task.checked(pipeline)
+    report_notes(task.notes, on_event)
     device = choose_device(task.spec.compute)
     labelled = [part for part in ("train", "test") if part in task.scans]
     targets = {part: targets_of(list(task.rows(part)), len(task.labels)) for part in labelled}

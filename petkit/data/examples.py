@@ -16,13 +16,16 @@ from numpy.typing import NDArray
 
 from petkit import limits
 from petkit.config.schema.pipeline import DataSpec
-from petkit.data.labels import LabelReader, NotLabels
-from petkit.data.records import TOO_LONG, Record, class_names, read_records
-from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, shown_path
+from petkit.data.labels import LabelReader, NotLabels, is_missing
+from petkit.data.records import TOO_LONG, Record, class_names, read_records, table_delimiter, table_kind
+from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, listed, shown_path
 
 SHOWN_PROBLEMS = 20
 NO_ROWS = "the file contains no rows"
 _MISSING, _NO_LABEL = "missing", "has no label"
+_EMPTY = "empty"
+_WORDS_OF_A_NAME = 3  # a cell of more of them is a sentence, and not the name of a column
+_SHOWN_LINES = 5
 LONE_SURROGATE = "contains a lone surrogate (invalid Unicode)"
 _WHICH_COLUMN = "data.columns says which column is which"
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -62,6 +65,7 @@ class Scan:
     problems: tuple[Problem, ...]
     columns: tuple[str, ...] = ()  # of the first row
     head: tuple[Example, ...] = field(default=(), repr=False, compare=False)  # valid, as many as were to be kept
+    notes: tuple[str, ...] = ()  # what to know about the file, short of a mistake
 
 
 @dataclass(slots=True)
@@ -97,6 +101,8 @@ class ExampleSource:
 
     def __post_init__(self) -> None:
         self.shown = self.source if self.source.startswith("hf://") else shown_path(self.source)
+        self.skips_empty = (self.data.empty or ("skip" if self.labels is None else "refuse")) == "skip"
+        self.empty: list[int] = []  # lines of the rows that were left out, in the pass that is under way
         self.multi = self.kind == "multi" and self.labels is not None
         self._label_index = {label: index for index, label in enumerate(self.labels or ())}
 
@@ -126,10 +132,17 @@ class ExampleSource:
         problems: list[Problem] = []
         head: list[Example] = []
         rows = bad = 0
+        self.empty = []
         try:
             records = self._records()
             first = next(records, None)
             columns = () if first is None else tuple(map(str, first.values))
+            if self._lacks_header(columns):
+                message, hint = (
+                    f"has no header; its first line is {listed(columns)}",
+                    "name the columns in the first line, as in text,label",
+                )
+                return Scan(0, digest.hexdigest(), (Problem.of_file(self.shown, message, hint, line=1),))
             for example, found in self._checked(chain(() if first is None else (first,), records)):
                 rows += 1
                 found = check(example) if check is not None and example is not None else found
@@ -149,8 +162,25 @@ class ExampleSource:
         elif bad > SHOWN_PROBLEMS:
             problems.append(Problem.of_file(self.shown, f"… and {bad - SHOWN_PROBLEMS:,} more rows like these"))
         if rows == 0 and not problems:
-            problems.append(Problem.of_file(self.shown, NO_ROWS))
-        return Scan(rows, digest.hexdigest(), tuple(problems), columns, tuple(head))
+            problems.append(Problem.of_file(self.shown, "every row is empty" if self.empty else NO_ROWS))
+        return Scan(rows, digest.hexdigest(), tuple(problems), columns, tuple(head), () if problems else tuple(self._notes(rows)))
+
+    def _lacks_header(self, columns: Sequence[str]) -> bool:
+        """Say whether the first line of a table is a row: none of the columns in use, but a label, a number or a sentence."""
+        used = {self.data.column(name) for name in (*self.fields, "label")}
+        if not columns or not used.isdisjoint(columns) or table_kind(self.source) is None:
+            return False
+        known = set(self.labels or ())
+        return any(name in known or name.strip().isdecimal() or len(name.split()) > _WORDS_OF_A_NAME for name in columns)
+
+    def _notes(self, rows: int) -> Iterator[str]:
+        delimiter = table_delimiter(self.source)
+        if delimiter not in (None, ","):
+            yield f"{self.shown}: read with {delimiter!r} between its cells"
+        if self.empty:
+            lines = ", ".join(map(str, self.empty[:_SHOWN_LINES])) + (", …" if len(self.empty) > _SHOWN_LINES else "")
+            count = f"{len(self.empty):,} of {rows + len(self.empty):,} rows"
+            yield f"{self.shown}: {count} have no text and are left out (line{'s' * (len(self.empty) > 1)} {lines}; data.empty: refuse stops at them)"
 
     def _digest(self) -> hashlib._Hash:
         labels = None if self.labels is None else tuple(self.labels)
@@ -178,11 +208,14 @@ class ExampleSource:
                 raise BeyondLimit([Problem.of_file(self.shown, message, "put the others into data.unlabeled", line=record.line)])
             row = _Row(self.shown, record, advises=bad < SHOWN_PROBLEMS)
             if record.error:
-                row.refuse("", record.error)
+                row.refuse("", record.error, record.hint)
             else:
                 fields = {field: self._text(row, self.data.column(field)) for field in self.fields}
                 labels = () if self.labels is None else self._labels(row, self.data.column("label"), reader)
                 name = self._id(row, self.data.column("id"), f"row-{index}")
+            if self.skips_empty and any(problem.message == _EMPTY for problem in row.problems):
+                self.empty.append(record.line)
+                continue
             if row.problems:
                 bad += 1
                 yield None, row.problems
@@ -209,11 +242,11 @@ class ExampleSource:
         value = row.record.values.get(column)
         if column not in row.record.values:
             row.refuse(column, _MISSING, row.near(column, row.record.values))
-        elif value is not None and not isinstance(value, str):
-            row.refuse(column, f"must be text, not {value!r:.60}")
-        elif value is None or not value.strip():
+        elif is_missing(value) or (isinstance(value, str) and not value.strip()):
             if not self.blank:
-                row.refuse(column, "empty", "remove the row or fill it in")
+                row.refuse(column, _EMPTY, "remove the row or fill it in")
+        elif not isinstance(value, str):
+            row.refuse(column, f"must be text, not {value!r:.60}")
         elif len(value) > limits.ROW_BYTES:  # of a dataset; a file's reader has met it
             row.refuse(column, TOO_LONG)
         elif SURROGATE.search(value):

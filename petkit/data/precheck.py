@@ -15,6 +15,7 @@ from typing import IO
 from petkit import limits
 from petkit.config.loader import Pipeline
 from petkit.data import records
+from petkit.data.files import open_bytes
 from petkit.data.records import BoundedLines, RowTooLong
 from petkit.errors import BeyondLimit, InvalidInput, Problem, shown_path
 from petkit.storage.regular_file import refuse_no_file
@@ -47,7 +48,7 @@ def look_at(source: str, columns: Collection[str] | None = None) -> None:
         taken = 0
         for record in islice(records.read_records(source, columns), _ROWS):
             if record.beyond:
-                raise BeyondLimit([Problem.of_file(shown_path(source), record.error, line=record.line)])
+                raise BeyondLimit([Problem.of_file(shown_path(source), record.error, record.hint, line=record.line)])
             taken += sum(len(value) for value in record.values.values() if isinstance(value, (str, list, dict)))
             if taken > _CHARACTERS:
                 break
@@ -62,7 +63,7 @@ def look_at(source: str, columns: Collection[str] | None = None) -> None:
 def overlong_line(path: Path, within: int) -> int | None:
     """Return the number of the first line beyond the cap among the first ``within`` bytes of a file, or None."""
     line, taken = 1, 0  # bytes of the line that goes on; a chunk is shorter than the cap
-    with path.open("rb") as stream:
+    with open_bytes(path) as stream:
         for chunk in islice(iter(partial(stream.read, records.CHUNK), b""), within // records.CHUNK):
             breaks = [place for place in (chunk.find(b"\n"), chunk.find(b"\r")) if place >= 0]
             if taken + min(breaks, default=len(chunk)) > limits.ROW_BYTES:

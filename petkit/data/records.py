@@ -1,13 +1,14 @@
-"""Rows of a file as they stand, one at a time: jsonl, csv, tsv, parquet and ``hf://`` datasets."""
+"""Rows of a file as they stand, one at a time: jsonl, json, csv, tsv, parquet and ``hf://`` datasets."""
 
 from __future__ import annotations
 
 import codecs
-import csv
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import IO, Any, AnyStr
 
 from petkit import limits, network
 from petkit.config.registry import Registry
+from petkit.data.files import COMPRESSIONS, open_bytes, open_text
 from petkit.errors import InvalidInput, Problem, did_you_mean, first_line, listed, shown_path
 from petkit.formatting import binary_size
 from petkit.storage.regular_file import refuse_no_file
@@ -32,6 +34,7 @@ class Record:
     line: int
     values: Mapping[str, Any] = field(default_factory=dict)
     error: str = ""
+    hint: str = ""
     beyond: bool = field(default=False, compare=False)
 
 
@@ -39,7 +42,13 @@ def format_of(source: str) -> str:
     """Return the format of ``source`` by its ending; refuse one that petkit does not read."""
     if source.startswith("hf://"):
         return "hf"
-    ending = Path(source).suffix.lower().lstrip(".")
+    path = Path(source)
+    compressed = path.suffix.lower() in COMPRESSIONS
+    ending = (path.with_suffix("") if compressed else path).suffix.lower().lstrip(".")
+    if ending == "parquet" and compressed:
+        raise InvalidInput(
+            [Problem.of_file(shown_path(source), "a compressed Parquet file", "unpack it; Parquet compresses itself")]
+        )
     if ending not in FORMATS.names:
         why = f"unknown kind of file {ending!r}" if ending else "its name has no ending, so its format is unknown"
         why = "is a folder, not a file" if os.path.isdir(source) else why  # noqa: PTH112 (False for an impossible name)
@@ -70,7 +79,7 @@ def _first_undecodable(path: Path) -> int:
     """Return the number of the first line of a file that is not UTF-8."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     lines = 1
-    with path.open("rb") as stream:
+    with open_bytes(path) as stream:
         for chunk in iter(partial(stream.read, CHUNK), b""):
             try:
                 decoder.decode(chunk)
@@ -110,44 +119,26 @@ class BoundedLines(Iterator[AnyStr]):
 
 def text_records(stream: IO[str], kind: str) -> Iterator[Record]:
     """Yield the rows of an open text stream in format ``kind`` (jsonl, csv or tsv); a row beyond its cap is the last."""
+    from petkit.data.tables import table_records
+
     lines = BoundedLines(stream)
     try:
-        yield from _json_records(lines) if kind == "jsonl" else _table_records(lines, kind)
+        yield from _json_records(lines) if kind == "jsonl" else table_records(lines, kind)
     except RowTooLong:
         yield Record(lines.row, error=TOO_LONG, beyond=True)
 
 
 def _json_records(lines: BoundedLines[str]) -> Iterator[Record]:
+    begun = False
     for line in lines:
         lines.next_row()
-        if line.strip():
-            yield parse_json_line(line, lines.number)
-
-
-def _table_records(lines: BoundedLines[str], kind: str) -> Iterator[Record]:
-    csv.field_size_limit(limits.ROW_BYTES)
-    reader = csv.reader(lines, delimiter="\t" if kind == "tsv" else ",", strict=True)
-    columns: list[str] = []
-    unfilled: dict[str, str | None] = {}
-    while True:
-        lines.next_row()
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:  # where the next row would begin is not known
-            yield Record(lines.row, error=f"not valid {kind}: {error}")
+        if not line.strip():
+            continue
+        if not begun and line.lstrip().startswith("["):
+            yield Record(lines.number, error="a list of JSON, not one JSON object per line", hint="name the file .json")
             return
-        if cells is None:
-            return
-        if not columns:
-            columns, unfilled = cells, dict.fromkeys(cells)
-            many = f"{len(columns):,} columns are more than {limits.COLUMNS:,}" if len(columns) > limits.COLUMNS else ""
-            if wrong := many or named_twice(columns):
-                yield Record(lines.row, error=wrong, beyond=bool(many))
-                return
-        elif len(cells) > len(columns):
-            yield Record(lines.row, error=f"{len(cells)} cells under {len(columns)} column names")
-        elif cells:
-            yield Record(lines.row, unfilled | dict(zip(columns, cells, strict=False)))
+        begun = True
+        yield parse_json_line(line, lines.number)
 
 
 def named_twice(columns: Sequence[str]) -> str:
@@ -174,6 +165,46 @@ def parse_json_line(line: str, number: int) -> Record:
     return Record(number, error=_TOO_DEEP, beyond=True) if _is_deep(values) else Record(number, values)
 
 
+def list_records(stream: IO[str]) -> Iterator[Record]:
+    """Yield the rows of a JSON list of objects, of which one at a time is in memory, with the lines they begin in."""
+    buffer, place, line = stream.read(CHUNK), 0, 1
+    within = False  # the list has begun
+    while True:
+        start = _BETWEEN.match(buffer, place).end()  # type: ignore[union-attr]  # it matches nothing, too
+        line += buffer.count("\n", place, start)
+        place = start
+        found = buffer[place : place + 1]
+        if found == "]":
+            return
+        if found == "[" and not within:
+            within, place = True, place + 1
+            continue
+        try:
+            end = place if not found else _PLAIN_DECODER.raw_decode(buffer, place)[1]
+        except json.JSONDecodeError as error:
+            more = stream.read(CHUNK)
+            if not more:
+                yield Record(line, error=f"not valid JSON: {error.msg}")
+                return
+            if len(buffer) - place > limits.ROW_BYTES:
+                yield Record(line, error=TOO_LONG, beyond=True)
+                return
+            buffer, place = buffer[place:] + more, 0
+            continue
+        except (ValueError, RecursionError):  # as where it is read
+            yield parse_json_line(buffer[place:], line)
+            return
+        if end == place:
+            buffer, place = stream.read(CHUNK), 0
+            if not buffer:
+                yield Record(line, error="not valid JSON: the list is cut off")
+                return
+            continue
+        yield parse_json_line(buffer[place:end], line)
+        line += buffer.count("\n", place, end)
+        place = end
+
+
 class _KeyTwice(ValueError):
     """A JSON object says two things under one key."""
 
@@ -185,6 +216,8 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
+_PLAIN_DECODER = json.JSONDecoder()
+_BETWEEN = re.compile(r"[\s,]*")
 _DECODER = json.JSONDecoder(object_pairs_hook=_each_key_once)
 
 
@@ -200,8 +233,34 @@ def _is_deep(values: Any) -> bool:
 
 
 def _text_file(kind: str, path: Path, columns: Collection[str] | None) -> Iterator[Record]:
-    with path.open(encoding="utf-8-sig", newline="" if kind != "jsonl" else None) as stream:
+    with open_text(path, keep_line_ends=kind != "jsonl") as stream:
         yield from text_records(stream, kind)
+
+
+def table_kind(source: str) -> str | None:
+    """Return csv or tsv where a source is such a table."""
+    kind = format_of(source)
+    return kind if kind in ("csv", "tsv") else None
+
+
+def table_delimiter(source: str) -> str | None:
+    """Return what separates the cells of a CSV file that can be read; None for anything else."""
+    from petkit.data.tables import delimiter_of
+
+    if table_kind(source) != "csv" or not Path(source).is_file():
+        return None
+    with open_text(Path(source), keep_line_ends=True) as stream, suppress(OSError, UnicodeDecodeError):
+        first = (line for line in iter(partial(stream.readline, limits.ROW_BYTES), "") if line.strip())
+        return delimiter_of(next(first, ""))
+    return None
+
+
+def _json_file(path: Path, columns: Collection[str] | None) -> Iterator[Record]:
+    """Yield the rows of a JSON list, or of JSON Lines under that name."""
+    with open_text(path, keep_line_ends=False) as stream:
+        is_list = stream.read(CHUNK).lstrip().startswith("[")
+    with open_text(path, keep_line_ends=False) as stream:
+        yield from list_records(stream) if is_list else text_records(stream, "jsonl")
 
 
 def _parquet_file(path: Path, columns: Collection[str] | None) -> Iterator[Record]:
@@ -213,7 +272,14 @@ def _parquet_file(path: Path, columns: Collection[str] | None) -> Iterator[Recor
 
 # How a file of each ending is read; a reader may leave columns that are not named unread.
 FORMATS: Registry[Callable[[Path, Collection[str] | None], Iterator[Record]]] = Registry(
-    "formats", {**{kind: partial(_text_file, kind) for kind in TEXT_FORMATS}, "parquet": _parquet_file}
+    "formats",
+    {
+        "jsonl": partial(_text_file, "jsonl"),
+        "json": _json_file,
+        "csv": partial(_text_file, "csv"),
+        "tsv": partial(_text_file, "tsv"),
+        "parquet": _parquet_file,
+    },
 )
 
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypeVar
 from petkit.config.loader import dump_spec
 from petkit.engine.device import Device, choose_device
 from petkit.errors import RunConflict
-from petkit.events import Notice, OnEvent, RunStarted, StepSkipped
+from petkit.events import Notice, OnEvent, RunStarted, StepSkipped, report_notes
 from petkit.pretraining.unlabeled_texts import UnlabeledTexts
 from petkit.runs.checkpoint import clear_checkpoints
 from petkit.runs.planning import refuse_resume
@@ -91,6 +91,7 @@ def run_single_step(
             moved = moved_from(store.manifest(), device.record())
             store.describe(facts, device.record(), config)
             report(RunStarted(1))
+            report_notes(texts.scan.notes, report)
             if moved:
                 report(Notice(name, MOVED.format(moved)))
             keep_every = 60 * pipeline.spec.compute.checkpoint_minutes

@@ -14,7 +14,7 @@ from typing import Any
 from petkit.config.loader import Pipeline, dump_spec
 from petkit.cost.estimate import Estimate, estimate, room_for
 from petkit.engine.device import Device, choose_device, release_memory
-from petkit.events import STAGES, Notice, OnEvent, RunStarted, Stage, StepSkipped, ignore
+from petkit.events import STAGES, Notice, OnEvent, RunStarted, Stage, StepSkipped, ignore, report_notes
 from petkit.models.loading import shown_name
 from petkit.runs.checkpoint import clear_checkpoints
 from petkit.runs.layout import EVALUATION, METRICS_FILE, STUDENT, STUDENT_FILE
@@ -268,7 +268,8 @@ def _advance(step: Step, ready: Prepared, describe: Callable[[], None], on_event
 
 
 def _report_left_out(task: Task, stages: Sequence[Stage], on_event: OnEvent) -> None:
-    """Report settings that have no effect."""
+    """Report rows that are left out, and settings that have no effect."""
+    report_notes(task.notes, on_event)
     for section, stage in (("teachers", "a"), ("student", "c")):
         settings = getattr(task.spec, section)
         if stage in stages and settings.adapted is not None and "learning_rate" in settings.model_fields_set:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from petkit.config.loader import Pipeline
 from petkit.config.schema.pipeline import PipelineSpec, VerbalizerSpec
 from petkit.data.examples import Example, ExampleSource, Scan, targets_of
+from petkit.data.labels import alike
 from petkit.engine.device import Device
 from petkit.ensemble import LabelKind
 from petkit.errors import InvalidInput
@@ -108,6 +109,13 @@ class Task:
     def train(self) -> Sequence[Example]:
         """The labelled rows."""
         return self.scans["train"].head if "train" in self.scans else ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know about the files of rows, short of a mistake: rows left out, a delimiter other than the comma."""
+        labels = self.spec.labels
+        same = [f"labels {one!r} and {other!r} differ only in case or blanks" for one, other in alike(labels)]
+        return (*same, *(note for scan in self.scans.values() for note in scan.notes))
 
     @cached_property
     def generations(self) -> Sequence[Sequence[Teacher]]:

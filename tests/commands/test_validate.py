@@ -44,6 +44,13 @@ def test_counts(checked: Checked) -> None:
     assert check.warnings == ()
 
 
+def test_rows_left_out_are_counted(checked: Checked) -> None:
+    check = checked(unlabeled=[*project.UNLABELED, "", " "])
+
+    note = "unlabeled.jsonl: 2 of 7 rows have no text and are left out (lines 6, 7; data.empty: refuse stops at them)"
+    assert (check.rows["unlabeled"], check.warnings) == (5, (note,))
+
+
 def test_patterns_on_a_real_row(checked: Checked) -> None:
     colon, brackets = checked().patterns
 

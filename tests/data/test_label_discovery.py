@@ -41,7 +41,7 @@ def test_a_scale_must_have_an_order(here: Path) -> None:
 
 
 def test_what_is_not_a_label_is_left_to_the_reading_of_the_rows(here: Path) -> None:
-    assert labels(["a", None, "", 1.5, True, ["b"], "b"], here) == ("a", "b")
+    assert labels(["a", None, "", 1.5, ["b", "c"], {"b": 1}, "b"], here) == ("a", "b")
 
 
 def test_the_column_has_the_name_the_data_gives_it(here: Path) -> None:

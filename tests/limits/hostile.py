@@ -114,8 +114,8 @@ FILES = (
     Hostile("verbalizer is endless", "verbalizer.yaml", endless, ("verbalizer.yaml: is a device",)),
     Hostile("train is a pipe", "train.jsonl", pipe, ("train.jsonl: is a pipe, not a file (save what it gives in a file)",)),
     Hostile("train is a socket", "train.jsonl", listening, ("train.jsonl: is a socket",)),
-    Hostile("test is endless", "test.jsonl", endless, ("/dev/zero: is a device, not a file",)),
-    Hostile("unlabeled is endless", "unlabeled.jsonl", endless, ("/dev/zero: is a device, not a file",)),
+    Hostile("test is endless", "test.jsonl", endless, ("test.jsonl: is a device, not a file",)),
+    Hostile("unlabeled is endless", "unlabeled.jsonl", endless, ("unlabeled.jsonl: is a device, not a file",)),
     Hostile("unlabeled of 50 GiB", "unlabeled.jsonl", sparse, (f"unlabeled.jsonl:1: {TOO_LONG}",)),
 )  # fmt: skip
 CONFIGURATION = (

@@ -48,6 +48,11 @@ class DataSpec(Section):
         "|", description="between the labels of a row in text, as in good|sports, where label_kind is multi"
     )
 
+    empty: Literal["skip", "refuse"] | None = Field(
+        None,
+        description="rows without a text: left out, or refused; default: skip in the unlabelled set, refuse in train and test",
+    )
+
     def column(self, field: str) -> str:
         """Return the column that holds ``field`` (the field's own name unless mapped)."""
         return self.columns.get(field, field)
