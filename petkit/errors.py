@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from petkit import limits
-from petkit.formatting import in_one_line
+from petkit.formatting import hidden_difference, in_one_line
 
 
 @dataclass(frozen=True, order=True)
@@ -90,8 +90,11 @@ def first_line(error: BaseException) -> str:
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """Return the hint for a misspelt ``word``: the nearest of ``known``, or the list of them."""
-    slip = len(word) <= limits.COMPARED_CHARACTERS
-    near = get_close_matches(word, known[: limits.COMPARED_NAMES], n=1, cutoff=0.6) if slip else []
+    compared = known[: limits.COMPARED_NAMES] if len(word) <= limits.COMPARED_CHARACTERS else ()
+    same = next(((name, how) for name in compared if (how := hidden_difference(word, name))), None)
+    if same is not None:
+        return f"{same[0]!r} looks the same and differs in {same[1]}"
+    near = get_close_matches(word, compared, n=1, cutoff=0.6)
     if near:
         return f"did you mean {near[0]!r}?"
     return f"known: {listed(known)}" if known else ""
@@ -112,7 +115,9 @@ def shortened(text: str, most: int = limits.SHOWN_CHARACTERS) -> str:
 def shown_path(path: str | Path) -> str:
     """Return ``path`` as a person wants to read it, in one line: relative to the current folder if inside it."""
     try:
-        shown = str(Path(path).resolve().relative_to(Path.cwd()))
+        named = Path(path)  # a link is shown by its own name
+        whole = named.resolve() if named.name in ("", "..") else named.parent.resolve() / named.name
+        shown = str(whole.relative_to(Path.cwd()))
         return in_one_line(str(path) if shown == "." else shown)
     except (ValueError, OSError, RuntimeError):  # elsewhere, a loop of links, no current folder
         return in_one_line(str(path))

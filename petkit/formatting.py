@@ -7,9 +7,15 @@ models and libraries; they are escaped wherever they are printed.
 from __future__ import annotations
 
 import re
+import unicodedata
 
-# C0 (but tab and line feed), delete and C1; marks and overrides of direction, rare line breaks; halves of characters.
-_ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+# C0 (but tab and line feed), delete and C1; marks and overrides of direction, rare line breaks, spaces without width; halves
+# of characters.
+_ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff]")
+
+
+# Soft hyphens, spaces and joiners without width, marks of direction, the byte order mark.
+_UNSEEN = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u2060-\u2064\ufeff]")
 
 
 def visible(text: str) -> str:
@@ -25,6 +31,16 @@ def in_one_line(text: str) -> str:
 def visible_json(text: str) -> str:
     r"""Return JSON with characters that act as ``\u001b``: another spelling of the same values."""
     return _ACTING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def hidden_difference(one: str, other: str) -> str:
+    """Return in what two names differ that look the same; empty if they are equal, or can be told apart by eye."""
+    seen = {unicodedata.normalize("NFC", _UNSEEN.sub("", name).replace("\u00a0", " ")) for name in (one, other)}
+    if one == other or len(seen) > 1:
+        return ""
+    marks = [mark for mark in sorted({*one} ^ {*other}) if _UNSEEN.match(mark) or mark == "\u00a0"]
+    codes = ", ".join(f"U+{ord(mark):04X}" for mark in marks)
+    return f"an invisible character ({codes})" if marks else "its Unicode form (NFC or NFD)"
 
 
 def counted(number: int, name: str) -> str:

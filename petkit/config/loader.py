@@ -228,7 +228,9 @@ def _resolve_paths(data: dict[str, Any], folder: Path, here: dict[Location, Path
         with suppress(RuntimeError, ValueError, OSError):  # no such user, or no possible name: refused when it is opened
             path = named_in / Path(value).expanduser()
             if location[-1] != "model" or path.is_dir() or value.startswith((".", "/", "~")):  # or a name on the hub
-                value_of(data, *location[:-1])[location[-1]] = str(path.resolve())
+                # A file that is a link keeps its name, whose ending says its format.
+                whole = path.parent.resolve() / path.name if location[0] == "data" else path.resolve()
+                value_of(data, *location[:-1])[location[-1]] = str(whole)
 
 
 def _placed(mistakes: Mistakes, document: Document) -> list[Problem]:

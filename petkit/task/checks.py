@@ -12,6 +12,7 @@ from petkit.config.rules import in_prior, too_many_teachers
 from petkit.config.schema.pipeline import PipelineSpec
 from petkit.data.examples import Example, ExampleSource, Scan, labels_in
 from petkit.errors import InvalidInput, Problem, did_you_mean, listed
+from petkit.formatting import hidden_difference
 from petkit.prompts.pvp import task_fields
 from petkit.task.teacher_list import generation_count, list_teachers, others
 
@@ -80,7 +81,8 @@ def _field_problems(pipeline: Pipeline, columns: Sequence[str]) -> tuple[list[Pr
                 message, hint = f"{{{field}}} gives the label away", "leave it out"
             elif column not in columns:
                 message = f"unknown field {{{field}}}; the data has: {usable}"
-                hint = f"or map it: data.columns: {{{field}: its column}}"
+                alike = any(hidden_difference(column, name) for name in columns)
+                hint = did_you_mean(column, columns) if alike else f"or map it: data.columns: {{{field}: its column}}"
             else:
                 continue
             if field == "soft":
