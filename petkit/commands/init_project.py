@@ -9,16 +9,22 @@ import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from textwrap import indent
 from typing import TypeAlias
 
 import yaml
 
 from petkit import limits
+from petkit.config.loader import Pipeline
+from petkit.config.schema.pipeline import PipelineSpec
+from petkit.data.labels import LabelReader, NotLabels, alike, is_missing
 from petkit.data.records import Record, read_records
 from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, listed, shown_path
+from petkit.formatting import counted
 from petkit.models.loading import EMBEDDED, load_tokenizer
 from petkit.prompts.tokenizer import PieceTokenizer
 from petkit.storage.atomic import follow_umask, sync_tree
@@ -26,8 +32,22 @@ from petkit.storage.fault_points import crash_point
 
 Parts: TypeAlias = dict[str, list[dict[str, str]]]  # train, unlabeled and test, row by row
 MAX_TRAIN_PER_LABEL = 50
+_SEARCHED_ROWS, _SEARCHED_TEXTS = 8, 1_000  # of a label, and unlabelled ones, where words are looked for
 _TEXT_COLUMNS = ("text", "sentence", "message", "content", "body", "review", "question", "title")
 _LABEL_COLUMNS = ("label", "category", "class", "target", "topic", "intent", "sentiment")
+_ONE_LABEL = "init starts tasks of one label per row; write label_kind: multi into a pipeline"
+_SIGNED_NUMBER = re.compile(r"[+-]\d+")  # the word for -1 is not 1
+# Words that no text is about; a label called by one of them alone keeps it.
+_FUNCTION_WORDS = frozenset(
+    re.findall(
+        r"[a-z]+",
+        """a about above after again against all am an and any are as at be because been before being below between both but by can
+    could did do does doing down during each few for from further get had has have having he her here hers him his how i if in
+    into is it its itself just me more most my no nor not of off on once only or other our out over own same she should so some
+    such than that the their them then there these they this those through to too under until up very was we were what when
+    where which while who whom why will with would you your""",
+    )
+)
 
 PIPELINE = """\
 # What this is: the pipeline of {task}.
@@ -93,8 +113,17 @@ def create_project(folder: Path, labels: Sequence[str], source: str | None) -> S
         notes.append("data/*.jsonl hold placeholders: replace them by your own rows")
     else:
         parts, labels = _sort_rows(source, labels, notes)
-    labels_and_words = {"labels": _first_words(labels, load_tokenizer(EMBEDDED), notes)}
-    words = yaml.safe_dump(labels_and_words, sort_keys=False, allow_unicode=True, default_flow_style=None)
+    guesses, missing = _words_of_names(labels, load_tokenizer(EMBEDDED))
+    found = _words_in_rows(labels, parts, guesses) if missing and source is not None else {}
+    notes += [
+        f"verbalizer.yaml: choose a word for label {label!r}; {why}" for label, why in missing.items() if label not in found
+    ]
+    notes += [f"labels {one!r} and {other!r} differ only in case or blanks; are they one?" for one, other in alike(labels)]
+    if guessed := [label for label, words in guesses.items() if words and [label.lower()] != words]:
+        notes.append(f"verbalizer.yaml: words of {listed(guessed)} are guesses from the names; choose better ones")
+    if found:
+        notes.append(f"verbalizer.yaml: words of {listed(list(found))} are guesses from the labelled rows; choose better ones")
+    words = _verbalizer(guesses, found)
     shown = shown_path(folder)
     task = re.sub(r"[^a-z0-9_-]+", "-", folder.resolve().name.lower()).strip("-_")[:64] or "task"
     test = "  test: data/test.jsonl\n" if parts.get("test") else ""
@@ -104,7 +133,7 @@ def create_project(folder: Path, labels: Sequence[str], source: str | None) -> S
         "verbalizer.yaml": VERBALIZER.format(folder=shown) + words,
     }
     for part in (part for part, rows in parts.items() if rows):
-        files[f"data/{part}.jsonl"] = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in parts[part])
+        files[f"data/{part}.jsonl"] = _json_lines(parts[part])
     try:
         _write_all(folder, files)
     except OSError as error:
@@ -147,26 +176,38 @@ def _sort_rows(source: str, labels: Sequence[str], notes: list[str]) -> tuple[Pa
     """Split a file: rows with a label are labelled rows (the surplus is the test set), the others are unlabelled."""
     problem = partial(Problem.of_file, shown_path(source))
     records = list(read_records(source) if labels else _up_to_the_cap(source))
-    broken = [problem(record.error, line=record.line) for record in records if record.error]
-    if broken or not records:
-        raise InvalidInput(broken or [problem("the file contains no rows")])
-    columns = [str(name) for name in records[0].values]
+    wrong = [problem(record.error, record.hint, line=record.line) for record in records if record.error]
+    if wrong or not records:
+        raise InvalidInput(wrong or [problem("the file contains no rows")])
+    columns = list(dict.fromkeys(str(name) for record in records for name in record.values))
     text, label = _column(columns, _TEXT_COLUMNS, source, "text"), _column(columns, _LABEL_COLUMNS, source, "label")
     by_label: dict[str, list[dict[str, str]]] = defaultdict(list)
     unlabeled: list[dict[str, str]] = []
+    without_text = 0
     for record in records:
-        content, named = record.values.get(text), record.values.get(label)
-        if isinstance(named, list):
-            message = "contains a list of labels; init starts tasks of one label per row"
-            raise InvalidInput([problem(message, "write label_kind: multi into a pipeline", line=record.line, key=label)])
-        if not isinstance(content, str) or not content.strip():
+        content = record.values.get(text)
+        if is_missing(content) or (isinstance(content, str) and not content.strip()):
+            without_text += 1
             continue
-        if named in (None, ""):
+        try:
+            if not isinstance(content, str):
+                raise NotLabels(f"must be text, not {content!r:.60}")
+            named = _label(record.values.get(label), labels)
+        except NotLabels as mistake:
+            hint = _ONE_LABEL if "label_kind" in mistake.hint else mistake.hint
+            key = label if isinstance(content, str) else text
+            wrong.append(problem(mistake.message, hint, line=record.line, key=key))
+            continue
+        if named is None:
             unlabeled.append({"text": content})
         else:
-            by_label[str(named)].append({"text": content, "label": str(named)})
+            by_label[named].append({"text": content, "label": named})
+    if wrong:
+        raise InvalidInput(wrong)
     if not labels and len(by_label) < 2:
-        raise InvalidInput([problem(f"contains rows of {len(by_label)} label; a classifier needs at least two", key=label)])
+        raise InvalidInput(
+            [problem(f"contains rows of {len(by_label)} label{'s' * (not by_label)}; a classifier needs at least two", key=label)]
+        )
     chosen = list(labels) or sorted(by_label)
     _refuse_labels(chosen)
     if missing := [name for name in chosen if name not in by_label]:
@@ -175,6 +216,8 @@ def _sort_rows(source: str, labels: Sequence[str], notes: list[str]) -> tuple[Pa
     train = [row for name in chosen for row in by_label[name][:MAX_TRAIN_PER_LABEL]]
     test = [row for name in chosen for row in by_label[name][MAX_TRAIN_PER_LABEL:]]
     notes.append(f"{len(train)} labelled, {len(unlabeled)} unlabelled and {len(test)} test rows from {shown_path(source)}")
+    if without_text:
+        notes.append(f"left out: {counted(without_text, 'row')} without a text")
     if left := {name: len(rows) for name, rows in by_label.items() if name not in chosen}:
         notes.append(f"{sum(left.values())} rows with other labels were left out: {listed(list(left))}")
     if not unlabeled:
@@ -196,6 +239,17 @@ def _up_to_the_cap(source: str) -> Iterator[Record]:
             return
 
 
+def _label(value: object, labels: Sequence[str]) -> str | None:
+    """Return the label of a cell as a run will read it: one of ``labels`` if it can be; None where it has none."""
+    try:
+        found = LabelReader(labels or None).read(value)
+    except NotLabels as mistake:
+        if mistake.unknown is None:
+            raise
+        found = LabelReader(None).read(value)
+    return found[0] if found else None
+
+
 def _column(columns: Sequence[str], known: Sequence[str], source: str, role: str) -> str:
     found = next((column for name in known for column in columns if column.lower() == name), None)
     if found is None:
@@ -204,22 +258,62 @@ def _column(columns: Sequence[str], known: Sequence[str], source: str, role: str
     return found
 
 
-def _first_words(labels: Sequence[str], tokenizer: PieceTokenizer, notes: list[str]) -> dict[str, list[str]]:
-    """Choose a first label word for each label: the parts of its name that are single tokens and not taken."""
-    taken: set[int] = set()
-    words: dict[str, list[str]] = {}
+def _words_of_names(labels: Sequence[str], tokenizer: PieceTokenizer) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Return the content words of each label's name that are single tokens and not those of another label, and why some have none."""
+    owner: dict[int, str] = {}
+    guesses: dict[str, list[str]] = {}
+    missing: dict[str, str] = {}
     for label in labels:
-        parts = [part.lower() for part in re.findall(r"[^\W_]+", label)]
-        usable = []
-        for part in parts:
+        parts = [] if _SIGNED_NUMBER.fullmatch(label) else [part.lower() for part in re.findall(r"[^\W_]+", label)]
+        guesses[label] = []
+        taken = ""
+        for part in dict.fromkeys(part for part in parts if len(parts) == 1 or part not in _FUNCTION_WORDS):
             ids = tokenizer.word_tokens(part, " ")
-            if len(ids) == 1 and ids[0] != tokenizer.unknown_id and ids[0] not in taken:
-                taken.add(ids[0])
-                usable.append(part)
-        if not usable:
-            why = "its name is not a single word of the embedded model"
-            notes.append(f"verbalizer.yaml: choose a word for label {label!r}; {why}")
-        elif len(parts) > 1:
-            notes.append(f"verbalizer.yaml: label {label!r} has the words {', '.join(usable)} for now; choose better ones")
-        words[label] = usable or [label]
-    return words
+            if len(ids) != 1 or ids[0] == tokenizer.unknown_id:
+                continue
+            if owner.setdefault(ids[0], label) == label:
+                guesses[label].append(part)
+            else:
+                taken = f"{part!r} is taken by label {owner[ids[0]]!r}"
+        if not guesses[label]:
+            missing[label] = taken or "its name is not a single word of the embedded model"
+    return guesses, missing
+
+
+def _words_in_rows(labels: Sequence[str], parts: Parts, guesses: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Return words for the labels without a guess, found on some labelled rows as ``petkit search-verbalizer`` finds them."""
+    from petkit.commands.search_verbalizer import search_verbalizer
+
+    by_label = {label: [row for row in parts["train"] if row["label"] == label][:_SEARCHED_ROWS] for label in labels}
+    taken = {word for words in guesses.values() for word in words}
+    with tempfile.TemporaryDirectory() as folder, suppress(InvalidInput):  # too few rows or words: they are left to choose
+        files = {"train": [row for rows in by_label.values() for row in rows], "unlabeled": parts["unlabeled"][:_SEARCHED_TEXTS]}
+        for part, rows in files.items():
+            (Path(folder) / part).with_suffix(".jsonl").write_text(_json_lines(rows), encoding="utf-8")
+        spec = PipelineSpec.model_validate(
+            {
+                "task": "init",
+                "data": {part: f"{folder}/{part}.jsonl" for part in files},
+                "patterns": tuple(yaml.safe_load(PATTERNS.format(folder=""))["patterns"]),
+                "verbalizer": {"labels": dict.fromkeys(labels, ()), "auto": {"scope": "joint", "per_label": 2}},
+            }
+        )
+        found = search_verbalizer(Pipeline.from_spec(spec)).words
+        usable = {label: [word for word, score in found[label].items() if score > 0 and word not in taken] for label in labels}
+        return {label: words for label, words in usable.items() if words and not guesses[label]}
+    return {}
+
+
+def _verbalizer(guesses: Mapping[str, Sequence[str]], found: Mapping[str, Sequence[str]]) -> str:
+    """Return the labels with their words as YAML; what was guessed is marked, and each label without a word."""
+    lines = ["labels:\n"]
+    for label, named in guesses.items():
+        words = list(named or found.get(label, ()))
+        text = yaml.safe_dump({label: words or [label]}, allow_unicode=True, default_flow_style=None, width=float("inf"))
+        guess = "a guess from the name" if named else "a guess from the labelled rows" if words else "choose a word"
+        lines.append(f"{indent(text.rstrip(), '  ')}  # {guess}\n")
+    return "".join(lines)
+
+
+def _json_lines(rows: Sequence[Mapping[str, str]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -16,6 +16,9 @@ from petkit.commands import init_project
 from petkit.commands.init_project import MAX_TRAIN_PER_LABEL, Scaffold, create_project
 from petkit.commands.validate import Check, check_pipeline
 from petkit.config.loader import load_pipeline
+from petkit.config.schema.pipeline import DataSpec
+from petkit.data.examples import ExampleSource
+from petkit.data.labels import LabelReader
 from petkit.data.records import Record, read_records
 from petkit.errors import BeyondLimit, InvalidInput
 
@@ -85,7 +88,10 @@ def test_from_a_file(kind: str, columns: tuple[str, str], here: Path) -> None:
 
     scaffold = create_project(here / "new", [], source)
 
-    assert scaffold.notes == (f"53 labelled, 4 unlabelled and 2 test rows from rows.{kind}",)
+    assert scaffold.notes == (
+        f"53 labelled, 4 unlabelled and 2 test rows from rows.{kind}",
+        "left out: 1 row without a text",
+    )
     assert Counter(row["label"] for row in rows_of(scaffold, "train")) == {"praise": MAX_TRAIN_PER_LABEL, "complaint": 3}
     assert rows_of(scaffold, "unlabeled") == [{"text": f"message {index}"} for index in range(4)]
     assert rows_of(scaffold, "test") == [{"text": f"well done, number {index}", "label": "praise"} for index in (50, 51)]
@@ -141,7 +147,9 @@ def test_a_label_without_a_word_of_its_own_gets_a_note(label: str, here: Path) -
 
     scaffold = create_project(here / "new", [first, label], None)
 
-    reported = f"verbalizer.yaml: choose a word for label {label!r}; its name is not a single word of the embedded model"
+    taken = "'praise' is taken by label 'Praise!'"
+    why = taken if label == "praise" else "its name is not a single word of the embedded model"
+    reported = f"verbalizer.yaml: choose a word for label {label!r}; {why}"
     assert reported in scaffold.notes
     with pytest.raises(InvalidInput, match=r"verbalizer\.yaml:6"):
         check(scaffold)
@@ -194,8 +202,8 @@ def test_lists_of_labels_are_refused(here: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
         create_project(here / "new", [], path)
 
-    reported = "rows.jsonl:2: label: contains a list of labels; init starts tasks of one label per row"
-    assert str(caught.value) == f"{reported} (write label_kind: multi into a pipeline)"
+    hint = "init starts tasks of one label per row; write label_kind: multi into a pipeline"
+    assert str(caught.value) == f"rows.jsonl:2: label: contains several labels: ['b', 'c'] ({hint})"
     assert not (here / "new").exists()
 
 
@@ -214,3 +222,87 @@ def test_a_file_of_too_many_labels_is_read_to_the_cap_only(here: Path, monkeypat
         create_project(here / "new", [], "many.csv")
 
     assert read == 1001
+
+
+def test_what_init_writes_is_what_a_run_reads(here: Path) -> None:
+    """Labels as pandas, doccano and Label Studio write them: the file itself can be evaluated with the labels that init found."""
+    values = [True, False, "true", None, float("nan"), " ", ["true"], {"choices": ["false"]}, []]
+    path = write_rows(here / "rows.jsonl", [{"text": f"t {n}", "label": value} for n, value in enumerate(values)])
+
+    scaffold = create_project(here / "new", [], path)
+
+    assert list(words_of(scaffold)) == ["false", "true"]
+    assert len(rows_of(scaffold, "unlabeled")) == 4
+    reader = LabelReader(["false", "true"])
+    assert [reader.read(value) for value in values[:3]] == [("true",), ("false",), ("true",)]
+
+
+def test_labels_that_look_alike_are_pointed_out(here: Path) -> None:
+    scaffold = create_project(here / "new", ["Good", "bad", "good"], None)
+
+    assert "labels 'Good' and 'good' differ only in case or blanks; are they one?" in scaffold.notes
+    assert "verbalizer.yaml: choose a word for label 'good'; 'good' is taken by label 'Good'" in scaffold.notes
+
+
+def test_columns_are_those_of_all_rows(here: Path) -> None:
+    rows = [{"text": "No idea yet"}, {"text": "It boils fast", "label": "good"}, {"text": "It broke", "label": "bad"}]
+
+    scaffold = create_project(here / "new", [], write_rows(here / "rows.jsonl", rows))
+
+    assert list(words_of(scaffold)) == ["bad", "good"]
+    assert rows_of(scaffold, "unlabeled") == [{"text": "No idea yet"}]
+
+
+@pytest.mark.parametrize("value", [0.5, ["a", "b"], {"a": 1}, [None]])
+def test_init_refuses_what_a_run_refuses(value: Any, here: Path) -> None:
+    rows = [{"text": "x", "label": "a"}, {"text": "x", "label": "b"}, {"text": "x", "label": value}]
+    path = write_rows(here / "rows.jsonl", rows)
+
+    with pytest.raises(InvalidInput) as of_init:
+        create_project(here / "new", [], path)
+    (of_run,) = ExampleSource(path, DataSpec(unlabeled=path), ("text",), ("a", "b")).scan().problems
+
+    assert [(problem.line, problem.message) for problem in of_init.value.problems] == [(of_run.line, of_run.message)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (["lost_or_stolen_card", "top_up_failed"], [("lost", "stolen", "card"), ("top", "failed")]),
+        (["-1", "0", "1"], [("-1",), ("0",), ("1",)]),
+        (["no", "yes"], [("no",), ("yes",)]),
+    ],
+)
+def test_proposed_words_carry_meaning_and_are_marked(labels: list[str], words: list[tuple[str, ...]], here: Path) -> None:
+    scaffold = create_project(here / "new", labels, None)
+
+    assert list(words_of(scaffold).values()) == words
+    lines = (scaffold.folder / "verbalizer.yaml").read_text(encoding="utf-8").splitlines()[-len(labels) :]
+    assert [line.rpartition("  # ")[2] for line in lines] == [
+        "choose a word" if label == "-1" else "a guess from the name" for label in labels
+    ]
+    assert ("verbalizer.yaml: choose a word for label '-1'" in "".join(scaffold.notes)) == ("-1" in labels)
+
+
+def test_words_for_names_that_say_nothing_are_found_on_the_rows(here: Path) -> None:
+    rows = [{"text": text, "label": label} for text, label in OPINIONS]
+
+    scaffold = create_project(here / "new", [], write_rows(here / "rows.jsonl", rows))
+
+    words = words_of(scaffold)
+    assert all(word.isalpha() for found in words.values() for word in found) and set(words) == {"+1", "-1"}
+    lines = (scaffold.folder / "verbalizer.yaml").read_text(encoding="utf-8").splitlines()[-2:]
+    assert all(line.endswith("  # a guess from the labelled rows") for line in lines)
+    assert check(scaffold).label_counts == {"+1": 4, "-1": 4}
+
+
+OPINIONS = [
+    ("I loved this film, it was great and wonderful.", "+1"),
+    ("A wonderful story and a great cast.", "+1"),
+    ("The best movie of the year, really good.", "+1"),
+    ("Good fun for everybody, I enjoyed it.", "+1"),
+    ("I hated this film, it was bad and boring.", "-1"),
+    ("A terrible story and an awful cast.", "-1"),
+    ("The worst movie of the year, really bad.", "-1"),
+    ("Boring for everybody, I left early.", "-1"),
+]
