@@ -120,7 +120,9 @@ def predict(
     texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to label.", show_default=False)] = None,
     input: Annotated[
         str | None,
-        typer.Option(metavar="FILE|-", help="jsonl, csv, tsv, parquet; - for standard input: JSON Lines, or one text per line."),
+        typer.Option(
+            metavar="FILE|-", help="jsonl, json, csv, tsv, parquet; - for standard input: JSON Lines, or one text per line."
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="jsonl, csv or tsv. Default: JSON Lines on standard output.")
@@ -185,7 +187,7 @@ def predict(
 def evaluate(
     model: options.Model,
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help="Labelled rows: jsonl, csv, tsv, parquet or hf://.", show_default=False)
+        str, typer.Argument(metavar="DATA", help="Labelled rows: jsonl, json, csv, tsv, parquet or hf://.", show_default=False)
     ],
     set_: options.Columns = [],  # noqa: B006 (typer copies it)
     with_: options.With = "student",
@@ -204,7 +206,7 @@ def evaluate(
 
     predictor = Predictor.load(model, teachers=teachers)
     set_columns(predictor, settings)
-    metrics = evaluate_file(predictor, data).to_dict()
+    metrics = evaluate_file(predictor, data, console.note).to_dict()
     console.show_json(metrics) if json else console.show_metrics(metrics)
 
 

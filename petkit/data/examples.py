@@ -102,7 +102,8 @@ class ExampleSource:
     def __post_init__(self) -> None:
         self.shown = self.source if self.source.startswith("hf://") else shown_path(self.source)
         self.skips_empty = (self.data.empty or ("skip" if self.labels is None else "refuse")) == "skip"
-        self.empty: list[int] = []  # lines of the rows that were left out, in the pass that is under way
+        self.empty = 0  # rows that were left out in the latest pass, and the lines of the first
+        self.empty_lines: list[int] = []
         self.multi = self.kind == "multi" and self.labels is not None
         self._label_index = {label: index for index, label in enumerate(self.labels or ())}
 
@@ -132,16 +133,13 @@ class ExampleSource:
         problems: list[Problem] = []
         head: list[Example] = []
         rows = bad = 0
-        self.empty = []
         try:
             records = self._records()
             first = next(records, None)
             columns = () if first is None else tuple(map(str, first.values))
             if self._lacks_header(columns):
-                message, hint = (
-                    f"has no header; its first line is {listed(columns)}",
-                    "name the columns in the first line, as in text,label",
-                )
+                message = f"has no header; its first line is {listed(columns)}"
+                hint = "put a line such as text,label first; data.columns maps other names"
                 return Scan(0, digest.hexdigest(), (Problem.of_file(self.shown, message, hint, line=1),))
             for example, found in self._checked(chain(() if first is None else (first,), records)):
                 rows += 1
@@ -178,9 +176,10 @@ class ExampleSource:
         if delimiter not in (None, ","):
             yield f"{self.shown}: read with {delimiter!r} between its cells"
         if self.empty:
-            lines = ", ".join(map(str, self.empty[:_SHOWN_LINES])) + (", …" if len(self.empty) > _SHOWN_LINES else "")
-            count = f"{len(self.empty):,} of {rows + len(self.empty):,} rows"
-            yield f"{self.shown}: {count} have no text and are left out (line{'s' * (len(self.empty) > 1)} {lines}; data.empty: refuse stops at them)"
+            lines = ", ".join(map(str, self.empty_lines)) + (", …" if self.empty > _SHOWN_LINES else "")
+            place = f"line{'s' * (self.empty > 1)} {lines}"
+            count = f"{self.empty:,} of {rows + self.empty:,} rows"
+            yield f"{self.shown}: {count} have no text and are left out ({place}; data.empty: refuse stops at them)"
 
     def _digest(self) -> hashlib._Hash:
         labels = None if self.labels is None else tuple(self.labels)
@@ -201,7 +200,7 @@ class ExampleSource:
         if names is None and self.labels is not None:
             names = class_names(self.source, self.data.column("label"))
         reader = LabelReader(self.labels, names, self.multi, self.data.label_separator)
-        bad = 0
+        bad, self.empty, self.empty_lines = 0, 0, []
         for index, record in enumerate(records, 1):
             if self.most_rows is not None and index > self.most_rows:
                 message = f"more than {self.most_rows:,} labelled rows"
@@ -214,7 +213,8 @@ class ExampleSource:
                 labels = () if self.labels is None else self._labels(row, self.data.column("label"), reader)
                 name = self._id(row, self.data.column("id"), f"row-{index}")
             if self.skips_empty and any(problem.message == _EMPTY for problem in row.problems):
-                self.empty.append(record.line)
+                self.empty += 1
+                self.empty_lines += [record.line] if self.empty <= _SHOWN_LINES else []
                 continue
             if row.problems:
                 bad += 1

@@ -33,6 +33,7 @@ class OutputColumns:
         names: input column → its name in the output, in order; without ``complete``, as far as rows were read.
         complete: whether these are all of the input.
         source: how the input is called in messages.
+        notes: what to know about how the input was read.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class OutputColumns:
     ) -> None:
         self.kind, self.wanted, self.source = kind, wanted, source
         self.names: dict[str, str] = {}
+        self.notes: Sequence[str] = ()
         self.complete = False
         self._predictor = predictor
         self._multi = predictor.decision.kind.multi
@@ -57,6 +59,7 @@ class OutputColumns:
 
     def remarks(self, source: str | None, rows: int, empty: int) -> Iterator[str]:
         """Yield what to know about an output of so many rows, of which some had no text."""
+        yield from self.notes
         if not rows:
             yield f"{source}: contains no rows"
         if empty:

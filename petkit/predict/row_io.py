@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -36,17 +36,23 @@ def file_rows(path: str, predictor: Predictor, columns: OutputColumns) -> Iterat
     scan = source.scan(check=columns.problems)
     if problems := [problem for problem in scan.problems if problem.message != NO_ROWS]:
         raise InvalidInput(problems)
+    columns.notes = scan.notes
     if scan.rows:
         columns.finish(scan.columns)
     return source.unchanged(scan)
 
 
-def evaluate_file(predictor: Predictor, path: str) -> Metrics:
-    """Return the metrics of a predictor on a labelled file; refuse all its bad rows, and labels the model does not know."""
+def evaluate_file(predictor: Predictor, path: str, on_note: Callable[[str], None] = lambda note: None) -> Metrics:
+    """Return the metrics of a predictor on a labelled file; refuse all its bad rows, and labels the model does not know.
+
+    ``on_note`` is called with what to know about how the file was read.
+    """
     source = source_of(path, predictor, labelled=True)
     scan = source.scan()
     if scan.problems:
         raise InvalidInput(scan.problems)
+    for note in scan.notes:
+        on_note(note)
     blocks, targets = [], []
     for chunk in chunks(source, _size):
         blocks.append(predictor.logits([example.fields for example in chunk]))

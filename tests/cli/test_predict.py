@@ -313,3 +313,13 @@ def test_evaluate_table(finished_run: Path, tiny: Path, petkit_command: Petkit) 
     for label, counts in zip(("World", "Sports"), figures["confusion"], strict=True):
         assert (label, str(counts[0])) in reported
         assert (label, f"{100 * figures['labels'][label]['precision']:.1f}") in reported
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_another_delimiter_is_reported(command: str, finished_run: Path, here: Path, petkit_command: Petkit) -> None:
+    (here / "rows.csv").write_text("text;label\nthe team, at last, was good;Sports\nthe news;World\n", encoding="utf-8")
+
+    answer = petkit_command(command, finished_run, *(["--input"] if command == "predict" else []), "rows.csv")
+
+    assert answer.code == 0
+    assert "rows.csv: read with ';' between its cells" in answer.err
