@@ -32,7 +32,8 @@ class DataSpec(Section):
     """Where the rows are and which columns hold what."""
 
     train: str | None = Field(
-        None, description="labelled rows: jsonl, json, csv, tsv or parquet file, or hf://owner/name[/config]/split; null: none at all"
+        None,
+        description="labelled rows: jsonl, json, csv, tsv or parquet file, or hf://owner/name[/config]/split; null: none at all",
     )
     unlabeled: str = Field(description="unlabelled set, same formats; read as a stream")
     test: str | None = Field(None, description="optional test set; nothing is ever selected on it")
