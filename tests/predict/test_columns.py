@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from petkit.ensemble import LabelKind
@@ -67,12 +67,14 @@ IDS = st.one_of(st.integers(), st.sampled_from(["+1", "=id", "-7", "007", "@a"])
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(st.tuples(IDS, TEXT), min_size=1, max_size=4),
-    kind=st.sampled_from(["jsonl", "csv"]),
+    kind=st.sampled_from(["jsonl", "csv", "tsv"]),
     labels=st.sampled_from(LabelKind),
 )
 def test_an_output_is_read_with_the_same_ids_texts_and_labels(
     rows: list[tuple[Any, str]], kind: str, labels: LabelKind, here: Path
 ) -> None:
+    if kind == "tsv":  # which has no way to write these
+        assume(not any(mark in f"{name}{text}" for name, text in rows for mark in "\t\r\n"))
     (here / "in.jsonl").write_text("".join(json.dumps({"id": name, "text": text}) + "\n" for name, text in rows))
     predictor = predictor_of(kind=labels)
     label("in.jsonl", f"out.{kind}", predictor)
