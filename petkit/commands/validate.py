@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
@@ -10,6 +10,7 @@ from itertools import islice
 import numpy as np
 
 from petkit.config.loader import Pipeline
+from petkit.config.schema.pipeline import PipelineSpec
 from petkit.data.examples import Example, ExampleSource
 from petkit.data.repeats import by_text, seen_in_training, text_key
 from petkit.prompts.pattern import Pattern
@@ -81,8 +82,22 @@ def _views(task: Task) -> Iterable[PatternView]:
         )
 
 
+def repeated_settings(spec: PipelineSpec) -> Iterable[str]:
+    """Yield a warning for every list of a pipeline that names one thing twice."""
+    texts: dict[object, list[str]] = defaultdict(list)
+    for pattern in spec.patterns:
+        texts[str(pattern.text)].append(pattern.id)
+    for names in [names for names in texts.values() if len(names) > 1]:
+        yield f"patterns {' and '.join(map(repr, names))} have the same text; their teachers differ by nothing"
+    lists = (("baselines", spec.baselines), ("data.label_names", spec.data.label_names or ()))
+    for key, names_of in lists:
+        for name in [name for name, times in Counter(map(str, names_of)).items() if times > 1]:
+            yield f"{key}: {name!r} is listed more than once"
+
+
 def _warnings(task: Task) -> Iterable[str]:
     yield from task.notes
+    yield from repeated_settings(task.spec)
     train = by_text(task.train)
     if task.train:
         source, counts = task.source("train"), Counter(label for example in task.train for label in example.labels)
