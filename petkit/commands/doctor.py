@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from petkit.models.loading import EMBEDDED, embedded_folder, load_masked_lm, loa
 from petkit.prompts.pattern import Encoded
 from petkit.runs.provenance import machine, package_versions
 
-_OPTIONAL = ("peft", "bitsandbytes")
+_OPTIONAL = ("peft", "bitsandbytes", "sentencepiece")  # what some models and adapters need
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at versions, processor and devices, check the embedded model and run it once."""
-    findings = [Finding(name, found != "missing", found) for name, found in package_versions().items() if name not in _OPTIONAL]
+    versions = package_versions() | {name: _version(name) for name in ("scipy", "sentencepiece")}
+    findings = [Finding(name, found != "missing" or name in _OPTIONAL, found) for name, found in versions.items()]
     findings += [Finding(name, True, str(value)) for name, value in machine().items()]
     device = choose_device(ComputeSpec())
     findings += [Finding("device", True, device.name), Finding("threads", True, str(device.threads))]
@@ -46,6 +48,14 @@ def examine() -> list[Finding]:
     except PetkitError as error:
         findings.append(Finding("embedded model", False, str(error)))
     return findings
+
+
+def _version(package: str) -> str:
+    """Return the installed version of a package, or ``missing``."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing"
 
 
 def _fill_in(device: Device) -> str:

@@ -117,3 +117,11 @@ def test_a_missing_package(monkeypatch: pytest.MonkeyPatch, ask_doctor: Doctor) 
 
     bad = [line.split() for line in out.splitlines() if line.startswith("BAD")]
     assert (code, bad) == (1, [["BAD", "datasets", "missing"]])  # peft is optional
+
+
+def test_packages_that_some_models_need_are_listed(ask_doctor: Doctor) -> None:
+    _, out = ask_doctor("--json")
+
+    found = {finding["name"]: finding for finding in json.loads(out)}
+    assert {"peft", "scipy", "sentencepiece", "bitsandbytes"} <= set(found)
+    assert all(found[name]["healthy"] for name in ("peft", "sentencepiece", "bitsandbytes"))  # missing or not
