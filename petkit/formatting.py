@@ -35,6 +35,8 @@ def visible_json(text: str) -> str:
 
 def hidden_difference(one: str, other: str) -> str:
     """Return in what two names differ that look the same; empty if they are equal, or differ visibly."""
+    if one.isascii() and other.isascii():
+        return ""
     seen = {unicodedata.normalize("NFC", _UNSEEN.sub("", name).replace("\u00a0", " ")) for name in (one, other)}
     if one == other or len(seen) > 1:
         return ""

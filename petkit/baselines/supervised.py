@@ -64,7 +64,6 @@ def _settings(task: Task) -> dict[str, Any]:
 
 def _inputs(task: Task, device: Device) -> Inputs:
     return {
-        "step.version": 3,
         **train_inputs(task, device),
         **task.common_inputs(device),
         **model_inputs(task.student_model_hash, task.student_max_length),

@@ -175,6 +175,11 @@ def list_records(stream: IO[str]) -> Iterator[Record]:
         place = start
         found = buffer[place : place + 1]
         if found == "]":
+            rest = buffer[place + 1 :].strip()
+            while not rest and (more := stream.read(CHUNK)):
+                rest = more.strip()
+            if rest:
+                yield Record(line, error="not valid JSON: the file goes on after its list")
             return
         if found == "[" and not within:
             within, place = True, place + 1
@@ -182,7 +187,8 @@ def list_records(stream: IO[str]) -> Iterator[Record]:
         try:
             end = place if not found else _PLAIN_DECODER.raw_decode(buffer, place)[1]
         except json.JSONDecodeError as error:
-            more = stream.read(CHUNK)
+            cut = error.pos >= len(buffer) - 16 or error.msg.startswith("Unterminated string")  # else reading on does not help
+            more = stream.read(CHUNK) if cut else ""
             if not more:
                 yield Record(line, error=f"not valid JSON: {error.msg}")
                 return

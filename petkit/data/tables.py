@@ -92,15 +92,19 @@ def _under_names(rows: Iterator[list[str]], lines: BoundedLines[str], delimiter:
 
 
 def _contains_rows(cells: Sequence[str], columns: int, delimiter: str) -> bool:
-    """Say whether a cell of several lines has, in each line but the last, the delimiters of a row (of its end, in the first).
+    """Say whether a cell has the delimiters of the end of a row in its first line, of its beginning in its last, of rows between.
 
-    Delimiters before a blank do not count: prose has such commas. Nor does the one line break of a table of two columns.
+    Delimiters before a blank or between digits do not count: prose has such commas. Nor does the one line break of a table of
+    two columns.
     """
+    mark = re.escape(delimiter)
+    edge = re.compile(rf"(?<!\d){mark}(?=\S)|{mark}(?=[^\s\d])")
+    inner = re.compile(f"{mark}(?! )") if columns > 2 else edge  # the last cell may be empty
     for place, cell in enumerate(cells):
-        within = cell.splitlines()[:-1]
-        needed = [columns - 1 - place, *[columns - 1] * (len(within) - 1)]
-        enough = len(within) > 1 or (columns > 2 and len(within) == 1)
-        tight = [len(re.findall(re.escape(delimiter) + r"(?=\S)", line)) for line in within]
-        if columns > 1 and enough and all(count >= least > 0 for count, least in zip(tight, needed, strict=True)):
+        lines = re.split(r"\r\n?|\n", cell)
+        if columns < 2 or len(lines) < (2 if columns > 2 else 3):
+            continue
+        ends = len(edge.findall(lines[0])) >= columns - 1 - place and len(edge.findall(lines[-1])) >= place
+        if ends and all(len(inner.findall(line)) >= columns - 1 for line in lines[1:-1]):
             return True
     return False

@@ -27,6 +27,8 @@ _FORMAT_VARIABLES = (
     "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "NVIDIA_TF32_OVERRIDE",
 )  # fmt: skip
 
+_MOST_THREADS = 1024  # as in the schema: a manifest may come from elsewhere
+
 
 @dataclass(frozen=True)
 class Device:
@@ -78,8 +80,9 @@ def choose_device(spec: ComputeSpec, begun: Mapping[str, Any] | None = None) -> 
         torch.cuda.set_device(int(device.removeprefix("cuda:")))  # what names no number means this one
     begun = begun or {}
     before = begun.get("arithmetic", {})
-    recorded, processor = before.get("threads"), begun.get("machine", {}).get("processor")
-    kept_threads = recorded if type(recorded) is int and recorded > 0 and processor == processor_name() else None
+    recorded, machine = before.get("threads"), begun.get("machine", {})
+    same = (machine.get("processor"), machine.get("cores")) == (processor_name(), os.cpu_count() or 1)
+    kept_threads = recorded if type(recorded) is int and 0 < recorded <= _MOST_THREADS and same else None
     # The processors that this process may use, where the system reports them.
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = spec.threads or kept_threads or usable
@@ -99,7 +102,8 @@ def multiplies_bfloat16(device: str) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if platform.machine().lower() in ("x86_64", "amd64"):
         return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # on x86 it is also true where bfloat16 is emulated
+    # On x86 this is also true where bfloat16 is emulated.
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def processor_name() -> str:

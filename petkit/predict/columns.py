@@ -135,7 +135,7 @@ class OutputColumns:
         if header is not None and len(self.names) + (self._id not in self.names) > len(header):
             name, hint = list(self.names)[-1], "write jsonl, or choose with --columns"
             found.append(Problem.of_file(self.source, "the first row has no such column", hint, line=example.line, key=name))
-        for column, value in self._values(example).items():
+        for column, value in ({self._id: example.id} | self._values(example)).items():
             text = f"{column} {_as_text(value)}"
             if SURROGATE.search(text):
                 found.append(self._problem(example, column, LONE_SURROGATE))

@@ -108,7 +108,7 @@ class Predictor:
 
     def stream(self, rows: str | Iterable[str | Fields]) -> Iterator[Prediction]:
         """Predict any number of rows in order, some at a time; memory does not grow with their number."""
-        for chunk in chunks(self._each(rows), lambda row: sum(map(len, row[0].values()))):
+        for chunk in chunks(self._each(rows), lambda row: sum(len(text) for text in row[0].values() if isinstance(text, str))):
             logits = self._score(_sound(chunk))
             yield from map(self._prediction, self.decision.kind.probabilities(logits), self.decision.chosen(logits))
 

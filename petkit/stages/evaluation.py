@@ -89,7 +89,7 @@ def _evaluate(job: Job, task: Task, device: Device, models: TeacherModels) -> No
         "student": evaluate(student, targets, task.labels, student_decision).to_dict(),
     }
     given = student_decision.chosen(student)
-    metrics["warnings"] = seen_in_training(task.source("test").shown, examples, task.train)
+    metrics["warnings"] = seen_in_training("data.test", examples, task.train)
     metrics["warnings"] += _collapsed(given, targets > 0, task.labels)
     if any(teacher.trained for teacher in task.teachers):
         way = task.spec.soft_labels.calibration  # as the trained ensemble is calibrated

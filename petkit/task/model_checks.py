@@ -34,7 +34,7 @@ def at_commits(pipeline: Pipeline, store: RunStore) -> Pipeline:
     names = {spec.model, spec.student_model} - {loading.EMBEDDED}
     read = {name: at_commit(name, known) for name in sorted(names)}
     pinned = {name: str(split_revision(at)[1]) for name, at in read.items() if at != name}
-    if not pinned:
+    if not pinned and not known:
         return pipeline
     student = spec.student.model_copy(update={"model": read.get(spec.student.model or "", spec.student.model)})
     spec = spec.model_copy(update={"model": read.get(spec.model, spec.model), "student": student})

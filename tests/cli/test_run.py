@@ -182,7 +182,7 @@ def test_stale_steps_wait_for_force(beside_run: Path, petkit_command: Petkit) ->
 
     refused = petkit_command(*changed)
 
-    assert (refused.code, refused.out) == (2, "")
+    assert refused.code == 2 and len(json.loads(refused.out)["mistakes"]) == 1
     assert "stage_c/model: stale: student.steps 2 → 3" in refused.err and "--force" in refused.err
     assert project.snapshot(beside_run) == before
 

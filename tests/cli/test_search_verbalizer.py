@@ -19,7 +19,7 @@ Command = Callable[..., Outcome]
 SEARCH = ("search-verbalizer", "pipeline.yaml")
 ODD_LABELS = (
     "yes",
-    "1.0",
+    "1.5",
     "Sci/Tech: x",
     "- {a} #b",
     "'quoted' \"twice\"",

@@ -223,8 +223,8 @@ def test_a_full_disk_is_refused_before_anything_is_written(
 
 def test_what_a_killed_run_left_counts_as_free(pipeline_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is swept before anything is written; refused for it, the run could never go on."""
-    (here / "run" / ".work").mkdir(parents=True)
-    half = here / "run" / ".work" / "half"
+    half = here / "run" / ".work" / "steps" / "half"
+    half.parent.mkdir(parents=True)
     half.write_bytes(bytes(10_000_000))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, 50_000 if half.exists() else 10_050_000))
     assert run_task(pipeline_file, here / "run", "teachers.steps=1", "student.steps=1").has_student

@@ -45,14 +45,17 @@ def test_every_character_of_a_tsv_is_its_own(rows: list[tuple[str, str]]) -> Non
 TIGHT = st.text("ab .!'", min_size=1, max_size=6).map(lambda text: f"a{text}")
 
 
-@given(st.lists(st.tuples(TIGHT, TIGHT, TIGHT), min_size=2, max_size=8), st.data())
-def test_no_row_of_a_csv_disappears_between_two_stray_quotes(rows: list[tuple[str, str, str]], data: st.DataObject) -> None:
+@given(st.lists(st.tuples(TIGHT, TIGHT, TIGHT), min_size=2, max_size=8), st.integers(0, 2), st.data())
+def test_no_row_of_a_csv_disappears_between_two_stray_quotes(
+    rows: list[tuple[str, str, str]], place: int, data: st.DataObject
+) -> None:
     """A quote that opens one row's cell and one that closes a later row's are refused at the line of the first."""
     first = data.draw(st.integers(0, len(rows) - 2))
     last = data.draw(st.integers(first + 1, len(rows) - 1))
     lines = [",".join(row) for row in rows]
-    lines[first] = f'{rows[first][0]},"{rows[first][1]},{rows[first][2]}'
-    lines[last] = f'{rows[last][0]},{rows[last][1]}",{rows[last][2]}'
+    opened, closed = list(rows[first]), list(rows[last])
+    opened[place], closed[place] = f'"{opened[place]}', f'{closed[place]}"'
+    lines[first], lines[last] = ",".join(opened), ",".join(closed)
     records = list(text_records(io.StringIO("\n".join(["id,text,label", *lines]), newline=""), "csv"))
 
     (refused,) = (record for record in records if record.error)
@@ -72,6 +75,11 @@ def test_no_row_of_a_csv_disappears_between_two_stray_quotes(rows: list[tuple[st
 )
 def test_prose_of_several_lines_is_one_text(text: str) -> None:
     assert rows_of(f'text,label\n"{text}",World\n', "csv") == [{"text": text, "label": "World"}]
+
+
+@pytest.mark.parametrize("text", ["About 10,000 people came.\nGreat evening.", "Coordinates: 52.5,13.4\nBerlin"])
+def test_numbers_with_commas_are_no_rows(text: str) -> None:
+    assert rows_of(f'id,text,label\n1,"{text}",World\n', "csv") == [{"id": "1", "text": text, "label": "World"}]
 
 
 @pytest.mark.parametrize(
@@ -151,6 +159,17 @@ def test_lists_of_json_are_read_in_pieces(here: Path, monkeypatch: pytest.Monkey
 
     assert [dict(record.values) for record in records] == rows
     assert [record.line for record in records] == [2 + 8 * number for number in range(30)]
+
+
+def test_what_follows_a_list_of_json_is_refused(here: Path) -> None:
+    (here / "rows.json").write_text('[{"text": "a"}]\n\n[{"text": "b"}]')
+    assert [record.error for record in read_records("rows.json")] == ["", "not valid JSON: the file goes on after its list"]
+
+
+def test_a_mistake_in_a_long_list_of_json_is_named(here: Path) -> None:
+    (here / "rows.json").write_text('[{"text": "a"},\n{"text": oops},\n' + '{"text": "b"},\n' * 300_000 + "{}]")
+    (record,) = [record for record in read_records("rows.json") if record.error]
+    assert (record.line, record.error, record.beyond) == (2, "not valid JSON: Expecting value", False)
 
 
 @pytest.mark.parametrize("ending", ["gz", "zst"])

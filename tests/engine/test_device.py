@@ -29,6 +29,8 @@ VARIABLES = {
     "ONEDNN_DEFAULT_FPMATH_MODE": "BF16", "OMP_NUM_THREADS": "3", "MKL_NUM_THREADS": "3",
 }  # fmt: skip
 
+HERE = {"processor": processor_name(), "cores": os.cpu_count()}
+
 
 @pytest.fixture(autouse=True)
 def _one_thread_afterwards() -> Iterator[None]:
@@ -83,22 +85,23 @@ def test_no_clock_has_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_keeps_precision_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "multiplies_bfloat16", lambda device: False)
-    begun = {"arithmetic": {"precision": "bfloat16", "threads": 3}, "machine": {"processor": processor_name()}}
+    begun = {"arithmetic": {"precision": "bfloat16", "threads": 3}, "machine": HERE}
     assert choose_device(ComputeSpec(device="cpu"), begun) == Device("cpu", "bfloat16", 3)
     assert torch.get_num_threads() == 3
     chosen = ComputeSpec(device="cpu", precision="float32", threads=2)
     assert choose_device(chosen, begun) == Device("cpu", "float32", 2)  # what is written counts
 
 
-def test_another_processor_keeps_the_precision_alone() -> None:
-    begun = {"arithmetic": {"precision": "bfloat16", "threads": 77}, "machine": {"processor": "an abacus"}}
+@pytest.mark.parametrize("other", [{"processor": "an abacus"}, {"cores": 4096}])
+def test_another_processor_keeps_the_precision_alone(other: dict[str, object]) -> None:
+    begun = {"arithmetic": {"precision": "bfloat16", "threads": 77}, "machine": HERE | other}
     found = choose_device(ComputeSpec(device="cpu"), begun)
     assert found.precision == "bfloat16" and found.threads == choose_device(ComputeSpec(device="cpu")).threads != 77
 
 
-@pytest.mark.parametrize("threads", [0, -1, "2", True, None, 1.5])
+@pytest.mark.parametrize("threads", [0, -1, 2**40, "2", True, None, 1.5])
 def test_a_record_of_other_threads_does_not_count(threads: object) -> None:
-    begun = {"arithmetic": {"threads": threads}, "machine": {"processor": processor_name()}}
+    begun = {"arithmetic": {"threads": threads}, "machine": HERE}
     assert choose_device(ComputeSpec(device="cpu"), begun) == choose_device(ComputeSpec(device="cpu"))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +120,10 @@ def written(kind: str, rows: list[dict[str, str]]) -> bytes:
         sink = io.BytesIO()
         pq.write_table(pa.Table.from_pylist(rows), sink)
         return sink.getvalue()
+    if kind == "tsv":
+        return "".join(f"{row['text']}\t{row['label']}\n" for row in [{"text": "text", "label": "label"}, *rows]).encode()
     stream = io.StringIO(newline="")
-    table = csv.DictWriter(stream, ["text", "label"], delimiter="\t" if kind == "tsv" else ",")
+    table = csv.DictWriter(stream, ["text", "label"])
     table.writeheader()
     table.writerows(rows)
     return stream.getvalue().encode()
@@ -131,6 +134,8 @@ def written(kind: str, rows: list[dict[str, str]]) -> bytes:
 @given(texts=st.lists(FULL_TEXTS, min_size=1, max_size=4), label=st.sampled_from(LABELS))
 def test_what_is_written_is_read(here: Path, kind: str, texts: list[str], label: str) -> None:
     path = here / f"rows.{kind}"
+    if kind == "tsv":  # which has no way to write these
+        texts = [re.sub(r"[\t\r\n]", " ", text) for text in texts]
     path.write_bytes(written(kind, [{"text": text, "label": label} for text in texts]))
 
     assert [(row.fields["text"], row.label) for row in check(path)] == [(text, LABELS.index(label)) for text in texts]

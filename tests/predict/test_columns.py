@@ -270,3 +270,11 @@ def test_a_stream_with_a_new_column_does_not_fit_a_table(finished_run: Path, her
     )
     assert lines.err == "standard input: columns with the name of a predicted one are renamed: label is input_label\n"
     assert read("out.jsonl")[0]["input_label"] == 1 and not (here / "out.csv").exists()
+
+
+def test_an_id_that_a_table_cannot_hold_is_listed_even_where_its_column_is_left_out(here: Path) -> None:
+    (here / "in.jsonl").write_text('{"text": "a", "id": "x\\ty"}\n')
+
+    with pytest.raises(InvalidInput, match=r"^in\.jsonl:1: id: contains a tab or a line break"):
+        label("in.jsonl", "out.tsv", predictor_of(), [])
+    assert [path.name for path in here.iterdir()] == ["in.jsonl"]

@@ -273,9 +273,7 @@ class PretrainPromptSpec(OptimizerSection):
         description="next_sentence: does one sentence follow another? the paper's, for texts of several sentences; "
         "masked_lm: guess hidden words, for any text, not the paper's; both: the sum",
     )
-    words: Annotated[QuestionWords, Counts(lambda prompt: prompt.objective != "masked_lm", "objective is masked_lm")] = (
-        QuestionWords()
-    )
+    words: Annotated[QuestionWords, Counts(lambda prompt: prompt.objective != "masked_lm")] = QuestionWords()
     tokens: Tokens = Field(16, description="virtual tokens; the pipelines that start from them have as many")
     seed: Seed = Field(1, description="seed of the first virtual tokens, of the rows, pairs and hidden tokens, and of dropout")
     steps: Steps = Field(1000, description="optimizer steps")
