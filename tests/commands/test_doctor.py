@@ -70,7 +70,7 @@ def test_sound(ask_doctor: Doctor) -> None:
     assert reported["forward pass"]["value"] == "'Paris is the capital of France.' → 'paris'"
     for dtype in ("float32", "bfloat16"):
         rate = reported[f"matrix product, {dtype}"]["value"].removesuffix(" GFLOP/s").replace(",", "")
-        assert float(rate) >= 0  # rounded; bfloat16 that is emulated is slow
+        assert float(rate) > 0
 
 
 @pytest.mark.usefixtures("quick")

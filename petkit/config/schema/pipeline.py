@@ -35,7 +35,7 @@ class DataSpec(Section):
         None, description="label of each class number, where labels are numbers 0, 1, …"
     )
     label_separator: Annotated[str, StringConstraints(min_length=1, max_length=5)] = Field(
-        "|", description="between the labels of a row, where label_kind is multi and the column holds text and no list"
+        "|", description="between the labels of a row, where label_kind is multi and the column contains text, not a list"
     )
 
     def column(self, field: str) -> str:
