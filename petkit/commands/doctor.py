@@ -38,7 +38,10 @@ def examine() -> list[Finding]:
     device = choose_device(ComputeSpec())
     findings += [Finding("device", True, device.name), Finding("threads", True, str(device.threads))]
     rates = {str(dtype).removeprefix("torch."): _gigaflops(dtype, device.name) for dtype in (torch.float32, torch.bfloat16)}
-    findings += [Finding(f"matrix product, {name}", True, f"{rate:,.0f} GFLOP/s") for name, rate in rates.items()]
+    findings += [
+        Finding(f"matrix product, {name}", True, f"{rate:,.0f} GFLOP/s" if rate >= 10 else f"{rate:.2g} GFLOP/s")
+        for name, rate in rates.items()
+    ]
     findings.append(Finding("precision chosen", True, device.precision))
     try:
         folder = embedded_folder()

@@ -110,7 +110,7 @@ def create_project(folder: Path, labels: Sequence[str], source: str | None) -> S
             "train": [{"text": f"Replace this by a text whose label is {label}.", "label": label} for label in labels],
             "unlabeled": [{"text": f"Replace this by one of your texts, number {number}."} for number in range(1, 9)],
         }
-        notes.append("data/*.jsonl hold placeholders: replace them by your own rows")
+        notes.append("data/*.jsonl contain placeholders: replace them by your own rows")
     else:
         parts, labels = _sort_rows(source, labels, notes)
     guesses, missing = _words_of_names(labels, load_tokenizer(EMBEDDED))

@@ -159,7 +159,7 @@ def _apply(override: str, document: Document, here: dict[Location, Path]) -> lis
 
 
 def _graft_patterns(document: Document, folder: Path) -> list[Problem]:
-    """Replace pattern file names by the patterns they hold."""
+    """Replace pattern file names by the patterns in them."""
     written = document.data.get("patterns")
     files = (written,) if isinstance(written, str) else written
     if not isinstance(files, tuple) or not files or not all(isinstance(entry, str) for entry in files):
@@ -183,7 +183,7 @@ def _graft_patterns(document: Document, folder: Path) -> list[Problem]:
         problems += [source.problem((key,), "unknown key", did_you_mean(key, ["patterns"]), key=key) for key in others]
         found = source.data.get("patterns")
         if not isinstance(found, tuple):
-            problems.append(source.problem((), "must hold a list under the key 'patterns'", key="patterns"))
+            problems.append(source.problem((), "must contain a list under the key 'patterns'", key="patterns"))
             continue
         for location, place in source.places.items():
             if location[:1] == ("patterns",) and len(location) > 1:
@@ -196,7 +196,7 @@ def _graft_patterns(document: Document, folder: Path) -> list[Problem]:
 
 
 def _graft_verbalizer(document: Document, folder: Path) -> list[Problem]:
-    """Replace a verbalizer file name by the verbalizer it holds."""
+    """Replace a verbalizer file name by the verbalizer in it."""
     written = document.data.get("verbalizer")
     if not isinstance(written, str):
         return []

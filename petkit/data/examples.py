@@ -70,7 +70,7 @@ class Scan:
 
 @dataclass(slots=True)
 class _Row:
-    """A record and what is wrong with it; a search for near names on every row would take for ever."""
+    """A record and what is wrong with it; a search for near names on every row would take too long."""
 
     shown: str
     record: Record
@@ -78,7 +78,7 @@ class _Row:
     problems: list[Problem] = field(default_factory=list)
 
     def refuse(self, column: str, message: str, hint: str = "") -> tuple[()]:
-        """Add a problem; the empty tuple stands for labels that cannot be read."""
+        """Add a problem; return the empty tuple, in place of labels that cannot be read."""
         self.problems.append(Problem.of_file(self.shown, message, hint, line=self.record.line, key=column))
         return ()
 

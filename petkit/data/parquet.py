@@ -96,7 +96,7 @@ def _plain_rows(path: Path, batch: pa.RecordBatch, done: int) -> list[dict[str, 
             try:
                 column.to_pylist()
             except unreadable as error:
-                message = f"rows {done + 1:,} to {done + batch.num_rows:,} hold a value that cannot be read: {error}"
+                message = f"rows {done + 1:,} to {done + batch.num_rows:,} contain a value that cannot be read: {error}"
                 hint = "write it as text, or leave it out"
                 raise InvalidInput([Problem.of_file(path, message, hint, key=name)]) from None
         raise

@@ -1,4 +1,4 @@
-"""Rows of a file as they stand, one at a time: jsonl, json, csv, tsv, parquet and ``hf://`` datasets."""
+"""Rows of a file as written, one at a time: jsonl, json, csv, tsv, parquet and ``hf://`` datasets."""
 
 from __future__ import annotations
 

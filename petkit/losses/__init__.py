@@ -13,14 +13,13 @@ from torch import Tensor
 
 from petkit.config.registry import DIVERGENCE_NAMES, LOSS_NAMES, Registry
 from petkit.losses.classification import balanced_class_weights, binary_cross_entropy, cross_entropy, decoupled_label, hinge
+from petkit.losses.consistency import consistency, r_drop
 from petkit.losses.contrastive import info_nce, supervised_contrastive
 from petkit.losses.distillation import (
     binary_distillation,
-    consistency,
     distillation,
     feature_distillation,
     jensen_shannon,
-    r_drop,
     reverse_distillation,
     student_loss,
 )

@@ -69,7 +69,7 @@ def test_from_labels(here: Path) -> None:
     assert found.task == "my-task"
     assert found.label_counts == {"complaint": 1, "praise": 1, "question": 1}
     assert (found.teachers, len(found.patterns)) == (6, 3)
-    assert scaffold.notes == ("data/*.jsonl hold placeholders: replace them by your own rows",)
+    assert scaffold.notes == ("data/*.jsonl contain placeholders: replace them by your own rows",)
 
 
 @pytest.mark.parametrize("name", HEADERS)
@@ -192,7 +192,7 @@ def test_shown_to_a_person(here: Path, capsys: pytest.CaptureFixture[str]) -> No
 
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == str(Path("new/pipeline.yaml"))
-    assert shown[-2].startswith("note: data/*.jsonl hold placeholders")
+    assert shown[-2].startswith("note: data/*.jsonl contain placeholders")
     assert shown[-1] == f"Next: petkit validate {Path('new/pipeline.yaml')}"
 
 

@@ -88,7 +88,7 @@ def test_several_pattern_files_follow_each_other(here: Path) -> None:
         (PATTERNS, None, ["pipelines/news.yaml:6: verbalizer: verbalizers/news.yaml: no such file"]),
         ("a: [", VERBALIZER, ["patterns/topic.yaml:1: not valid YAML: expected the node content, but found '<stream end>'"]),
         (PATTERNS, "", ["verbalizers/news.yaml:1: the file is empty"]),
-        ("patterns: 5\n", VERBALIZER, ["patterns/topic.yaml:1: patterns: must hold a list under the key 'patterns'"]),
+        ("patterns: 5\n", VERBALIZER, ["patterns/topic.yaml:1: patterns: must contain a list under the key 'patterns'"]),
         ("patterns: []\n", VERBALIZER, ["pipelines/news.yaml:5: patterns: must not be empty"]),
         (
             f"{PATTERNS}labels: 1\n",

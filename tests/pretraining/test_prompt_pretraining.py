@@ -21,7 +21,7 @@ from petkit.events import Event, Notice, Progress, StepSkipped
 from petkit.models.adapters.base import read_adapter
 from petkit.models.loading import load_masked_lm, model_fingerprint
 from petkit.pretraining import pretrain_prompt as prompt_pretraining
-from petkit.pretraining.pretrain_prompt import SentenceQuestions
+from petkit.pretraining.next_sentence import SentenceQuestions
 from petkit.prompts.token_store import TokenStore
 from petkit.runs.store import RunStore
 from tests.pretraining.prompt_task import TOKENS, Killed, make, texts, wide_awake, write

@@ -91,7 +91,7 @@ def test_single_steps_keep_rows_on_disk_from_the_same_number_on(
     as_class_logits = prompt_task.write(here / "task", model_folder("bert"))
 
     for held, expected in ((1_000, set[str]()), (2, {"tokens", "sentences"})):
-        monkeypatch.setattr("petkit.pretraining.unlabeled_texts.HELD_ROWS", held)
+        monkeypatch.setattr("petkit.pretraining.training.HELD_ROWS", held)
         adapt(load(pipeline_file, "adapt.steps=1"), here / f"adapted {held}")
         prompt_task.make(as_class_logits, here / f"prompt {held}", "steps=1", "objective=both")
         assert set(asked) & {"tokens", "sentences"} == expected
