@@ -94,7 +94,7 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     same = next(((name, how) for name in compared if (how := hidden_difference(word, name))), None)
     if same is not None:
         return f"{same[0]!r} looks the same and differs in {same[1]}"
-    near = get_close_matches(word, compared, n=1, cutoff=0.6)
+    near = get_close_matches(word, compared, n=1, cutoff=0.6) if compared else []
     if near:
         return f"did you mean {near[0]!r}?"
     return f"known: {listed(known)}" if known else ""

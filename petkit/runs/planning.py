@@ -82,7 +82,7 @@ def stale_sources(planned: Sequence[PlannedStep], stages: Sequence[Stage]) -> li
 
 def refuse_stale_sources(planned: Sequence[PlannedStep], store: RunStore, stages: Sequence[Stage]) -> None:
     """Refuse to read steps of earlier stages that other settings made."""
-    hint = "--allow-stale reads them as they are; petkit run --force redoes them"
+    hint = "petkit run --force redoes them; --allow-stale reads them as they are, where rows and labels are the same"
     _refuse(stale_sources(planned, stages), store, "would read steps made with", hint)
 
 

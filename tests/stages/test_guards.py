@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 import petkit
 from petkit import limits
-from petkit.errors import IncompleteRun, InvalidInput
+from petkit.errors import IncompleteRun, InvalidInput, RunConflict
 from petkit.task.task import Task
 from tests.tiny_task import STEPS, load, planned, products, rows, run_task, write_rows, write_task
 
@@ -93,8 +93,11 @@ def test_stage_b_refuses_logits_of_other_rows_or_labels(
     if before == "missing":
         shutil.rmtree(copy / "stage_b")
     made = products(copy)
+    force = "b" if before == "finished" else None
+    with pytest.raises(RunConflict, match="would read steps made with other settings"):
+        run_task(own, copy, *overrides, stages=("b",), force=force)
     with pytest.raises(IncompleteRun) as refused:
-        run_task(own, copy, *overrides, stages=("b",), force="b" if before == "finished" else None)
+        run_task(own, copy, *overrides, stages=("b",), force=force, allow_stale=True)
     assert refused.value.exit_code == 2
     expected = f"run: the logits of teacher colon-1 are out of date: {reported} (run petkit stage-a --force)"
     assert str(refused.value) == expected
@@ -115,8 +118,10 @@ def test_stage_c_refuses_soft_labels_of_other_rows_or_labels(
 ) -> None:
     write_rows(own.parent / "unlabeled.jsonl", change(rows(30, 30)))
     made = products(copy)
-    with pytest.raises(IncompleteRun, match=f"run: the soft labels are {reported}"):
+    with pytest.raises(RunConflict, match="would read steps made with other settings"):
         run_task(own, copy, *overrides, stages=("c",), force="c")
+    with pytest.raises(IncompleteRun, match=f"run: the soft labels are {reported}"):
+        run_task(own, copy, *overrides, stages=("c",), force="c", allow_stale=True)
     assert products(copy) == made
 
 

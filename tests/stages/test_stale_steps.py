@@ -160,7 +160,10 @@ def test_a_stage_refuses_to_read_what_other_settings_made(pipeline_file: Path, c
             first, *steps, hint = str(refused.value).splitlines()
             assert first == "run: would read steps made with other settings:"
             assert steps[0] == "  stage_a/colon-1/model: stale: verbalizer changed"
-            assert hint == "(--allow-stale reads them as they are; petkit run --force redoes them)"
+            assert (
+                hint
+                == "(petkit run --force redoes them; --allow-stale reads them as they are, where rows and labels are the same)"
+            )
     assert described(copy) == before
 
 

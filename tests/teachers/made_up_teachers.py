@@ -55,9 +55,9 @@ def publish_folds(run: Path, pipeline_file: Path, logits: np.ndarray, **other: A
 
 
 def label(pipeline_file: Path, run: Path, *overrides: str) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
-    """Run stage B; return ``ensemble.json``, the columns of all rows and what was reported."""
+    """Run stage B on what was made up; return ``ensemble.json``, the columns of all rows and what was reported."""
     heard: list[Event] = []
-    run_task(pipeline_file, run, *overrides, stages=("b",), force="b", on_event=heard.append)
+    run_task(pipeline_file, run, *overrides, stages=("b",), force="b", on_event=heard.append, allow_stale=True)
     ensemble = json.loads((run / "stage_b" / "ensemble.json").read_text())
     names = ["id", "logits", "label", "entropy", "agreement", "weight"]
     shards = list(read_shards(run / "stage_b" / "soft_labels", names))

@@ -22,7 +22,7 @@ Make = Callable[..., Bench]
 @pytest.fixture
 def bench(model_folder: Callable[[str], Path]) -> Make:
     def make(pvp: PVP | None = None, targets: Tensor = GOLD, **settings: Any) -> Bench:
-        return make_bench(model_folder("bert"), pvp, targets, None, {**SETTINGS, **settings})
+        return make_bench(model_folder("bert"), pvp, targets, None, settings or SETTINGS)
 
     return make
 
@@ -121,6 +121,6 @@ def test_the_model_learns_from_it(bench: Make) -> None:
     made = bench()
     made.loss(1).backward()
     with_it = made.scorer.reader.model.get_input_embeddings().weight.grad.clone()
-    plain = bench(label_conditioning_weight=0.0)
+    plain = bench(auxiliary_mlm_weight=0.0)
     plain.loss(1).backward()
     assert not torch.allclose(with_it, plain.scorer.reader.model.get_input_embeddings().weight.grad)

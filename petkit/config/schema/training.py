@@ -152,7 +152,7 @@ class GenerationsSpec(Section):
     teacher_share: Annotated[float, Field(gt=0, le=1), _LATER] = Field(
         0.25, description="share of the other teachers that label a teacher's rows; at least one"
     )
-    per_label_from_zero: Annotated[int, Field(ge=1, le=limits.LABELLED_ROWS), _LATER] = Field(
+    per_label_from_zero: Annotated[int, Field(ge=1, le=limits.LABELLED_ROWS)] = Field(
         100, description="rows per label of the first generation where there are no labelled rows"
     )
 
