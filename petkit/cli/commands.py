@@ -158,6 +158,8 @@ def predict(
     from petkit.predict.row_io import argument_rows, file_rows, predict_rows, stream_rows
 
     predictor = Predictor.load(model, teachers=teachers)
+    for note in () if quiet else predictor.notes:
+        console.note(note)
     set_columns(predictor, settings)
     written = OutputColumns(predictor, "jsonl" if target is None else kind_of(target), wanted)
     if texts:
@@ -206,6 +208,8 @@ def evaluate(
 
     predictor = Predictor.load(model, teachers=teachers)
     set_columns(predictor, settings)
+    for note in predictor.notes:
+        console.note(note)
     metrics = evaluate_file(predictor, data, console.note).to_dict()
     console.show_json(metrics) if json else console.show_metrics(metrics)
 

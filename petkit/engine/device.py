@@ -27,6 +27,10 @@ _FORMAT_VARIABLES = (
     "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "NVIDIA_TF32_OVERRIDE",
 )  # fmt: skip
 
+EMULATED = (
+    "works in bfloat16, which this machine has no instructions for and emulates many times slower; "
+    "its results stay the same (compute.precision: float32 in a new --out is faster)"
+)
 _MOST_THREADS = 1024  # as in the schema: a manifest may come from elsewhere
 
 
@@ -60,7 +64,7 @@ class Device:
         return {"device": record.pop("name"), **record}
 
 
-def choose_device(spec: ComputeSpec, begun: Mapping[str, Any] | None = None) -> Device:
+def choose_device(spec: ComputeSpec, begun: Mapping[str, Any] | None = None, *, emulate: bool = True) -> Device:
     """Resolve ``auto``: the device that is there, and bfloat16 where it has instructions to multiply in it.
 
     No variable of the environment has a part in it, nor in the number format of matrix products.
@@ -68,6 +72,7 @@ def choose_device(spec: ComputeSpec, begun: Mapping[str, Any] | None = None) -> 
     Args:
         begun: the manifest of an earlier start. Its precision is kept and, on the same processor, its number of threads, so
             that what it began ends in the same numbers.
+        emulate: keep its bfloat16 even where the device has no instructions for it, which is many times slower.
     """
     if (processes := os.environ.get("WORLD_SIZE", "")).isdecimal() and int(processes) > 1:
         message = "petkit uses one device per run, but was started as several processes"
@@ -89,9 +94,15 @@ def choose_device(spec: ComputeSpec, begun: Mapping[str, Any] | None = None) -> 
     torch.set_num_threads(threads)
     if spec.precision != "auto":
         return Device(device, spec.precision, threads)
-    if (kept := before.get("precision")) in ("float32", "bfloat16"):
+    kept = before.get("precision")
+    if kept == "float32" or (kept == "bfloat16" and emulate):
         return Device(device, kept, threads)
     return Device(device, "bfloat16" if multiplies_bfloat16(device) else "float32", threads)
+
+
+def emulates(device: Device) -> bool:
+    """Return whether a device has no instructions for the precision that it works in."""
+    return device.precision == "bfloat16" and not multiplies_bfloat16(device.name)
 
 
 def multiplies_bfloat16(device: str) -> bool:

@@ -47,17 +47,23 @@ def load_predictor(folder: Path, teachers: bool, compute: ComputeSpec | None) ->
     compute = compute or ComputeSpec()
     if teachers and not is_run:
         raise ModelRefused(f"{shown_path(folder)}: only a run folder contains teachers")
+    recorded = manifest.get("arithmetic", {}).get("precision")
     if teachers:
-        return _load_ensemble(store, _device(compute, manifest.get("arithmetic", {}).get("precision")), compute.tokens_per_batch)
+        return _load_ensemble(store, compute, recorded)
     if is_run and store.inputs(STUDENT) and store.inputs(STUDENT)[SOFT_LABELS] != store.content(SOFT_LABELS):
         message = "the classifier was made from other soft labels (run petkit stage-c, or predict with the teachers)"
         raise IncompleteRun(f"{store.shown}: {message}")
-    return _load_student(store.path(STUDENT) if is_run else folder, manifest, compute)
+    return _load_student(store.path(STUDENT) if is_run else folder, manifest, compute, recorded)
 
 
-def _device(compute: ComputeSpec, precision: str | None) -> Device:
-    """Return where to predict: in the recorded precision, with the threads that there are now."""
-    return choose_device(compute, {"arithmetic": {"precision": precision}})
+def _device(compute: ComputeSpec, recorded: str | None) -> tuple[Device, tuple[str, ...]]:
+    """Return where to predict, and what to know about it: in the recorded precision unless it would be emulated."""
+    device = choose_device(compute, {"arithmetic": {"precision": recorded}}, emulate=False)
+    if recorded != "bfloat16" or device.precision == recorded or compute.precision != "auto":
+        return device, ()
+    return device, (
+        "predicts in float32: this machine has no instructions for the bfloat16 of the training; probabilities differ slightly",
+    )
 
 
 _Text = Annotated[str, Field(min_length=1, max_length=limits.TEXT_CHARACTERS)]
@@ -79,11 +85,11 @@ class _Record(BaseModel):
     precision: Literal["float32", "bfloat16"] | None = None
 
 
-def _load_student(folder: Path, manifest: Mapping[str, Any], compute: ComputeSpec) -> Predictor:
+def _load_student(folder: Path, manifest: Mapping[str, Any], compute: ComputeSpec, recorded: str | None) -> Predictor:
     config = load_config(str(folder))
     content = _read(folder / STUDENT_FILE)
     record = checked_record(_Record, content, folder)
-    device = _device(compute, record.precision or manifest.get("arithmetic", {}).get("precision"))
+    device, notes = _device(compute, record.precision or recorded)
     tokenizer = load_tokenizer(str(folder), needs_mask=False)
     student = load_student(folder, content)
     prepare_for_inference(student, device)
@@ -111,10 +117,11 @@ def _load_student(folder: Path, manifest: Mapping[str, Any], compute: ComputeSpe
     kind = record.label_kind or LabelKind("multi" if config.problem_type == "multi_label_classification" else "single")
     decision = Decision(kind) if record.thresholds is None else Decision(kind, record.thresholds)
     # A run records how its data is read now; a folder on its own, how it was read.
-    return Predictor(labels, record.fields, manifest.get("data", record.model_dump()), score, decision)
+    return Predictor(labels, record.fields, manifest.get("data", record.model_dump()), score, decision, notes)
 
 
-def _load_ensemble(store: RunStore, device: Device, tokens_per_batch: int) -> Predictor:
+def _load_ensemble(store: RunStore, compute: ComputeSpec, recorded: str | None) -> Predictor:
+    device, notes = _device(compute, recorded)
     path = store.path(SOFT_LABELS) / ENSEMBLE_FILE
     try:
         ensemble = Ensemble.from_json(_read(path)).voting()
@@ -123,11 +130,11 @@ def _load_ensemble(store: RunStore, device: Device, tokens_per_batch: int) -> Pr
     members = load_teachers(store, ensemble.members, device)
 
     def score(rows: Sequence[Fields]) -> FloatArray:
-        return ensemble.combine(np.stack([member.logits(rows, device, tokens_per_batch) for member in members]))
+        return ensemble.combine(np.stack([member.logits(rows, device, compute.tokens_per_batch) for member in members]))
 
     # Thresholds belong to the student; the ensemble decides at probability 1/2.
     decision = Decision(ensemble.kind)
-    return Predictor(ensemble.labels, members[0].fields, store.manifest().get("data", {}), score, decision)
+    return Predictor(ensemble.labels, members[0].fields, store.manifest().get("data", {}), score, decision, notes)
 
 
 def _read(path: Path) -> dict[str, Any]:

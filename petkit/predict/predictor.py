@@ -59,6 +59,7 @@ class Predictor:
         label_names: label of each class number, where the pipeline's data has numbers.
         label_separator: joins several labels of a row, in files and in ``Prediction.label``.
         decision: how label logits become labels.
+        notes: what to know about how it predicts.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Predictor:
         reading: Mapping[str, Any],
         score: Callable[[Sequence[Fields]], FloatArray],
         decision: Decision,
+        notes: Sequence[str] = (),
     ) -> None:
         self.labels = tuple(labels)
         self.fields = tuple(fields)
@@ -75,6 +77,7 @@ class Predictor:
         self.label_names: tuple[str, ...] | None = tuple(reading.get("label_names") or ()) or None
         self.label_separator: str = reading.get("label_separator") or DataSpec.model_fields["label_separator"].default
         self.decision = decision
+        self.notes = tuple(notes)
         self._score = score
 
     @classmethod
@@ -85,7 +88,8 @@ class Predictor:
             folder: a run folder, or any sequence-classification model folder.
             teachers: predict with the ensemble of teachers instead of the student (run folders only).
             compute: device, precision and threads; default: automatic. An automatic precision is that of the student's
-                training, so that its predictions are those its own evaluation measured.
+                training, so that its predictions are those its own evaluation measured; float32 where bfloat16 would be
+                emulated.
 
         Raises:
             ModelRefused: the folder has no usable classifier.

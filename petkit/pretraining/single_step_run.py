@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from petkit.config.loader import dump_spec
-from petkit.engine.device import Device, choose_device
+from petkit.engine.device import EMULATED, Device, choose_device, emulates
 from petkit.errors import RunConflict
 from petkit.events import Notice, OnEvent, RunStarted, StepSkipped, report_notes
 from petkit.pretraining.unlabeled_texts import UnlabeledTexts
@@ -94,6 +94,8 @@ def run_single_step(
             report_notes(texts.scan.notes, report)
             if moved:
                 report(Notice(name, MOVED.format(moved)))
+            if emulates(device):
+                report(Notice(name, EMULATED))
             keep_every = 60 * pipeline.spec.compute.checkpoint_minutes
             carry_out(name, status.why, inputs, lambda job: work(job, device), store, keep_every, report)
         return result(store.path(name), status.state != "finished", store.facts(name))

@@ -13,7 +13,7 @@ from typing import Any
 
 from petkit.config.loader import Pipeline, dump_spec
 from petkit.cost.estimate import Estimate, estimate, room_for
-from petkit.engine.device import Device, choose_device, release_memory
+from petkit.engine.device import EMULATED, Device, choose_device, emulates, release_memory
 from petkit.events import STAGES, Notice, OnEvent, RunStarted, Stage, StepSkipped, ignore, report_notes
 from petkit.models.loading import shown_name
 from petkit.runs.checkpoint import clear_checkpoints
@@ -225,6 +225,8 @@ def run(ready: Prepared, on_event: OnEvent = ignore) -> RunResult:
         report(RunStarted(len(ready.todo), disk.needed, disk.free))
         if moved and ready.todo:
             report(Notice("run", MOVED.format(moved)))
+        if ready.todo and emulates(device):
+            report(Notice("run", EMULATED))
         if stale := ready.stale_sources:
             more = f", and {len(stale) - 1} more" if len(stale) > 1 else ""
             report(Notice(stale[0].step, f"used as it is, though {stale[0].why}{more}"))

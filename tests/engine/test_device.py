@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from petkit.config.schema.pipeline import ComputeSpec
 from petkit.config.schema.training import TeachersSpec
 from petkit.engine import device as module
-from petkit.engine.device import Device, choose_device, multiplies_bfloat16, processor_name
+from petkit.engine.device import Device, choose_device, emulates, multiplies_bfloat16, processor_name
 from petkit.engine.training_loop import fit, seed_everything
 from petkit.errors import InvalidInput
 from petkit.models.loading import load_masked_lm
@@ -90,6 +90,17 @@ def test_a_run_keeps_precision_and_threads(monkeypatch: pytest.MonkeyPatch) -> N
     assert torch.get_num_threads() == 3
     chosen = ComputeSpec(device="cpu", precision="float32", threads=2)
     assert choose_device(chosen, begun) == Device("cpu", "float32", 2)  # what is written counts
+
+
+@pytest.mark.parametrize("multiplies", [True, False])
+@pytest.mark.parametrize("kept", ["float32", "bfloat16"])
+def test_a_precision_that_is_not_to_be_emulated(kept: str, multiplies: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    processor(monkeypatch, "x86_64", avx512_bf16=multiplies)
+    begun, spec = {"arithmetic": {"precision": kept}}, ComputeSpec(device="cpu")
+    assert choose_device(spec, begun, emulate=False).precision == (kept if multiplies else "float32")
+    assert emulates(choose_device(spec, begun)) == (kept == "bfloat16" and not multiplies)
+    written = ComputeSpec(device="cpu", precision="bfloat16")
+    assert choose_device(written, begun, emulate=False).precision == "bfloat16"
 
 
 @pytest.mark.parametrize("other", [{"processor": "an abacus"}, {"cores": 4096}])
