@@ -185,6 +185,8 @@ def show_check(check: Check) -> None:
         if view.words != first:
             forms = "; ".join(f"{label}: {', '.join(word.token for word in words)}" for label, words in view.words.items())
             say(f"  label words here: {forms}")
+    for remark in check.remarks:
+        say(remark)
     _warn(check.warnings)
     say("No mistakes found.")
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -13,8 +13,10 @@ from petkit.config.loader import Pipeline
 from petkit.config.schema.pipeline import PipelineSpec
 from petkit.data.examples import Example, ExampleSource
 from petkit.data.repeats import by_text, seen_in_training, text_key
-from petkit.prompts.pattern import Pattern
+from petkit.prompts.legibility import Legibility
+from petkit.prompts.pattern import FieldKey, Pattern
 from petkit.prompts.token_store import TokenStore
+from petkit.prompts.tokenizer import PieceTokenizer
 from petkit.prompts.verbalizer import LabelWord
 from petkit.stages.baselines import refuse_impossible
 from petkit.task.task import Task
@@ -45,6 +47,9 @@ class Check:
     max_length: int
     patterns: tuple[PatternView, ...]
     warnings: tuple[str, ...] = ()
+    # Part of the data → what the tokenizer made of its first 5,000 rows; of the student's own one as "train (student)".
+    legibility: dict[str, Legibility] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 def check_pipeline(pipeline: Pipeline) -> Check:
@@ -52,31 +57,56 @@ def check_pipeline(pipeline: Pipeline) -> Check:
     task = Task.checked(pipeline)
     refuse_impossible(task)
     counts = Counter(label for example in task.train for label in example.labels)
+    rows: dict[str, Sequence[Example]] = {"train": task.train} if task.train else {}
+    rows["unlabeled"] = list(islice(task.source("unlabeled"), SAMPLE))
+    rows |= {"test": list(task.source("test"))} if "test" in task.scans else {}
+    tokens = dict(_tokenised(task, rows))
+    legibility = {name: store.legibility for name, store in tokens.items() if store.legibility is not None}
+    remarks = dict(_remarks(task, legibility))
     return Check(
         task=task.spec.task,
         rows={part: scan.rows for part, scan in task.scans.items()},
         label_counts={label: counts[index] for index, label in enumerate(task.labels)},
         teachers=sum(map(len, task.generations)),
         max_length=task.max_length,
-        patterns=tuple(_views(task)),
-        warnings=tuple(_warnings(task)),
+        patterns=tuple(_views(task, rows, tokens)),
+        warnings=(*_warnings(task, rows.get("test", ())), *(remark for remark, doubtful in remarks.items() if doubtful)),
+        legibility=legibility,
+        remarks=tuple(remark for remark, doubtful in remarks.items() if not doubtful),
     )
 
 
-def _views(task: Task) -> Iterable[PatternView]:
-    mask: str = task.tokenizer.hf.mask_token or "___"  # causal models have none
+def _tokenised(task: Task, rows: Mapping[str, Sequence[Example]]) -> Iterator[tuple[str, TokenStore]]:
+    """Yield the first rows of each part of the data, tokenised for the teachers, and for a student of another model."""
     keys = list(dict.fromkeys(key for pvp in task.pvps for key in pvp.pattern.keys))
-    sample = islice(task.source("unlabeled"), SAMPLE)
-    store = TokenStore.build(sample, task.tokenizer, keys, task.max_length + 1, task.spec.truncate)
-    example = task.train[0] if task.train else next(iter(task.source("unlabeled")))
-    tokens = (task.tokens("train") if task.train else store).row(0)
+    readers: dict[str, tuple[PieceTokenizer, Sequence[FieldKey], int]] = {"": (task.tokenizer, keys, task.max_length)}
+    if task.student_tokenizer is not task.tokenizer:
+        readers[" (student)"] = (task.student_tokenizer, task.student_pattern.keys, task.student_max_length)
+    for part, examples in rows.items():
+        for reader, (tokenizer, used, longest) in readers.items():
+            yield part + reader, TokenStore.build(examples[:SAMPLE], tokenizer, used, longest + 1, task.spec.truncate)
+
+
+def _remarks(task: Task, legibility: Mapping[str, Legibility]) -> Iterator[tuple[str, bool]]:
+    """Yield what a tokenizer does not know of the data, and whether that is doubtful."""
+    for name, read in legibility.items():
+        part, _, student = name.partition(" ")
+        tokenizer = task.student_tokenizer if student else task.tokenizer
+        if remark := read.remark(task.source(part).shown, tokenizer.name):
+            yield remark, read.doubtful
+
+
+def _views(task: Task, rows: Mapping[str, Sequence[Example]], tokens: Mapping[str, TokenStore]) -> Iterable[PatternView]:
+    mask: str = task.tokenizer.hf.mask_token or "___"  # causal models have none
+    store, part = tokens["unlabeled"], "train" if task.train else "unlabeled"
+    example, read = rows[part][0], tokens[part].row(0)
     no_words = ((),) * len(task.labels)  # not searched yet
     for index, pvp in enumerate(task.pvps):
         cut = int(np.sum(store.row_lengths(pvp.pattern.gaps) > pvp.pattern.room))
         yield PatternView(
             id=pvp.id,
             rendered=Pattern.from_spec(task.spec.patterns[index]).render(example.fields, mask),
-            tokens=task.tokenizer.shown(pvp.encode(tokens, own=0 if task.train else None).ids.tolist()),
+            tokens=task.tokenizer.shown(pvp.encode(read, own=0 if task.train else None).ids.tolist()),
             cut_share=cut / max(1, store.rows),
             words=dict(zip(task.labels, pvp.words.words or no_words, strict=True)),
         )
@@ -95,7 +125,7 @@ def repeated_settings(spec: PipelineSpec) -> Iterable[str]:
             yield f"{key}: {name!r} is listed more than once"
 
 
-def _warnings(task: Task) -> Iterable[str]:
+def _warnings(task: Task, test: Sequence[Example]) -> Iterable[str]:
     yield from task.notes
     yield from repeated_settings(task.spec)
     train = by_text(task.train)
@@ -113,8 +143,7 @@ def _warnings(task: Task) -> Iterable[str]:
     if task.spec.data.test is None:
         return
     source = task.source("test")
-    test = list(source)
-    yield from seen_in_training(source.shown, test, task.train)
+    yield from seen_in_training(source.shown, test, task.train, "line")
     if shared := sum(text_key(example) in texts for example in test):
         yield f"{source.shown}: {shared:,} of {len(test):,} rows are also in the unlabelled set; use such figures with care"
     yield from _repeats(by_text(test), source)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import Literal
 
 from petkit.data.examples import Example
 
@@ -23,11 +24,11 @@ def by_text(examples: Iterable[Example]) -> dict[int, list[Example]]:
     return grouped
 
 
-def seen_in_training(source: str, test: Iterable[Example], train: Iterable[Example]) -> list[str]:
-    """Return a warning where rows of ``test`` have a text of ``train``; ``source`` is the name of the test file as shown."""
+def seen_in_training(source: str, test: Iterable[Example], train: Iterable[Example], by: Literal["id", "line"]) -> list[str]:
+    """Return a warning where rows of ``test`` have a text of ``train``; it calls the file ``source`` and names rows ``by`` id or line."""
     keys = {text_key(example) for example in train}
-    leaked: Sequence[Example] = [example for example in test if text_key(example) in keys]
+    leaked = [example for example in test if text_key(example) in keys]
     if not leaked:
         return []
-    lines = ", ".join(str(example.line) for example in leaked[:SHOWN_LINES])
-    return [f"{source}: {len(leaked):,} rows are also labelled rows of train (lines {lines}); their accuracy says nothing"]
+    named = ", ".join(f"{getattr(example, by)!s:.80}" for example in leaked[:SHOWN_LINES])
+    return [f"{source}: {len(leaked):,} rows are also labelled rows of train ({by}s {named}); their accuracy says nothing"]

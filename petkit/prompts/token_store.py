@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from petkit.data.examples import Example
+from petkit.prompts.legibility import Legibility, LegibilityCount
 from petkit.prompts.pattern import FieldKey, Truncate, shorten
 from petkit.prompts.tokenizer import IntArray, PieceTokenizer
 from petkit.storage.row_array import RowArray
@@ -20,10 +21,15 @@ CHUNK = 1024
 
 @dataclass(frozen=True, eq=False)
 class TokenStore:
-    """The field tokens of every row of a source, for one tokenizer, clipped to as many as a pattern can use."""
+    """The field tokens of every row of a source, for one tokenizer, clipped to as many as a pattern can use.
+
+    Attributes:
+        legibility: what the tokenizer made of the texts; None where nothing is unknown to it.
+    """
 
     _flat: Mapping[FieldKey, RowArray]  # the ids of all rows behind each other
     _offsets: Mapping[FieldKey, RowArray]  # where each row begins among them, and at last where all end
+    legibility: Legibility | None = None
 
     @property
     def rows(self) -> int:
@@ -46,14 +52,18 @@ class TokenStore:
             flat[key] = RowArray(np.int32, path=folder and folder / f"field-{index}.int32")
             offsets[key] = RowArray(np.int64, path=folder and folder / f"field-{index}.offsets")
             offsets[key].append(np.zeros(1))
+        count = None if tokenizer.unknown_id is None else LegibilityCount(tokenizer.unknown_id, keys)
         rows_left = iter(examples)
         while chunk := list(islice(rows_left, CHUNK)):
+            tokens: dict[FieldKey, list[IntArray]] = {}
             for key in keys:
                 ids = tokenizer.encode([key.text(example.fields) for example in chunk], key.glue, verbatim=key.verbatim)
-                rows = [shorten(np.array(row, np.int32), max_length, truncate) for row in ids]
+                tokens[key] = rows = [shorten(np.array(row, np.int32), max_length, truncate) for row in ids]
                 offsets[key].append(len(flat[key]) + np.cumsum([len(row) for row in rows]))
                 flat[key].append(np.concatenate(rows))
-        return cls(flat, offsets)
+            if count is not None:
+                count.add(chunk, tokens)
+        return cls(flat, offsets, None if count is None else count.result())
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> list[dict[FieldKey, IntArray]]:
         """Return the token ids of some rows by field key; much faster than one by one where they lie on disk."""

@@ -89,7 +89,7 @@ def _evaluate(job: Job, task: Task, device: Device, models: TeacherModels) -> No
         "student": evaluate(student, targets, task.labels, student_decision).to_dict(),
     }
     given = student_decision.chosen(student)
-    metrics["warnings"] = seen_in_training("data.test", examples, task.train)
+    metrics["warnings"] = seen_in_training("data.test", examples, task.train, "id")
     metrics["warnings"] += _collapsed(given, targets > 0, task.labels)
     if any(teacher.trained for teacher in task.teachers):
         way = task.spec.soft_labels.calibration  # as the trained ensemble is calibrated
@@ -100,6 +100,7 @@ def _evaluate(job: Job, task: Task, device: Device, models: TeacherModels) -> No
         metrics["warnings"] += _lost_by_training(compare(*right), task)
     for warning in metrics["warnings"]:
         job.on_event(Notice(job.step, warning))
+    metrics["warnings"] += _unknown_tokens(task)
     write_json(job.folder / METRICS_FILE, metrics)
     columns = {
         "id": [example.id for example in examples],
@@ -146,6 +147,13 @@ def _logits(job: Job, task: Task, device: Device, models: TeacherModels) -> tupl
     student = load_student(job.store.path(STUDENT), job.store.read(STUDENT, STUDENT_FILE))
     prepare_for_inference(student, device)
     return patterns, teachers, logits_of(student, None, "student")
+
+
+def _unknown_tokens(task: Task) -> list[str]:
+    """Return a warning where a tokenizer does not know much of the test rows, which was reported as they were tokenised."""
+    readers = dict.fromkeys((task.tokens("test"), task.tokens("test", student=True)))
+    read = [(store.legibility, name) for store, name in zip(readers, ("the model", "the student's model"), strict=False)]
+    return [legibility.remark("data.test", name) for legibility, name in read if legibility and legibility.doubtful]
 
 
 def _lost_by_training(found: Comparison, task: Task) -> list[str]:

@@ -207,7 +207,7 @@ def run(ready: Prepared, on_event: OnEvent = ignore) -> RunResult:
             return [step.name for step in worked_on if _advance(step, ready, describe, report)]
 
         # Another process may have worked here until now: its records count.
-        task = replace(ready.checked, scratch=store.scratch("tokens"), stores={})
+        task = replace(ready.checked, scratch=store.scratch("tokens"), stores={}, on_event=report)
         ready = Prepared.of(task, store, device, stages, ready.force, ready.allow_stale).not_stale()
         begun = store.manifest()
         moved = moved_from(begun, device.record())

@@ -17,6 +17,7 @@ from petkit.data.labels import alike
 from petkit.engine.device import Device
 from petkit.ensemble import LabelKind
 from petkit.errors import InvalidInput
+from petkit.events import Notice, OnEvent, ignore
 from petkit.models.loading import model_fingerprint
 from petkit.prompts.pattern import CompiledPattern, Pattern
 from petkit.prompts.pvp import PVP, compile_pvps, task_fields, with_demonstrations
@@ -44,6 +45,7 @@ class Task:
         scans: part of the data → rows, hash and the first examples.
         scratch: folder for the arrays of large parts; None keeps everything in memory.
         stores: the tokenised parts of the data, shared with narrowed copies.
+        on_event: receives what a tokenizer does not know, once a part of the data is tokenised.
     """
 
     pipeline: Pipeline
@@ -58,6 +60,7 @@ class Task:
     scans: Mapping[str, Scan]
     scratch: Path | None = None
     stores: dict[str, TokenStore] = field(default_factory=dict)
+    on_event: OnEvent = ignore
 
     @classmethod
     def checked(cls, pipeline: Pipeline) -> Task:
@@ -210,14 +213,17 @@ class Task:
         keys += self.student_pattern.keys if apart or shared else []
         name = f"{part}-{'student' if apart else 'teachers'}"
         if name not in self.stores:
-            self.stores[name] = TokenStore.build(
+            tokenizer = self.student_tokenizer if apart else self.tokenizer
+            self.stores[name] = store = TokenStore.build(
                 self.train if part == "train" else self.rows(part),
-                self.student_tokenizer if apart else self.tokenizer,
+                tokenizer,
                 list(dict.fromkeys(keys)),
                 self.student_max_length if apart else self.max_length,
                 self.spec.truncate,
                 self.scratch_of(part, name),
             )
+            if store.legibility and (remark := store.legibility.remark(self.source(part).shown, tokenizer.name)):
+                self.on_event(Notice("data", remark))
         return self.stores[name]
 
     def scratch_of(self, part: str, name: str) -> Path | None:

@@ -126,6 +126,32 @@ def test_doubts(rows: dict[str, Rows], reported: str, checked: Checked) -> None:
     assert checked(**rows).warnings == (reported,)
 
 
+@pytest.mark.parametrize("text", ["good {}", "สวัสดี {}"], ids=["emoji", "Thai and emoji"])
+def test_texts_that_the_model_cannot_read(text: str, checked: Checked) -> None:
+    texts = [text.format(sign) for sign in "😍🎉👍😡"]
+    check = checked(unlabeled=texts, model="bert")
+
+    read = check.legibility["unlabeled"]
+    assert (read.unknown, read.rows, read.alike) == (4 * (1 + text.startswith("ส")), 4, 4)
+    (warning,) = check.warnings
+    assert warning.startswith(f"unlabeled.jsonl: {read.unknown} of 8 tokens (")
+    assert warning.endswith("4 of 4 rows look to it like a row of another text (use a model of the texts' language)")
+    assert (check.legibility["train"].unknown, check.legibility["test"].unknown, check.remarks) == (0, 0, ())
+
+
+def test_a_few_unknown_tokens_are_no_doubt(checked: Checked) -> None:
+    check = checked(unlabeled=["very good " * 12 + "😍", *project.UNLABELED])
+
+    assert check.warnings == ()
+    assert [remark.partition(" are ")[0] for remark in check.remarks] == ["unlabeled.jsonl: 1 of 40 tokens (2.5%)"]
+
+
+def test_a_byte_level_tokenizer_knows_everything(checked: Checked) -> None:
+    check = checked(unlabeled=["😍", "สวัสดี", "🎉"], model="roberta")
+
+    assert (check.warnings, check.remarks) == ((), ())
+
+
 def test_three_times_as_many_rows_are_no_doubt(checked: Checked) -> None:
     assert checked(train=[WORLD, SPORTS, ("a", "World"), ("b", "World")]).warnings == ()
 

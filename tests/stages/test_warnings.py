@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from petkit.cli.console import show_result
+from petkit.events import Event, Notice
 from petkit.metrics import compare
 from petkit.stages.evaluation import _collapsed
 from tests.tiny_run import run_task
+from tests.tiny_task import TOPICS, write_rows
 
 FEW = ("teachers.seeds=[1]", "student.steps=2")
 
@@ -18,16 +22,35 @@ FEW = ("teachers.seeds=[1]", "student.steps=2")
 def test_test_rows_in_the_training_file_are_reported_with_the_table(
     pipeline_file: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = pipeline_file.parent
-    (here / "same.jsonl").write_bytes(next(data.rglob("train.jsonl")).read_bytes())
+    """The warning names rows by their ids: the format and the place of the file do not change ``metrics.json``."""
+    rows = [json.loads(line) for line in next(pipeline_file.parent.rglob("train.jsonl")).read_text().splitlines()]
+    (here / "same.json").write_text(json.dumps(rows, indent=1))
 
-    result = run_task(pipeline_file, here / "run", f"data.test={here / 'same.jsonl'}", "teachers.steps=1", *FEW)
+    result = run_task(pipeline_file, here / "run", f"data.test={here / 'same.json'}", "teachers.steps=1", *FEW)
 
     assert result.metrics is not None
-    (line,) = [line for line in result.metrics["warnings"] if line.startswith("same.jsonl: ")]
-    assert f"{result.metrics['rows']} rows are also labelled rows of train" in line
+    (line,) = [line for line in result.metrics["warnings"] if "labelled rows" in line]
+    ids = ", ".join(row["id"] for row in rows[:5])
+    assert line == f"data.test: {len(rows)} rows are also labelled rows of train (ids {ids}); their accuracy says nothing"
     show_result(result)
     assert f"warning: {line}\n" in capsys.readouterr().out
+
+
+def test_texts_that_the_model_cannot_read_are_reported_once(pipeline_file: Path, here: Path) -> None:
+    labels = [label for label in TOPICS for _ in range(2)]
+    emoji = [{"text": f"good {sign}", "label": label} for sign, label in zip("😍🎉👍😡👎💩", labels, strict=True)]
+    write_rows(here / "emoji.jsonl", emoji)
+    heard: list[Event] = []
+
+    files = [f"data.{part}={here / 'emoji.jsonl'}" for part in ("unlabeled", "test")]
+    result = run_task(pipeline_file, here / "run", *files, "teachers.steps=1", *FEW, on_event=heard.append)
+
+    remarks = [event.message for event in heard if isinstance(event, Notice) and event.step == "data"]
+    found = "6 of 12 tokens (50.0%) are unknown to {}; 6 of 6 rows look to it like a row of another text (use a model of the texts' language)"
+    model = str(yaml.safe_load(pipeline_file.read_text())["model"])
+    assert remarks == [f"emoji.jsonl: {found.format(model)}"] * 2  # unlabelled rows, test rows
+    assert result.metrics is not None
+    assert [line for line in result.metrics["warnings"] if "tokens" in line] == [f"data.test: {found.format('the model')}"]
 
 
 @pytest.mark.parametrize("calibration", ["none", "contextual", "batch"])
