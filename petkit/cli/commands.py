@@ -155,17 +155,18 @@ def predict(
     if input not in (None, "-"):  # before anything heavy is imported
         look_at(str(input))
     from petkit.predict.predictor import Predictor
-    from petkit.predict.row_io import argument_rows, file_rows, predict_rows, stream_rows
+    from petkit.predict.row_io import argument_rows, begun, file_rows, predict_rows, stream_rows
 
     predictor = Predictor.load(model, teachers=teachers)
     for note in () if quiet else predictor.notes:
         console.note(note)
     set_columns(predictor, settings)
-    written = OutputColumns(predictor, "jsonl" if target is None else kind_of(target), wanted)
-    if texts:
-        examples: Any = argument_rows(texts, predictor)
+    source = "the texts" if texts else STANDARD_INPUT if input == "-" else str(input)
+    written = OutputColumns(predictor, "jsonl" if target is None else kind_of(target), wanted, source)
+    if texts or input == "-":
+        examples = begun(argument_rows(texts, predictor) if texts else stream_rows(lines, predictor), written)
     else:
-        examples = stream_rows(lines, predictor) if input == "-" else file_rows(str(input), predictor, written)
+        examples = file_rows(str(input), predictor, written)
     rows = predict_rows(examples, predictor)
     if texts and target is None and sys.stdout.isatty() and not json:
         console.show_predictions(texts, [prediction for _, prediction in rows if prediction is not None])
@@ -179,7 +180,7 @@ def predict(
             write(example, prediction)
             count, empty = count + 1, empty + (prediction is None)
     if not quiet:
-        for remark in written.remarks(STANDARD_INPUT if input == "-" else input, count, empty):
+        for remark in written.remarks(count, empty):
             console.note(remark)
     if json and target is not None:
         console.show_json({"output": str(output), "rows": count, "without_text": empty, "renamed": written.renamed})

@@ -30,8 +30,8 @@ class OutputColumns:
         kind: jsonl, csv or tsv.
         wanted: the input columns to write; None: all.
         predicted: the names of the predicted columns.
-        names: input column → its name in the output, in order; without ``complete``, as far as rows were read.
-        complete: whether these are all of the input.
+        names: column before the predicted ones → its name in the output, in order; without ``complete``, as far as rows were read.
+        complete: whether no more are added.
         source: how the input is called in messages.
         notes: what to know about how the input was read.
     """
@@ -57,16 +57,16 @@ class OutputColumns:
         """Input column → its other name in the output."""
         return {column: name for column, name in self.names.items() if name != column}
 
-    def remarks(self, source: str | None, rows: int, empty: int) -> Iterator[str]:
+    def remarks(self, rows: int, empty: int) -> Iterator[str]:
         """Yield what to know about an output of so many rows, of which some had no text."""
         yield from self.notes
         if not rows:
-            yield f"{source}: contains no rows"
+            yield f"{self.source}: contains no rows"
         if empty:
-            yield f"{source}: {counted(empty, 'row')} without text: no label"
+            yield f"{self.source}: {counted(empty, 'row')} without text: no label"
         if self.renamed:
             others = [f"{column} is {name}" for column, name in self.renamed.items()]
-            yield f"{source}: columns with the name of a predicted one are renamed: {listed(others)}"
+            yield f"{self.source}: columns with the name of a predicted one are renamed: {listed(others)}"
 
     def add(self, columns: Collection[str]) -> None:
         """Name columns of the input that are not named yet."""
@@ -79,25 +79,38 @@ class OutputColumns:
             self.names[column] = name
             taken.add(name)
 
-    def finish(self, known: Sequence[str]) -> None:
-        """Close the list of columns after a pass over the input; refuse wanted ones that it does not have."""
-        missing = [column for column in self.wanted or () if column not in self.names]
+    def begin(self, first: Example) -> None:
+        """Take the columns of the first row of an input that is read once; refuse wanted ones that it does not have."""
+        self.add(self._values(first))
+        if self.wanted is not None:
+            self.finish(list(self._all_values(first)), f"the first row of {self.source}")
+
+    def finish(self, known: Sequence[str], place: str = "") -> None:
+        """Close the list of columns; refuse wanted ones that the input does not have (rows have an id in any case)."""
+        missing = [column for column in self.wanted or () if column not in self.names and column != self._id]
         if missing:
             raise InvalidInput(
-                Problem.of_option("--columns", f"{self.source} has no column {name!r}", did_you_mean(name, known))
+                Problem.of_option("--columns", f"{place or self.source} has no column {name!r}", did_you_mean(name, known))
                 for name in missing
             )
+        self._add_id()
         if self.wanted is not None:
-            self.names = {column: self.names[column] for column in self.wanted}
+            chosen = self.wanted if self._id in self.wanted else [self._id, *self.wanted]
+            self.names = {column: self.names[column] for column in chosen}
         self.complete = True
+
+    def _add_id(self) -> None:
+        """Put a column of ids first, where the input has none."""
+        if self._id not in self.names:
+            self.add([self._id])
+            self.names = {self._id: self.names[self._id], **self.names}
 
     def of(self, example: Example) -> Iterator[tuple[str, Any]]:
         """Yield the name and value of every column of a row."""
         values = self._values(example)
         if not self.complete:
             self.add(values)
-        if self._id not in self.names:
-            yield self._id, example.id
+            self._add_id()
         for column, name in self.names.items():
             if column == self._id and values.get(column) is None:
                 yield name, example.id
@@ -108,14 +121,14 @@ class OutputColumns:
         """Return the names of a table's columns before the predicted ones, from its first row if others are not known."""
         if not self.complete:
             fields = [self._predictor.columns.get(field, field) for field in self._predictor.fields]
-            self.add(fields if example is None else self._values(example))
-        names = [name if name in self._plain else table_cell(name) for name in self.names.values()]
-        return names if self._id in self.names else [self._id, *names]
+            self.add((fields if self.wanted is None else self.wanted) if example is None else self._values(example))
+            self._add_id()
+        return [name if name in self._plain else table_cell(name) for name in self.names.values()]
 
     def cells(self, example: Example) -> Iterator[tuple[Any, bool]]:
         """Yield the value of every column of a table, and whether it is written as it is: an id or a label."""
-        found, columns = dict(self.of(example)), list(self.names.items())
-        for column, name in columns if self._id in self.names else [(self._id, self._id), *columns]:
+        found = dict(self.of(example))
+        for column, name in self.names.items():
             value = found.get(name)
             yield value, column == self._id or (column == self._label and self._is_label(value))
 
@@ -132,7 +145,7 @@ class OutputColumns:
         if self.kind == "jsonl":
             return []
         found = []
-        if header is not None and len(self.names) + (self._id not in self.names) > len(header):
+        if header is not None and len(self.names) > len(header):
             name, hint = list(self.names)[-1], "write jsonl, or choose with --columns"
             found.append(Problem.of_file(self.source, "the first row has no such column", hint, line=example.line, key=name))
         for column, value in ({self._id: example.id} | self._values(example)).items():
@@ -149,10 +162,14 @@ class OutputColumns:
 
     def _values(self, example: Example) -> dict[str, Any]:
         """Return the columns of a row that the output has."""
-        columns = self._predictor.columns
-        values = {columns.get(field, field): text for field, text in example.fields.items()}
-        values = values if example.values is None else dict(example.values)
+        values = self._all_values(example)
         return values if self.wanted is None else {name: values[name] for name in self.wanted if name in values}
+
+    def _all_values(self, example: Example) -> dict[str, Any]:
+        """Return the columns of a row; of a text on its own, the one it would be read from."""
+        columns = self._predictor.columns
+        texts = {columns.get(field, field): text for field, text in example.fields.items()}
+        return texts if example.values is None else dict(example.values)
 
     @property
     def _plain(self) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -89,6 +90,16 @@ def stream_rows(lines: Iterable[bytes], predictor: Predictor) -> Iterator[Exampl
             if not as_json and len(predictor.fields) > 1:
                 raise _bad_line(number, _reads_fields(predictor), "send JSON Lines")
         yield _json_row(line, number, predictor, first) if as_json else _text_row(line, number, predictor)
+
+
+def begun(examples: Iterable[Example], columns: OutputColumns) -> Iterator[Example]:
+    """Return rows that are read once, after a look at the columns of the first."""
+    rows = iter(examples)
+    first = next(rows, None)
+    if first is None:
+        return rows
+    columns.begin(first)
+    return chain([first], rows)
 
 
 def _json_row(line: str, number: int, predictor: Predictor, first: int) -> Example:
