@@ -59,8 +59,10 @@ PARQUET_FOOTER = 8 * 2**20
 # Text shrinks tenfold; a column that shrinks this much, and is as large as this unpacked, was made to fill the memory.
 PARQUET_FOLD = 200
 PARQUET_UNPACKED = 16 * 2**20
-# Values of a list column per row, on average.
+# Texts of a list column per row, on average.
 PARQUET_LIST = 1_000
+# Numbers of one: an embedding has some thousand. In Python they take up to 32 bytes each, 3 MB a row.
+PARQUET_NUMBERS = 100_000
 
 # -- what is shown -----------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from textwrap import indent
@@ -22,7 +22,7 @@ from petkit import limits
 from petkit.config.loader import Pipeline
 from petkit.config.schema.pipeline import PipelineSpec
 from petkit.data.labels import LabelReader, NotLabels, alike, is_missing
-from petkit.data.records import Record, read_records
+from petkit.data.records import Record, delimiter_note, read_records
 from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, listed, shown_path
 from petkit.formatting import counted
 from petkit.models.loading import EMBEDDED, load_tokenizer
@@ -175,7 +175,7 @@ def _refuse_labels(labels: Sequence[str]) -> None:
 def _sort_rows(source: str, labels: Sequence[str], notes: list[str]) -> tuple[Parts, list[str]]:
     """Split a file: rows with a label are labelled rows (the surplus is the test set), the others are unlabelled."""
     problem = partial(Problem.of_file, shown_path(source))
-    records = list(read_records(source) if labels else _up_to_the_cap(source))
+    records = list(_rows(source, up_to_the_cap=not labels))
     wrong = [problem(record.error, record.hint, line=record.line) for record in records if record.error]
     if wrong or not records:
         raise InvalidInput(wrong or [problem("the file contains no rows")])
@@ -215,6 +215,7 @@ def _sort_rows(source: str, labels: Sequence[str], notes: list[str]) -> tuple[Pa
         raise InvalidInput([problem(f"has no row with label {name!r}", hint, key=label) for name, hint in hints.items()])
     train = [row for name in chosen for row in by_label[name][:MAX_TRAIN_PER_LABEL]]
     test = [row for name in chosen for row in by_label[name][MAX_TRAIN_PER_LABEL:]]
+    notes += filter(None, [delimiter_note(source)])
     notes.append(f"{len(train)} labelled, {len(unlabeled)} unlabelled and {len(test)} test rows from {shown_path(source)}")
     if without_text:
         notes.append(f"left out: {counted(without_text, 'row')} without a text")
@@ -227,15 +228,17 @@ def _sort_rows(source: str, labels: Sequence[str], notes: list[str]) -> tuple[Pa
     return {"train": train, "unlabeled": unlabeled, "test": test}, chosen
 
 
-def _up_to_the_cap(source: str) -> Iterator[Record]:
-    """Yield the rows of a file up to the first label that is one too many."""
-    named: set[str] = set()
+def _rows(source: str, *, up_to_the_cap: bool) -> Iterator[Record]:
+    """Yield the rows of a file with the values of their texts and labels, perhaps up to the first label that is one too many."""
+    reader, named = LabelReader(None), set[str]()
     for record in read_records(source):
-        yield record
-        label = next((column for name in _LABEL_COLUMNS for column in record.values if str(column).lower() == name), None)
-        if label is not None and record.values[label] not in (None, ""):
-            named.add(str(record.values[label]))
-        if len(named) > limits.LABELS:
+        columns = {str(column).lower(): column for column in reversed(list(record.values))}
+        used = {columns[name] for name in (*_TEXT_COLUMNS, *_LABEL_COLUMNS) if name in columns}
+        yield replace(record, values={column: value if column in used else None for column, value in record.values.items()})
+        label = next((columns[name] for name in _LABEL_COLUMNS if name in columns), "")
+        with suppress(NotLabels):  # reported with the other rows
+            named.update(reader.read(record.values.get(label)) or ())
+        if up_to_the_cap and len(named) > limits.LABELS:
             return
 
 

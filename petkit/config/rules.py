@@ -21,7 +21,7 @@ Place: TypeAlias = tuple[str | int, ...]
 Mistakes: TypeAlias = list[tuple[Place, str]]
 
 _SINGLE = "is about one label per row, and label_kind is multi"
-_LONGEST_NUMBER = 20  # digits of a class number; Python refuses to read thousands of them
+LONGEST_NUMBER = 20  # digits of a class number; Python refuses to read thousands of them
 
 # How many of what there may be, and what to do with more of them.
 _ENTRIES = (limits.ENTRIES, "entries", "too large for a configuration file")
@@ -176,7 +176,7 @@ def _in_class_numbers(names: Any, labels: Iterable[str]) -> Mistakes:
     """Return which labels are called by the class number of another label: in the data such a number means that one."""
     if not isinstance(names, (tuple, list)) or not all(isinstance(name, str) for name in names):
         return []
-    numbers = {name: int(name) for name in (*names, *labels) if name.isdecimal() and len(name) < _LONGEST_NUMBER}
+    numbers = {name: int(name) for name in (*names, *labels) if name.isdecimal() and len(name) < LONGEST_NUMBER}
     return [
         (
             ("data", "label_names"),

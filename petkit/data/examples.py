@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from petkit import limits
 from petkit.config.schema.pipeline import DataSpec
 from petkit.data.labels import LabelReader, NotLabels, is_missing
-from petkit.data.records import TOO_LONG, Record, class_names, read_records, table_delimiter, table_kind
+from petkit.data.records import TOO_LONG, Record, class_names, delimiter_note, read_records, table_kind
 from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, listed, shown_path
 
 SHOWN_PROBLEMS = 20
@@ -172,9 +172,8 @@ class ExampleSource:
         return any(name in known or name.strip().isdecimal() or len(name.split()) > _WORDS_OF_A_NAME for name in columns)
 
     def _notes(self, rows: int) -> Iterator[str]:
-        delimiter = table_delimiter(self.source)
-        if delimiter not in (None, ","):
-            yield f"{self.shown}: read with {delimiter!r} between its cells"
+        if delimiter := delimiter_note(self.source):
+            yield delimiter
         if self.empty:
             lines = ", ".join(map(str, self.empty_lines)) + (", …" if self.empty > _SHOWN_LINES else "")
             place = f"line{'s' * (self.empty > 1)} {lines}"

@@ -48,6 +48,13 @@ def open_bytes(path: Path) -> IO[bytes]:
     return io.BufferedReader(_Unpacked(path), limits.ROW_BYTES // 16)
 
 
-def open_text(path: Path, *, keep_line_ends: bool) -> IO[str]:
-    """Open a data file as UTF-8 text, unpacked, without its byte order mark."""
-    return io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline="" if keep_line_ends else None)
+def open_text(path: Path, newline: str | None = None) -> IO[str]:
+    """Open a data file as UTF-8 text, unpacked, without its byte order mark; ``newline`` as in :func:`open`."""
+    return io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline=newline)
+
+
+def open_table(path: Path) -> IO[str]:
+    r"""Open a CSV or TSV file as text: its lines end with ``\n``, or with ``\r`` where the first one does (old Macs)."""
+    with open_text(path, newline="") as stream:
+        first = stream.readline(limits.ROW_BYTES)
+    return open_text(path, newline="" if first.endswith("\r") else "\n")

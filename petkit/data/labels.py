@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from petkit.config.rules import LONGEST_NUMBER
 from petkit.errors import did_you_mean
 
-_LONGEST_NUMBER = 20  # digits of a class number; Python refuses to read thousands of them
 _WHOLE = re.compile(r"(-?[0-9]+)\.0+")
 _TRUTH = ("true", "false")
 _LISTED_LABELS = 4_000  # characters of a cell that may be a list in JSON
@@ -114,7 +114,7 @@ class LabelReader:
         if self.labels is None:
             return spellings[-1] if spellings[-1].strip() else None
         for spelling in spellings:
-            if self.names is not None and spelling.isdecimal() and len(spelling) < _LONGEST_NUMBER:
+            if self.names is not None and spelling.isdecimal() and len(spelling) < LONGEST_NUMBER:
                 number = int(spelling)
                 spelling = self.names[number] if number < len(self.names) else spelling
             if spelling in self._known:

@@ -22,14 +22,12 @@ from petkit.errors import BeyondLimit, InvalidInput, Problem, first_line
 from petkit.formatting import binary_size
 
 _MOST_ROWS, _MOST_BYTES = 1024, 2**24  # at a time
+_NUMBER_BYTES = 32  # of an entry of a list in Python
 _TRAILER = 8  # length of the footer, and the magic
 
 
 def parquet_rows(path: Path, columns: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a file, some at a time; columns that do not matter are neither checked nor read: they are None.
-
-    By default these are long lists of numbers, such as embeddings, which are neither texts nor labels.
-    """
+    """Yield the rows of a file, some at a time; of named ``columns``, the others are neither checked nor read: they are None."""
     try:
         _refuse_footer(path)
         metadata = pq.read_metadata(path)
@@ -42,8 +40,7 @@ def parquet_rows(path: Path, columns: Collection[str] | None = None) -> Iterator
         names = file.schema_arrow.names
         if twice := named_twice(names):
             raise InvalidInput([Problem.of_file(path, twice)])
-        columns = _without_long_lists(metadata, names) if columns is None else columns
-        read = [name for name in names if name in columns]
+        read = [name for name in names if columns is None or name in columns]
         leaves = _leaves(metadata, read)
         _refuse_bomb(path, metadata, leaves)
         empty, done = dict.fromkeys(names), 0
@@ -58,17 +55,6 @@ def parquet_rows(path: Path, columns: Collection[str] | None = None) -> Iterator
         if isinstance(error, OSError) and error.errno is not None:  # of the system, not of the file's content
             raise
         raise InvalidInput([Problem.of_file(path, f"not a complete Parquet file: {first_line(error)}")]) from None
-
-
-def _without_long_lists(metadata: pq.FileMetaData, names: Sequence[str]) -> set[str]:
-    """Return the names of the columns but those of lists of numbers with more entries a row than a list may have."""
-    long = {
-        column.path_in_schema
-        for group in map(metadata.row_group, range(metadata.num_row_groups))
-        for column in map(group.column, range(group.num_columns))
-        if column.physical_type != "BYTE_ARRAY" and column.num_values > limits.PARQUET_LIST * max(1, group.num_rows)
-    }
-    return {name for name in names if not any(path.startswith(f"{name}.") for path in long)}
 
 
 def _leaves(metadata: pq.FileMetaData, names: Sequence[str]) -> list[int]:
@@ -109,7 +95,8 @@ def _rows_at_a_time(path: Path, metadata: pq.FileMetaData, group: int, leaves: S
     rows = max(1, about.num_rows)
     largest = 1.0
     for column in map(about.column, leaves):
-        largest = max(largest, column.total_uncompressed_size / rows)
+        entry = 0 if column.physical_type == "BYTE_ARRAY" else _NUMBER_BYTES
+        largest = max(largest, column.total_uncompressed_size / rows, entry * column.num_values / rows)
         if column.physical_type == "BYTE_ARRAY" and column.has_dictionary_page:
             longest = _longest_in_dictionary(path, metadata, group, column.path_in_schema)
             largest = max(largest, longest * max(1, column.num_values / rows))
@@ -170,15 +157,18 @@ def _refuse_shape(path: Path, metadata: pq.FileMetaData) -> None:
 def _refuse_bomb(path: Path, metadata: pq.FileMetaData, leaves: Sequence[int]) -> None:
     """Compare what the columns that are read hold with what they take on disk."""
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
-        columns = [group.column(index) for index in leaves]
+        columns, rows = [group.column(index) for index in leaves], max(1, group.num_rows)
         for column in columns:
-            unpacked = column.total_uncompressed_size
+            text, long = column.physical_type == "BYTE_ARRAY", column.num_values > limits.PARQUET_LIST * rows
+            # One class number in all rows takes no place on disk.
+            unpacked = column.total_uncompressed_size if text else column.num_values if long else 0
             fold = unpacked / max(1, column.total_compressed_size)
-            if column.physical_type == "BYTE_ARRAY" and fold > limits.PARQUET_FOLD and unpacked > limits.PARQUET_UNPACKED:
+            if fold > limits.PARQUET_FOLD and unpacked > limits.PARQUET_UNPACKED:
                 message = f"column {column.path_in_schema!r} unpacks {fold:,.0f}-fold to {binary_size(unpacked)}"
-                _refuse(path, message, "no text shrinks that much")
-        rows = max(1, group.num_rows)
+                _refuse(path, message, f"no {'text shrinks' if text else 'numbers shrink'} that much")
+            most, entries = (limits.PARQUET_LIST, "entries") if text else (limits.PARQUET_NUMBERS, "numbers")
+            if column.num_values > most * rows:
+                message, name = f"lists of more than {most:,} {entries} a row", column.path_in_schema.partition(".")[0]
+                _refuse(path, message, "keep the columns with text and labels", key=name)
         if any(column.total_uncompressed_size > limits.ROW_BYTES * rows for column in columns):
             _refuse(path, f"rows of more than {binary_size(limits.ROW_BYTES)}", "split them into rows of their own")
-        if any(column.num_values > limits.PARQUET_LIST * rows for column in columns):
-            _refuse(path, f"lists of more than {limits.PARQUET_LIST:,} entries a row", "keep the columns with text and labels")

@@ -16,7 +16,7 @@ from typing import IO, Any, AnyStr
 
 from petkit import limits, network
 from petkit.config.registry import Registry
-from petkit.data.files import COMPRESSIONS, open_bytes, open_text
+from petkit.data.files import COMPRESSIONS, open_bytes, open_table, open_text
 from petkit.errors import InvalidInput, Problem, did_you_mean, first_line, listed, shown_path
 from petkit.formatting import binary_size
 from petkit.storage.regular_file import refuse_no_file
@@ -143,7 +143,7 @@ def _json_records(lines: BoundedLines[str]) -> Iterator[Record]:
 
 def named_twice(columns: Sequence[str]) -> str:
     """Return which names several columns of a file have, as a message; empty if none."""
-    twice = sorted(name for name, times in Counter(columns).items() if name and times > 1)
+    twice = sorted(name for name, times in Counter(columns).items() if times > 1)
     return f"column {listed(list(map(repr, twice)))} is named twice" if twice else ""
 
 
@@ -239,7 +239,7 @@ def _is_deep(values: Any) -> bool:
 
 
 def _text_file(kind: str, path: Path, columns: Collection[str] | None) -> Iterator[Record]:
-    with open_text(path, keep_line_ends=kind != "jsonl") as stream:
+    with open_text(path) if kind == "jsonl" else open_table(path) as stream:
         yield from text_records(stream, kind)
 
 
@@ -249,23 +249,24 @@ def table_kind(source: str) -> str | None:
     return kind if kind in ("csv", "tsv") else None
 
 
-def table_delimiter(source: str) -> str | None:
-    """Return what separates the cells of a CSV file that can be read; None for anything else."""
+def delimiter_note(source: str) -> str:
+    """Return what separates the cells of a CSV file, as a message; empty for a comma, and for any other file."""
     from petkit.data.tables import delimiter_of
 
     if table_kind(source) != "csv" or not Path(source).is_file():
-        return None
-    with open_text(Path(source), keep_line_ends=True) as stream, suppress(OSError, UnicodeDecodeError):
+        return ""
+    with suppress(OSError, UnicodeDecodeError), open_table(Path(source)) as stream:
         first = (line for line in iter(partial(stream.readline, limits.ROW_BYTES), "") if line.strip())
-        return delimiter_of(next(first, ""))
-    return None
+        delimiter = delimiter_of(next(first, ""))
+        return "" if delimiter == "," else f"{shown_path(source)}: read with {delimiter!r} between its cells"
+    return ""
 
 
 def _json_file(path: Path, columns: Collection[str] | None) -> Iterator[Record]:
     """Yield the rows of a JSON list, or of JSON Lines under that name."""
-    with open_text(path, keep_line_ends=False) as stream:
+    with open_text(path) as stream:
         is_list = stream.read(CHUNK).lstrip().startswith("[")
-    with open_text(path, keep_line_ends=False) as stream:
+    with open_text(path) as stream:
         yield from list_records(stream) if is_list else text_records(stream, "jsonl")
 
 

@@ -1,8 +1,9 @@
-"""Rows of CSV and TSV files.
+r"""Rows of CSV and TSV files.
 
-TSV has no quoting: a cell ends at the next tab or line break, and a quotation mark is a character like any other. In CSV a cell in
-quotation marks may contain delimiters, line breaks, and quotation marks written twice. Its delimiter is the comma, unless its first
-line is ``sep=;`` or names the columns without a comma and with semicolons or tabs.
+A line ends with ``\n`` or ``\r\n``; a ``\r`` elsewhere belongs to its cell. TSV has no quoting: a cell ends at the next tab or the
+end of the line, and a quotation mark is a character like any other. In CSV a cell in quotation marks may contain delimiters, line
+breaks, and quotation marks written twice. Its delimiter is the comma, unless its first line is ``sep=;`` or names the columns
+without a comma and with semicolons or tabs.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ QUOTE_HINT = 'write "" for a quote inside a cell'
 _SEPARATOR_LINE = re.compile(r"sep=([,;\t|])\s*", re.IGNORECASE)  # Excel's
 _QUOTED = re.compile(r'"[^"]*"?')
 _NAMES = re.compile(r"[\w.-]+(?:([,;])[\w.-]+)+")
-_PLAIN_ERRORS = {"unexpected end of data": "a quote is never closed", "expected after": "a cell goes on after its closing quote"}
+_PLAIN_ERRORS = {
+    "unexpected end of data": "a quote is never closed",
+    "expected after": "a cell goes on after its closing quote",
+    "new-line character": r"a lone \r in a cell without quotes",
+}
 
 
 def table_records(lines: BoundedLines[str], kind: str) -> Iterator[Record]:
@@ -33,7 +38,11 @@ def table_records(lines: BoundedLines[str], kind: str) -> Iterator[Record]:
             yield Record(lines.row, error=f"looks separated by {found[1]!r}", hint="save it as .csv, or with tabs")
             return
         yield from _under_names(
-            (line.rstrip("\r\n").split("\t") if line.strip("\r\n") else [] for line in chain([first], lines)), lines
+            (
+                line.removesuffix("\n").removesuffix("\r").split("\t") if line.strip("\r\n") else []
+                for line in chain([first], lines)
+            ),
+            lines,
         )
         return
     delimiter = delimiter_of(first)
@@ -46,7 +55,8 @@ def table_records(lines: BoundedLines[str], kind: str) -> Iterator[Record]:
         yield from _under_names(reader, lines, delimiter)
     except csv.Error as error:  # where the next row would begin is not known
         plain = next((plain for words, plain in _PLAIN_ERRORS.items() if words in str(error)), str(error))
-        yield Record(lines.row, error=f"not valid csv: {plain}", hint=QUOTE_HINT)
+        hint = "write the cell in quotes" if r"\r" in plain else QUOTE_HINT
+        yield Record(lines.row, error=f"not valid csv: {plain}", hint=hint)
 
 
 def delimiter_of(first_line: str) -> str:
@@ -70,6 +80,8 @@ def _first_line(lines: BoundedLines[str]) -> str | None:
 def _under_names(rows: Iterator[list[str]], lines: BoundedLines[str], delimiter: str = "") -> Iterator[Record]:
     """Yield rows as mappings from the names in the first; ``delimiter`` is that of a table with quoting."""
     columns = next(rows)
+    if columns.count("") > 1:  # one may be without a name, as pandas writes its index
+        columns = [name or f"column {place}" for place, name in enumerate(columns, 1)]
     unfilled: dict[str, str | None] = dict.fromkeys(columns)
     many = f"{len(columns):,} columns are more than {limits.COLUMNS:,}" if len(columns) > limits.COLUMNS else ""
     if wrong := many or named_twice(columns):

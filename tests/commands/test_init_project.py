@@ -306,3 +306,18 @@ OPINIONS = [
     ("The worst movie of the year, really bad.", "-1"),
     ("Boring for everybody, I left early.", "-1"),
 ]
+
+
+def test_labels_and_not_their_spellings_count_for_the_cap(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("petkit.limits.LABELS", 2)
+    rows = [{"text": f"row {value}", "label": value} for value in (1, 1.0, "1", "1.0", 2, 2.0, "2")]
+
+    scaffold = create_project(here / "new", [], write_rows(here / "rows.jsonl", rows))
+
+    assert [row["label"] for row in rows_of(scaffold, "train")] == ["1"] * 4 + ["2"] * 3
+
+
+def test_a_delimiter_that_was_found_is_reported(here: Path) -> None:
+    (here / "rows.csv").write_text("text;label\nIt boils fast;good\nIt broke;bad\n")
+
+    assert "rows.csv: read with ';' between its cells" in create_project(here / "new", [], "rows.csv").notes

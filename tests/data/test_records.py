@@ -92,7 +92,7 @@ def test_folder_is_not_a_file(here: Path) -> None:
         ("\n\ntext\n\na\n\n\nb\n", [(5, {"text": "a"}), (8, {"text": "b"})]),
         ('"te\nxt"\n"a\nb\nc"\nd\n', [(3, {"te\nxt": "a\nb\nc"}), (6, {"te\nxt": "d"})]),
         ("text,label,text\na,b,c\n", [(1, "column 'text' is named twice")]),
-        ("text,,\na,,\n", [(2, {"text": "a", "": ""})]),
+        ("text,,\na,,\n", [(2, {"text": "a", "column 2": "", "column 3": ""})]),
         ("text\n x \n", [(2, {"text": " x "})]),
         ('text\nfine\n"a" b\nc\n', [(2, {"text": "fine"}), (3, "not valid csv: a cell goes on after its closing quote")]),
         ('text\nfine\n"never\nclosed\n', [(2, {"text": "fine"}), (3, "not valid csv: a quote is never closed")]),

@@ -119,6 +119,56 @@ def test_names_of_columns_are_no_row(first: str, here: Path) -> None:
     assert not any("header" in problem.message for problem in source("rows.csv").scan().problems)
 
 
+NAMES = st.lists(st.sampled_from(["", "", "text", "label", "id"]), min_size=2, max_size=6)
+
+
+@given(NAMES, st.sampled_from(["csv", "tsv"]))
+def test_no_column_is_lost_for_want_of_a_name(names: list[str], kind: str) -> None:
+    """A lone one without a name keeps it, as pandas writes its index; of several each gets one of its own; others come once."""
+    mark = "," if kind == "csv" else "\t"
+    cells = [f"cell {place}" for place in range(len(names))]
+    (row,) = rows_of(f"{mark.join(names)}\n{mark.join(cells)}\n", kind)
+    named = [name for name in names if name]
+
+    if len(set(named)) < len(named):
+        assert row.endswith(" is named twice")
+        return
+    assert list(row.values()) == cells
+    alone = names.count("") == 1
+    assert list(row) == [name or ("" if alone else f"column {place}") for place, name in enumerate(names, 1)]
+
+
+CELLS = st.text(st.sampled_from("ab \r\"'"), min_size=1, max_size=6).map(lambda cell: f"x{cell}y")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@given(rows=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5))
+def test_a_row_of_a_tsv_ends_with_its_line(
+    end: str, rows: list[tuple[str, str]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("tsv") / "rows.tsv"
+    path.write_bytes("".join(f"{text}\t{label}{end}" for text, label in [("text", "label"), *rows]).encode())
+
+    assert [tuple(record.values.values()) for record in read_records(str(path))] == rows
+
+
+@pytest.mark.parametrize(("kind", "mark"), [("csv", ","), ("tsv", "\t")])
+@pytest.mark.parametrize("end", ["\r", "\r\r\n"], ids=["old Macs", "doubled on Windows"])
+def test_lines_that_end_as_the_first(kind: str, mark: str, end: str, here: Path) -> None:
+    lines = (mark.join(cells) for cells in (("text", "label"), ("one", "World"), ("two; three", "Sports")))
+    (here / f"rows.{kind}").write_bytes("".join(line + end for line in lines).encode())
+
+    assert [dict(record.values) for record in read_records(f"rows.{kind}")] == ROWS
+
+
+def test_a_lone_carriage_return_in_a_csv_needs_quotes(here: Path) -> None:
+    (here / "rows.csv").write_bytes(b'text,label\n"one\rline",World\ntwo\rlines,World\n')
+    whole, refused = read_records("rows.csv")
+
+    assert whole.values["text"] == "one\rline"
+    assert (refused.line, refused.error) == (3, r"not valid csv: a lone \r in a cell without quotes")
+
+
 def write(path: Path, content: bytes) -> str:
     """Write a file, compressed by its ending."""
     if path.suffix == ".gz":

@@ -59,10 +59,23 @@ def test_unused_columns_may_be_large(unused: pa.Array, here: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [pa.float32(), pa.int8()], ids=str)
-def test_long_lists_of_numbers_are_left_alone_where_nobody_knows_the_columns(kind: Any, here: Path) -> None:
-    write(here / "rows.parquet", embeddings(kind))
+def test_long_lists_of_numbers_are_kept_where_all_columns_are_read(kind: Any, here: Path) -> None:
+    kept = embeddings(kind)
+    write(here / "rows.parquet", kept)
     look_at("rows.parquet")
-    assert [row["unused"] for row in parquet_rows(here / "rows.parquet")] == [None] * 3
+    assert [row["unused"] for row in parquet_rows(here / "rows.parquet")] == kept.to_pylist()
+
+
+def test_lists_of_numbers_that_are_too_long_to_keep_are_refused(here: Path) -> None:
+    numbers = pa.array(np.zeros(300_003), pa.int8())
+    write(here / "rows.parquet", pa.FixedSizeListArray.from_arrays(numbers, 100_001))
+    with pytest.raises(BeyondLimit, match="unused: lists of more than 100,000 numbers a row"):
+        list(parquet_rows(here / "rows.parquet"))
+    equal = pa.DictionaryArray.from_arrays(pa.array(np.zeros(18_000_000), pa.int32()), pa.array([7], pa.int64()))
+    lists = pa.ListArray.from_arrays(pa.array(np.arange(0, 18_000_001, 6_000), pa.int32()), equal)
+    pq.write_table(pa.table({"unused": lists}), here / "equal.parquet")
+    with pytest.raises(BeyondLimit, match=r"unpacks [0-9,]+-fold to 17.2 MiB"):
+        list(parquet_rows(here / "equal.parquet"))
 
 
 def test_short_lists_are_read_all_the_same(here: Path) -> None:
@@ -71,7 +84,7 @@ def test_short_lists_are_read_all_the_same(here: Path) -> None:
 
 
 def test_a_column_that_is_used_is_checked(here: Path) -> None:
-    write(here / "rows.parquet", embeddings(pa.int8()))
+    write(here / "rows.parquet", pa.array([list(map(str, range(1_536)))] * 3))
     with pytest.raises(BeyondLimit, match=r"lists of more than 1,000 entries a row"):
         list(source("rows.parquet", label="unused"))
     write(here / "rows.parquet", pa.array(["a " * 3_000_000] * 3))
