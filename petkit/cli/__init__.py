@@ -75,7 +75,8 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise InvalidInput([Problem.of_command("the current folder has been deleted", "change to another folder")]) from None
 
 
-import_module("petkit.cli.commands")  # they register themselves
+for _name in ("commands", "project_commands"):  # they register themselves, in the order of the help
+    import_module(f"petkit.cli.{_name}")
 
 
 def spell_out_force(arguments: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Every command, in the order of the help: those that train, those that use a classifier, those for a task or a project."""
+"""The commands for a pipeline or a run, in the order of the help: those that train, use a classifier, or check."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -60,7 +59,7 @@ def _stages_command(name: str, stages: tuple[Stage, ...], text: str, example: st
         taken = signature(command, eval_str=True)
         kept = [option for option in taken.parameters.values() if option.name != "allow_stale"]
         vars(command)["__signature__"] = taken.replace(parameters=kept)
-    app.command(name, help=text, epilog=f"Example: petkit {name} pipelines/ag_news.yaml{example}")(command)
+    app.command(name, help=text, epilog=f"Example: petkit {name} petkit:ag_news{example}")(command)
 
 
 def _pretraining_command(name: str, result: str, text: str, example: str) -> None:
@@ -92,7 +91,7 @@ def _pretraining_command(name: str, result: str, text: str, example: str) -> Non
     command.__annotations__["out"] = Annotated[
         Path | None, typer.Option("--out", metavar="FOLDER", help=f"New folder. Default: runs/<task>-{result}.")
     ]
-    app.command(name, help=text, epilog=f"Example: petkit {name} pipelines/ag_news.yaml --set {example}")(command)
+    app.command(name, help=text, epilog=f"Example: petkit {name} petkit:ag_news --set {example}")(command)
 
 
 def _refuse_unknown(option: str, value: str, known: Sequence[str]) -> None:
@@ -221,7 +220,7 @@ def _teachers(who: str) -> bool:
     return who == "teachers"
 
 
-@app.command(epilog="Example: petkit validate pipelines/ag_news.yaml")
+@app.command(epilog="Example: petkit validate petkit:ag_news")
 def validate(pipeline: PipelineFile, set_: Set = [], offline: Offline = False, json: Json = False) -> None:  # noqa: B006
     """Find every mistake before training."""
     loaded = load(pipeline, set_)
@@ -246,7 +245,7 @@ def _scoring_command(name: str, module: str, show: Callable[[Any], None], text: 
             found = score(loaded, display)
         console.show(found, show, as_json=json)
 
-    app.command(name, help=text, epilog=f"Example: petkit {name} pipelines/ag_news.yaml --set {example}")(command)
+    app.command(name, help=text, epilog=f"Example: petkit {name} petkit:ag_news --set {example}")(command)
 
 
 _ZERO_SHOT = "Zero-shot accuracy of every pattern, plain and calibrated; writes nothing."
@@ -255,7 +254,7 @@ _RANK = "Order the patterns by how well they suit the model, without a developme
 _scoring_command("rank-patterns", "prompt_search.pattern_ranking", console.show_ranking, _RANK, "patterns=my-patterns.yaml")
 
 
-@app.command("search-verbalizer", epilog="Example: petkit search-verbalizer pipelines/ag_news.yaml --out my-words.yaml")
+@app.command("search-verbalizer", epilog="Example: petkit search-verbalizer petkit:ag_news --out my-words.yaml")
 def search_verbalizer(
     pipeline: PipelineFile,
     out: Annotated[
@@ -297,34 +296,3 @@ def verify(
     console.show(found, console.show_verification, as_json=json)
     if not found.whole:
         raise typer.Exit(1 if found.damaged else 2)
-
-
-@app.command(epilog="Example: petkit init my-task --labels complaint,praise,question --from messages.csv")
-def init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="New folder.", show_default=False)],
-    labels: Annotated[str, typer.Option(metavar="A,B,C", help="The labels.")] = "",
-    source: Annotated[
-        str | None, typer.Option("--from", metavar="FILE", help="Rows to start from; those without a label are unlabelled.")
-    ] = None,
-    offline: Offline = False,
-) -> None:
-    """Write a project to fill in."""
-    from petkit.data.precheck import look_at
-
-    if source is not None:
-        look_at(source)
-    from petkit.commands.init_project import create_project
-
-    names = [label.strip() for label in labels.split(",")] if labels else []
-    console.show_scaffold(create_project(folder, names, source))
-
-
-@app.command(epilog="Example: petkit doctor --json")
-def doctor(json: Json = False) -> None:
-    """Check this installation and machine."""
-    from petkit.commands.doctor import examine
-
-    findings = examine()
-    console.show_json([asdict(finding) for finding in findings]) if json else console.show_findings(findings)
-    if not all(finding.healthy for finding in findings):
-        raise typer.Exit(1)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from petkit.commands.search_verbalizer import FoundVerbalizer
     from petkit.commands.validate import Check
     from petkit.commands.zero_shot import ZeroShot
+    from petkit.config.library import Entry
     from petkit.predict.predictor import Prediction
     from petkit.prompt_search.pattern_ranking import Ranking
     from petkit.runs.verify import Verification
@@ -247,6 +248,11 @@ def show_verification(found: Verification) -> None:
     whole = "Nothing is damaged." if found.finished else "Nothing is damaged; not all of it is finished."
     unread = "Not all of it can be read; what was read is not damaged."
     say(whole if found.whole else "Damaged: see above." if found.damaged else unread)
+
+
+def show_library(entries: Sequence[Entry]) -> None:
+    """Print the entries of petkit's library."""
+    _table(["", "name", "description"], [(entry.kind, entry.name, entry.description) for entry in entries], right=())
 
 
 def show_scaffold(scaffold: Scaffold) -> None:

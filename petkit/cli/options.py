@@ -17,7 +17,10 @@ def _forbid_network(offline: bool) -> bool:
     return offline
 
 
-PipelineFile = Annotated[Path, typer.Argument(metavar="PIPELINE", help="The pipeline's YAML file.", show_default=False)]
+PipelineFile = Annotated[
+    Path,
+    typer.Argument(metavar="PIPELINE", help="The pipeline's YAML file, or petkit:NAME (see petkit library).", show_default=False),
+]
 Out = Annotated[Path | None, typer.Option("--out", metavar="RUN", help="Run folder. Default: runs/<task>.")]
 Set = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a value, e.g. teachers.steps=50. May be repeated.")

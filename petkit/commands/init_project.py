@@ -1,4 +1,4 @@
-"""``petkit init``: a project to fill in, from label names or from a file of rows."""
+"""``petkit init``: a project to fill in, from label names or from a file of rows, or an example of the library."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from typing import TypeAlias
 import yaml
 
 from petkit import limits
+from petkit.config import library
 from petkit.config.loader import Pipeline
 from petkit.config.schema.pipeline import PipelineSpec
 from petkit.data.labels import LabelReader, NotLabels, alike, is_missing
@@ -101,8 +102,7 @@ def create_project(folder: Path, labels: Sequence[str], source: str | None) -> S
     The rows of ``source``, which also names the labels where none are given, are sorted into labelled, unlabelled and test rows;
     without a source there are placeholders.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InvalidInput([Problem.of_file(folder, "already exists and is not empty", "choose a new folder")])
+    _refuse_filled(folder)
     notes: list[str] = []
     if source is None:
         _refuse_labels(labels)
@@ -134,12 +134,36 @@ def create_project(folder: Path, labels: Sequence[str], source: str | None) -> S
     }
     for part in (part for part, rows in parts.items() if rows):
         files[f"data/{part}.jsonl"] = _json_lines(parts[part])
+    _write(folder, files)
+    return Scaffold(folder, tuple(files), tuple(notes))
+
+
+def create_example(folder: Path, name: str) -> Scaffold:
+    """Write an example of the library into a new (or empty) folder; the commands in its comments name this folder."""
+    known = library.files("examples")
+    if name not in known:
+        raise InvalidInput([Problem.of_option("--example", f"unknown {name!r}", did_you_mean(name, list(known)))])
+    _refuse_filled(folder)
+    source = known[name].parent
+    files = {}
+    for path in sorted([*source.glob("*.yaml"), *source.glob("data/*")]):
+        content = path.read_text(encoding="utf-8").replace(f"examples/{name}/", f"{shown_path(folder)}/")
+        files[path.relative_to(source).as_posix()] = content
+    _write(folder, files)
+    return Scaffold(folder, tuple(files), ())
+
+
+def _refuse_filled(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InvalidInput([Problem.of_file(folder, "already exists and is not empty", "choose a new folder")])
+
+
+def _write(folder: Path, files: Mapping[str, str]) -> None:
     try:
         _write_all(folder, files)
     except OSError as error:
         why = "a file is in the way" if isinstance(error, FileExistsError) else error.strerror
-        raise InvalidInput([Problem.of_file(shown, f"cannot be written: {why}", "choose another folder")]) from None
-    return Scaffold(folder, tuple(files), tuple(notes))
+        raise InvalidInput([Problem.of_file(folder, f"cannot be written: {why}", "choose another folder")]) from None
 
 
 def _write_all(folder: Path, files: Mapping[str, str]) -> None:

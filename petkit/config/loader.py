@@ -17,11 +17,12 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from petkit import limits
+from petkit.config import library
 from petkit.config.rules import Mistakes, beyond_caps, in_pipeline, value_of
 from petkit.config.schema.adapter import adapter_class
 from petkit.config.schema.pipeline import DEVICE, PipelineSpec
 from petkit.config.schema.section import NAME
-from petkit.config.yaml_document import NUMBER, Document, Location, parse_document, read_document
+from petkit.config.yaml_document import NUMBER, Document, Location, parse_document
 from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, shortened
 from petkit.formatting import binary_size
 
@@ -77,7 +78,7 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
     """Read, complete and check a pipeline file.
 
     Args:
-        path: the pipeline's YAML file.
+        path: the pipeline's YAML file, or ``petkit:NAME`` for one of the library.
         overrides: ``key.path=value`` strings (``--set``); values are YAML, paths relative to the current folder.
 
     >>> load_pipeline("examples/support-tickets/pipeline.yaml", ["student.hard_weight=0.1"]).spec.student.hard_weight
@@ -87,19 +88,20 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
         InvalidInput: every mistake found in the pipeline, pattern and verbalizer files, at once.
         BeyondLimit: a value is beyond its cap; other mistakes are not looked for.
     """
-    path = Path(path)
+    name = str(path)
     if len(overrides) > limits.OVERRIDES:
         message = f"given {len(overrides):,} times; at most {limits.OVERRIDES}"
         raise BeyondLimit([Problem.of_option("--set", message, "write the values into a pipeline file")])
-    document = read_document(path)
+    document = library.read_pipeline(name)
     here: dict[Location, Path] = {}
     problems = [problem for override in overrides for problem in _apply(override, document, here)]
+    path = library.locate(name, "pipelines")
     folder = path.resolve().parent
     problems += _graft_patterns(document, here.get(("patterns",), folder))
     problems += _graft_verbalizer(document, here.get(("verbalizer",), folder))
     if too_much := beyond_caps(document.data):
         raise BeyondLimit([*problems, *_placed(too_much, document)])
-    _resolve_paths(document.data, folder, here)
+    _resolve_paths(document.data, library.data_folder(path) if library.named(name) else folder, here)
     try:
         spec = PipelineSpec.model_validate(document.data)
     except ValidationError as error:
@@ -168,14 +170,14 @@ def _graft_patterns(document: Document, folder: Path) -> list[Problem]:
     patterns: list[Any] = []
     size = 0
     for name in files:
-        with suppress(OSError, ValueError):  # reported when it is read
-            size += (folder / name).stat().st_size
+        with suppress(OSError, ValueError, InvalidInput):  # reported when it is read
+            size += library.locate(name, "patterns", folder).stat().st_size
     if size > limits.CONFIG_BYTES:
         message = f"pattern files exceed {binary_size(limits.CONFIG_BYTES)} in total"
         raise BeyondLimit([document.problem(("patterns",), message)])
     for name in files:
         try:
-            source = read_document(folder / name)
+            source = library.read(name, "patterns", folder)
         except InvalidInput as error:
             problems += _named_in(error, document, ("patterns",))
             continue
@@ -201,7 +203,7 @@ def _graft_verbalizer(document: Document, folder: Path) -> list[Problem]:
     if not isinstance(written, str):
         return []
     try:
-        source = read_document(folder / written)
+        source = library.read(written, "verbalizers", folder)
     except InvalidInput as error:
         document.data["verbalizer"] = {"labels": {"unread": ("a",), "unread too": ("b",)}}
         return _named_in(error, document, ("verbalizer",))

@@ -52,9 +52,9 @@ class Document:
         return Problem.of_file(file, message, hint, line=line, key=".".join(map(str, location)) if key is None else key)
 
 
-def read_document(path: Path) -> Document:
-    """Read one YAML file whose top level is a mapping."""
-    shown = shown_path(path)
+def read_document(path: Path, shown: str | None = None) -> Document:
+    """Read one YAML file whose top level is a mapping; ``shown`` names it in messages (default: its path)."""
+    shown = shown_path(path) if shown is None else shown
     refuse_no_file(path)
     try:
         with path.open("rb") as stream:

@@ -65,7 +65,7 @@ def test_mistake_in_a_fresh_process(name: str, sound: Path, place: Callable[[str
 PLACE = re.compile(
     r"(?:[\w./-]+\.(?:yaml|jsonl|csv|tsv|parquet|xlsx|json|txt|doc|xls|gz)(?::\d+)?"
     r"|[\w./-]*(?:run|model|foreign|prompt|bert|nowhere|empty|new|tiny|x{300}|\.)"
-    r"|run/[\w./]+"
+    r"|run/[\w./]+|petkit:[\w/]+(?::\d+)?"
     r"|--[a-z-]+(?: .+?)?|hf://\w+|standard input(?::\d+)?|text \d+|[a-z_]+\.[a-z_.]+): "
 )
 # What follows the first line of a message in several, and the command line's own usage.

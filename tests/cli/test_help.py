@@ -68,7 +68,7 @@ def test_help_names_every_command() -> None:
     answer = fresh().stdout
 
     expected = {"run", "stage-a", "stage-b", "stage-c", "predict", "evaluate", "validate", "init", "doctor"}
-    expected |= {"zero-shot", "rank-patterns", "search-verbalizer", "adapt", "pretrain-prompt", "verify"}
+    expected |= {"zero-shot", "rank-patterns", "search-verbalizer", "adapt", "pretrain-prompt", "verify", "library"}
     assert set(COMMANDS) == expected
     assert all(f"\n  {name} " in answer for name in COMMANDS)
     assert "Start: petkit init" in answer
