@@ -48,6 +48,7 @@ class Remarks(Console):
         self.quiet = True
 
 
+_MAE = "mean absolute error"
 _terminal = sys.stdout.isatty()
 # Lines and tables are fitted to a terminal; a file or a program gets them as long as they are.
 out = Results(highlight=False, soft_wrap=not _terminal, width=None if _terminal else 10_000)
@@ -130,6 +131,11 @@ def _show_comparison(metrics: dict[str, Any]) -> None:
         rows.append((f"baseline {name}", *(("", accuracy, "") if name == "zero_shot" else ("", "", accuracy))))
     title = f"{_right(metrics['label_kind'] == 'multi')} on {metrics['rows']:,} test rows"
     _table([title, "untrained", "calibrated", "trained"], rows)
+    if "mae" in student:
+        judged = {"ensemble": metrics["ensemble"], "student": student}
+        judged |= {f"baseline {name}": row["metrics"] for name, row in metrics.get("baselines", {}).items()}
+        distances = [(name, *(f"{row[figure]:.3f}" for figure in ("mae", "expected_mae"))) for name, row in judged.items()]
+        _table([_MAE, "of the label", "of the expected value"], distances)
     _warn(metrics["warnings"])
     if "verdict" in metrics:
         say(metrics["verdict"]["text"])
@@ -139,7 +145,7 @@ def show_metrics(metrics: dict[str, Any]) -> None:
     """Print an evaluation."""
     multi = "micro_f1" in metrics
     shares = {"accuracy": _right(multi), "micro_f1": "micro-F1", "macro_f1": "macro-F1"}
-    numbers = {"mae": "MAE (places)", "expected_mae": "MAE of the expected place", "quadratic_kappa": "quadratic κ"}
+    numbers = {"mae": _MAE, "expected_mae": f"{_MAE} of the expected value", "quadratic_kappa": "quadratic κ"}
     numbers |= {"nll": "NLL (nats)", "brier": "Brier score", "ece": "ECE"}
     rows = []
     for name in [name for name in shares if name in metrics]:
@@ -167,7 +173,7 @@ def show_predictions(texts: Sequence[str], predictions: Sequence[Prediction]) ->
         figures = [prediction.probability] if prediction.expected is None else [prediction.probability, prediction.expected]
         shown = text(row, overflow="ellipsis", no_wrap=True)
         rows.append((shown, ", ".join(prediction.labels) or "(none)", *(f"{figure:.3f}" for figure in figures)))
-    _table(["text", "label", "probability", *["expected place"] * ordinal], rows, right=(2, 3))
+    _table(["text", "label", "probability", *["expected"] * ordinal], rows, right=(2, 3))
 
 
 def show_check(check: Check) -> None:
@@ -213,8 +219,10 @@ def show_ranking(ranking: Ranking) -> None:
     for row in ranking.patterns:
         agreement = "" if row.agreement is None else _percent(row.agreement)
         cross_entropy = "" if row.cross_entropy is None else f"{row.cross_entropy:.3f}"
-        rows.append((row.id, f"{row.rank:.2f}", f"{row.information:.4f}", agreement, cross_entropy))
-    _table(["pattern", "mean rank", "information (nats)", "agreement", "cross-entropy (nats)"], rows)
+        information = [f"{nats:.4f}" for nats in (row.information, row.raw_information)]
+        rows.append((row.id, f"{row.rank:.2f}", *information, agreement, cross_entropy))
+    _table(["pattern", "mean rank", "information (nats)", "uncalibrated", "agreement", "cross-entropy (nats)"], rows)
+    say(f"note: after batch calibration on {ranking.sampled:,} unlabelled rows; the uncalibrated information does not count")
     if ranking.left_out:
         say(f"note: no cross-entropy: {ranking.left_out}")
     if ranking.kept == len(ranking.patterns):

@@ -1,7 +1,8 @@
-"""The student against its baselines on the same rows: paired bootstrap and verdict. Pure functions."""
+"""The student against its baselines on the same rows: paired interval and verdict. Pure functions."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from petkit.metrics.metrics import BOOTSTRAPS, Z
+from petkit.metrics.metrics import Z
 
 
 @dataclass(frozen=True)
@@ -31,33 +32,27 @@ class Comparison:
         return "worth it" if low > 0 else "not worth it on these rows" if high < 0 else "no clear difference"
 
 
-def compare(student_right: NDArray[np.bool_], baseline_right: NDArray[np.bool_], seed: int = 0) -> Comparison:
-    """Compare two classifiers by the paired bootstrap over rows (Koehn 2004, section 4).
+def compare(student_right: NDArray[np.bool_], baseline_right: NDArray[np.bool_]) -> Comparison:
+    """Compare two classifiers on the same rows by the interval of Agresti and Min.
 
-    Both are judged on the same drawn rows, so that rows that are hard for both do not widen the interval. A row counts
-    only by which classifier alone labelled it rightly, so drawing rows is a multinomial draw of three counts. Where all
-    draws would be alike, the interval is that of Agresti and Min (2005), with half a row more in each of the four cells.
+    A row counts only by which classifier alone labelled it rightly, so that rows that are hard for both do not widen the
+    interval. It is Wald's interval of a difference of matched proportions with half a row more in each of the four cells,
+    which keeps its level where few rows differ ("Simple improved confidence intervals for comparing matched proportions",
+    Statistics in Medicine 24, 2005, 729-740).
 
-    >>> compare(np.array([True] * 9 + [False]), np.array([True] * 5 + [False] * 5)).outcome
+    >>> compare(np.array([True] * 9 + [False]), np.array([True] * 3 + [False] * 7)).outcome
     'worth it'
 
     Args:
         student_right: whether the student labelled the row rightly, shape ``(rows,)``, at least one row.
         baseline_right: the same of the baseline, for the same rows in the same order.
-        seed: of the 2,000 draws.
     """
     rows = len(student_right)
     better, worse = int((student_right & ~baseline_right).sum()), int((baseline_right & ~student_right).sum())
-    counts, difference = np.array([better, worse, rows - better - worse]), (better - worse) / rows
-    if rows in counts:
-        middle = (better - worse) / (rows + 2)
-        half = Z * float(np.sqrt((better + worse + 1) / (rows + 2) - middle**2) / np.sqrt(rows + 2))
-        interval = max(-1.0, middle - half), min(1.0, middle + half)
-    else:
-        draws = np.random.default_rng(seed).multinomial(rows, counts / rows, size=BOOTSTRAPS)  # (draws, 3)
-        low, high = np.percentile((draws[:, 0] - draws[:, 1]) / rows, [2.5, 97.5])
-        interval = float(low), float(high)
-    return Comparison(float(student_right.mean()), float(baseline_right.mean()), difference, interval)
+    middle = (better - worse) / (rows + 2)
+    half = Z * math.sqrt(((better + worse + 1) / (rows + 2) - middle**2) / (rows + 2))
+    interval = max(-1.0, middle - half), min(1.0, middle + half)
+    return Comparison(float(student_right.mean()), float(baseline_right.mean()), (better - worse) / rows, interval)
 
 
 def verdict(comparisons: Mapping[str, Comparison]) -> dict[str, Any]:

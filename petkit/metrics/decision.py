@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -10,8 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from petkit.ensemble import FloatArray, LabelKind
+from petkit.ensemble.label_kind import Floats
 
 Chosen: TypeAlias = NDArray[np.bool_]
+_NUMBER = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?")
+
+
+def scale_of(labels: Sequence[str]) -> Floats:
+    """Return the values of ordinal labels: their own where all are numbers that rise or fall in order, else places from 1.
+
+    >>> scale_of(("-1", "0", "2.5")).tolist(), scale_of(("1 star", "2 stars")).tolist(), scale_of(("1", "3", "2")).tolist()
+    ([-1.0, 0.0, 2.5], [1.0, 2.0], [1.0, 2.0, 3.0])
+    """
+    if all(map(_NUMBER.fullmatch, labels)):
+        values = np.array([float(label) for label in labels])
+        steps = np.diff(values)
+        if (steps > 0).all() or (steps < 0).all():
+            return values
+    return np.arange(1.0, len(labels) + 1)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Accuracy, F1, probability scores and calibration error, with bootstrap intervals. Pure functions."""
+"""Accuracy, F1, probability scores and calibration error, with 95 % intervals. Pure functions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from petkit.ensemble import FloatArray, LabelKind, log_softmax
 from petkit.ensemble.label_kind import Floats
-from petkit.metrics.decision import Chosen, Decision
+from petkit.metrics.decision import Chosen, Decision, scale_of
 
 BOOTSTRAPS = 2000
 ECE_BINS = 15
@@ -67,12 +67,12 @@ class SingleLabelMetrics(Metrics):
 
 @dataclass(frozen=True)
 class OrdinalMetrics(SingleLabelMetrics):
-    """Rows with a place on a scale from 0, in steps of 1.
+    """Rows with a place on a scale; distances are on the labels' own (:func:`~petkit.metrics.decision.scale_of`).
 
     Attributes:
-        mae: mean distance of the most probable label from gold.
-        expected_mae: mean distance of the expected label ``Σ p_i i`` from gold.
-        quadratic_kappa: agreement beyond chance, errors weighed by their square (Cohen 1968); 0 where undefined.
+        mae: mean distance of the most probable label ``v`` from gold.
+        expected_mae: mean distance of the expected value ``Σ p_i v_i`` from gold.
+        quadratic_kappa: agreement beyond chance, errors weighed by their square in places (Cohen 1968); 0 where undefined.
     """
 
     mae: float
@@ -107,18 +107,19 @@ def evaluate(logits: FloatArray, targets: FloatArray, labels: tuple[str, ...], d
         labels: label names in class order.
     """
     gold, chosen = targets > 0, decision.chosen(logits)  # (rows, labels) each
-    probabilities = decision.kind.probabilities(logits)
+    probabilities, accuracy = decision.kind.probabilities(logits), decision.accuracy(logits, targets)
     per_label, macro_f1 = _per_label(gold, chosen, labels)
     shared: dict[str, Any] = {
         "rows": len(gold),
-        "accuracy": decision.accuracy(logits, targets),
+        "accuracy": accuracy,
+        "accuracy_interval": wilson(accuracy, len(gold)),
         "macro_f1": macro_f1,
         "brier": float(((probabilities - gold) ** 2).sum(axis=1).mean()),
         "labels": per_label,
     }
     if decision.kind.multi:
         scores, right = logits.astype(np.float64), chosen == gold
-        shared["accuracy_interval"], micro_f1_interval, shared["macro_f1_interval"] = bootstrap_decisions(chosen, gold)
+        micro_f1_interval, shared["macro_f1_interval"] = bootstrap_decisions(chosen, gold)
         return MultiLabelMetrics(
             **shared,
             nll=float((np.logaddexp(0, scores) - gold * scores).sum(axis=1).mean()),
@@ -129,8 +130,8 @@ def evaluate(logits: FloatArray, targets: FloatArray, labels: tuple[str, ...], d
         )
     truth, predicted = targets.argmax(axis=1), logits.argmax(axis=1)  # (rows,) each
     confusion = np.bincount(truth * len(labels) + predicted, minlength=len(labels) ** 2).reshape(len(labels), -1)
-    shared["accuracy_interval"], shared["macro_f1_interval"] = bootstrap_confusion(confusion)
     shared |= {
+        "macro_f1_interval": bootstrap_confusion(confusion),
         "nll": float(-log_softmax(logits)[gold].mean(dtype=np.float64)),
         "ece": calibration_error(probabilities.max(axis=1), probabilities.argmax(axis=1) == truth),
         "confusion": confusion.tolist(),
@@ -139,13 +140,13 @@ def evaluate(logits: FloatArray, targets: FloatArray, labels: tuple[str, ...], d
         return SingleLabelMetrics(**shared)
     from sklearn.metrics import cohen_kappa_score
 
-    places = np.arange(len(labels))
+    places, scale = np.arange(len(labels)), scale_of(labels)
     undefined = (predicted == predicted[0]).all() and (truth == predicted[0]).all()  # one place only: chance is perfect
     kappa = 0.0 if undefined else cohen_kappa_score(truth, predicted, labels=places, weights="quadratic")
     return OrdinalMetrics(
         **shared,
-        mae=float(np.abs(predicted - truth).mean()),
-        expected_mae=float(np.abs(probabilities @ places - truth).mean()),
+        mae=float(np.abs(scale[predicted] - scale[truth]).mean()),
+        expected_mae=float(np.abs(probabilities @ scale - scale[truth]).mean()),
         quadratic_kappa=float(kappa),
     )
 
@@ -170,31 +171,30 @@ def calibration_error(confidence: Floats, correct: Chosen, bins: int = ECE_BINS)
     return float(np.abs(sums - hits).sum() / len(confidence))
 
 
-def bootstrap_confusion(confusion: Counts, seed: int = 0) -> list[Interval | None]:
-    """Return 95 % intervals of accuracy and macro-F1, rows having one label."""
+def bootstrap_confusion(confusion: Counts, seed: int = 0) -> Interval | None:
+    """Return the 95 % interval of macro-F1, rows having one label."""
 
     def figures(draws: Counts) -> tuple[Floats, ...]:
         tables = draws.reshape(-1, *confusion.shape)
         hits = np.diagonal(tables, axis1=1, axis2=2)  # (draws, labels)
-        return hits.sum(axis=1) / confusion.sum(), _macro_f1(hits, tables.sum(axis=1) + tables.sum(axis=2))
+        return (_macro_f1(hits, tables.sum(axis=1) + tables.sum(axis=2)),)
 
-    return _bootstrap(confusion.reshape(-1), figures, (int(confusion.sum()),) * 2, seed)
+    return _bootstrap(confusion.reshape(-1), figures, int(confusion.sum()), seed)[0]
 
 
 def bootstrap_decisions(chosen: Chosen, gold: Chosen, seed: int = 0) -> list[Interval | None]:
-    """Return 95 % intervals of subset accuracy, micro-F1 and macro-F1; arguments ``(rows, labels)``."""
+    """Return 95 % intervals of micro-F1 and macro-F1; arguments ``(rows, labels)``."""
     outcomes, counts = np.unique(np.hstack([chosen, gold]), axis=0, return_counts=True)
     chosen, gold = np.hsplit(outcomes, 2)  # (outcomes, labels)
     # As floats: numpy multiplies whole numbers slowly, and these are exact.
-    right, both, either = (chosen == gold).all(axis=1).astype(float), (chosen & gold).astype(float), chosen.astype(float) + gold
+    both, either = (chosen & gold).astype(float), chosen.astype(float) + gold
 
     def figures(draws: Counts) -> tuple[Floats, ...]:
         hits, total = draws @ both, draws @ either  # (draws, labels)
-        micro = _ratio(2 * hits.sum(axis=1), total.sum(axis=1))
-        return draws @ right / counts.sum(), micro, _macro_f1(hits, total)
+        return _ratio(2 * hits.sum(axis=1), total.sum(axis=1)), _macro_f1(hits, total)
 
     labelled = int(counts[either.any(axis=1)].sum())  # the rows that F1 depends on
-    return _bootstrap(counts, figures, (int(counts.sum()), labelled, labelled), seed)
+    return _bootstrap(counts, figures, labelled, seed)
 
 
 def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> Floats:
@@ -208,7 +208,7 @@ def _macro_f1(hits: NDArray[Any], total: NDArray[Any]) -> Floats:
 
 
 def _bootstrap(
-    counts: Counts, figures: Callable[[Counts], tuple[Floats, ...]], rows_of: Sequence[int], seed: int
+    counts: Counts, figures: Callable[[Counts], tuple[Floats, ...]], rows_counted: int, seed: int
 ) -> list[Interval | None]:
     """Return a percentile bootstrap interval of each of ``figures``, computed from how often each outcome occurs.
 
@@ -217,7 +217,7 @@ def _bootstrap(
 
     Args:
         counts: shape ``(outcomes,)``; ``figures`` takes draws of shape ``(draws, outcomes)``.
-        rows_of: number of rows that each figure depends on; a figure of none has no interval.
+        rows_counted: number of rows that the figures depend on; without any they have no interval.
     """
     random, rows = np.random.default_rng(seed), int(counts.sum())
     # A few hundred draws at a time: many labels make many outcomes.
@@ -225,7 +225,7 @@ def _bootstrap(
     sizes = (min(chunk, BOOTSTRAPS - start) for start in range(0, BOOTSTRAPS, chunk))
     found = [figures(random.multinomial(rows, counts / rows, size=size)) for size in sizes]
     drawn = [np.concatenate(values) for values in zip(*found, strict=True)]
-    return [_interval(values, count) if count else None for values, count in zip(drawn, rows_of, strict=True)]
+    return [_interval(values, rows_counted) if rows_counted else None for values in drawn]
 
 
 def _interval(draws: Floats, rows: int) -> Interval:

@@ -110,9 +110,10 @@ class MultiTokenScorer(LabelScorer):
 
     A word of k tokens is read at k masks; words of different lengths are read from copies of the row with as many
     masks, all in one forward pass. ``parallel`` reads all tokens of a word at once and takes the mean of their
-    log-probabilities, so that long words are not worse for being long. ``max_first`` is the paper's: the sum of
-    log-probabilities, where outside of training the surest token is filled in first and the others are read again
-    ("It's Not Just Size", section 3.1); training reads them at once. A label's logit is the mean over its words.
+    log-probabilities, so that long words are not worse for being long. ``max_first`` is the paper's: the product of
+    probabilities, which is smaller for long words, where outside of training the surest token is filled in first and the
+    others are read again ("It's Not Just Size", section 3.1); training reads them at once. A label's logit is the mean over
+    its words.
     """
 
     averaging: Tensor

@@ -20,6 +20,7 @@ from petkit.data.examples import LONE_SURROGATE, SURROGATE
 from petkit.ensemble import FloatArray, LabelKind
 from petkit.errors import InvalidInput, Problem
 from petkit.metrics import Decision
+from petkit.metrics.decision import scale_of
 
 CHUNK, CHUNK_CHARACTERS = 1024, 2**21  # rows and characters that are predicted at a time
 Fields = Mapping[str, str]
@@ -35,7 +36,7 @@ class Prediction:
         probability: how probable the answer is; of several labels, that it has these and no other, each judged on its own.
         probabilities: of each label, in class order; they sum to 1 unless rows may have several.
         labels: the labels by themselves: one, or as many as the row has.
-        expected: the expected place ``Σ p_i i`` on an ordinal scale, from 0; None for other labels.
+        expected: the expected value ``Σ p_i v_i`` on an ordinal scale, where labels are numbers ``v_i`` or places from 1; else None.
     """
 
     label: str
@@ -124,7 +125,7 @@ class Predictor:
         """Return the record of one row, from its labels' probabilities and which of them it has, shape ``(labels,)`` each."""
         kind, given = self.decision.kind, tuple(compress(self.labels, chosen))
         answer = np.where(chosen, probabilities, 1 - probabilities) if kind.multi else probabilities[chosen]
-        expected = float(probabilities @ np.arange(len(self.labels))) if kind is LabelKind.ORDINAL else None
+        expected = float(probabilities @ scale_of(self.labels)) if kind is LabelKind.ORDINAL else None
         each = dict(zip(self.labels, probabilities.tolist(), strict=True))
         return Prediction(self.label_separator.join(given), float(answer.prod()), each, given, expected)
 

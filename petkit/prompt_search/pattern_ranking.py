@@ -34,7 +34,8 @@ class RankedPattern:
 
     id: str
     rank: float  # mean of its ranks in the measures below; 1 is best
-    information: float  # mutual information of text and untrained prediction in nats; more is better
+    information: float  # mutual information of text and untrained prediction in nats, after batch calibration; more is better
+    raw_information: float  # the same before calibration; does not count
     agreement: float | None  # share of unlabelled rows where it answers as most other patterns do
     cross_entropy: float | None  # nats per labelled row, cross-validated; less is better
 
@@ -63,9 +64,11 @@ def rank(task: Task, device: Device, on_event: OnEvent = ignore) -> Ranking:
     kind, gold = task.label_kind, targets_of(task.train, len(task.labels))
     folds, left_out = _folds(task)
     samples: list[FloatArray] = []
+    raw_information: list[float] = []
     cross_entropies: list[float] = []
     for pvp, scorer in untrained(task, device, on_event):
         sample = sample_logits(task, pvp, scorer, device)
+        raw_information.append(mutual_information(sample, kind))
         log_prior = batch_prior(sample, kind)
         samples.append(calibrate(sample, log_prior))
         if folds:
@@ -76,7 +79,7 @@ def rank(task: Task, device: Device, on_event: OnEvent = ignore) -> Ranking:
     measures = (np.negative(information), np.negative(agreement), np.array(cross_entropies))  # less is better
     ranks = np.mean([rankdata(measure) for measure in measures if len(measure)], axis=0)
     names, keep = [pvp.id for pvp in task.pvps], task.spec.keep_patterns
-    columns = zip_longest(names, ranks.tolist(), information, agreement, cross_entropies)
+    columns = zip_longest(names, ranks.tolist(), information, raw_information, agreement, cross_entropies)
     patterns = [RankedPattern(*measured) for measured in columns]
     kept = len(patterns) if keep == "all" else min(keep, len(patterns))
     # Sorting is stable: equals stay in the order of the file.

@@ -12,8 +12,8 @@ from petkit.config.rules import in_prior, too_many_teachers
 from petkit.config.schema.pipeline import PipelineSpec
 from petkit.data.examples import Example, ExampleSource, Scan, labels_in
 from petkit.errors import InvalidInput, Problem, did_you_mean, listed
-from petkit.formatting import hidden_difference
-from petkit.prompts.pvp import task_fields
+from petkit.formatting import counted, hidden_difference
+from petkit.prompts.pvp import PVP, task_fields
 from petkit.task.teacher_list import generation_count, list_teachers, others
 
 # Enough rows to estimate lengths, speed and disk.
@@ -37,6 +37,17 @@ def source_of(spec: PipelineSpec, fields: Sequence[str], labels: Sequence[str], 
     known = None if part == "unlabeled" else labels or None
     most = limits.LABELLED_ROWS if part == "train" else None  # they are kept in memory
     return ExampleSource(getattr(spec.data, part), spec.data, fields, known, spec.label_kind, most)
+
+
+def unequal_words(pvps: Sequence[PVP]) -> list[str]:
+    """Return a note where probabilities of words of different lengths are compared as they are: longer words lose."""
+    for pvp in pvps:
+        words = sorted((word for label in pvp.words.words for word in label), key=lambda word: len(word.token_ids))
+        if words and pvp.verbalizer.decoding == "max_first" and len(words[0].token_ids) < len(words[-1].token_ids):
+            named = (f"{word.written!r} has {counted(len(word.token_ids), 'token')}" for word in (words[0], words[-1]))
+            message = "multiplies the probabilities of a word's tokens, so that longer words score lower"
+            return [f"verbalizer.decoding: max_first {message}: {', '.join(named)} (use words of one length, or parallel)"]
+    return []
 
 
 def scan_data(pipeline: Pipeline, labels: Sequence[str]) -> tuple[dict[str, Scan], list[Problem]]:

@@ -115,10 +115,10 @@ class Task:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What to know about the files of rows, short of a mistake: rows left out, a delimiter other than the comma."""
+        """What to know about labels, their words and the files of rows, short of a mistake."""
         labels = self.spec.labels
         same = [f"labels {one!r} and {other!r} differ only in case or blanks" for one, other in alike(labels)]
-        return (*same, *(note for scan in self.scans.values() for note in scan.notes))
+        return (*same, *checks.unequal_words(self.pvps), *(note for scan in self.scans.values() for note in scan.notes))
 
     @cached_property
     def generations(self) -> Sequence[Sequence[Teacher]]:

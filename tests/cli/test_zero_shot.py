@@ -78,10 +78,10 @@ def test_rank_patterns(tiny: Path, petkit_command: Petkit) -> None:
 
     assert answer.code == 0
     lines = table(answer.out)
-    assert lines[0] == ["pattern", "mean", "rank", "information", "(nats)", "agreement", "cross-entropy", "(nats)"]
+    assert " ".join(lines[0]) == "pattern mean rank information (nats) uncalibrated agreement cross-entropy (nats)"
     assert {lines[1][0], lines[2][0]} == {"colon", "brackets"}
     assert float(lines[1][1]) <= float(lines[2][1])
-    assert answer.out.splitlines()[3] == "all patterns are kept; keep_patterns: N in the pipeline uses the best N"
+    assert answer.out.splitlines()[4] == "all patterns are kept; keep_patterns: N in the pipeline uses the best N"
     assert len(answer.err.splitlines()) == 2
     assert project.snapshot(tiny) == before
 
@@ -99,8 +99,8 @@ def test_rank_patterns_that_keeps_one(tiny: Path, petkit_command: Petkit) -> Non
 def test_rank_patterns_as_json(tiny: Path, petkit_command: Petkit) -> None:
     answer = petkit_command("rank-patterns", "pipeline.yaml", "--json", "--quiet")
 
-    found = json.loads(answer.out)
-    assert [set(pattern) for pattern in found["patterns"]] == [{"id", "rank", "information", "agreement", "cross_entropy"}] * 2
+    found, columns = json.loads(answer.out), {"id", "rank", "information", "raw_information", "agreement", "cross_entropy"}
+    assert [set(pattern) for pattern in found["patterns"]] == [columns] * 2
     assert (found["kept"], found["sampled"], found["left_out"]) == (2, 5, "")
 
 

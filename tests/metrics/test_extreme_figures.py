@@ -70,6 +70,17 @@ def test_wilson_is_that_of_scipy(right: int, rows: int) -> None:
     assert wilson(right / rows, rows) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
+@given(st.lists(st.booleans(), min_size=1, max_size=40))
+def test_the_interval_of_accuracy_is_wilson_s(right: list[bool]) -> None:
+    """Of one label per row and of several: a share of rows has a closed form."""
+    gold = [0] * len(right)
+    predicted = [0 if hit else 1 for hit in right]
+    chosen, truth = (np.eye(3, dtype=np.bool_)[labels] for labels in (predicted, gold))
+
+    for found in (figures(predicted, gold), several(chosen, truth)):
+        assert found.accuracy == pytest.approx(np.mean(right)) and found.accuracy_interval == wilson(found.accuracy, len(right))
+
+
 def test_all_right_and_all_wrong_have_the_interval_of_their_rows() -> None:
     assert figures([0, 1, 2] * 4, [0, 1, 2] * 4).accuracy_interval == wilson(1.0, 12)
     assert figures([0] * 5, [1] * 5).accuracy_interval == figures([0] * 5, [1] * 5).macro_f1_interval == wilson(0.0, 5)

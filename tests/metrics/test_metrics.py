@@ -151,17 +151,14 @@ def test_bootstrap_is_that_of_rows(rows: int, labels: int, seed: int) -> None:
     predicted = np.where(np.arange(rows) % 3 == 0, truth, logits.argmax(1))
     confusion = np.zeros((labels, labels), np.int64)
     np.add.at(confusion, (truth, predicted), 1)
-    accuracy, macro_f1 = bootstrap_confusion(confusion)
     random = np.random.default_rng(99)
-    accuracies, scores = [], []
+    scores = []
     for _ in range(1500):
         drawn = random.integers(rows, size=rows)
         counts = np.bincount(truth[drawn] * labels + predicted[drawn], minlength=labels**2).reshape(labels, labels)
         hits, total = np.diagonal(counts), counts.sum(0) + counts.sum(1)
-        accuracies.append(hits.sum() / rows)
         scores.append(np.mean([2 * hit / both for hit, both in zip(hits, total, strict=True) if both]))
-    assert accuracy == pytest.approx(np.percentile(accuracies, [2.5, 97.5]), abs=0.02)
-    assert macro_f1 == pytest.approx(np.percentile(scores, [2.5, 97.5]), abs=0.02)
+    assert bootstrap_confusion(confusion) == pytest.approx(np.percentile(scores, [2.5, 97.5]), abs=0.02)
 
 
 def test_bootstrap_is_deterministic_and_follows_its_seed() -> None:
@@ -173,8 +170,8 @@ def test_bootstrap_is_deterministic_and_follows_its_seed() -> None:
 def test_many_labels_are_drawn_in_chunks() -> None:
     confusion = np.diag(np.full(150, 2))
     confusion[0, 1] = 1
-    accuracy, macro_f1 = bootstrap_confusion(confusion)
-    assert accuracy[0] < 300 / 301 <= accuracy[1] and macro_f1[0] < macro_f1[1]
+    low, high = bootstrap_confusion(confusion)
+    assert low < high
 
 
 def test_metrics_become_strict_json() -> None:

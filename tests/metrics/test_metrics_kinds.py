@@ -108,8 +108,7 @@ def test_bootstrap_of_decisions_is_that_of_rows() -> None:
     drawn = []
     for _ in range(1500):
         rows = random.integers(150, size=150)
-        figures = [f1_score(gold[rows], given[rows], average=average, zero_division=0) for average in ("micro", "macro")]
-        drawn.append([(gold[rows] == given[rows]).all(axis=1).mean(), *figures])
+        drawn.append([f1_score(gold[rows], given[rows], average=average, zero_division=0) for average in ("micro", "macro")])
 
     for found, values in zip(bootstrap_decisions(given, gold), np.array(drawn).T, strict=True):
         assert found == pytest.approx(np.percentile(values, [2.5, 97.5]), abs=0.02)
@@ -145,6 +144,16 @@ def test_scale_by_hand() -> None:
     assert found.quadratic_kappa == pytest.approx(1 - 5 / 7)
     plain = evaluate(SCALE, np.eye(3, dtype=np.float32)[GOLD], NAMES, Decision())
     assert plain.to_dict().items() <= found.to_dict().items()
+
+
+def test_distances_are_on_the_scale_of_the_labels() -> None:
+    """Labels that are numbers are their own scale; the most probable are 1, 2, 5, 5, gold 1, 5, 5, 1."""
+    found, places = ordinal(SCALE, GOLD, ("1", "2", "5")), ordinal(SCALE, GOLD)
+
+    assert found.mae == pytest.approx((0 + 3 + 0 + 4) / 4)
+    expected = [0.8 + 0.2 + 0.5, 0.2 + 1.0 + 1.5, 0.1 + 0.4 + 3.5, 0.3 + 0.6 + 2.0]
+    assert found.expected_mae == pytest.approx((expected[0] - 1 + 5 - expected[1] + 5 - expected[2] + expected[3] - 1) / 4)
+    assert (found.quadratic_kappa, found.accuracy) == (places.quadratic_kappa, places.accuracy)
 
 
 @pytest.mark.parametrize(("predicted", "gold"), [([1, 1], [1, 1]), ([0, 0], [1, 1]), ([0, 2], [1, 1])])

@@ -52,8 +52,30 @@ def test_a_place_on_a_scale() -> None:
     first, second, _ = ORDINAL(list(LOGITS))
 
     assert (first.label, second.label) == ("low", "middle")
-    assert first.expected == pytest.approx(0.242433 + 2 * 0.098566, abs=1e-6)
+    assert first.expected == pytest.approx(1 + 0.242433 + 2 * 0.098566, abs=1e-6)  # places count from 1
     assert first.probability == SINGLE(["one"])[0].probability
+
+
+@pytest.mark.parametrize(
+    ("labels", "values"),
+    [
+        (("1", "2", "3"), (1, 2, 3)),
+        (("0", "1", "2"), (0, 1, 2)),
+        (("+5", "0", "-5"), (5, 0, -5)),
+        (("0.5", "1.0", "10"), (0.5, 1, 10)),
+        (("1 star", "2 stars", "3 stars"), (1, 2, 3)),
+        (("1", "3", "2"), (1, 2, 3)),
+        (("1", "1.0", "2"), (1, 2, 3)),
+        (("nan", "1", "inf"), (1, 2, 3)),
+        (("²", "٣", "4"), (1, 2, 3)),
+    ],
+)
+def test_expected_is_on_the_labels_own_scale(labels: tuple[str, ...], values: tuple[float, ...]) -> None:
+    """Numbers in order are their own scale; of all other labels the place counts, from 1."""
+    predictor = Predictor(labels, ("text",), {}, lambda rows: np.array([LOGITS["one"]], np.float32), ORDINAL.decision)
+    (found,) = predictor(["one"])
+
+    assert found.expected == pytest.approx(sum(p * v for p, v in zip(found.probabilities.values(), values, strict=True)))
 
 
 def test_several_labels() -> None:
@@ -83,7 +105,7 @@ def test_json_lines(here: Path) -> None:
 
     assert [row["label"] for row in multi] == [["low", "middle"], ["middle"], []]
     assert [row["label"] for row in ordinal] == ["low", "middle", "low"]
-    assert ordinal[0]["expected"] == pytest.approx(0.439565, abs=1e-6)
+    assert ordinal[0]["expected"] == pytest.approx(1.439565, abs=1e-6)
     assert all("expected" not in row for row in (*multi, *single))
     assert list(single[0]) == ["id", "text", "label", "probability", "probabilities"]
 
@@ -98,7 +120,7 @@ def test_tables(kind: str, delimiter: str, here: Path) -> None:
     assert multi[0] == ["id", "text", "label", "probability", *shares]
     assert ordinal[0] == ["id", "text", "label", "probability", "expected", *shares]
     assert [row[2] for row in multi[1:]] == ["low|middle", "middle", ""]
-    assert float(ordinal[1][4]) == pytest.approx(0.439565, abs=1e-6)
+    assert float(ordinal[1][4]) == pytest.approx(1.439565, abs=1e-6)
     assert {len(row) for row in (*multi, *ordinal)} == {len(multi[0]), len(ordinal[0])}
 
 
@@ -116,7 +138,10 @@ def test_predictions_read_like_labelled_data(predictor: Predictor, kind: str, he
     ("predictor", "figures"),
     [
         (MULTI, ("all labels right", "micro-F1", "macro-F1", "decisions right")),
-        (ORDINAL, ("accuracy", "MAE (places)", "MAE of the expected place", "quadratic κ", "gold \\ predicted")),
+        (
+            ORDINAL,
+            ("accuracy", "mean absolute error", "mean absolute error of the expected value", "quadratic κ", "gold \\ predicted"),
+        ),
         (SINGLE, ("accuracy", "macro-F1", "gold \\ predicted")),
     ],
 )
@@ -131,14 +156,14 @@ def test_figures_are_shown(
     shown = capsys.readouterr().out
     assert all(f"{figure}  " in shown for figure in figures)
     assert ("gold \\ predicted" in shown) == (predictor is not MULTI)
-    assert ("MAE" in shown) == (predictor is ORDINAL)
+    assert ("absolute error" in shown) == (predictor is ORDINAL)
 
 
 @pytest.mark.parametrize(
     ("predictor", "lines"),
     [
         (MULTI, [["one", "low,", "middle", "0.306"], ["two", "middle", "0.083"], ["three", "(none)", "0.391"]]),
-        (ORDINAL, [["one", "low", "0.659", "0.440"], ["two", "middle", "0.721", "1.252"], ["three", "low", "0.333", "1.000"]]),
+        (ORDINAL, [["one", "low", "0.659", "1.440"], ["two", "middle", "0.721", "2.252"], ["three", "low", "0.333", "2.000"]]),
     ],
 )
 def test_predictions_are_shown(predictor: Predictor, lines: list[list[str]], capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
+from petkit.cli.console import show_ranking
 from petkit.engine.device import Device
 from petkit.ensemble import batch_prior
 from petkit.prompt_search.pattern_ranking import Ranking, mutual_information, rank_patterns
@@ -58,7 +59,13 @@ def test_the_rank_is_the_mean_of_three(found: Ranking) -> None:
         assert pattern.rank == pytest.approx((sum(expected) + agreement_ranks[index]) / 3)
 
 
-def test_information_is_that_of_the_calibrated_answers(task: Path, found: Ranking) -> None:
+def test_information_is_that_of_the_calibrated_answers_and_the_other_is_shown(
+    task: Path, found: Ranking, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_ranking(found)
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert "information (nats)  uncalibrated" in header
+    assert any("after batch calibration on 30 unlabelled rows" in line for line in lines)
     task = Task.checked(load(task))
     for pvp in task.pvps:
         scorer = load_scorer(task.spec.model, pvp, DEVICE)
@@ -66,6 +73,9 @@ def test_information_is_that_of_the_calibrated_answers(task: Path, found: Rankin
         (ranked,) = (pattern for pattern in found.patterns if pattern.id == pvp.id)
 
         assert ranked.information == pytest.approx(mutual_information(logits - batch_prior(logits)), rel=1e-3)
+        assert ranked.raw_information == pytest.approx(mutual_information(logits), rel=1e-3)
+        (line,) = [line.split() for line in lines if line.startswith(f"{pvp.id} ")]
+        assert line[2:4] == [f"{ranked.information:.4f}", f"{ranked.raw_information:.4f}"]
 
 
 def test_equals_stay_in_the_order_of_the_file(task: Path, monkeypatch: pytest.MonkeyPatch) -> None:

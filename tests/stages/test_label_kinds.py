@@ -118,7 +118,7 @@ def test_a_plain_folder_of_several_labels(several: RunResult, here: Path) -> Non
     assert (decision.kind, decision.thresholds) == ("multi", (0.5,))
 
 
-def test_a_scale(pipeline_file: Path, here: Path) -> None:
+def test_a_scale(pipeline_file: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = run_task(pipeline_file, here / "run", "label_kind=ordinal", "teachers.seeds=[1]")
     metrics = result.metrics
     assert metrics is not None
@@ -131,10 +131,14 @@ def test_a_scale(pipeline_file: Path, here: Path) -> None:
         np.abs(written["probabilities"] @ [0, 1, 2] - gold).mean(), abs=1e-5
     )
     assert -1 <= metrics["ensemble"]["quadratic_kappa"] <= 1
+    show_result(result)
+    shown = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
+    distances = [f"{metrics['student'][figure]:.3f}" for figure in ("mae", "expected_mae")]
+    assert ["student", *distances] in [list(map(str.strip, filter(None, line))) for line in shown]
     for teachers in (False, True):
         predictor = Predictor.load(result.folder, teachers=teachers)
         for prediction in predictor(["game team", "market news"]):
-            places = [place * prediction.probabilities[label] for place, label in enumerate(LABELS)]
+            places = [place * prediction.probabilities[label] for place, label in enumerate(LABELS, 1)]
             assert prediction.expected == pytest.approx(sum(places))
 
 

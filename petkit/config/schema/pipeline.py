@@ -102,7 +102,8 @@ class VerbalizerSpec(Section):
     decoding: Literal["parallel", "max_first"] = Field(
         "parallel",
         description="words of several tokens: all read at once, mean log-probability; or surest token first, read again after "
-        "each; causal models: mean log-probability of each token after those before it (parallel)",
+        "each, and probabilities multiplied, as the paper does, so that long words score lower; causal models: mean "
+        "log-probability of each token after those before it (parallel)",
     )
     kind: Annotated[str, LABEL_SCORER_NAMES] = Field(
         "words", description="read the words; or train a vector per label that starts as their mean, by product or by cosine"
