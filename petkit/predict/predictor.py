@@ -10,21 +10,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from petkit.config.schema.pipeline import ComputeSpec, DataSpec
+from petkit.data.chunks import chunks
 from petkit.data.examples import LONE_SURROGATE, SURROGATE
 from petkit.ensemble import FloatArray, LabelKind
 from petkit.errors import InvalidInput, Problem
 from petkit.metrics import Decision
 from petkit.metrics.decision import scale_of
 
-CHUNK, CHUNK_CHARACTERS = 1024, 2**21  # rows and characters that are predicted at a time
 Fields = Mapping[str, str]
-Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -164,20 +163,6 @@ def rows_of(data: Any, columns: Sequence[str]) -> Iterable[Any]:
         message = f"give a text, or a list of texts or mappings, not {type(data).__name__}"
         raise InvalidInput([Problem.of_command(message, "put it in a list" if isinstance(data, Mapping) else "")])
     return data
-
-
-def chunks(rows: Iterable[Row], size: Callable[[Row], int]) -> Iterator[list[Row]]:
-    """Yield rows as many at a time as are predicted together: some thousand, or fewer long ones."""
-    chunk: list[Row] = []
-    taken = 0
-    for row in rows:
-        chunk.append(row)
-        taken += size(row)
-        if len(chunk) >= CHUNK or taken >= CHUNK_CHARACTERS:
-            yield chunk
-            chunk, taken = [], 0
-    if chunk:
-        yield chunk
 
 
 def text_mistake(value: object) -> str:

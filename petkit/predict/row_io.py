@@ -9,13 +9,14 @@ from itertools import chain
 import numpy as np
 
 from petkit.config.schema.pipeline import DataSpec
+from petkit.data.chunks import chunks
 from petkit.data.examples import LONE_SURROGATE, NO_ROWS, SURROGATE, Example, ExampleSource, targets_of
 from petkit.data.precheck import STANDARD_INPUT
 from petkit.data.records import parse_json_line
 from petkit.errors import InvalidInput, Problem
 from petkit.metrics import Metrics, evaluate
 from petkit.predict.columns import OutputColumns
-from petkit.predict.predictor import Prediction, Predictor, chunks, text_mistake
+from petkit.predict.predictor import Prediction, Predictor, text_mistake
 
 
 def source_of(path: str, predictor: Predictor, *, labelled: bool, keep: Sequence[str] | None = ()) -> ExampleSource:

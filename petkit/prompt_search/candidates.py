@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from petkit.config.schema.pipeline import VerbalizerSpec
+from petkit.data.chunks import CHUNK
 from petkit.prompts.pattern import MaskContext
-from petkit.prompts.token_store import CHUNK, TokenStore
+from petkit.prompts.token_store import TokenStore
 from petkit.prompts.tokenizer import IntArray, PieceTokenizer
 from petkit.prompts.verbalizer import find_label_words, scripts
 

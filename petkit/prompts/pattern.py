@@ -130,6 +130,7 @@ class CompiledPattern:
 
     Attributes:
         room: tokens left for the fields; below 1 the pattern cannot be used at this length.
+        max_length: as given, or one less where the two texts of a classifier could not have the same number of tokens.
     """
 
     def __init__(
@@ -170,7 +171,10 @@ class CompiledPattern:
         self.keys = tuple(dict.fromkeys(self.gaps))
         self.fixed = sum(len(piece) for piece in self._pieces if not isinstance(piece, FieldKey))
         self.fixed += self.masks if self.open_ended else 0
-        self.room = max_length - self.fixed
+        # Of an odd room tokenizers give one token more to the longer text, and how long it was is not known once it is cut.
+        self._is_pair = verbatim and len(self.gaps) == len(pattern.segments) == 2
+        self.max_length -= (max_length - self.fixed) % 2 if self._is_pair else 0
+        self.room = self.max_length - self.fixed
 
     def free(self, tokens: Mapping[FieldKey, IntArray]) -> int:
         """Return how many tokens a row leaves of ``max_length``; below 0 it must be shortened."""
@@ -199,8 +203,7 @@ class CompiledPattern:
     def _assembled(self, tokens: Mapping[FieldKey, IntArray], room: int) -> list[IntArray]:
         """Return the ids of every piece, the fields' shortened so that they fit ``room`` together."""
         lengths = [len(tokens[key]) for key in self.gaps]
-        as_tokenizers = self.verbatim and len(lengths) == 2 and len(self.pattern.segments) == 2
-        kept = iter(share_pair(lengths[0], lengths[1], room) if as_tokenizers else share_room(lengths, room))
+        kept = iter(share_pair(lengths[0], lengths[1], room) if self._is_pair else share_room(lengths, room))
         return [
             shorten(tokens[piece], next(kept), self.truncate) if isinstance(piece, FieldKey) else piece for piece in self._pieces
         ]
@@ -260,17 +263,13 @@ def share_room(lengths: Sequence[int], room: int) -> list[int]:
 
 
 def share_pair(first: int, second: int, room: int) -> tuple[int, int]:
-    """Return how many tokens the segments of a pair keep in tokenizers' ``longest_first``: of an odd token the longer one gets more.
+    """Return how many tokens the segments of a pair keep of an even ``room`` in tokenizers' ``longest_first``.
 
-    >>> share_pair(7, 5, 9), share_pair(6, 6, 9)
-    ((5, 4), (4, 5))
+    >>> share_pair(7, 5, 8), share_pair(9, 3, 8)
+    ((4, 4), (5, 3))
     """
-    short, long = sorted((first, second))
-    long = short if short > room else min(long, max(short, room - short))
-    if short + long > room:
-        short = max(room, 0) // 2
-        long = max(room, 0) - short
-    return (long, short) if first > second else (short, long)
+    half = max(room, 0) // 2
+    return min(first, 2 * half - min(second, half)), min(second, 2 * half - min(first, half))
 
 
 def shorten(ids: IntArray, keep: int, truncate: Truncate) -> IntArray:

@@ -17,12 +17,10 @@ import numpy as np
 from petkit.config.loader import Pipeline
 from petkit.config.schema.pipeline import DemonstrationsSpec, PatternSpec, VerbalizerSpec
 from petkit.errors import Problem
+from petkit.prompts.long_texts import used_tokens
 from petkit.prompts.pattern import CompiledPattern, Encoded, FieldKey, Pattern, Truncate
 from petkit.prompts.tokenizer import IntArray, PieceTokenizer
 from petkit.prompts.verbalizer import LabelWords, WordProblem, find_label_words
-
-# Of a long text, so many characters are read at first for each token that fits; a cut changes the tokens next to it.
-_CHARACTERS, _MARGIN = 16, 64
 
 
 @dataclass(frozen=True)
@@ -76,37 +74,10 @@ def tokenised(
     rows: Sequence[Mapping[str, str]], pattern: CompiledPattern, tokenizer: PieceTokenizer
 ) -> Iterator[dict[FieldKey, IntArray]]:
     """Yield the field tokens of rows that no token store holds; of long texts only as many as the pattern can use."""
-    columns = {key: _used_tokens([key.text(row) for row in rows], key, pattern, tokenizer) for key in pattern.keys}
+    columns = {
+        key: used_tokens([key.text(row) for row in rows], key, tokenizer, pattern.room, pattern.truncate) for key in pattern.keys
+    }
     return ({key: np.array(ids[index], np.int32) for key, ids in columns.items()} for index in range(len(rows)))
-
-
-def _used_tokens(texts: Sequence[str], key: FieldKey, pattern: CompiledPattern, tokenizer: PieceTokenizer) -> list[list[int]]:
-    """Return the tokens of texts, or of the ends that the pattern keeps, and some more next to where a text was cut."""
-    enough = max(pattern.room, 0) + _MARGIN
-    length = enough * _CHARACTERS
-
-    def encoded(pieces: Sequence[str]) -> list[list[int]]:
-        return tokenizer.encode(pieces, key.glue, verbatim=key.verbatim)
-
-    def end(text: str, length: int, most: int, *, last: bool) -> list[int] | None:
-        """Return the tokens of a text's beginning, or of its last part, if ``most`` characters have enough."""
-        while length <= most:
-            (found,) = encoded([text[-length:] if last else text[:length]])
-            if len(found) >= enough:
-                return found
-            length *= 4
-        return None
-
-    def used(text: str) -> list[int]:
-        if pattern.truncate == "middle":
-            first, second = (end(text, length, len(text) // 2, last=last) for last in (False, True))
-            cut = None if first is None or second is None else first + second
-        else:
-            cut = end(text, length, len(text) // 2, last=pattern.truncate == "head")
-        return encoded([text])[0] if cut is None else cut
-
-    short = iter(encoded([text for text in texts if len(text) <= 2 * length]))
-    return [next(short) if len(text) <= 2 * length else used(text) for text in texts]
 
 
 def task_fields(patterns: Sequence[PatternSpec]) -> tuple[str, ...]:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from petkit.data.chunks import CHUNK, chunks
 from petkit.data.examples import Example
 from petkit.prompts.legibility import Legibility, LegibilityCount
+from petkit.prompts.long_texts import used_tokens
 from petkit.prompts.pattern import FieldKey, Truncate, shorten
 from petkit.prompts.tokenizer import IntArray, PieceTokenizer
 from petkit.storage.row_array import RowArray
-
-CHUNK = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +52,10 @@ class TokenStore:
             offsets[key] = RowArray(np.int64, path=folder and folder / f"field-{index}.offsets")
             offsets[key].append(np.zeros(1))
         count = None if tokenizer.unknown_id is None else LegibilityCount(tokenizer.unknown_id, keys)
-        rows_left = iter(examples)
-        while chunk := list(islice(rows_left, CHUNK)):
+        for chunk in chunks(examples, lambda example: sum(map(len, example.fields.values()))):
             tokens: dict[FieldKey, list[IntArray]] = {}
             for key in keys:
-                ids = tokenizer.encode([key.text(example.fields) for example in chunk], key.glue, verbatim=key.verbatim)
+                ids = used_tokens([key.text(example.fields) for example in chunk], key, tokenizer, max_length, truncate)
                 tokens[key] = rows = [shorten(np.array(row, np.int32), max_length, truncate) for row in ids]
                 offsets[key].append(len(flat[key]) + np.cumsum([len(row) for row in rows]))
                 flat[key].append(np.concatenate(rows))

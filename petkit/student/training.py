@@ -91,13 +91,13 @@ def write_student(folder: Path, task: Task, device: Device, student: ClassifierL
     """Write a transformers folder, and with it the settings with which petkit encodes rows for it."""
     settings = task.spec.student
     adapter = save_student(student, task.spec.student_model, settings.adapted, folder, keep=settings.keep_adapter)
-    task.student_tokenizer.save(folder, task.student_max_length, task.spec.truncate)
+    task.student_tokenizer.save(folder, task.student_pattern.max_length, task.spec.truncate)
     record = {
         "task": task.spec.task,
         "labels": task.labels,
         "fields": task.fields,
         **task.reading,
-        "max_length": task.student_max_length,
+        "max_length": task.student_pattern.max_length,
         "truncate": task.spec.truncate,
         "verbatim": True,
         "label_kind": task.spec.label_kind,

@@ -139,7 +139,7 @@ def test_output_file(kind: str, finished_run: Path, student: Predictor, here: Pa
 def test_output_file_appears_only_when_it_is_complete(
     before: str | None, finished_run: Path, here: Path, petkit_command: Petkit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("petkit.predict.predictor.CHUNK", 2)
+    monkeypatch.setattr("petkit.data.chunks.CHUNK", 2)
     (here / "in.jsonl").write_text(project.json_lines({"text": text} for text in (*TEXTS, *TEXTS)) + "{}\n", encoding="utf-8")
     if before is not None:
         (here / "out.csv").write_text(before, encoding="utf-8")
@@ -217,7 +217,7 @@ def test_rows_stream(student: Predictor, monkeypatch: pytest.MonkeyPatch) -> Non
             taken += 1
             yield Example(f"row-{taken}", {"text": "a game"}, None, taken)
 
-    monkeypatch.setattr("petkit.predict.predictor.CHUNK", 8)
+    monkeypatch.setattr("petkit.data.chunks.CHUNK", 8)
     stream = rows.predict_rows(endless(), student)
 
     assert taken == 0

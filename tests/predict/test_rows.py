@@ -11,7 +11,6 @@ import pytest
 
 from petkit import InvalidInput
 from petkit.metrics.decision import Decision
-from petkit.predict import predictor as module
 from petkit.predict.predictor import Predictor
 from tests.predict.test_columns import predictor_of
 
@@ -90,7 +89,7 @@ def test_anything_else_is_refused_with_its_row(rows: Any, reported: str) -> None
 
 
 def test_long_texts_come_in_small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CHUNK_CHARACTERS", 1000)
+    monkeypatch.setattr("petkit.data.chunks.CHUNK_CHARACTERS", 1000)
     seen: list[list[int]] = []
 
     def score(rows: Sequence[Any]) -> Any:

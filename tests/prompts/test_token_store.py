@@ -33,6 +33,7 @@ def rows(store: TokenStore) -> list[dict[FieldKey, list[int]]]:
 @pytest.mark.parametrize("chunk", [1, 3, 1024])
 def test_memory_and_disk_hold_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     monkeypatch.setattr(token_store_module, "CHUNK", chunk)
+    monkeypatch.setattr("petkit.data.chunks.CHUNK", chunk)
     held = TokenStore.build(examples(), pieces("bytebpe"), KEYS, 20, "tail")
     mapped = TokenStore.build(examples(), pieces("bytebpe"), KEYS, 20, "tail", tmp_path)
     expected = [
@@ -65,7 +66,7 @@ def test_empty_rows(tmp_path: Path, texts: list[tuple[str, str]], on_disk: bool)
 
 
 def test_examples_are_read_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(token_store_module, "CHUNK", 2)
+    monkeypatch.setattr("petkit.data.chunks.CHUNK", 2)
     read: list[str] = []
     seen: list[int] = []
 

@@ -44,7 +44,7 @@ TEXTS = (
     "(the game), [was] {great}!",
 )
 PAIRS = tuple(zip(TEXTS, reversed(TEXTS), strict=True)) + tuple(
-    (" ".join(["good"] * first), " ".join(["bad"] * second)) for first in (3, 14, 15, 40) for second in (3, 14, 15, 41)
+    (" ".join(["good"] * first), " ".join(["bad"] * second)) for first in (3, 14, 15, 40, 50) for second in (3, 14, 15, 41, 60)
 )
 
 
@@ -114,7 +114,7 @@ def test_pairs_share_a_row_alike(arch: str, side: str, length: int, student_of: 
     assert greatest_difference(folder, PAIRS, 4) < 1e-3
 
 
-@pytest.mark.parametrize("room", range(12))
+@pytest.mark.parametrize("room", range(0, 12, 2))
 def test_a_pair_is_shortened_as_tokenizers_do(room: int, model_folder: Folder) -> None:
     hf = AutoTokenizer.from_pretrained(model_folder("bert"))
     for first in range(1, 13):

@@ -1,0 +1,41 @@
+"""The tokens of texts, of long ones only as many as can be used: nothing else of them is tokenised."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from petkit.prompts.pattern import FieldKey, Truncate
+from petkit.prompts.tokenizer import PieceTokenizer
+
+# Of a long text, so many characters are read at first for each token that fits; a cut changes the tokens next to it.
+_CHARACTERS, _MARGIN = 16, 64
+
+
+def used_tokens(texts: Sequence[str], key: FieldKey, tokenizer: PieceTokenizer, most: int, truncate: Truncate) -> list[list[int]]:
+    """Return the tokens of texts of which at most ``most`` are kept, or of the ends they are kept of, and some more at a cut."""
+    enough = max(most, 0) + _MARGIN
+    length = enough * _CHARACTERS
+
+    def encoded(pieces: Sequence[str]) -> list[list[int]]:
+        return tokenizer.encode(pieces, key.glue, verbatim=key.verbatim)
+
+    def end(text: str, most: int, *, last: bool) -> list[int] | None:
+        """Return the tokens of a text's beginning, or of its last part, if ``most`` characters have enough."""
+        read = length
+        while read <= most:
+            (found,) = encoded([text[-read:] if last else text[:read]])
+            if len(found) >= enough:
+                return found
+            read *= 4
+        return None
+
+    def used(text: str) -> list[int]:
+        if truncate == "middle":
+            first, second = (end(text, len(text) // 2, last=last) for last in (False, True))
+            cut = None if first is None or second is None else first + second
+        else:
+            cut = end(text, len(text) // 2, last=truncate == "head")
+        return encoded([text])[0] if cut is None else cut
+
+    short = iter(encoded([text for text in texts if len(text) <= 2 * length]))
+    return [next(short) if len(text) <= 2 * length else used(text) for text in texts]
