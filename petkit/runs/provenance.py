@@ -65,9 +65,10 @@ def moved_from(manifest: Mapping[str, Any], arithmetic: Mapping[str, Any]) -> st
 
 
 def reported_by(records: Sequence[Record]) -> dict[str, Any]:
-    """Return what finished steps record about their run: its kind, its precision, and the environment of the newest."""
+    """Return what finished steps record about their run: kind, precision, and of the newest environment and hub revisions."""
     newest = max(records, key=lambda record: str(record.data.get("finished")))
-    found: dict[str, Any] = {name: newest.data[name] for name in ("kind", "versions", "machine") if name in newest.data}
+    reported = ("kind", "versions", "machine", "revisions")
+    found: dict[str, Any] = {name: newest.data[name] for name in reported if name in newest.data}
     precisions = {record.inputs["precision"] for record in records if isinstance(record.inputs.get("precision"), str)}
     return {**found, "arithmetic": {"precision": precisions.pop()}} if len(precisions) == 1 else found
 

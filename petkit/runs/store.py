@@ -251,6 +251,7 @@ class RunStore:
             record = {
                 "schema": SCHEMA, "kind": self.kind, "step": step, "fingerprint": fingerprint(inputs), "files": files,
                 "inputs": dict(inputs), "facts": facts, "finished": now(), "versions": package_versions(), "machine": machine(),
+                **({"revisions": revisions} if (revisions := self.manifest().get("revisions")) else {}),
             }  # fmt: skip
             write_text(work / RECORD, json_with_checksum(record))
             crash_point("publish: recorded")

@@ -66,12 +66,15 @@ def test_a_name_is_resolved_to_its_recorded_or_present_commit(two_commits: Calla
     assert shown_name(f"{NAME}@{OLD}") == f"{NAME}@{OLD[:7]}"
 
 
-def test_a_run_goes_on_at_its_commit(two_commits: Callable[[], None], here: Path) -> None:
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_run_goes_on_at_its_commit(lost: bool, two_commits: Callable[[], None], here: Path) -> None:
     pipeline_file = write_task(here / "task", Path(NAME))
     content = yaml.safe_load(pipeline_file.read_text()) | {"model": NAME}
     pipeline_file.write_text(yaml.safe_dump(content))
     run_task(pipeline_file, here / "run", *QUICK, stages=("a",))
     two_commits()
+    if lost:
+        (here / "run" / "manifest.json").unlink()
 
     result = run_task(pipeline_file, here / "run", *QUICK)
 
