@@ -118,6 +118,7 @@ class TeacherTraining:
         """Train without each fold of the labelled rows in turn, and write the label logits of the held-out rows."""
         rows, targets = self._rows(job)
         held_out, parts = self._folds(), job.parts()
+        job.facts.update(self._smaller_batches(len(targets) - max(map(len, held_out))))
         fold_logits = list(parts.load())
         for number, fold in list(enumerate(held_out))[len(fold_logits) :]:
             kept = np.setdiff1d(np.arange(len(targets)), fold)  # labelled rows come first; drawn rows stay in every fold

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from petkit.engine.sampling import drawn_batches, rows_per_step, smaller_batches
+from petkit.events import Event, StepFinished
 from tests.tiny_task import run_task
 
 
@@ -35,5 +36,14 @@ def test_steps_record_the_size_that_is_used(pipeline_file: Path, copy: Path, her
     assert facts(copy, "stage_c/model") == {"batch_size": 15, "gold_batch_size": 5}  # of 30 and 9 rows
     teacher = ("teachers.steps=1", "teachers.seeds=[1]", "patterns=[{id: colon, text: '{mask} news: {text}'}]")
     every = ("teachers.batch_size=16", "teachers.auxiliary_mlm_weight=0.1", "teachers.unlabeled_batch_size=31")
-    run_task(pipeline_file, here / "new", *teacher, *every, stages=("a",))
-    assert facts(here / "new", "stage_a/colon-1/model") == {"batch_size": 5, "unlabeled_batch_size": 15}
+    folds = ("soft_labels.weighting=out_of_fold", "soft_labels.folds=3")
+    finished: dict[str, Any] = {}
+
+    def hear(event: Event) -> None:
+        if isinstance(event, StepFinished):
+            finished[event.step] = {name: size for name, size in event.facts.items() if name.endswith("batch_size")}
+
+    run_task(pipeline_file, here / "new", *teacher, *every, *folds, stages=("a",), on_event=hear)
+    sizes = {"model": {"batch_size": 5, "unlabeled_batch_size": 15}, "folds": {"batch_size": 3, "unlabeled_batch_size": 15}}
+    for step, used in sizes.items():
+        assert facts(here / "new", f"stage_a/colon-1/{step}") == finished[f"stage_a/colon-1/{step}"] == used
