@@ -55,7 +55,7 @@ class Check:
 def check_pipeline(pipeline: Pipeline) -> Check:
     """Check a pipeline and describe it."""
     task = Task.checked(pipeline)
-    refuse_impossible(task)
+    refuse_impossible(pipeline)
     counts = Counter(label for example in task.train for label in example.labels)
     rows: dict[str, Sequence[Example]] = {"train": task.train} if task.train else {}
     rows["unlabeled"] = list(islice(task.source("unlabeled"), SAMPLE))

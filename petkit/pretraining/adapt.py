@@ -19,11 +19,11 @@ from petkit.events import Notice, OnEvent, ignore
 from petkit.models.loading import load_masked_lm
 from petkit.models.mask_reader import MaskReader
 from petkit.pretraining.masked_lm import MaskedTexts
-from petkit.pretraining.single_step_run import SingleStepResult, run_single_step
+from petkit.pretraining.single_step_run import SingleStepResult, open_run, run_single_step
 from petkit.pretraining.training import Training
 from petkit.pretraining.unlabeled_texts import UnlabeledTexts
 from petkit.runs.step import Job
-from petkit.runs.store import ADAPTED_MODEL, RunStore
+from petkit.runs.store import ADAPTED_MODEL
 from petkit.task.model_checks import at_commits
 
 
@@ -36,8 +36,9 @@ class Adapted(SingleStepResult):
 
 def adapt(pipeline: Pipeline, folder: str | Path, *, resume: str = "auto", on_event: OnEvent = ignore) -> Adapted:
     """Adapt a pipeline's model to its unlabelled set, in a run folder of its own; resumes after a kill."""
-    texts = UnlabeledTexts(at_commits(pipeline, RunStore(folder, ADAPTED_MODEL)), "adapt", "adapting")
-    return run_single_step(Adapted, texts, lambda job, device: _train(texts, job, device), folder, resume, on_event)
+    store, device = open_run(Adapted.KIND, pipeline, folder, resume)
+    texts = UnlabeledTexts(at_commits(pipeline, store), "adapt", "adapting")
+    return run_single_step(Adapted, texts, lambda job, device: _train(texts, job, device), store, device, on_event)
 
 
 def _train(texts: UnlabeledTexts, job: Job, device: Device) -> None:

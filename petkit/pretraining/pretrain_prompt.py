@@ -40,11 +40,11 @@ from petkit.models.safety.probe import check_reading
 from petkit.pretraining.masked_lm import MaskedTexts
 from petkit.pretraining.next_sentence import SentenceQuestions, question
 from petkit.pretraining.sentences import SentenceIndex
-from petkit.pretraining.single_step_run import SingleStepResult, run_single_step
+from petkit.pretraining.single_step_run import SingleStepResult, open_run, run_single_step
 from petkit.pretraining.training import Objective, Training
 from petkit.pretraining.unlabeled_texts import UnlabeledTexts
 from petkit.runs.step import Job
-from petkit.runs.store import PRETRAINED_PROMPT, RunStore
+from petkit.runs.store import PRETRAINED_PROMPT
 from petkit.task.model_checks import at_commits
 from petkit.task.start_prompt import PROMPT, save_prompt
 
@@ -64,8 +64,9 @@ def pretrain_prompt(
     pipeline: Pipeline, folder: str | Path, *, resume: str = "auto", on_event: OnEvent = ignore
 ) -> PretrainedPrompt:
     """Train a prompt for a pipeline's model, in a run folder of its own; resumes after a kill."""
-    texts = _Texts(at_commits(pipeline, RunStore(folder, PRETRAINED_PROMPT)), "pretrain_prompt", "pre-training")
-    return run_single_step(PretrainedPrompt, texts, lambda job, device: _train(texts, job, device), folder, resume, on_event)
+    store, device = open_run(PretrainedPrompt.KIND, pipeline, folder, resume)
+    texts = _Texts(at_commits(pipeline, store), "pretrain_prompt", "pre-training")
+    return run_single_step(PretrainedPrompt, texts, lambda job, device: _train(texts, job, device), store, device, on_event)
 
 
 class _Texts(UnlabeledTexts):

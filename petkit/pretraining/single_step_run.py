@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from petkit.config.loader import dump_spec
+from petkit.config.loader import Pipeline, dump_spec
 from petkit.engine.device import EMULATED, Device, choose_device, emulates
 from petkit.errors import RunConflict
 from petkit.events import Notice, OnEvent, RunStarted, StepSkipped, report_notes
@@ -59,20 +59,25 @@ class SingleStepResult:
 Result = TypeVar("Result", bound=SingleStepResult)
 
 
+def open_run(kind: str, pipeline: Pipeline, folder: str | Path, resume: str) -> tuple[RunStore, Device]:
+    """Return a run folder of this kind and where to work; refuse what must not start, before a model is downloaded or loaded."""
+    store = RunStore(folder, kind)
+    store.refuse_foreign()
+    device = choose_device(pipeline.spec.compute, store.manifest())
+    refuse_resume(store, resume, device.record())
+    return store, device
+
+
 def run_single_step(
     result: type[Result],
     texts: UnlabeledTexts,
     work: Callable[[Job, Device], None],
-    folder: str | Path,
-    resume: str,
+    store: RunStore,
+    device: Device,
     on_event: OnEvent,
 ) -> Result:
     """Do the ``work``, which trains and writes the files, in a run folder, unless it is finished."""
     pipeline, name = texts.pipeline, result.STEP
-    store = RunStore(folder, result.KIND)
-    store.refuse_foreign()
-    device = choose_device(pipeline.spec.compute, store.manifest())
-    refuse_resume(store, resume, device.record())
     inputs = texts.inputs(device)
     facts: dict[str, Any] = {"kind": result.KIND, "task": pipeline.spec.task}
     facts |= {"revisions": dict(pipeline.revisions)} if pipeline.revisions else {}

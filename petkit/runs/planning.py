@@ -32,8 +32,7 @@ def plan(steps: Sequence[Step], store: RunStore, force: str | None = None, stage
         force: None, ``"stale"`` (redo stale steps), a stage to redo, or ``"all"``; it concerns ``stages`` only.
         stages: the stages to work on; the others stay as they are.
     """
-    if force is not None and force not in FORCE_TARGETS:
-        raise InvalidInput([Problem.of_option("force", f"unknown stage {force!r}", f"one of {', '.join(FORCE_TARGETS)}")])
+    refuse_unknown_force(force)
     planned: list[PlannedStep] = []
     renewed: set[str] = set()
     for step in steps:
@@ -64,6 +63,12 @@ def to_do(steps: Sequence[Step], planned: Sequence[PlannedStep], stages: Sequenc
     """Return the steps of these stages that the plan runs."""
     names = {entry.step for entry in planned if entry.action != "skip" and entry.stage in stages}
     return [step for step in steps if step.name in names]
+
+
+def refuse_unknown_force(force: str | None) -> None:
+    """Refuse what ``--force`` does not know."""
+    if force is not None and force not in FORCE_TARGETS:
+        raise InvalidInput([Problem.of_option("force", f"unknown stage {force!r}", f"one of {', '.join(FORCE_TARGETS)}")])
 
 
 def refuse_stale(planned: Sequence[PlannedStep], store: RunStore, stages: Sequence[Stage]) -> None:

@@ -178,15 +178,15 @@ class RunStore:
         if (added := foreign_work(self.folder)) is not None:
             why = f"{added} was not written by petkit, which empties {WORK}"
             raise RunConflict(f"{self.shown}: {why} (move it away, or choose another --out)")
+        for name in (MANIFEST, CONFIG, EVENTS, LOCK, WORK):
+            if is_link(self.folder / name):
+                why = f"{name} is a link, and petkit writes nothing outside the folder"
+                raise RunConflict(f"{self.shown}: {why} (remove it)")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Lock the run folder for this process; the system frees the lock when the process dies."""
         self.refuse_foreign()
-        for name in (MANIFEST, CONFIG, EVENTS, LOCK, WORK):
-            if is_link(self.folder / name):
-                why = f"{name} is a link, and petkit writes nothing outside the folder"
-                raise RunConflict(f"{self.shown}: {why} (remove it)")
         try:
             crash_point("lock: before")
             self.folder.mkdir(parents=True, exist_ok=True)

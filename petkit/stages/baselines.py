@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from petkit.baselines import BASELINES
+from petkit.config.loader import Pipeline
 from petkit.config.registry import BASELINE_NAMES
+from petkit.config.schema.pipeline import PipelineSpec
 from petkit.data.examples import targets_of
 from petkit.engine.device import Device
 from petkit.errors import InvalidInput
@@ -29,19 +31,19 @@ from petkit.storage.parquet_shards import read_shards, write_shard
 from petkit.task.task import Task
 
 
-def refuse_impossible(task: Task) -> None:
+def refuse_impossible(pipeline: Pipeline) -> None:
     """Refuse a baseline whose package is missing: it would fail only after the teachers are trained."""
-    for name in _named(task):
+    for name in _named(pipeline.spec):
         package = BASELINES[name].package
         if package and find_spec(package) is None:
             wanted = f"'petkit[{package}]'" if name in BASELINE_NAMES.built_in else package
             why, hint = f"{package} is not installed", f"pip install {wanted}"
-            raise InvalidInput([task.pipeline.problem(("baselines",), why, hint)])
+            raise InvalidInput([pipeline.problem(("baselines",), why, hint)])
 
 
 def steps(task: Task, device: Device) -> list[Step]:
     """Return a step for every baseline of the pipeline; none without a test set."""
-    if not (names := _named(task)):
+    if not (names := _named(task.spec)):
         return []
     shared: Inputs = {
         "step.version": 3,
@@ -56,7 +58,7 @@ def steps(task: Task, device: Device) -> list[Step]:
 
 def read_results(store: RunStore, task: Task) -> dict[str, Any]:
     """Return the metrics of the baselines and the verdict on the student, which extend those of a finished evaluation."""
-    if not (names := _named(task)):
+    if not (names := _named(task.spec)):
         return {}
     student = _right(store.path(EVALUATION), "student")
     comparisons, results = {}, {}
@@ -72,8 +74,8 @@ def read_results(store: RunStore, task: Task) -> dict[str, Any]:
     return {"baselines": results, "verdict": verdict(comparisons)}
 
 
-def _named(task: Task) -> list[str]:
-    return [] if task.spec.data.test is None else list(dict.fromkeys(task.spec.baselines))
+def _named(spec: PipelineSpec) -> list[str]:
+    return [] if spec.data.test is None else list(dict.fromkeys(spec.baselines))
 
 
 def _run(name: str, task: Task, device: Device, job: Job) -> None:

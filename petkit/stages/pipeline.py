@@ -24,6 +24,7 @@ from petkit.runs.planning import (
     refuse_resume,
     refuse_stale,
     refuse_stale_sources,
+    refuse_unknown_force,
     refuse_unready,
     stale_sources,
     to_do,
@@ -172,11 +173,13 @@ def prepare(
         allow_stale: read steps of earlier stages even if other settings made them.
     """
     store = RunStore(folder)
-    task = Task.checked(at_commits(pipeline, store))
-    baselines.refuse_impossible(task)
+    refuse_unknown_force(force)
     store.refuse_foreign()
-    device = device_of(task, store)
+    device = device_of(pipeline, store)
     refuse_resume(store, resume, device.record())
+    baselines.refuse_impossible(pipeline)
+    # Only now are models downloaded and loaded.
+    task = Task.checked(at_commits(pipeline, store))
     return Prepared.of(task, store, device, stages, force, allow_stale)
 
 
@@ -243,7 +246,7 @@ def run(ready: Prepared, on_event: OnEvent = ignore) -> RunResult:
     return RunResult(store.folder, tuple(ran), metrics, has_student, base and shown_name(base), read)
 
 
-def device_of(task: Task, store: RunStore) -> Device:
+def device_of(task: Task | Pipeline, store: RunStore) -> Device:
     """Return where and in which number format a run works: as it began, if it did."""
     return choose_device(task.spec.compute, store.manifest())
 
