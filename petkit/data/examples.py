@@ -229,7 +229,7 @@ class ExampleSource:
 
     def _id(self, row: _Row, column: str, default: str) -> str:
         own_id = row.record.values.get(column)
-        name = default if own_id is None else str(own_id)
+        name = default if is_missing(own_id) else str(own_id)
         if len(name) > limits.ID_CHARACTERS:
             message = f"is {len(name):,} characters long; the maximum is {limits.ID_CHARACTERS:,}"
             row.refuse(column, message, "data.columns says which it is")

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from petkit.data.examples import LONE_SURROGATE, SURROGATE, Example
+from petkit.data.labels import is_missing
 from petkit.data.precheck import STANDARD_INPUT
 from petkit.ensemble import LabelKind
 from petkit.errors import InvalidInput, Problem, did_you_mean, listed
@@ -112,7 +113,7 @@ class OutputColumns:
             self.add(values)
             self._add_id()
         for column, name in self.names.items():
-            if column == self._id and values.get(column) is None:
+            if column == self._id and is_missing(values.get(column)):
                 yield name, example.id
             elif column in values:
                 yield name, values[column]

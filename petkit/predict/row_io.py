@@ -11,6 +11,7 @@ import numpy as np
 from petkit.config.schema.pipeline import DataSpec
 from petkit.data.chunks import chunks
 from petkit.data.examples import LONE_SURROGATE, NO_ROWS, SURROGATE, Example, ExampleSource, targets_of
+from petkit.data.labels import is_missing
 from petkit.data.precheck import STANDARD_INPUT
 from petkit.data.records import parse_json_line
 from petkit.errors import InvalidInput, Problem
@@ -116,10 +117,10 @@ def _json_row(line: str, number: int, predictor: Predictor, first: int) -> Examp
         raise InvalidInput([Problem.of_file(STANDARD_INPUT, message, line=number, key=column) for column, message in found])
     id_column = predictor.columns.get("id", "id")
     own_id = record.values.get(id_column)
-    if own_id is not None and SURROGATE.search(str(own_id)):
+    if not is_missing(own_id) and SURROGATE.search(str(own_id)):
         raise _bad_line(number, LONE_SURROGATE, key=id_column)
     fields = {field: values[column] or "" for field, column in columns.items()}
-    return Example(f"row-{number}" if own_id is None else str(own_id), fields, None, number, values=record.values)
+    return Example(f"row-{number}" if is_missing(own_id) else str(own_id), fields, None, number, values=record.values)
 
 
 def _is_json(line: str) -> bool:

@@ -39,3 +39,11 @@ def test_what_a_caller_finds_is_listed_with_the_rest(here: Path) -> None:
     scan = ExampleSource("a.csv", DataSpec(unlabeled="a.csv"), ("text",), None).scan(check=check)
 
     assert [problem.line for problem in scan.problems] == [3, 4]
+
+
+def test_rows_without_an_id_are_called_by_their_number(here: Path) -> None:
+    (here / "a.jsonl").write_text('{"text": "a", "id": NaN}\n{"text": "b", "id": null}\n{"text": "c"}\n{"text": "d", "id": 7}\n')
+
+    found = ExampleSource("a.jsonl", DataSpec(unlabeled="a.jsonl"), ("text",), None)
+
+    assert [example.id for example in found] == ["row-1", "row-2", "row-3", "7"]

@@ -16,6 +16,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from petkit.config.schema.pipeline import DataSpec
+from petkit.data.examples import ExampleSource
 from petkit.ensemble import LabelKind
 from petkit.errors import InvalidInput
 from petkit.metrics.decision import Decision
@@ -187,6 +189,27 @@ def test_every_kind_of_value_can_be_written(here: Path) -> None:
     (row,), (table,) = read("out.jsonl"), read("out.csv")
     assert (row["when"], row["raw"], row["gap"], row["map"]) == ("2026-01-02", "\\xff=", None, {"a": "b"})
     assert (table["when"], table["gap"], table["map"]) == ("2026-01-02", "", '{"a": "b"}')
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_long_lists_of_numbers_are_kept(kind: str, here: Path) -> None:
+    numbers = [[row + place / 8 for place in range(1_536)] for row in range(2)]
+    pq.write_table(pa.table({"text": ["a", "b"], "embedding": numbers}), "in.parquet")
+    label("in.parquet", f"out.{kind}", predictor_of())
+
+    cells = [row["embedding"] for row in read(f"out.{kind}")]
+    assert [json.loads(cell) if kind == "csv" else cell for cell in cells] == numbers
+
+
+@pytest.mark.parametrize("names", [",id,text", ",,id,text", "id,,text,"])
+def test_columns_without_a_name_are_kept(names: str, here: Path) -> None:
+    cells = ["x" if name == "id" else f"cell {place}" for place, name in enumerate(names.split(","))]
+    (here / "in.csv").write_text(f"{names}\n{','.join(cells)}\n")
+    for output in ("out.csv", "out.tsv"):
+        label("in.csv", output, predictor_of())
+        (row,) = ExampleSource(output, DataSpec(unlabeled=output), ("text",), None, keep=None)
+
+        assert list((row.values or {}).values())[: len(cells)] == cells
 
 
 def test_what_a_format_cannot_hold_is_listed_before_anything_is_written(here: Path) -> None:
