@@ -117,10 +117,12 @@ _pretraining_command("pretrain-prompt", "prompt", _PROMPT, "pretrain_prompt.obje
 def predict(
     model: options.Model,
     texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to label.", show_default=False)] = None,
-    input: Annotated[
-        str | None,
+    inputs: Annotated[
+        list[str] | None,
         typer.Option(
-            metavar="FILE|-", help="jsonl, json, csv, tsv, parquet; - for standard input: JSON Lines, or one text per line."
+            "--input",
+            metavar="FILE|-",
+            help="jsonl, json, csv, tsv, parquet; - for standard input: JSON Lines, or one text per line.",
         ),
     ] = None,
     output: Annotated[
@@ -135,6 +137,7 @@ def predict(
     json: Annotated[bool, typer.Option("--json", help="JSON on a terminal too; with --output a summary.")] = False,
 ) -> None:
     """Label new rows."""
+    input = _only("--input", inputs)
     if bool(texts) == (input is not None):
         raise InvalidInput([Problem.of_command("give texts, or --input FILE", "petkit predict --help shows examples")])
     teachers = _teachers(with_)
@@ -212,6 +215,13 @@ def evaluate(
         console.note(note)
     metrics = evaluate_file(predictor, data, console.note).to_dict()
     console.show_json(metrics) if json else console.show_metrics(metrics)
+
+
+def _only(option: str, values: Sequence[str] | None) -> str | None:
+    """Return the value of an option that the command line would else take the last of; files would be left out."""
+    if values and len(values) > 1:
+        raise InvalidInput([Problem.of_option(option, f"given {len(values)} times", "give it once; label one file at a time")])
+    return values[0] if values else None
 
 
 def _teachers(who: str) -> bool:

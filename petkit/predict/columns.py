@@ -46,7 +46,7 @@ class OutputColumns:
         self.complete = False
         self._predictor = predictor
         self._multi = predictor.decision.kind.multi
-        self._id, self._label = predictor.columns.get("id", "id"), predictor.columns.get("label", "label")
+        self._id, self._label = predictor.column("id"), predictor.column("label")
         scale = ["expected"] if predictor.decision.kind is LabelKind.ORDINAL else []
         each = ["probabilities"] if kind == "jsonl" else [f"p({label})" for label in predictor.labels]
         self.predicted = ("label", "probability", *scale, *each)
@@ -121,7 +121,7 @@ class OutputColumns:
     def header(self, example: Example | None = None) -> list[str]:
         """Return the names of a table's columns before the predicted ones, from its first row if others are not known."""
         if not self.complete:
-            fields = [self._predictor.columns.get(field, field) for field in self._predictor.fields]
+            fields = list(map(self._predictor.column, self._predictor.fields))
             self.add((fields if self.wanted is None else self.wanted) if example is None else self._values(example))
             self._add_id()
         return [name if name in self._plain else table_cell(name) for name in self.names.values()]
@@ -168,14 +168,14 @@ class OutputColumns:
 
     def _all_values(self, example: Example) -> dict[str, Any]:
         """Return the columns of a row; of a text on its own, the one it would be read from."""
-        columns = self._predictor.columns
-        texts = {columns.get(field, field): text for field, text in example.fields.items()}
+        texts = {self._predictor.column(field): text for field, text in example.fields.items()}
         return texts if example.values is None else dict(example.values)
 
     @property
     def _plain(self) -> set[str]:
         """The columns that the model reads, whose names are its own."""
-        return {self._id, *(self._predictor.columns.get(field, field) for field in self._predictor.fields)}
+        fields = self._predictor.fields
+        return {self._id, *fields, *map(self._predictor.column, fields)}
 
     def _is_label(self, value: Any) -> bool:
         """Say whether a cell contains labels that the model knows."""

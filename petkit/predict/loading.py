@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 from petkit import limits
 from petkit.config.schema.pipeline import ComputeSpec
@@ -29,6 +29,7 @@ from petkit.teachers.loading import load_teachers
 
 # An ensemble of a thousand teachers with priors over a thousand labels is 30 MB.
 _LARGEST_RECORD = 64 * 2**20
+_NEW_MANIFEST = "run the same petkit run again: it writes a new one, and finished steps stay"
 
 
 def load_predictor(folder: Path, teachers: bool, compute: ComputeSpec | None) -> Predictor:
@@ -42,18 +43,17 @@ def load_predictor(folder: Path, teachers: bool, compute: ComputeSpec | None) ->
     if manifest.get("kind", RUN) != RUN:
         raise ModelRefused(f"{store.shown}: does not contain a run but {store.content_name} (name a run or a classifier)")
     if "recovered" in manifest:
-        hint = "run the same petkit run again: it writes a new one, and finished steps stay"
-        raise IncompleteRun(f"{store.shown}: manifest.json {manifest['recovered']} ({hint})")
+        raise IncompleteRun(f"{store.shown}: manifest.json {manifest['recovered']} ({_NEW_MANIFEST})")
     compute = compute or ComputeSpec()
     if teachers and not is_run:
         raise ModelRefused(f"{shown_path(folder)}: only a run folder contains teachers")
-    recorded = manifest.get("arithmetic", {}).get("precision")
+    recorded, reading = manifest.get("arithmetic", {}).get("precision"), _reading(store, manifest)
     if teachers:
-        return _load_ensemble(store, compute, recorded)
+        return _load_ensemble(store, reading, compute, recorded)
     if is_run and store.inputs(STUDENT) and store.inputs(STUDENT)[SOFT_LABELS] != store.content(SOFT_LABELS):
         message = "the classifier was made from other soft labels (run petkit stage-c, or predict with the teachers)"
         raise IncompleteRun(f"{store.shown}: {message}")
-    return _load_student(store.path(STUDENT) if is_run else folder, manifest, compute, recorded)
+    return _load_student(store.path(STUDENT) if is_run else folder, reading, compute, recorded)
 
 
 def _device(compute: ComputeSpec, recorded: str | None) -> tuple[Device, tuple[str, ...]]:
@@ -69,7 +69,16 @@ def _device(compute: ComputeSpec, recorded: str | None) -> tuple[Device, tuple[s
 _Text = Annotated[str, Field(min_length=1, max_length=limits.TEXT_CHARACTERS)]
 
 
-class _Record(BaseModel):
+class _Reading(BaseModel):
+    """How the columns of data are read, in the manifest of a run and in a student's ``petkit.json``."""
+
+    columns: dict[_Text, _Text] = Field({}, max_length=limits.ENTRIES)
+    label_names: tuple[LabelName, ...] | None = Field(None, max_length=limits.LABELS)
+    label_separator: LabelSeparator | None = None
+    empty: Literal["skip", "refuse"] | None = None
+
+
+class _Record(_Reading):
     """What ``petkit.json`` contains of how a student reads rows and decides; folders made by other tools have none."""
 
     fields: tuple[_Text, ...] = Field(("text",), min_length=1, max_length=limits.COLUMNS)
@@ -79,13 +88,10 @@ class _Record(BaseModel):
     labels: tuple[LabelName, ...] | None = Field(None, max_length=limits.LABELS)
     label_kind: LabelKind | None = None
     thresholds: tuple[Share, ...] | None = None
-    columns: dict[_Text, _Text] = Field({}, max_length=limits.ENTRIES)
-    label_names: tuple[LabelName, ...] | None = Field(None, max_length=limits.LABELS)
-    label_separator: LabelSeparator | None = None
     precision: Literal["float32", "bfloat16"] | None = None
 
 
-def _load_student(folder: Path, manifest: Mapping[str, Any], compute: ComputeSpec, recorded: str | None) -> Predictor:
+def _load_student(folder: Path, reading: Mapping[str, Any] | None, compute: ComputeSpec, recorded: str | None) -> Predictor:
     config = load_config(str(folder))
     content = _read(folder / STUDENT_FILE)
     record = checked_record(_Record, content, folder)
@@ -117,10 +123,10 @@ def _load_student(folder: Path, manifest: Mapping[str, Any], compute: ComputeSpe
     kind = record.label_kind or LabelKind("multi" if config.problem_type == "multi_label_classification" else "single")
     decision = Decision(kind) if record.thresholds is None else Decision(kind, record.thresholds)
     # A run records how its data is read now; a folder on its own, how it was read.
-    return Predictor(labels, record.fields, manifest.get("data", record.model_dump()), score, decision, notes)
+    return Predictor(labels, record.fields, reading or record.model_dump(), score, decision, notes)
 
 
-def _load_ensemble(store: RunStore, compute: ComputeSpec, recorded: str | None) -> Predictor:
+def _load_ensemble(store: RunStore, reading: Mapping[str, Any] | None, compute: ComputeSpec, recorded: str | None) -> Predictor:
     device, notes = _device(compute, recorded)
     path = store.path(SOFT_LABELS) / ENSEMBLE_FILE
     try:
@@ -134,7 +140,16 @@ def _load_ensemble(store: RunStore, compute: ComputeSpec, recorded: str | None) 
 
     # Thresholds belong to the student; the ensemble decides at probability 1/2.
     decision = Decision(ensemble.kind)
-    return Predictor(ensemble.labels, members[0].fields, store.manifest().get("data", {}), score, decision, notes)
+    return Predictor(ensemble.labels, members[0].fields, reading or {}, score, decision, notes)
+
+
+def _reading(store: RunStore, manifest: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return how a run reads data; None if its manifest does not say."""
+    try:
+        return _Reading.model_validate(manifest["data"]).model_dump() if "data" in manifest else None
+    except ValidationError as error:
+        key = error.errors()[0]["loc"][0]
+        raise IncompleteRun(f"{store.shown}: manifest.json: data.{key} is damaged ({_NEW_MANIFEST})") from None
 
 
 def _read(path: Path) -> dict[str, Any]:

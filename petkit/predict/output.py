@@ -35,7 +35,9 @@ def output_place(path: Path, model: Path, inputs: list[stat_result], *, force: b
     """
     ending = kind_of(path)
     if ending not in OUTPUTS:
-        raise InvalidInput([Problem.of_file(path, f"unknown kind {ending!r}", did_you_mean(ending, OUTPUTS), key=OPTION)])
+        standard = path.name in ("-", "stdout")
+        hint = "without --output, JSON Lines go to standard output" if standard else did_you_mean(ending, OUTPUTS)
+        raise InvalidInput([Problem.of_file(path, f"unknown kind {ending!r}", hint, key=OPTION)])
     target, folder = destination(path, force=force, inputs=inputs, key=OPTION), model.resolve()
     if target.is_relative_to(folder) and (target.exists() or target.parent != folder):
         raise InvalidInput([Problem.of_file(path, "is in the folder of the model", "choose a file outside it", key=OPTION)])

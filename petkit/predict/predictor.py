@@ -6,11 +6,11 @@ Model code is imported only by :meth:`Predictor.load`: a predictor with another 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from petkit.config.schema.pipeline import ComputeSpec, DataSpec
 from petkit.data.chunks import chunks
 from petkit.data.examples import LONE_SURROGATE, SURROGATE
 from petkit.ensemble import FloatArray, LabelKind
-from petkit.errors import InvalidInput, Problem
+from petkit.errors import InvalidInput, Problem, listed
 from petkit.metrics import Decision
 from petkit.metrics.decision import scale_of
 
@@ -58,7 +58,9 @@ class Predictor:
         columns: field name → column name, as in the pipeline's data.
         label_names: label of each class number, where the pipeline's data has numbers.
         label_separator: joins several labels of a row, in files and in ``Prediction.label``.
+        empty: "skip" where an evaluation leaves rows without a text out, as the run did; else it refuses them.
         decision: how label logits become labels.
+        score: gives the label logits of checked rows, of which it takes the texts by field.
         notes: what to know about how it predicts.
     """
 
@@ -76,9 +78,10 @@ class Predictor:
         self.columns: dict[str, str] = dict(reading.get("columns") or {})
         self.label_names: tuple[str, ...] | None = tuple(reading.get("label_names") or ()) or None
         self.label_separator: str = reading.get("label_separator") or DataSpec.model_fields["label_separator"].default
+        self.empty: Literal["skip", "refuse"] | None = reading.get("empty")
         self.decision = decision
         self.notes = tuple(notes)
-        self._score = score
+        self.score = score
 
     @classmethod
     def load(cls, folder: str | Path, *, teachers: bool = False, compute: ComputeSpec | None = None) -> Predictor:
@@ -101,24 +104,30 @@ class Predictor:
         return load_predictor(Path(folder), teachers, compute)
 
     def __call__(self, rows: str | Iterable[str | Fields]) -> list[Prediction]:
-        """Predict rows: one text, or any number of texts or of mappings from field (or its column) to text.
+        """Predict rows: one text, or any number of texts or of mappings from column to text.
 
-        A DataFrame, a Series and a ``datasets.Dataset`` are rows too.
+        A DataFrame, a Series and a ``datasets.Dataset`` are rows too. Where a column is missing, one of the field's own name
+        is read, unless it is that of another field, the label or the id.
 
         Raises:
             InvalidInput: every row that is something else, is empty or lacks a field.
         """
-        return list(self.stream(self._checked(rows)))
+        checked = _sound(self._each(rows))
+        return [found for chunk in chunks(checked, _characters) for found in self.predictions(chunk)]
 
     def stream(self, rows: str | Iterable[str | Fields]) -> Iterator[Prediction]:
         """Predict any number of rows in order, some at a time; memory does not grow with their number."""
-        for chunk in chunks(self._each(rows), lambda row: sum(len(text) for text in row[0].values() if isinstance(text, str))):
-            logits = self._score(_sound(chunk))
-            yield from map(self._prediction, self.decision.kind.probabilities(logits), self.decision.chosen(logits))
+        for chunk in chunks(self._each(rows), lambda row: _characters(row[0])):
+            yield from self.predictions(_sound(chunk))
+
+    def predictions(self, rows: Sequence[Fields]) -> Iterator[Prediction]:
+        """Predict checked rows all at once: the texts of each by field, and never by column."""
+        logits = self.score(rows)
+        yield from map(self._prediction, self.decision.kind.probabilities(logits), self.decision.chosen(logits))
 
     def logits(self, rows: str | Iterable[str | Fields]) -> FloatArray:
         """Return label logits of shape ``(rows, labels)``."""
-        return self._score(self._checked(rows))
+        return self.score(_sound(self._each(rows)))
 
     def _prediction(self, probabilities: NDArray[np.float64], chosen: NDArray[np.bool_]) -> Prediction:
         """Return the record of one row, from its labels' probabilities and which of them it has, shape ``(labels,)`` each."""
@@ -128,34 +137,47 @@ class Predictor:
         each = dict(zip(self.labels, probabilities.tolist(), strict=True))
         return Prediction(self.label_separator.join(given), float(answer.prod()), each, given, expected)
 
-    def _checked(self, rows: Any) -> list[Fields]:
-        """Return all rows as fields."""
-        return _sound(self._each(rows))
+    def column(self, field: str) -> str:
+        """Return the column of a field, of the ``label`` or of the ``id``."""
+        return self.columns.get(field, field)
+
+    def columns_in(self, names: Collection[str]) -> dict[str, str]:
+        """Return field → its column among ``names``: the recorded one, or one of the field's own name that nothing else is read from."""
+        others = {self.column(name) for name in (*self.fields, "label", "id")}
+        return {
+            field: field if self.column(field) not in names and field in names and field not in others else self.column(field)
+            for field in self.fields
+        }
 
     def _each(self, rows: Any) -> Iterator[tuple[Fields, list[Problem]]]:
         """Yield the fields of each row and what is wrong with it."""
-        for number, row in enumerate(rows_of(rows, [self.columns.get(name, name) for name in self.fields]), 1):
+        for number, row in enumerate(rows_of(rows, self.columns_in), 1):
             if not isinstance(row, (str, Mapping)):
                 message = "missing" if _is_missing(row) else f"must be a text or a mapping, not {row!r:.60}"
                 yield {}, [Problem.of_option(f"row {number}", message)]
                 continue
-            given = {self.fields[0]: row} if isinstance(row, str) else row
-            values: dict[str, Any] = {name: given.get(name, given.get(self.columns.get(name, name))) for name in self.fields}
-            missing = [name for name, value in values.items() if _is_missing(value)]
-            mistakes = [f"{name}: {text_mistake(value)}" for name, value in values.items() if text_mistake(value)]
+            given = {self.column(self.fields[0]): row} if isinstance(row, str) else row
+            columns = self.columns_in(given)
+            values: dict[str, Any] = {name: given.get(column) for name, column in columns.items()}
+            missing = [columns[name] for name, value in values.items() if _is_missing(value)]
+            mistakes = [f"{columns[name]}: {text_mistake(value)}" for name, value in values.items() if text_mistake(value)]
             if missing:
-                mistakes = [f"a row needs the fields {', '.join(self.fields)}; missing: {', '.join(missing)}"]
-            yield values, [Problem.of_option(f"row {number}", mistake) for mistake in mistakes]
+                mistakes = [f"a row needs the fields {', '.join(columns.values())}; missing: {', '.join(missing)}"]
+            absent = isinstance(row, Mapping) and any(column not in row for column in missing)
+            hint = f"it has: {listed(list(map(str, given)))}" if absent else ""
+            yield values, [Problem.of_option(f"row {number}", mistake, hint) for mistake in mistakes]
 
 
-def rows_of(data: Any, columns: Sequence[str]) -> Iterable[Any]:
-    """Return what a caller gave as rows: one text, several rows, or a DataFrame of these ``columns`` (it would name its columns)."""
+def rows_of(data: Any, columns_in: Callable[[Collection[str]], dict[str, str]]) -> Iterable[Any]:
+    """Return what a caller gave as rows: one text, several rows, or a DataFrame, of which ``columns_in`` names the columns to read."""
     pandas = sys.modules.get("pandas")
     if pandas is not None and isinstance(data, pandas.DataFrame):
         names = list(data.columns)
+        columns = list(columns_in(names).values())
         if wrong := [name for name in columns if names.count(name) != 1]:
             messages = (f"column {name!r} is {'named twice' if name in names else 'missing'}" for name in wrong)
-            raise InvalidInput(map(Problem.of_command, messages))
+            hint = f"the DataFrame has: {listed(list(map(str, names)))}"
+            raise InvalidInput(Problem.of_command(message, hint) for message in messages)
         return (dict(zip(columns, row, strict=True)) for row in zip(*(data[name] for name in columns), strict=True))
     if isinstance(data, str):
         return [data]
@@ -163,6 +185,11 @@ def rows_of(data: Any, columns: Sequence[str]) -> Iterable[Any]:
         message = f"give a text, or a list of texts or mappings, not {type(data).__name__}"
         raise InvalidInput([Problem.of_command(message, "put it in a list" if isinstance(data, Mapping) else "")])
     return data
+
+
+def _characters(row: Fields) -> int:
+    """Return how long the texts of a row are together."""
+    return sum(len(text) for text in row.values() if isinstance(text, str))
 
 
 def text_mistake(value: object) -> str:

@@ -13,8 +13,8 @@ from petkit.data.chunks import chunks
 from petkit.data.examples import LONE_SURROGATE, NO_ROWS, SURROGATE, Example, ExampleSource, targets_of
 from petkit.data.labels import is_missing
 from petkit.data.precheck import STANDARD_INPUT
-from petkit.data.records import parse_json_line
-from petkit.errors import InvalidInput, Problem
+from petkit.data.records import parse_json_line, read_records
+from petkit.errors import InvalidInput, Problem, did_you_mean
 from petkit.metrics import Metrics, evaluate
 from petkit.predict.columns import OutputColumns
 from petkit.predict.predictor import Prediction, Predictor, text_mistake
@@ -23,13 +23,25 @@ from petkit.predict.predictor import Prediction, Predictor, text_mistake
 def source_of(path: str, predictor: Predictor, *, labelled: bool, keep: Sequence[str] | None = ()) -> ExampleSource:
     """Return a file as examples with the predictor's fields and, where it is ``labelled``, its labels.
 
-    Without labels a text may be empty, and the examples have the other columns that are to be kept (None: all).
+    Rows with labels but without a text are refused or left out, as in the run. Without labels a text may be empty, and the
+    examples have the other columns that are to be kept (None: all).
     """
     data = DataSpec(
-        unlabeled=path, columns=predictor.columns, label_names=predictor.label_names, label_separator=predictor.label_separator
+        unlabeled=path,
+        columns=_columns_of(path, predictor),
+        label_names=predictor.label_names,
+        label_separator=predictor.label_separator,
+        empty=predictor.empty if labelled else None,
     )
     labels = predictor.labels if labelled else None
     return ExampleSource(path, data, predictor.fields, labels, predictor.decision.kind, keep=keep, blank=not labelled)
+
+
+def _columns_of(path: str, predictor: Predictor) -> dict[str, str]:
+    """Return field → column as a file has them in its first row."""
+    names = {*predictor.fields, *map(predictor.column, predictor.fields)}
+    first = next(read_records(path, names), None) if len(names) > len(predictor.fields) else None
+    return predictor.columns if first is None else predictor.columns | predictor.columns_in(first.values)
 
 
 def file_rows(path: str, predictor: Predictor, columns: OutputColumns) -> Iterator[Example]:
@@ -58,7 +70,7 @@ def evaluate_file(predictor: Predictor, path: str, on_note: Callable[[str], None
         on_note(note)
     blocks, targets = [], []
     for chunk in chunks(source, _size):
-        blocks.append(predictor.logits([example.fields for example in chunk]))
+        blocks.append(predictor.score([example.fields for example in chunk]))
         targets.append(targets_of(chunk, len(predictor.labels)))
     return evaluate(np.concatenate(blocks), np.concatenate(targets), predictor.labels, predictor.decision)
 
@@ -109,13 +121,17 @@ def _json_row(line: str, number: int, predictor: Predictor, first: int) -> Examp
     if record.error:
         hint = 'rows that begin with { are read as JSON; send such a text as {"text": "…"}' if number == first else ""
         raise _bad_line(number, record.error, hint)
-    columns = {field: predictor.columns.get(field, field) for field in predictor.fields}
+    columns = predictor.columns_in(record.values)
     values = {column: record.values.get(column) for column in columns.values()}
     # An empty text gets no label; one that is not there is a mistake.
     mistakes = {name: text_mistake("" if value is None and name in record.values else value) for name, value in values.items()}
     if found := [(column, message) for column, message in mistakes.items() if message not in ("", "empty")]:
-        raise InvalidInput([Problem.of_file(STANDARD_INPUT, message, line=number, key=column) for column, message in found])
-    id_column = predictor.columns.get("id", "id")
+        known = list(record.values)
+        raise InvalidInput(
+            Problem.of_file(STANDARD_INPUT, message, "" if name in known else did_you_mean(name, known), line=number, key=name)
+            for name, message in found
+        )
+    id_column = predictor.column("id")
     own_id = record.values.get(id_column)
     if not is_missing(own_id) and SURROGATE.search(str(own_id)):
         raise _bad_line(number, LONE_SURROGATE, key=id_column)
@@ -148,7 +164,7 @@ def predict_rows(examples: Iterable[Example], predictor: Predictor) -> Iterator[
     for chunk in chunks(examples, _size):
         complete = [all(map(str.strip, example.fields.values())) for example in chunk]
         rows = [example.fields for example, whole in zip(chunk, complete, strict=True) if whole]
-        predictions = predictor.stream(rows)
+        predictions = predictor.predictions(rows)
         yield from ((example, next(predictions) if whole else None) for example, whole in zip(chunk, complete, strict=True))
 
 

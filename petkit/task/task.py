@@ -145,7 +145,8 @@ class Task:
     def reading(self) -> dict[str, object]:
         """How the data's columns are read; recorded so that predictions read new files the same way."""
         data = self.spec.data
-        return {"columns": data.columns, "label_names": data.label_names, "label_separator": data.label_separator}
+        empty = {} if data.empty is None else {"empty": data.empty}
+        return {"columns": data.columns, "label_names": data.label_names, "label_separator": data.label_separator, **empty}
 
     @cached_property
     def model_hash(self) -> str:

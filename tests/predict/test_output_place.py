@@ -125,6 +125,18 @@ def test_a_place_is_refused_before_a_model_is_loaded(output: str, here: Path, pe
     assert answer.err.startswith(f"{output}: --output: ")
 
 
+@pytest.mark.parametrize("output", ["-", "/dev/stdout"])
+def test_standard_output_needs_no_name(output: str, here: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"unknown kind '' \(without --output, JSON Lines go to standard output\)$"):
+        output_place(Path(output), Path("run"), [], force=False)
+
+
+def test_a_second_input_is_not_left_out(here: Path, petkit_command: Petkit) -> None:
+    answer = petkit_command("predict", "no-run", "--input", "a.csv", "--input", "b.csv")
+
+    assert answer == Outcome(2, "", "--input: given 2 times (give it once; label one file at a time)\n")
+
+
 def test_what_identifies_a_file(here: Path) -> None:
     (here / "a").write_text("")
     with (here / "a").open() as stream:

@@ -15,7 +15,9 @@ from petkit import Predictor
 from petkit.config.loader import load_pipeline
 from petkit.config.schema.pipeline import ComputeSpec
 from petkit.ensemble import TeacherAgreement
-from petkit.errors import IncompleteRun, ModelRefused
+from petkit.errors import IncompleteRun, InvalidInput, ModelRefused
+from petkit.predict.row_io import evaluate_file, source_of
+from petkit.runs.store import RunStore
 from petkit.stages import pipeline as spine
 from petkit.storage.parquet_shards import read_matrix
 from petkit.task.task import Task
@@ -116,3 +118,35 @@ def test_the_ensemble_answers_new_rows_as_it_did_the_unlabelled_set(
 def mean_shares(predictor: Predictor, rows: list[dict[str, str]]) -> tuple[float, ...]:
     """Return the mean probability of every label."""
     return tuple(np.mean([list(found.probabilities.values()) for found in predictor(rows)], axis=0))
+
+
+@pytest.mark.parametrize(
+    ("data", "key"),
+    [({"columns": ["text"]}, "columns"), ({"label_names": 5}, "label_names"), ({"empty": "keep"}, "empty"), (7, "")],
+)
+@pytest.mark.parametrize("teachers", [False, True])
+def test_a_manifest_whose_values_are_of_other_kinds(teachers: bool, data: object, key: str, made: Path, here: Path) -> None:
+    run = Path(shutil.copytree(made / "run", here / "run"))
+    store = RunStore(run)
+    store.write_manifest({**store.manifest(), "data": data})
+
+    with pytest.raises(IncompleteRun, match=rf"^run: manifest\.json.*{key}"):
+        Predictor.load(run, teachers=teachers)
+
+
+def test_rows_without_text_are_evaluated_as_the_run_did(made: Path, here: Path) -> None:
+    """The test rows of a run with ``data.empty: skip`` were refused by ``petkit evaluate``; ``predict`` labels no such row."""
+    test = here / "test.jsonl"
+    test.write_text((made / "test.jsonl").read_text() + '{"text": " ", "label": "World"}\n')
+    settings = ["data.empty=skip", f"data.test={test}"]
+    run = petkit.run(made / "pipeline.yaml", here / "run", overrides=settings).folder
+    measured = json.loads((run / "evaluation" / "metrics.json").read_text())["student"]
+    notes: list[str] = []
+
+    for folder in (run, run / "stage_c" / "model"):
+        predictor = Predictor.load(folder)
+        assert evaluate_file(predictor, str(test), notes.append).to_dict()["confusion"] == measured["confusion"]
+        assert [row.id for row in source_of(str(test), predictor, labelled=False)] == [f"row-{n}" for n in range(1, 5)]
+    assert {"1 of 4 rows have no text and are left out" in note for note in notes} == {True}
+    with pytest.raises(InvalidInput, match=r"^test\.jsonl:4: text: empty \(remove the row or fill it in\)$"):
+        evaluate_file(Predictor.load(made / "run"), str(test))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,8 @@ import pytest
 
 from petkit import InvalidInput
 from petkit.metrics.decision import Decision
+from petkit.predict import row_io
+from petkit.predict.columns import OutputColumns
 from petkit.predict.predictor import Predictor
 from tests.predict.test_columns import predictor_of
 
@@ -74,11 +78,14 @@ def test_columns_of_other_names() -> None:
         ([" "], "row 1: text: empty"),
         (["a\ud800"], "row 1: text: contains a lone surrogate (invalid Unicode)"),
         ([{"text": 5}], "row 1: text: must be text, not 5"),
-        ([{"txt": "a"}, {"text": None}], "\n".join(f"row {n}: a row needs the fields text; missing: text" for n in (1, 2))),
+        (
+            [{"txt": "a"}, {"text": None}],
+            "row 1: a row needs the fields text; missing: text (it has: txt)\nrow 2: a row needs the fields text; missing: text",
+        ),
         (pd.Series(["a", None, float("nan"), pd.NA, pd.NaT], dtype=object), "\n".join(f"row {n}: missing" for n in range(2, 6))),
         (pd.DataFrame({"text": ["a", None]}), "row 2: a row needs the fields text; missing: text"),
-        (pd.DataFrame({"txt": ["a"]}), "column 'text' is missing"),
-        (pd.DataFrame([["a", "b"]], columns=["text", "text"]), "column 'text' is named twice"),
+        (pd.DataFrame({"txt": ["a"]}), "column 'text' is missing (the DataFrame has: txt)"),
+        (pd.DataFrame([["a", "b"]], columns=["text", "text"]), "column 'text' is named twice (the DataFrame has: text, text)"),
     ],
 )
 def test_anything_else_is_refused_with_its_row(rows: Any, reported: str) -> None:
@@ -104,3 +111,73 @@ def test_long_texts_come_in_small_chunks(monkeypatch: pytest.MonkeyPatch) -> Non
 
     assert len(list(predictor.stream(rows()))) == len(texts)
     assert [sum(chunk) for chunk in seen] == [1200, 3010, 1000, 1000, 1]
+
+
+PAIRS = [{"second": "b", "premise": "aaaa"}, {"second": "ddd", "premise": "cc"}]
+
+
+def pair_predictor(**columns: str) -> Predictor:
+    """Return a predictor of two fields, premise and hypothesis, that tells them apart."""
+
+    def score(rows: Sequence[Any]) -> Any:
+        return np.array([[len(row["premise"]), len(row["hypothesis"])] for row in rows], np.float32)
+
+    return Predictor(("a", "b"), ("premise", "hypothesis"), {"columns": columns}, score, Decision())
+
+
+def renamed(**names: str) -> list[dict[str, str]]:
+    """Return PAIRS under other names."""
+    return [{names.get(name, name): text for name, text in row.items()} for row in PAIRS]
+
+
+def from_file(kind: str) -> Callable[[Predictor, list[dict[str, str]]], Any]:
+    """Return a function that predicts rows as a file of this kind, or as standard input."""
+
+    def answer(predictor: Predictor, rows: list[dict[str, str]]) -> Any:
+        lines = [json.dumps(row) for row in rows]
+        if kind == "-":
+            examples: Any = row_io.stream_rows([line.encode() for line in lines], predictor)
+        else:
+            Path("in.jsonl").write_text("\n".join(lines))
+            if kind == "csv":
+                pd.DataFrame(rows).to_csv("in.csv", index=False)
+            elif kind == "parquet":
+                pd.DataFrame(rows).to_parquet("in.parquet")
+            examples = row_io.file_rows(f"in.{kind}", predictor, OutputColumns(predictor, "jsonl"))
+        return [prediction for _, prediction in row_io.predict_rows(examples, predictor)]
+
+    return answer
+
+
+WAYS: dict[str, Callable[[Predictor, list[dict[str, str]]], Any]] = {
+    "mappings": lambda predictor, rows: predictor(rows),
+    "stream": lambda predictor, rows: list(predictor.stream(rows)),
+    "DataFrame": lambda predictor, rows: predictor(pd.DataFrame(rows)),
+    **{kind: from_file(kind) for kind in ("jsonl", "csv", "parquet", "-")},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_field_is_read_from_its_column_or_else_from_its_own_name(way: str, here: Path) -> None:
+    ask, expected = WAYS[way], pair_predictor()(renamed(second="hypothesis"))
+    mapped, swapped = pair_predictor(hypothesis="second"), pair_predictor(hypothesis="premise", premise="hypothesis")
+
+    assert ask(mapped, PAIRS) == expected
+    assert ask(mapped, renamed(second="hypothesis")) == expected
+    assert ask(mapped, [{**row, "hypothesis": "never read"} for row in PAIRS]) == expected
+    assert ask(swapped, renamed(second="premise", premise="hypothesis")) == expected
+    with pytest.raises(InvalidInput, match="second"):  # the field's name is the column of the id
+        ask(pair_predictor(hypothesis="second", id="hypothesis"), renamed(second="hypothesis"))
+    with pytest.raises(InvalidInput, match="premise"):  # and here that of the other field
+        ask(pair_predictor(hypothesis="premise", premise="first"), renamed(second="hypothesis"))
+    with pytest.raises(
+        InvalidInput, match=r"second.*[( ]txt, premise|second.*\(known: premise, txt\)|second.*\(known: txt, premise"
+    ):
+        ask(mapped, renamed(second="txt"))
+
+
+def test_a_labelled_file_may_have_the_fields_own_name(here: Path) -> None:
+    rows = [{**row, "label": "a"} for row in renamed(second="hypothesis")]
+    Path("in.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+    assert row_io.evaluate_file(pair_predictor(hypothesis="second"), "in.jsonl").rows == 2
