@@ -10,6 +10,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
+import sys
+import threading
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -24,6 +26,9 @@ from tests.tiny_run import copy, every_third_step, finished, first_run, pipeline
 __all__ = ["copy", "every_third_step", "finished", "first_run", "pipeline_file"]
 
 torch.set_num_threads(1)
+if sys.version_info < (3, 12):
+    # A thread that begins while coverage sets its trace function in another one dies of it: only the main thread is traced.
+    threading.settrace = lambda func: None
 settings.register_profile(
     "petkit",
     derandomize=True,
