@@ -20,6 +20,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from throughput import MAX_LENGTH, VERBALIZER, news_texts
 
 from petkit.config.loader import load_pipeline
@@ -85,6 +86,7 @@ def main() -> None:
     options = parser.parse_args()
     compute = ComputeSpec(device="cpu", threads=options.threads)
     device, tokenizer = choose_device(compute), load_tokenizer(EMBEDDED)
+    torch.set_num_threads(device.threads)
     pattern, texts = load_pipeline(PIPELINE).spec.patterns[0], news_texts(options.rows)
     arms = {name: make_arm(pattern, verbalizer, texts, device) for name, verbalizer in VERBALIZERS.items()}
     for repeat in range(-1, options.repeats):  # the first one makes torch's kernels

@@ -1,10 +1,20 @@
-"""``petkit``, and ``python -m petkit``: the standard streams are made usable first, whatever the caller left of them."""
+"""``petkit``, and ``python -m petkit``: streams and environment are made usable first, whatever the caller left of them."""
 
 import codecs
 import os
 import sys
 from pathlib import Path
 from typing import Any, TextIO
+
+# Variables that begin so change which kernels libraries compute with, in which format, or what they print on standard output.
+_KERNELS = (
+    "ATEN_", "DNNL_", "FBGEMM_", "MKL_", "NPY_", "NVIDIA_TF32_", "OMP_DYNAMIC", "OMP_THREAD_LIMIT", "ONEDNN_", "OPENBLAS_",
+    "PYTORCH_JIT", "PYTORCH_TENSOREXPR", "TORCH_",
+)  # fmt: skip
+# These only say how many threads a library may start; petkit sets the number that it computes with.
+_KEPT = ("MKL_NUM_THREADS", "MKL_THREADING_LAYER", "OPENBLAS_NUM_THREADS")
+# oneDNN keeps a compiled kernel for every shape it has met, hundreds of megabytes for texts of all lengths.
+_CACHES = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
 
 
 class _Remarks:
@@ -61,9 +71,18 @@ def open_streams() -> None:
     sys.stderr = _Remarks(sys.stderr)
 
 
+def clear_environment() -> None:
+    """Remove what would change results; libraries read it when they are imported or first compute."""
+    for name in list(os.environ):
+        if name.upper().startswith(_KERNELS) and name not in _KEPT:
+            del os.environ[name]
+    os.environ.update(dict.fromkeys(_CACHES, "32"))
+
+
 def main() -> None:
     """Run the command line; a Ctrl-C while it is imported leaves no traceback either."""
     open_streams()
+    clear_environment()
     try:
         from petkit.cli import main as run
     except KeyboardInterrupt:

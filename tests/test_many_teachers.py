@@ -19,12 +19,11 @@ TWELVE = ("teachers.seeds=[1, 2, 3]",)  # of four patterns
 # Stage A, and the peak memory of the process before and after it, in MiB.
 SCRIPT = """
 import json, resource, sys
-from petkit.engine.device import choose_device
+import torch
 from petkit.config.loader import load_pipeline
-from petkit.config.schema.pipeline import ComputeSpec
 from petkit.stages.pipeline import prepare, run
 pipeline_file, folder, *overrides = sys.argv[1:]
-choose_device(ComputeSpec(threads=1))
+torch.set_num_threads(1)
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 before = peak()
 run(prepare(load_pipeline(pipeline_file, overrides), folder, stages=("a",)))

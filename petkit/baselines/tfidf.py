@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from petkit.baselines.base import Answer, Baseline, targets, texts
 from petkit.baselines.majority import majority_logits
@@ -55,6 +56,8 @@ def log_shares(probabilities: NDArray[Any], classes: NDArray[np.int64], labels: 
     return np.log(shares)
 
 
+# Several threads add up in another order.
+@threadpool_limits.wrap(limits=1, user_api="blas")  # type: ignore[untyped-decorator]
 def _regression(features: Any, labels: NDArray[np.int64]) -> tuple[Any, float]:
     """Return a fitted model and its inverse strength of regularisation."""
     from sklearn.linear_model import LogisticRegression

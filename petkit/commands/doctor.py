@@ -37,7 +37,8 @@ def examine() -> list[Finding]:
     findings += [Finding(name, True, str(value)) for name, value in machine().items()]
     device = choose_device(ComputeSpec())
     findings += [Finding("device", True, device.name), Finding("threads", True, str(device.threads))]
-    rates = {str(dtype).removeprefix("torch."): _gigaflops(dtype, device.name) for dtype in (torch.float32, torch.bfloat16)}
+    with device.in_use():
+        rates = {str(dtype).removeprefix("torch."): _gigaflops(dtype, device.name) for dtype in (torch.float32, torch.bfloat16)}
     findings += [
         Finding(f"matrix product, {name}", True, f"{rate:,.0f} GFLOP/s" if rate >= 10 else f"{rate:.2g} GFLOP/s")
         for name, rate in rates.items()
@@ -70,7 +71,7 @@ def _fill_in(device: Device) -> str:
     prepare_for_inference(scorer, device)
     text = np.array(tokenizer.hf(f"{tokenizer.hf.mask_token} is the capital of France.")["input_ids"], np.int32)
     row = Encoded(text, len(text), int(np.flatnonzero(text == tokenizer.mask_id)[0]))
-    with inference(device):
+    with device.in_use(), inference(device):
         logits = scorer(collate([row], tokenizer).to(device.name))
     return words[int(logits.argmax())]
 

@@ -89,12 +89,9 @@ def search_verbalizer(pipeline: Pipeline, pattern: str | None = None, on_event: 
     started = time.monotonic()
     on_event(RunStarted(1))
     on_event(StepStarted(_STEP, f"{len(task.train)} labelled rows in {len(patterns)} pattern{'s' * (len(patterns) > 1)}"))
-    found = search_label_words(
-        task,
-        choose_device(task.spec.compute),
-        lambda done, total: on_event(Progress(_STEP, done, total, "rows")),
-        named=written if any(written.labels.values()) else None,
-    )
+    device, named = choose_device(task.spec.compute), written if any(written.labels.values()) else None
+    with device.in_use():
+        found = search_label_words(task, device, lambda done, total: on_event(Progress(_STEP, done, total, "rows")), named=named)
     on_event(StepFinished(_STEP, time.monotonic() - started, {}))
     return FoundVerbalizer(
         patterns=patterns,

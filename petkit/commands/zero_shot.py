@@ -54,7 +54,8 @@ def zero_shot(pipeline: Pipeline, on_event: OnEvent = ignore) -> ZeroShot:
     device = choose_device(task.spec.compute)
     labelled = [part for part in ("train", "test") if part in task.scans]
     targets = {part: targets_of(list(task.rows(part)), len(task.labels)) for part in labelled}
-    answers = [_answers(task, pvp, scorer, device) for pvp, scorer in untrained(task, device, on_event)]
+    with device.in_use():
+        answers = [_answers(task, pvp, scorer, device) for pvp, scorer in untrained(task, device, on_event)]
     notes, rows = [], task.scans["unlabeled"].rows
     if rows > SAMPLE:
         notes.append(f"batch calibration and label shares are from the first {SAMPLE:,} of {rows:,} unlabelled rows")

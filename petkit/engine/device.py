@@ -8,8 +8,8 @@ import os
 import platform
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,16 +22,44 @@ from petkit.config.schema.pipeline import ComputeSpec
 from petkit.errors import InvalidInput, Problem
 from petkit.models.adapters.four_bit import FourBit
 
-# What makes libraries multiply float32 in a shorter format; read when they start to compute.
-_FORMAT_VARIABLES = (
-    "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "NVIDIA_TF32_OVERRIDE",
-)  # fmt: skip
-
 EMULATED = (
     "works in bfloat16, which this machine has no instructions for and emulates many times slower; "
     "its results stay the same (compute.precision: float32 in a new --out is faster)"
 )
 _MOST_THREADS = 1024  # as in the schema: a manifest may come from elsewhere
+
+
+class _WholeFloat32:
+    """While a block of any thread is open, products of float32 are computed in float32, whatever the process has set."""
+
+    def __init__(self) -> None:
+        self._lock, self._blocks = threading.Lock(), 0
+        self._formats: list[str] = []
+
+    @property
+    def _places(self) -> tuple[Any, ...]:
+        mkldnn: Any = torch.backends.mkldnn
+        return mkldnn.matmul, mkldnn.conv, mkldnn.rnn, torch.backends.cuda.matmul
+
+    def _set(self, formats: Sequence[str]) -> None:
+        for place, name in zip(self._places, formats, strict=True):
+            place.fp32_precision = name
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._blocks:
+                self._formats = [place.fp32_precision for place in self._places]
+                self._set(["ieee"] * len(self._formats))
+            self._blocks += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._blocks -= 1
+            if not self._blocks:
+                self._set(self._formats)
+
+
+_whole_float32 = _WholeFloat32()
 
 
 @dataclass(frozen=True)
@@ -58,6 +86,21 @@ class Device:
             return None
         return FourBit(self.name, torch.bfloat16 if self.precision == "bfloat16" else torch.float32)
 
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Compute in the block on this device, with its threads and with products of float32 in float32.
+
+        After the block the process has its own settings again: it may be somebody else's.
+        """
+        threads = torch.get_num_threads()
+        # What names a device without a number means this one.
+        with _whole_float32, torch.cuda.device(self.name) if self.name.startswith("cuda:") else nullcontext():
+            torch.set_num_threads(self.threads)
+            try:
+                yield
+            finally:
+                torch.set_num_threads(threads)
+
     def record(self) -> dict[str, Any]:
         """Return the choice for provenance."""
         record = asdict(self)
@@ -67,7 +110,7 @@ class Device:
 def choose_device(spec: ComputeSpec, begun: Mapping[str, Any] | None = None, *, emulate: bool = True) -> Device:
     """Resolve ``auto``: the device that is there, and bfloat16 where it has instructions to multiply in it.
 
-    No variable of the environment has a part in it, nor in the number format of matrix products.
+    No variable of the environment has a part in it. Nothing of the process changes before :meth:`Device.in_use`.
 
     Args:
         begun: the manifest of an earlier start. Its precision is kept and, on the same processor, its number of threads, so
@@ -77,12 +120,7 @@ def choose_device(spec: ComputeSpec, begun: Mapping[str, Any] | None = None, *, 
     if (processes := os.environ.get("WORLD_SIZE", "")).isdecimal() and int(processes) > 1:
         message = "petkit uses one device per run, but was started as several processes"
         raise InvalidInput([Problem.of_command(message, "start it without accelerate launch or torchrun")])
-    for variable in _FORMAT_VARIABLES:
-        os.environ.pop(variable, None)
-    torch.set_float32_matmul_precision("highest")
     device = find_device(spec)
-    if device.startswith("cuda:"):
-        torch.cuda.set_device(int(device.removeprefix("cuda:")))  # what names no number means this one
     begun = begun or {}
     before = begun.get("arithmetic", {})
     recorded, machine = before.get("threads"), begun.get("machine", {})
@@ -91,7 +129,6 @@ def choose_device(spec: ComputeSpec, begun: Mapping[str, Any] | None = None, *, 
     # The processors that this process may use, where the system reports them.
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = spec.threads or kept_threads or usable
-    torch.set_num_threads(threads)
     if spec.precision != "auto":
         return Device(device, spec.precision, threads)
     kept = before.get("precision")

@@ -97,8 +97,9 @@ def _load_student(folder: Path, reading: Mapping[str, Any] | None, compute: Comp
     record = checked_record(_Record, content, folder)
     device, notes = _device(compute, record.precision or recorded)
     tokenizer = load_tokenizer(str(folder), needs_mask=False)
-    student = load_student(folder, content)
-    prepare_for_inference(student, device)
+    with device.in_use():
+        student = load_student(folder, content)
+        prepare_for_inference(student, device)
     max_length = min(longest_input(config, tokenizer), record.max_length or 512)
     plain = Pattern.plain(record.fields, pairs=tokenizer.distinguishes_pairs)
     # Folders of petkit 0.1.0 are read as they were trained; all others as transformers reads them.
@@ -118,7 +119,8 @@ def _load_student(folder: Path, reading: Mapping[str, Any] | None, compute: Comp
 
     def score(rows: Sequence[Fields]) -> FloatArray:
         encoded = [pattern.encode(tokens) for tokens in tokenised(rows, pattern, tokenizer)]
-        return label_logits(student, encoded, tokenizer, device, compute.tokens_per_batch)
+        with device.in_use():
+            return label_logits(student, encoded, tokenizer, device, compute.tokens_per_batch)
 
     kind = record.label_kind or LabelKind("multi" if config.problem_type == "multi_label_classification" else "single")
     decision = Decision(kind) if record.thresholds is None else Decision(kind, record.thresholds)
@@ -133,10 +135,12 @@ def _load_ensemble(store: RunStore, reading: Mapping[str, Any] | None, compute: 
         ensemble = Ensemble.from_json(_read(path)).voting()
     except (LookupError, TypeError, ValueError, AttributeError):
         raise _damaged(path) from None
-    members = load_teachers(store, ensemble.members, device)
+    with device.in_use():
+        members = load_teachers(store, ensemble.members, device)
 
     def score(rows: Sequence[Fields]) -> FloatArray:
-        return ensemble.combine(np.stack([member.logits(rows, device, compute.tokens_per_batch) for member in members]))
+        with device.in_use():
+            return ensemble.combine(np.stack([member.logits(rows, device, compute.tokens_per_batch) for member in members]))
 
     # Thresholds belong to the student; the ensemble decides at probability 1/2.
     decision = Decision(ensemble.kind)

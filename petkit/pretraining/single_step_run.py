@@ -82,7 +82,7 @@ def run_single_step(
     facts: dict[str, Any] = {"kind": result.KIND, "task": pipeline.spec.task}
     facts |= {"revisions": dict(pipeline.revisions)} if pipeline.revisions else {}
     config = dump_spec(pipeline.spec.model_copy(update={"max_length": texts.max_length}))
-    with at_work(store, name, on_event) as report:
+    with at_work(store, name, on_event) as report, device.in_use():
         status = store.status(name, inputs)
         if status.state == "stale":
             hint = "choose another --out, or delete the folder to replace it"

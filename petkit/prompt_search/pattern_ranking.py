@@ -54,7 +54,9 @@ def rank_patterns(pipeline: Pipeline, on_event: OnEvent = ignore) -> Ranking:
     """Rank all patterns of a pipeline; writes nothing, trains nothing and never reads test labels."""
     task = Task.checked(pipeline)
     report_notes(task.notes, on_event)
-    return rank(task, choose_device(task.spec.compute), on_event)
+    device = choose_device(task.spec.compute)
+    with device.in_use():
+        return rank(task, device, on_event)
 
 
 def rank(task: Task, device: Device, on_event: OnEvent = ignore) -> Ranking:

@@ -190,7 +190,8 @@ def dry_run(ready: Prepared) -> Forecast:
     """
     if ready.steps is None:
         return Forecast(ready.planned, None, "no estimate before the steps have their names")
-    return Forecast(ready.planned, estimate(ready.task, ready.store, ready.device, ready.steps, ready.todo))
+    with ready.device.in_use():
+        return Forecast(ready.planned, estimate(ready.task, ready.store, ready.device, ready.steps, ready.todo))
 
 
 def run(ready: Prepared, on_event: OnEvent = ignore) -> RunResult:
@@ -203,7 +204,7 @@ def run(ready: Prepared, on_event: OnEvent = ignore) -> RunResult:
     store, device, stages, expected = ready.store, ready.device, ready.stages, ready.not_stale().todo
     # Before anything is written.
     disk = None if ready.steps is None else room_for(ready.task, store, device, expected)
-    with at_work(store, "run", on_event) as report:
+    with at_work(store, "run", on_event) as report, device.in_use():
 
         def advance(steps: Sequence[Step]) -> list[str]:
             worked_on = [step for step in steps if step.stage in stages]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import numpy as np
 import pytest
 from scipy.special import expit, log_softmax
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from petkit.baselines.majority import majority_logits
 from petkit.baselines.tfidf import STRENGTHS, log_shares, tfidf_logits
@@ -108,3 +111,13 @@ def test_shares_of_labels_without_a_row_are_finite_and_tiny() -> None:
 
     np.testing.assert_allclose(np.exp(logits), [[0.25, 0, 0.75], [1, 0, 0]], atol=1e-7)
     assert np.isfinite(logits).all()
+
+
+def test_the_threads_of_the_process_have_no_part() -> None:
+    texts = ["".join(random.choices("abcdefghij ", k=300)) for random in map(Random, range(40))]
+    targets = np.eye(4, dtype=np.float32)[np.arange(40) % 4]
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads, user_api="blas"):
+            found.append(tfidf_logits(texts, targets, texts)[0].tobytes())
+    assert found[0] == found[1]

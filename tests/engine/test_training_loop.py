@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -205,11 +206,13 @@ def test_a_device_that_is_not_there(device: str) -> None:
 
 
 def test_a_numbered_device_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    used: list[int] = []
+    used: list[str] = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "set_device", used.append)
-    assert choose_device(ComputeSpec(device="cuda:1", precision="float32", threads=1)).name == "cuda:1"
-    assert used == [1]
+    monkeypatch.setattr(torch.cuda, "device", lambda name: nullcontext(used.append(name)))
+    found = choose_device(ComputeSpec(device="cuda:1", precision="float32", threads=1))
+    assert found.name == "cuda:1" and used == []
+    with found.in_use():
+        assert used == ["cuda:1"]
     with pytest.raises(InvalidInput, match="cuda:2"):
         choose_device(ComputeSpec(device="cuda:2", precision="float32", threads=1))
 
