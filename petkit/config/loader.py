@@ -94,9 +94,9 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
         raise BeyondLimit([Problem.of_option("--set", message, "write the values into a pipeline file")])
     document = library.read_pipeline(name)
     here: dict[Location, Path] = {}
-    problems = [problem for override in overrides for problem in _apply(override, document, here)]
     path = library.locate(name, "pipelines")
     folder = path.resolve().parent
+    problems = [problem for override in overrides for problem in _apply(override, document, folder, here)]
     problems += _graft_patterns(document, here.get(("patterns",), folder))
     problems += _graft_verbalizer(document, here.get(("verbalizer",), folder))
     if too_much := beyond_caps(document.data):
@@ -131,8 +131,8 @@ _Dumper.add_representer(str, _Dumper.represent_text)
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", NUMBER, list("-+.0123456789"))
 
 
-def _apply(override: str, document: Document, here: dict[Location, Path]) -> list[Problem]:
-    """Write one ``--set`` value into the document."""
+def _apply(override: str, document: Document, folder: Path, here: dict[Location, Path]) -> list[Problem]:
+    """Write one ``--set`` value into the document; below a verbalizer's file, after its content is grafted."""
     shown = f"--set {shortened(override, 100)}"
     key, equals, value = override.partition("=")
     location: Location = tuple(key.strip().split("."))
@@ -142,7 +142,9 @@ def _apply(override: str, document: Document, here: dict[Location, Path]) -> lis
         parsed = parse_document(value, shown, under=location)
     except InvalidInput as error:
         return [replace(problem, line=None) for problem in error.problems]
-    data = document.data
+    data, problems = document.data, list[Problem]()
+    if location[0] == "verbalizer" and location[1:]:
+        problems = _graft_verbalizer(document, here.get(("verbalizer",), folder))
     for depth, name in enumerate(location[:-1], 1):
         if data.get(name) is None:
             data[name] = {}
@@ -152,12 +154,12 @@ def _apply(override: str, document: Document, here: dict[Location, Path]) -> lis
         data = data[name]
         if not isinstance(data, dict):
             inner = ".".join(map(str, location[:depth]))
-            return [Problem.of_file(shown, "is not a mapping, so --set cannot set keys below it", key=inner)]
+            return [*problems, Problem.of_file(shown, "is not a mapping, so --set cannot set keys below it", key=inner)]
     data[str(location[-1])] = parsed.data
     document.places = {place: at for place, at in document.places.items() if place[: len(location)] != location}
     document.places[location] = (shown, None)
     here[location] = Path.cwd()
-    return []
+    return problems
 
 
 def _graft_patterns(document: Document, folder: Path) -> list[Problem]:

@@ -98,6 +98,7 @@ class ExampleSource:
     most_rows: int | None = None  # more are refused; None: any number
     keep: Collection[str] | None = ()  # columns that an example keeps as they were read; None: all
     blank: bool = False  # whether texts may be empty
+    of_model: bool = False  # whether the labels are those of a finished model
 
     def __post_init__(self) -> None:
         self.shown = self.source if self.source.startswith("hf://") else shown_path(self.source)
@@ -198,7 +199,7 @@ class ExampleSource:
         names = self.data.label_names
         if names is None and self.labels is not None:
             names = class_names(self.source, self.data.column("label"))
-        reader = LabelReader(self.labels, names, self.multi, self.data.label_separator)
+        reader = LabelReader(self.labels, names, self.multi, self.data.label_separator, self.of_model)
         bad, self.empty, self.empty_lines = 0, 0, []
         for index, record in enumerate(records, 1):
             if self.most_rows is not None and index > self.most_rows:

@@ -41,12 +41,14 @@ class LabelReader:
         names: the label of each class number.
         multi: whether a row has any number of labels.
         separator: between several labels in text.
+        of_model: whether a finished model has these labels, and not a verbalizer.
     """
 
     labels: Sequence[str] | None
     names: Sequence[str] | None = None
     multi: bool = False
     separator: str = "|"
+    of_model: bool = False
 
     def read(self, value: Any) -> tuple[str, ...] | None:
         """Return the labels of a cell, exactly one unless there may be several; None where it has none.
@@ -70,7 +72,8 @@ class LabelReader:
             label = self._name(entry)
             if label is None:
                 shown = _spellings(entry)[-1]
-                raise NotLabels(f"label {shown!r:.80} is not in the verbalizer", unknown=shown, cell=value)
+                where = "is not a label of the model" if self.of_model else "is not in the verbalizer"
+                raise NotLabels(f"label {shown!r:.80} {where}", unknown=shown, cell=value)
             if label in found:
                 raise NotLabels(f"label {label!r:.80} is twice in the row", "name it once")
             found[label] = None
@@ -83,7 +86,7 @@ class LabelReader:
             return mistake.hint
         if _WHOLE.sub(r"\1", unknown).isdecimal() and self.names is not None:
             return f"class numbers go from 0 to {len(self.names) - 1}"
-        if _WHOLE.sub(r"\1", unknown).isdecimal() and not any(map(str.isdecimal, known)):
+        if _WHOLE.sub(r"\1", unknown).isdecimal() and not self.of_model and not any(map(str.isdecimal, known)):
             return "class numbers need data.label_names"
         contained = [label for label in known if label in unknown] if self.multi and mistake.cell == unknown else []
         if len(contained) > 1:

@@ -21,6 +21,12 @@ from petkit.prompts.tokenizer import PieceTokenizer
 FloatArray = NDArray[np.float32]
 
 
+_NOT_FINITE = (
+    "the model produced NaN or infinite logits: its weights are too large "
+    "(if they were trained here, train again with a lower learning_rate)"
+)
+
+
 class NotFinite(PetkitError):
     """A model's logits are NaN or infinite."""
 
@@ -83,7 +89,7 @@ def label_logits(
             batch = collate([rows[index] for index in indices], tokenizer).to(device.name)
             values = scorer(batch).to("cpu", torch.float32).numpy()  # (batch, labels)
             if not np.isfinite(values).all():
-                raise NotFinite("the model produced NaN or infinite logits (lower learning_rate)")
+                raise NotFinite(_NOT_FINITE)
             if logits is None:
                 logits = np.empty((len(rows), values.shape[1]), np.float32)
             logits[indices] = values

@@ -103,6 +103,7 @@ def fit(
     )
     set_dropout(model, settings.dropout)
     parameters = list(model.parameters())
+    norm: Tensor | None = None
     for step, rows in enumerate(islice(batches, done, None), done + 1):
         if seed is not None:
             seed_step(seed, step)
@@ -110,9 +111,10 @@ def fit(
             loss = loss_of(model, rows)
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):
-            raise TrainingDiverged(f"training diverged: the loss is {losses[-1]} at step {step} (lower learning_rate)")
+            hint = _hint(settings, before_any_update=step == 1 or (step == 2 and norm is not None and not norm.isfinite()))
+            raise TrainingDiverged(f"training diverged: the loss is {losses[-1]} at step {step} ({hint})")
         torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
+        norm = nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
@@ -121,6 +123,15 @@ def fit(
         on_step(step, losses[-1])
     model.eval()
     return losses
+
+
+def _hint(settings: TrainingSettings, *, before_any_update: bool) -> str:
+    """Return which setting to change where a loss, or its gradient, is not finite."""
+    if before_any_update:
+        return "before any update: lower the weights of the loss or focal_gamma, or check the model's own weights"
+    if settings.learning_rate * settings.weight_decay >= 1:  # each update takes more than the whole weight away
+        return "lower weight_decay"
+    return "lower learning_rate"
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from petkit.errors import ModelRefused, PetkitError, first_line, shown_path
 from petkit.models.architectures import is_causal, is_masked_lm, language_model_class, why_not_left_to_right
 from petkit.models.hub import hub_folder
+from petkit.models.safety.config_values import validation_mistake
 from petkit.models.safety.model_folder import (
     ADAPTER_CONFIG,
     VOCABULARIES,
@@ -322,4 +323,4 @@ def _loading(name: str) -> Iterator[None]:
         why = first_line(error)
         if "ignore_mismatched_sizes" in why:  # the report it speaks of is not shown
             why = "its weights have other shapes than config.json says"
-        raise ModelRefused(f"{shown_name(name)}: cannot be loaded: {why:.500}") from None
+        raise ModelRefused(f"{shown_name(name)}: {validation_mistake(str(error)) or f'cannot be loaded: {why}':.500}") from None

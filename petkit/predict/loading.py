@@ -125,7 +125,10 @@ def _load_student(folder: Path, reading: Mapping[str, Any] | None, compute: Comp
     kind = record.label_kind or LabelKind("multi" if config.problem_type == "multi_label_classification" else "single")
     decision = Decision(kind) if record.thresholds is None else Decision(kind, record.thresholds)
     # A run records how its data is read now; a folder on its own, how it was read.
-    return Predictor(labels, record.fields, reading or record.model_dump(), score, decision, notes)
+    reading = reading or record.model_dump()
+    if not content and labels == [f"LABEL_{index}" for index in range(len(labels))]:
+        reading = {**reading, "label_names": labels}  # the names that transformers gives are class numbers
+    return Predictor(labels, record.fields, reading, score, decision, notes)
 
 
 def _load_ensemble(store: RunStore, reading: Mapping[str, Any] | None, compute: ComputeSpec, recorded: str | None) -> Predictor:

@@ -34,7 +34,9 @@ def source_of(path: str, predictor: Predictor, *, labelled: bool, keep: Sequence
         empty=predictor.empty if labelled else None,
     )
     labels = predictor.labels if labelled else None
-    return ExampleSource(path, data, predictor.fields, labels, predictor.decision.kind, keep=keep, blank=not labelled)
+    return ExampleSource(
+        path, data, predictor.fields, labels, predictor.decision.kind, keep=keep, blank=not labelled, of_model=True
+    )
 
 
 def _columns_of(path: str, predictor: Predictor) -> dict[str, str]:

@@ -103,6 +103,24 @@ def test_pattern_and_verbalizer_files_are_relative_to_the_current_folder(here: P
     assert spec.labels == ("a", "b")
 
 
+def test_settings_below_a_verbalizer_that_is_a_file(here: Path) -> None:
+    """As written in the pipeline or in an earlier ``--set``; mistakes are placed where they were written."""
+    path = write(here)
+    labels = loaded(path).labels
+    spec = loaded(path, "verbalizer.kind=soft")
+    assert (spec.verbalizer.kind, spec.labels) == ("soft", labels)
+
+    (here / "v.yaml").write_text("labels: {a: [x], b: [y]}\nkind: soft\n")
+    spec = loaded(path, "verbalizer=v.yaml", "verbalizer.kind=words", "verbalizer.labels.a=[z]")
+    assert (spec.verbalizer.kind, spec.verbalizer.labels) == ("words", {"a": ("z",), "b": ("y",)})
+    assert mistakes(path, "verbalizer=v.yaml", "verbalizer.multi_token=true") == [
+        "v.yaml:2: verbalizer.kind: a label vector answers at one mask, and words of several tokens need several (choose one)"
+    ]
+    assert mistakes(path, "verbalizer=nowhere.yaml", "verbalizer.kind=soft") == [
+        "--set verbalizer=nowhere.yaml: verbalizer: nowhere.yaml: no such file"
+    ]
+
+
 def test_section_that_the_file_leaves_empty_can_be_set(here: Path) -> None:
     path = write(here, with_lines("student:"))
 

@@ -280,6 +280,25 @@ def test_diverging_loss_raises(value: float) -> None:
     assert steps == [1] and raised.value.exit_code == 1
 
 
+@pytest.mark.parametrize(
+    ("losses", "settings", "hint"),
+    [
+        ([float("nan")], Settings(steps=3), r"before any update: lower the weights of the loss or focal_gamma, .*"),
+        ([1.0, float("nan")], Settings(steps=3, learning_rate=0.1, weight_decay=0.01), "lower learning_rate"),
+        ([1.0, float("nan")], Settings(steps=3, learning_rate=1e-5, weight_decay=1e6), "lower weight_decay"),
+    ],
+)
+def test_the_hint_names_what_made_the_loss_diverge(losses: list[float], settings: Settings, hint: str) -> None:
+    with pytest.raises(TrainingDiverged, match=rf"\({hint}\)$"):
+        fit(Line(), [torch.tensor(loss) for loss in losses], steepness, settings, FLOAT32)
+
+
+def test_the_rate_is_not_blamed_for_a_gradient_before_any_update() -> None:
+    """The square root of 0: a loss of 0, and a gradient that is infinite."""
+    with pytest.raises(TrainingDiverged, match=r"at step 2 \(before any update: "):
+        fit(Line(), [torch.tensor(0.0)] * 3, lambda model, rows: steepness(model, rows).abs().sqrt(), Settings(steps=3), FLOAT32)
+
+
 def test_on_step_hears_every_loss() -> None:
     heard: list[tuple[int, float]] = []
     losses = fit(Line(), [torch.tensor(2.0)] * 3, steepness, Settings(steps=3), FLOAT32, lambda *reported: heard.append(reported))

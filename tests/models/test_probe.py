@@ -118,6 +118,14 @@ def test_models_that_answer_at_the_mask(arch: str, model_folder: Folder) -> None
     assert model.training and not hooked(model)
 
 
+def test_weights_that_overflow_are_no_fault_of_the_family(model_folder: Folder) -> None:
+    model = load_language_model(str(model_folder("bert")))
+    with torch.no_grad():
+        model.get_input_embeddings().weight.fill_(3e38)
+    with pytest.raises(ModelRefused, match=r"^tiny: its logits are NaN or infinite: the weights, .* are too large$"):
+        check_reading(model, "tiny")
+
+
 @pytest.mark.parametrize(
     ("arch", "why"),
     [

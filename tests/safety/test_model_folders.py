@@ -97,6 +97,11 @@ def config(**changes: object) -> Callable[[Path, Mark], None]:
     return lambda folder, mark: edit_json(folder / "config.json", **changes)
 
 
+def config_is_a_folder(folder: Path, mark: Mark) -> None:
+    (folder / "config.json").unlink()
+    (folder / "config.json").mkdir()
+
+
 def tokenizer_config(**changes: object) -> Callable[[Path, Mark], None]:
     return lambda folder, mark: edit_json(folder / "tokenizer_config.json", **changes)
 
@@ -171,8 +176,15 @@ CASES: dict[str, tuple[Callable[[Path, Mark], None], str]] = {
     "absurd positions": (config(max_position_embeddings=2**30), "m: config.json: max_position_embeddings: 1073741824 is more"),
     "absurd number of labels": (config(num_labels=10**9), "m: config.json: num_labels: 1000000000 is more than any model has"),
     "number of thousands of digits": (whole("config.json", f'{{"model_type": "bert", "vocab_size": {"9" * 4000}}}'), "m: config"),
-    "width is a word": (config(hidden_size="wide"), "m: cannot be loaded: "),
-    "width is negative": (config(hidden_size=-32), "m: "),
+    "width is a word": (config(hidden_size="wide"), "m: config.json: hidden_size: expected int, got str (value: 'wide')"),
+    "epsilon is NaN": (config(layer_norm_eps=float("nan")), "m: config.json: layer_norm_eps: must be a number, not NaN"),
+    "epsilon is 0": (config(layer_norm_eps=0.0), "m: config.json: layer_norm_eps: must be above 0 and below 1, not 0.0"),
+    "negative number of heads": (config(num_attention_heads=-2), "m: config.json: num_attention_heads: must be at least 1, not -2"),
+    "number format is a module": (config(dtype="os"), "m: config.json: dtype: must be a number format of torch"),
+    "outputs without names": (config(return_dict=False), "m: config.json: return_dict: must be true"),
+    "rows in chunks": (config(chunk_size_feed_forward=7), "m: config.json: chunk_size_feed_forward: must be 0"),
+    "configuration is a folder": (config_is_a_folder, "m: not a model folder: config.json is not a regular file"),
+    "width is negative": (config(hidden_size=-32), "m: config.json: hidden_size: must be at least 1, not -32"),
     "heads do not divide": (config(num_attention_heads=5), "m: "),
     "padding beyond the vocabulary": (config(pad_token_id=10**6), "m: "),
     "nested a thousand times": (whole("config.json", '{"a":' * 5000 + "1" + "}" * 5000), "m: config.json is not valid JSON"),

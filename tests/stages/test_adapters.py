@@ -241,6 +241,10 @@ def test_the_backbone_has_changed(here: Path, model_folder: Callable[[str], Path
             ("student.adapter={kind: lora, target_modules: [nothing_here]}",),
             "student.adapter: no layer of this 'bert' model is called nothing_here .its layers: self.query, ",
         ),
+        (  # the student's new head is trained as it is, and so not listed
+            ("student.adapter={kind: lora, target_modules: [classifier]}",),
+            r"student.adapter: no layer of this 'bert' model is called classifier .its layers: (?!.*classifier)",
+        ),
         (("teachers.adapter={kind: prompt_tuning, tokens: 57}",), "teachers.adapter.tokens: 57 virtual tokens leave 7 of"),
         (("student.adapter={kind: p_tuning_v1, tokens: 57}",), "student.adapter.tokens: 57 virtual tokens leave 7 of"),
         (

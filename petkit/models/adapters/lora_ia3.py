@@ -47,7 +47,7 @@ class LayerAdapter(Adapter):
     ) -> None:
         spared = {name.rpartition(".")[0] for name in head}
         if wrong := _mistakes(model, spec, spared):
-            raise ModelRefused(f"{'; '.join(wrong)} (its layers: {', '.join(_layers(model))})")
+            raise ModelRefused(f"{'; '.join(wrong)} (its layers: {', '.join(_layers(model, spared))})")
         try:
             super().__init__(model, _config(spec, model.config.model_type, spared))
             with warnings.catch_warnings():
@@ -126,10 +126,11 @@ def _mistakes(model: PreTrainedModel, spec: LoraSpec | Ia3Spec, spared: Collecti
     return found
 
 
-def _layers(model: PreTrainedModel) -> list[str]:
-    """Return what the model's linear layers are called, each name once, but for the vocabulary's own."""
+def _layers(model: PreTrainedModel, spared: Collection[str]) -> list[str]:
+    """Return what the model's linear layers are called, each name once, but for the vocabulary's own and the new head's."""
     vocabulary = vocabulary_projection(model)
-    linear = [name for name, layer in model.named_modules() if isinstance(layer, _IA3_LAYERS) and layer is not vocabulary]
+    layers = [(name, layer) for name, layer in model.named_modules() if layer is not vocabulary and name not in spared]
+    linear = [name for name, layer in layers if isinstance(layer, _IA3_LAYERS)]
     ends = (".".join(name.split(".")[-2:]) for name in linear)
     return list(dict.fromkeys(end.lstrip("0123456789.") for end in ends))
 

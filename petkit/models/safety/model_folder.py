@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from petkit.errors import ModelRefused, did_you_mean, shown_path
+from petkit.models.safety.config_values import config_mistake
 from petkit.models.safety.weight_files import INDEX, WEIGHTS, header_of, numbers_in, read_mapping
 from petkit.storage.integrity import is_hub_snapshot
 
@@ -41,6 +42,7 @@ _MOST = {
     re.compile(r""): 2**63 - 1,
 }
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+_LABEL_NAMES = ("id2label", "label2id")  # whose keys are the labels of a classifier
 _TICK = 20_000_000  # nanoseconds in which a file system may give two changes the same time
 FileTimes: TypeAlias = tuple[tuple[str, int, int, int, int], ...]
 _ADAPTERS = ("LORA", "IA3", "PREFIX_TUNING", "P_TUNING", "PROMPT_TUNING")
@@ -65,7 +67,8 @@ def check_model_folder(folder: Path) -> int:
     """Refuse a model folder that is damaged, or would do anything but load; return how many numbers its weights contain."""
     shown = shown_path(folder)
     if not (folder / CONFIG_FILE).is_file():
-        raise ModelRefused(f"{shown}: not a model folder: {CONFIG_FILE} is missing")
+        what = "is not a regular file" if (folder / CONFIG_FILE).exists() else "is missing"
+        raise ModelRefused(f"{shown}: not a model folder: {CONFIG_FILE} {what}")
     refuse_links(folder)
     _check_config(read_mapping(folder / CONFIG_FILE), shown)
     for name in _SMALL_FILES:
@@ -165,7 +168,7 @@ def _check_config(config: Mapping[str, Any], shown: str) -> None:
     if config.get("auto_map") and config.get("model_type") not in CONFIG_MAPPING:
         raise ModelRefused(f"{place}: auto_map: the model needs code of its own, which petkit never runs (use another model)")
     try:
-        entries = list(_entries(config))
+        entries = list(_entries({key: value for key, value in config.items() if key not in _LABEL_NAMES}))
     except RecursionError:
         raise ModelRefused(f"{place}: nested too deeply") from None
     for key, value in entries:
@@ -177,6 +180,8 @@ def _check_config(config: Mapping[str, Any], shown: str) -> None:
             raise ModelRefused(f"{place}: {key}: a model needs at least one layer, not {value}")
         if isinstance(value, int) and any(value > most and pattern.search(key) for pattern, most in _MOST.items()):
             raise ModelRefused(f"{place}: {key}: {str(value)[:20]} is more than any model has")
+        if mistake := config_mistake(key, value):
+            raise ModelRefused(f"{place}: {key}: {mistake}")
 
 
 def _entries(data: Any, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -54,14 +54,14 @@ def check_reading(model: Any, shown: str) -> None:
     Some heads do more than map to the vocabulary by one layer, which a :class:`~petkit.models.mask_reader.MaskReader` relies on.
     """
     reader, reads_text, sound = MaskReader(model), False, False
-    why = "its head answers for the whole vocabulary at once"
+    why, finite = "its head answers for the whole vocabulary at once", True
     try:
         with torch.no_grad(), _trial(model) as inputs:
             rows, columns = torch.tensor([[0, 1], [3, 1]], device=model.device)  # the last token of each row
             words = torch.arange(2, device=model.device)
             torch.default_generator.manual_seed(0)  # attention by random hashes is to draw the same twice
             every = model(**inputs, **forward_options(model)).logits[rows, columns]  # (2, vocabulary)
-            reads_text = True
+            reads_text, finite = True, bool(every.isfinite().all())
             torch.default_generator.manual_seed(0)
             batch = Batch(inputs["input_ids"], inputs["attention_mask"], None, columns)
             if reader.projection is None:
@@ -74,6 +74,8 @@ def check_reading(model: Any, shown: str) -> None:
             why = first_line(error)
     finally:
         reader.detach()
+    if not finite:
+        raise ModelRefused(f"{shown}: its logits are NaN or infinite: the weights, or a scale in config.json, are too large")
     if not sound:
         hint = "use another model, such as BERT or RoBERTa"
         raise ModelRefused(f"{shown}: a {model.config.model_type!r} model cannot be read at the mask alone: {why} ({hint})")
