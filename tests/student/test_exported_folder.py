@@ -114,6 +114,37 @@ def test_pairs_share_a_row_alike(arch: str, side: str, length: int, student_of: 
     assert greatest_difference(folder, PAIRS, 4) < 1e-3
 
 
+@pytest.mark.parametrize("kind", ["ordinal", "multi"])
+@pytest.mark.parametrize(("arch", "fields"), [("bert", ("text", "other")), ("roberta", ("text",)), ("gpt2", ("text",))])
+def test_every_kind_of_label_has_the_same_answer(
+    arch: str, fields: tuple[str, ...], kind: str, student_of: Callable[..., Path]
+) -> None:
+    folder = student_of(arch, f"label_kind={kind}", fields=fields)
+
+    assert greatest_difference(folder, TEXTS if len(fields) == 1 else PAIRS, 4) < 1e-3
+
+
+LINES = (
+    ("the game was great", "bad", "no"),
+    ("it is not bad", "a very good team (the world)", "yes!"),
+    ("</s>", "ça 日本 😍", "[MASK] good"),
+)
+
+
+@pytest.mark.parametrize(
+    ("arch", "number"), [("gpt2", 2), ("qwen2", 2), ("gpt2", 3), ("bert", 3), ("roberta", 3), ("xlm-roberta", 3)]
+)
+def test_fields_other_than_a_pair_are_lines_of_one_text(arch: str, number: int, student_of: Callable[..., Path]) -> None:
+    names = ("text", "other", "third")[:number]
+    folder = student_of(arch, fields=names)
+    classify = pipeline("text-classification", model=str(folder), device="cpu", truncation=True)
+
+    ours = Predictor.load(folder, compute=FLOAT32)([dict(zip(names, row, strict=False)) for row in LINES])
+    for row, prediction in zip(LINES, ours, strict=True):
+        for entry in classify("\n".join(row[:number]), top_k=None):
+            assert entry["score"] == pytest.approx(prediction.probabilities[entry["label"]], abs=1e-3)
+
+
 @pytest.mark.parametrize("room", range(0, 12, 2))
 def test_a_pair_is_shortened_as_tokenizers_do(room: int, model_folder: Folder) -> None:
     hf = AutoTokenizer.from_pretrained(model_folder("bert"))
