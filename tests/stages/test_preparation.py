@@ -173,7 +173,7 @@ def test_forced_again_after_a_change_the_teachers_follow_the_ranking(
 
 def test_a_later_stage_tells_that_its_ranking_is_of_other_settings(pipeline_file: Path, run: Path) -> None:
     heard: list[Event] = []
-    run_task(pipeline_file, run, *KEEP, "demonstrations.per_label=1", stages=("b",), on_event=heard.append)
+    run_task(pipeline_file, run, *KEEP, "demonstrations.per_label=1", stages=("b",), allow_stale=True, on_event=heard.append)
     reported = [f"{event.step}: {event.message}" for event in heard if isinstance(event, Notice)]
     assert reported == ["stage_a/ranking: used as it is, though stale: demonstrations null → [1, 40], and 1 more"]
 
