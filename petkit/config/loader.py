@@ -6,6 +6,7 @@ data, so that one validation sees everything and every mistake is reported at it
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -50,6 +51,7 @@ _PATHS = [("data", "train"), ("data", "unlabeled"), ("data", "test"), ("model",)
 _PATHS += [("teachers", "adapter", "start"), ("student", "adapter", "start")]
 _CONSTANTS = {None: "null", True: "true", False: "false"}
 _SHOWN = 200  # characters of a wrong value
+_LEAVE_OUT = re.compile(r"\(leave it out\b.*\)$")
 
 
 @dataclass(frozen=True)
@@ -240,9 +242,16 @@ def _resolve_paths(data: dict[str, Any], folder: Path, here: dict[Location, Path
 def _placed(mistakes: Mistakes, document: Document) -> list[Problem]:
     """Give mistakes their lines; those of patterns and labels say themselves what they are about."""
     return [
-        document.problem(place, message, key="" if place[0] == "patterns" or place[:2] == ("verbalizer", "labels") else None)
+        document.problem(place, _by_origin(place, message, document), key="" if place[0] == "patterns" or place[:2] == ("verbalizer", "labels") else None)
         for place, message in mistakes
     ]
+
+
+def _by_origin(place: Location, message: str, document: Document) -> str:
+    """Return a message with a hint that can be followed where the value comes from ``--set``."""
+    if not document.place(place)[0].startswith("--set "):
+        return message
+    return _LEAVE_OUT.sub("(remove this option)" if place in document.places else "(remove it from this option)", message)
 
 
 def _problems(error: ValidationError, document: Document) -> list[Problem]:

@@ -67,7 +67,8 @@ def test_what_has_no_effect_is_refused_and_what_has_one_is_not(override: str, wh
     key, _, value = override.partition("=")
     inner = value.strip("{}").split(", ")[-1].split(": ")[0] if value.startswith("{") else ""
     assert problem.key == (f"{key}.{inner}" if inner not in ("", "{next") else key)
-    assert problem.message == f"has no effect, because {why} (leave it out)"
+    hint = "remove this option" if problem.key == key else "remove it from this option"
+    assert problem.message == f"has no effect, because {why} ({hint})"
 
     spec = load_pipeline(pipeline_file, [*off, override, effect]).spec
     Path("again.yaml").write_text(dump_spec(spec))
@@ -79,6 +80,20 @@ def test_every_default_is_accepted_where_it_has_no_effect(pipeline_file: Path) -
     Path("again.yaml").write_text(dump_spec(spec))
     assert load_pipeline("again.yaml").spec == spec
     assert PipelineSpec.model_validate(spec.model_dump()) == spec
+
+
+def test_the_hint_can_be_followed_where_the_setting_is_in_a_file(pipeline_file: Path) -> None:
+    """Such as the resolved pipeline of a run, which contains every setting, with another one changed by ``--set``."""
+    spec = load_pipeline(pipeline_file, ["teachers.consistency={kind: word_masking, weight: 2}"]).spec
+    Path("config.resolved.yaml").write_text(dump_spec(spec))
+
+    with pytest.raises(InvalidInput) as refused:
+        load_pipeline("config.resolved.yaml", ["teachers.consistency.kind=none"])
+
+    (problem,) = refused.value.problems
+    assert problem.file == "config.resolved.yaml"
+    assert problem.message == "has no effect, because kind is none (leave it out, or write its default, 1.0)"
+    load_pipeline("config.resolved.yaml", ["teachers.consistency.kind=none", "teachers.consistency.weight=1.0"])
 
 
 def test_all_of_them_are_reported_at_once(pipeline_file: Path) -> None:

@@ -180,7 +180,7 @@ class PipelineSpec(Section):
             ("student", "gold_batch_size"): (self.data.train is None, "data.train names no labelled rows"),
         }
         return super().without_effect() + [
-            (place, f"has no effect, because {why} (leave it out)")
+            (place, getattr(self, place[0]).idle(place[1], why))
             for place, (applies, why) in idle.items()
             if applies and not getattr(self, place[0]).is_default(place[1])
         ]

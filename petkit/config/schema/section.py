@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
@@ -84,8 +85,13 @@ class Section(BaseModel):
                 found += [((name, *place), message) for place, message in value.without_effect()]
             for mark in field.metadata:
                 if isinstance(mark, Counts) and mark.otherwise and not mark.when(self) and not self.is_default(name):
-                    found.append(((name,), f"has no effect, because {mark.otherwise} (leave it out)"))
+                    found.append(((name,), self.idle(name, mark.otherwise)))
         return found
+
+    def idle(self, name: str, why: str) -> str:
+        """Return what is wrong with a setting that can change nothing."""
+        default = json.dumps(type(self).model_fields[name].default)
+        return f"has no effect, because {why} (leave it out, or write its default, {default})"
 
     def is_default(self, name: str) -> bool:
         """Return whether a setting is the default, written or not."""
