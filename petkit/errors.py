@@ -31,13 +31,8 @@ class Problem:
 
     @classmethod
     def of_option(cls, option: str, message: str, hint: str = "") -> Problem:
-        """Return a problem of a command-line option or a setting that no file contains."""
+        """Return a problem of a command-line option, of what no file contains, or (empty) of a command as a whole."""
         return cls("", None, option, message, hint)
-
-    @classmethod
-    def of_command(cls, message: str, hint: str = "") -> Problem:
-        """Return a problem of a command as a whole."""
-        return cls("", None, "", message, hint)
 
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"

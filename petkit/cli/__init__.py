@@ -46,7 +46,7 @@ def _reader_may_go() -> Iterator[None]:
         raise SystemExit(READER_GONE) from None
     except Exception as error:
         if hasattr(error, "format_message"):  # a mistake in the options, which typer prints
-            _report_as_json([Problem.of_command(error.format_message())])
+            _report_as_json([Problem.of_option("", error.format_message())])
         raise
 
 
@@ -72,7 +72,7 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
     try:
         Path.cwd()
     except OSError:
-        raise InvalidInput([Problem.of_command("the current folder has been deleted", "change to another folder")]) from None
+        raise InvalidInput([Problem.of_option("", "the current folder has been deleted", "change to another folder")]) from None
 
 
 for _name in ("commands", "project_commands"):  # they register themselves, in the order of the help
@@ -138,7 +138,7 @@ def main() -> None:
         console.show_error(error)
         try:
             if isinstance(error, PetkitError) and error.exit_code == 2:
-                _report_as_json(getattr(error, "problems", None) or [Problem.of_command(str(error))])
+                _report_as_json(getattr(error, "problems", None) or [Problem.of_option("", str(error))])
             sys.stdout.flush()
         except OSError:
             _drop_output()

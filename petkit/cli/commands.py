@@ -139,7 +139,7 @@ def predict(
     """Label new rows."""
     input = _only("--input", inputs)
     if bool(texts) == (input is not None):
-        raise InvalidInput([Problem.of_command("give texts, or --input FILE", "petkit predict --help shows examples")])
+        raise InvalidInput([Problem.of_option("", "give texts, or --input FILE", "petkit predict --help shows examples")])
     teachers = _teachers(with_)
     from petkit.data.precheck import STANDARD_INPUT, look_at, look_at_standard_input
     from petkit.predict.columns import OutputColumns

@@ -242,7 +242,11 @@ def _resolve_paths(data: dict[str, Any], folder: Path, here: dict[Location, Path
 def _placed(mistakes: Mistakes, document: Document) -> list[Problem]:
     """Give mistakes their lines; those of patterns and labels say themselves what they are about."""
     return [
-        document.problem(place, _by_origin(place, message, document), key="" if place[0] == "patterns" or place[:2] == ("verbalizer", "labels") else None)
+        document.problem(
+            place,
+            _by_origin(place, message, document),
+            key="" if place[0] == "patterns" or place[:2] == ("verbalizer", "labels") else None,
+        )
         for place, message in mistakes
     ]
 

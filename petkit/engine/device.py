@@ -119,7 +119,7 @@ def choose_device(spec: ComputeSpec, begun: Mapping[str, Any] | None = None, *, 
     """
     if (processes := os.environ.get("WORLD_SIZE", "")).isdecimal() and int(processes) > 1:
         message = "petkit uses one device per run, but was started as several processes"
-        raise InvalidInput([Problem.of_command(message, "start it without accelerate launch or torchrun")])
+        raise InvalidInput([Problem.of_option("", message, "start it without accelerate launch or torchrun")])
     device = find_device(spec)
     begun = begun or {}
     before = begun.get("arithmetic", {})

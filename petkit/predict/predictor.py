@@ -177,13 +177,13 @@ def rows_of(data: Any, columns_in: Callable[[Collection[str]], dict[str, str]]) 
         if wrong := [name for name in columns if names.count(name) != 1]:
             messages = (f"column {name!r} is {'named twice' if name in names else 'missing'}" for name in wrong)
             hint = f"the DataFrame has: {listed(list(map(str, names)))}"
-            raise InvalidInput(Problem.of_command(message, hint) for message in messages)
+            raise InvalidInput(Problem.of_option("", message, hint) for message in messages)
         return (dict(zip(columns, row, strict=True)) for row in zip(*(data[name] for name in columns), strict=True))
     if isinstance(data, str):
         return [data]
     if isinstance(data, (Mapping, bytes, bytearray)) or not isinstance(data, Iterable):
         message = f"give a text, or a list of texts or mappings, not {type(data).__name__}"
-        raise InvalidInput([Problem.of_command(message, "put it in a list" if isinstance(data, Mapping) else "")])
+        raise InvalidInput([Problem.of_option("", message, "put it in a list" if isinstance(data, Mapping) else "")])
     return data
 
 

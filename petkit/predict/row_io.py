@@ -80,7 +80,7 @@ def evaluate_file(predictor: Predictor, path: str, on_note: Callable[[str], None
 def argument_rows(texts: Sequence[str], predictor: Predictor) -> list[Example]:
     """Return texts given one by one as rows; refuse those that are not texts, and a model that reads several fields."""
     if len(predictor.fields) > 1:
-        raise InvalidInput([Problem.of_command(_reads_fields(predictor), "give them with --input")])
+        raise InvalidInput([Problem.of_option("", _reads_fields(predictor), "give them with --input")])
     mistakes = {f"text {number}": text_mistake(text) for number, text in enumerate(texts, 1)}
     if any(mistakes.values()):
         raise InvalidInput([Problem.of_option(text, message) for text, message in mistakes.items() if message])

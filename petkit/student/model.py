@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor
 
 from petkit.config.schema.adapter import AnyAdapter, TrainedAdapter
+from petkit.config.schema.section import beyond_bound
 from petkit.engine.device import Device
 from petkit.engine.inference import ClassifierLogits
 from petkit.engine.training_loop import seed_everything
@@ -54,7 +55,8 @@ def checked_record(kind: type[Record], content: Mapping[str, Any], folder: Path)
         # Below an adapter pydantic names its classes too.
         key = ".".join(map(str, place[:1] if kind is _AdapterRecord else place))
         shown = shown_path(folder / STUDENT_FILE)
-        raise ModelRefused(f"{shown}: {key} is damaged (take the folder from its run again)") from None
+        bound = beyond_bound(error) if kind is _AdapterRecord else ""
+        raise ModelRefused(f"{shown}: {bound or f'{key} is damaged (take the folder from its run again)'}") from None
 
 
 def untrained_student(task: Task, device: Device) -> ClassifierLogits:

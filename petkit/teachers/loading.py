@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from petkit.config.schema.adapter import AdapterSpec, AnyAdapter, NoAdapter
 from petkit.config.schema.pipeline import PatternSpec, VerbalizerSpec
+from petkit.config.schema.section import beyond_bound
 from petkit.engine.device import Device
 from petkit.engine.inference import FloatArray, label_logits
-from petkit.errors import IncompleteRun
+from petkit.errors import IncompleteRun, shown_path
 from petkit.models.label_scorers import LabelScorer
 from petkit.models.loading import load_tokenizer, model_fingerprint, shown_name
 from petkit.prompts.pvp import PVP, Demonstrations, compile_pvp
@@ -58,7 +59,11 @@ class _Shared:
         if trained and adapter["kind"] == "none":
             scorer = load_scorer(name, pvp, self.device)  # a model of its own
             return lambda: nullcontext(scorer)
-        spec = TypeAdapter[NoAdapter | AnyAdapter](AdapterSpec).validate_json(json.dumps(adapter))
+        try:
+            spec = TypeAdapter[NoAdapter | AnyAdapter](AdapterSpec).validate_json(json.dumps(adapter))
+        except ValidationError as error:
+            why = beyond_bound(error) or "adapter is damaged (petkit verify checks the run)"
+            raise IncompleteRun(f"{shown_path(folder / TEACHER_FILE)}: {why}") from None
         adapted = None if isinstance(spec, NoAdapter) else spec
         models = self._models.setdefault(json.dumps([name, adapter]), teacher_models(name, adapted, self.device))
         return (lambda: models.trained(folder, pvp)) if trained else (lambda: models.untrained(pvp))

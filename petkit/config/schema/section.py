@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from petkit import limits
@@ -47,6 +47,14 @@ PartialShare = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 LabelSeparator = Annotated[str, StringConstraints(min_length=1, max_length=5)]
 RowTokens = Annotated[int, Field(ge=8, le=limits.ROW_TOKENS)]
 LabelKindName = Literal["single", "multi", "ordinal"]
+
+
+def beyond_bound(error: ValidationError) -> str:
+    """Return the key and bound of a number that a record, such as that of an older run, has above its bound; else empty."""
+    first = error.errors()[0]
+    if first["type"] != "less_than_equal":
+        return ""
+    return f"{first['loc'][-1]}: petkit reads at most {first['ctx']['le']}, not {str(first['input'])[:20]}"
 
 
 class Counts(NamedTuple):
