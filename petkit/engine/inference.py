@@ -15,6 +15,7 @@ from petkit.errors import PetkitError
 from petkit.models.adapters.base import Adapter
 from petkit.models.architectures import forward_options, is_causal
 from petkit.models.batch import Batch, collate, inference_batches
+from petkit.models.last_layer import LastLayer
 from petkit.prompts.pattern import Encoded
 from petkit.prompts.tokenizer import PieceTokenizer
 
@@ -47,17 +48,21 @@ class ClassifierLogits(nn.Module):
         self.model, self.adapter = model, adapter
         self._causal, self._options = is_causal(model.config), forward_options(model)
         self._ends = torch.zeros(0, dtype=torch.int64)
+        self._last_layer = LastLayer(model)
         self._hook = model.base_model.register_forward_hook(self._keep_one)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return label logits, shape ``(batch, labels)``, float32."""
         self._ends = batch.attention_mask.sum(1) - 1  # (batch,)
-        logits: Tensor = self.model(**batch.model_inputs, **self._options).logits
+        rows = torch.arange(len(batch.input_ids), device=batch.input_ids.device)
+        with self._last_layer.reading(rows, torch.zeros_like(rows), batch.input_ids.shape):
+            logits: Tensor = self.model(**batch.model_inputs, **self._options).logits
         return logits.float()
 
     def detach(self) -> Any:
         """Undo the hook and return the plain transformers model."""
         self._hook.remove()
+        self._last_layer.detach()
         return self.model
 
     def _keep_one(self, module: nn.Module, args: Any, output: Any) -> None:

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from petkit.models.architectures import forward_options
 from petkit.models.batch import Batch
+from petkit.models.last_layer import LastLayer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -33,6 +34,7 @@ class MaskReader(nn.Module):
         self._where: tuple[Tensor, Tensor] | None = None
         self._answer: Callable[[Tensor], Tensor] | None = None
         self._options = forward_options(model)
+        self._last_layer = LastLayer(model)
         self._hook = model.base_model.register_forward_hook(self._keep_rows)
         self.projection = vocabulary_projection(model)
         if self.projection is not None:
@@ -48,7 +50,8 @@ class MaskReader(nn.Module):
         """
         self._where, self._answer = (rows, columns), answer
         try:
-            logits: Tensor = self.model(**batch.model_inputs, **self._options).logits  # (positions, 1, width)
+            with self._last_layer.reading(rows, columns, batch.input_ids.shape):
+                logits: Tensor = self.model(**batch.model_inputs, **self._options).logits  # (positions, 1, width)
         finally:
             self._where = self._answer = None
         return logits[:, 0]
@@ -78,6 +81,7 @@ class MaskReader(nn.Module):
     def detach(self) -> PreTrainedModel:
         """Undo all hooks and return the plain model."""
         self._hook.remove()
+        self._last_layer.detach()
         if self.projection is not None:
             del self.projection.forward
             self.projection = None
@@ -88,7 +92,7 @@ class MaskReader(nn.Module):
         if self._where is None:
             return output
         rows, columns = self._where
-        self.features = output[0][rows, columns]  # (positions, hidden)
+        self.features = self._last_layer.pick(output[0], rows, columns)  # (positions, hidden)
         output["last_hidden_state"] = self.features.unsqueeze(1)  # (positions, 1, hidden)
         return output
 

@@ -49,7 +49,7 @@ class UnlabeledTexts:
     def inputs(self, device: Device) -> Inputs:
         """Return what anything trained on the texts depends on."""
         return {
-            "step.version": 1,
+            "step.version": 2,
             "fields": list(self.fields),
             "model": model_fingerprint(self.spec.model),
             "max_length": self.max_length,

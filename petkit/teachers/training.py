@@ -60,6 +60,7 @@ def training_inputs(task: Task, device: Device, teacher: Teacher, labellers: Seq
     needs_text = labellers or task.spec.teachers.auxiliary_mlm_weight
     return {
         **scoring_inputs(task, device, teacher),
+        "step.version": 3,
         **_second_pattern_inputs(task, teacher),
         "data.train": task.scans["train"].sha256 if task.train else None,
         "teachers.seed": teacher.seed,
