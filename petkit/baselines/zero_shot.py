@@ -13,7 +13,7 @@ from petkit.runs.fingerprint import Inputs, demonstration_inputs, label_words, m
 from petkit.runs.step import Job
 from petkit.task.task import Task
 from petkit.teachers.scoring import shard_logits
-from petkit.teachers.untrained import sample_logits, untrained
+from petkit.teachers.untrained import SAMPLE, sample_logits, untrained
 
 
 def _answer(task: Task, device: Device, job: Job) -> Answer:
@@ -22,7 +22,7 @@ def _answer(task: Task, device: Device, job: Job) -> Answer:
     total = rows * len(task.pvps)
     answers: list[FloatArray] = []
     for pvp, scorer in untrained(task, device):
-        prior = batch_prior(sample_logits(task, pvp, scorer, device), kind)
+        prior = batch_prior(sample_logits(task, pvp, scorer, device, SAMPLE), kind)
         shards = shard_logits(
             scorer, pvp, task, "test", device, lambda done: job.progress(len(answers) * rows + done, total, "rows")
         )

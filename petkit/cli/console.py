@@ -117,13 +117,14 @@ def show_result(result: RunResult) -> None:
 def _show_comparison(metrics: dict[str, Any]) -> None:
     """Print teachers, ensemble, student and baselines, one below the other."""
     rows: list[tuple[str, ...]] = []
-    for name, row in metrics["teachers"].items():
+    teachers, student = metrics.get("teachers", {}), metrics["student"]
+    for name, row in teachers.items():
         figures = [row["untrained_accuracy"], row["calibrated_accuracy"], *[row["accuracy"]] * row["trained"]]
         rows.append((f"teacher {name}", *map(_percent, figures)))
-    before, student = metrics["zero_shot"]["ensemble"], metrics["student"]
-    trained = any(row["trained"] for row in metrics["teachers"].values())
-    figures = [before["raw"], before["batch"], *[metrics["ensemble"]["accuracy"]] * trained]
-    rows.append(("ensemble", *map(_percent, figures)))
+    if teachers:
+        before, trained = metrics["zero_shot"]["ensemble"], any(row["trained"] for row in teachers.values())
+        figures = [before["raw"], before["batch"], *[metrics["ensemble"]["accuracy"]] * trained]
+        rows.append(("ensemble", *map(_percent, figures)))
     low, high = student["accuracy_interval"]
     rows.append(("student", "", "", f"{_percent(student['accuracy'])}  ({_percent(low)} to {_percent(high)})"))
     for name, row in metrics.get("baselines", {}).items():
@@ -132,10 +133,12 @@ def _show_comparison(metrics: dict[str, Any]) -> None:
     title = f"{_right(metrics['label_kind'] == 'multi')} on {metrics['rows']:,} test rows"
     _table([title, "untrained", "calibrated", "trained"], rows)
     if "mae" in student:
-        judged = {"ensemble": metrics["ensemble"], "student": student}
+        judged: dict[str, Any] = {name: metrics[name] for name in ("ensemble", "student") if name in metrics}
         judged |= {f"baseline {name}": row["metrics"] for name, row in metrics.get("baselines", {}).items()}
         distances = [(name, *(f"{row[figure]:.3f}" for figure in ("mae", "expected_mae"))) for name, row in judged.items()]
         _table([_MAE, "of the label", "of the expected value"], distances)
+    if teachers and metrics["teacher_rows"] < metrics["rows"]:
+        say(f"teachers and ensemble: on {metrics['teacher_rows']:,} of them, drawn at random (evaluation.teachers: all)")
     _warn(metrics["warnings"])
     if "verdict" in metrics:
         say(metrics["verdict"]["text"])

@@ -65,7 +65,7 @@ def check_pipeline(pipeline: Pipeline) -> Check:
     remarks = dict(_remarks(task, legibility))
     return Check(
         task=task.spec.task,
-        rows={part: scan.rows for part, scan in task.scans.items()},
+        rows={part: scan.rows_of_source for part, scan in task.scans.items()},
         label_counts={label: counts[index] for index, label in enumerate(task.labels)},
         teachers=sum(map(len, task.generations)),
         max_length=task.max_length,

@@ -56,9 +56,9 @@ def zero_shot(pipeline: Pipeline, on_event: OnEvent = ignore) -> ZeroShot:
     targets = {part: targets_of(list(task.rows(part)), len(task.labels)) for part in labelled}
     with device.in_use():
         answers = [_answers(task, pvp, scorer, device) for pvp, scorer in untrained(task, device, on_event)]
-    notes, rows = [], task.scans["unlabeled"].rows
+    notes, rows = [], task.scans["unlabeled"].rows_of_source
     if rows > SAMPLE:
-        notes.append(f"batch calibration and label shares are from the first {SAMPLE:,} of {rows:,} unlabelled rows")
+        notes.append(f"batch calibration and label shares are from {SAMPLE:,} of {rows:,} unlabelled rows")
     if not labelled:
         notes.append("accuracy cannot be shown: there are no labelled rows (name some as data.train or data.test)")
     return ZeroShot(
@@ -72,7 +72,7 @@ def zero_shot(pipeline: Pipeline, on_event: OnEvent = ignore) -> ZeroShot:
 
 
 def _answers(task: Task, pvp: PVP, scorer: LabelScorer, device: Device) -> Answers:
-    raw = {"unlabeled": sample_logits(task, pvp, scorer, device)}
+    raw = {"unlabeled": sample_logits(task, pvp, scorer, device, SAMPLE)}
     if "train" in task.scans:
         raw["train"] = train_logits(task, pvp, scorer, device)
     if "test" in task.scans:

@@ -149,8 +149,9 @@ class StepCosts:
         # Scoring needs the weights and the widest layer of a batch.
         memory = base + _FLOAT * (size.parameters + spec.compute.tokens_per_batch * (2 * size.inner + 6 * size.hidden))
         if step == EVALUATION or step.startswith("baselines/"):
-            models, rows = len(task.pvps) + sum(teacher.trained for teacher in task.teachers) + 1, task.scans["test"].rows
-            return Cost(models * (self.loading + rows * self.scoring), memory, rows * (floats + _ROW))
+            teachers, rows = len(task.pvps) + sum(teacher.trained for teacher in task.teachers), task.scans["test"].rows
+            seconds = (teachers + 1) * self.loading + (teachers * len(task.teacher_test_rows) + rows) * self.scoring
+            return Cost(seconds, memory, rows * (floats + _ROW))
         if step.endswith("/logits"):
             return Cost(self.loading + self.rows * self.scoring, memory, self.rows * floats)
         cost = self.teacher.cost(self.loading, base)

@@ -57,8 +57,17 @@ def targets_of(examples: Sequence[Example], labels: int) -> NDArray[np.float32]:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """Some rows of a source, drawn at random: their numbers, rising, and the number and the hash of all rows."""
+
+    numbers: NDArray[np.int64] = field(repr=False, compare=False)
+    of: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Scan:
-    """Result of one pass over a source."""
+    """Result of one pass over a source: all of its rows, or, after :meth:`drawn`, a sample of them."""
 
     rows: int
     sha256: str  # of the fields and labels used
@@ -66,6 +75,20 @@ class Scan:
     columns: tuple[str, ...] = ()  # of the first row
     head: tuple[Example, ...] = field(default=(), repr=False, compare=False)  # valid, as many as were to be kept
     notes: tuple[str, ...] = ()  # what to know about the file, short of a mistake
+    sample: Sample | None = None
+
+    @property
+    def rows_of_source(self) -> int:
+        """The number of all rows, drawn or not."""
+        return self.rows if self.sample is None else self.sample.of
+
+    def drawn(self, rows: int) -> Scan:
+        """Return the scan of so many rows of the source, the same ones each time; of all where it has no more."""
+        if rows >= self.rows:
+            return self
+        numbers = np.sort(np.random.default_rng(0).choice(self.rows, rows, replace=False, shuffle=False))
+        sha256 = hashlib.sha256(f"{rows} of {self.sha256}".encode()).hexdigest()
+        return replace(self, rows=rows, sha256=sha256, sample=Sample(numbers, self.rows, self.sha256))
 
 
 @dataclass(slots=True)
@@ -116,12 +139,14 @@ class ExampleSource:
             yield example
 
     def unchanged(self, scan: Scan) -> Iterator[Example]:
-        """Yield every row, and make sure at the end that they are the rows of an earlier scan."""
-        digest = self._digest()
-        for example in self:
+        """Yield every row, or those of the scan's sample, and make sure at the end that the source is as it was scanned."""
+        digest, sample = self._digest(), scan.sample
+        wanted = None if sample is None else set(sample.numbers.tolist())
+        for number, example in enumerate(self):
             self._add(digest, example)
-            yield example
-        if digest.hexdigest() != scan.sha256:
+            if wanted is None or number in wanted:
+                yield example
+        if digest.hexdigest() != (scan.sha256 if sample is None else sample.sha256):
             raise InvalidInput([Problem.of_file(self.shown, "changed while petkit was working with it", "run again")])
 
     def scan(self, keep: int = 0, check: Callable[[Example], list[Problem]] | None = None) -> Scan:

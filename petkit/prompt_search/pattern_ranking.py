@@ -21,7 +21,7 @@ from petkit.engine.device import Device, choose_device
 from petkit.ensemble import FloatArray, LabelKind, batch_prior, calibrate, entropy, log_softmax
 from petkit.events import OnEvent, ignore, report_notes
 from petkit.task.task import Task
-from petkit.teachers.untrained import sample_logits, train_logits, untrained
+from petkit.teachers.untrained import SAMPLE, sample_logits, train_logits, untrained
 
 FOLDS = 5
 Array = NDArray[np.float64]
@@ -69,7 +69,7 @@ def rank(task: Task, device: Device, on_event: OnEvent = ignore) -> Ranking:
     raw_information: list[float] = []
     cross_entropies: list[float] = []
     for pvp, scorer in untrained(task, device, on_event):
-        sample = sample_logits(task, pvp, scorer, device)
+        sample = sample_logits(task, pvp, scorer, device, SAMPLE)
         raw_information.append(mutual_information(sample, kind))
         log_prior = batch_prior(sample, kind)
         samples.append(calibrate(sample, log_prior))

@@ -42,8 +42,8 @@ def steps(task: Task) -> list[Step]:
         **task.unlabeled_inputs(),
         "label_kind": task.spec.label_kind,
         **({"data.train": task.scans["train"].sha256} if reads_train(settings) else {}),
-        # Folds that are read bring the hash of their content.
-        **{f"soft_labels.{name}": value for name, value in settings.model_dump(exclude={"folds"}).items()},
+        # Folds that are read bring the hash of their content, and the hash of the unlabelled set that of the rows drawn.
+        **{f"soft_labels.{name}": value for name, value in settings.model_dump(exclude={"folds", "rows"}).items()},
     }
     needs = [*map(teacher_logits, teachers)]
     needs += map(teacher_model, teachers) if settings.weighting == "train_accuracy" else ()
@@ -74,7 +74,7 @@ def _label(job: Job, task: Task, teachers: list[str]) -> None:
     for name, effect in pairs.effects().items():
         stored["teachers"][name] |= effect.to_json()
     head = {"labels": stored["labels"], "rows": tally.rows, "data.unlabeled": task.scans["unlabeled"].sha256}
-    chosen = {"label_kind": stored["label_kind"], **settings.model_dump(exclude={"folds"})}
+    chosen = {"label_kind": stored["label_kind"], **settings.model_dump(exclude={"folds", "rows"})}
     weights = dict(zip(teachers, ensemble.weights.tolist(), strict=True))
     write_json(job.folder / ENSEMBLE_FILE, {**head, **chosen, **stored, "weights": weights, **figures})
     matrices = {

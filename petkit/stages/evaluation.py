@@ -1,4 +1,4 @@
-"""The test set, looked at once, at the end: every pattern untrained, every teacher, the ensemble, the student.
+"""The test set, looked at once, at the end: the student, and on a sample every pattern untrained, every teacher, the ensemble.
 
 Nothing here feeds back into any stage.
 """
@@ -6,8 +6,8 @@ Nothing here feeds back into any stage.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import count
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,8 +17,9 @@ from petkit.engine.device import Device, prepare_for_inference
 from petkit.ensemble import Ensemble, FloatArray, calibrate, combine
 from petkit.ensemble.agreement import COLLAPSED_SHARE
 from petkit.events import Notice
-from petkit.metrics import Comparison, Decision, compare, evaluate
+from petkit.metrics import Decision, compare, evaluate
 from petkit.metrics.decision import Chosen
+from petkit.models.batch import IndexArray
 from petkit.models.label_scorers import LabelScorer
 from petkit.prompts.pvp import PVP
 from petkit.runs.fingerprint import Inputs, flat
@@ -33,7 +34,8 @@ from petkit.teachers.models import TeacherModels, teacher_scorer
 from petkit.teachers.scoring import shard_logits
 from petkit.teachers.untrained import content_free_logits, priors_of, sample_logits, untrained
 
-Logits: TypeAlias = dict[str, FloatArray]
+# Enough for the label priors of patterns untrained: each share is known to about two hundredths.
+CALIBRATION_ROWS = 500
 
 
 def steps(task: Task, device: Device, models: TeacherModels) -> list[Step]:
@@ -48,6 +50,7 @@ def steps(task: Task, device: Device, models: TeacherModels) -> list[Step]:
         "data.test": task.scans["test"].sha256,
         "model": task.model_hash,
         "precision": device.precision,
+        "evaluation.teachers": task.spec.evaluation.teachers,
     }
     trained = [teacher_model(teacher.name) for teacher in task.teachers if teacher.trained]
     needs = (*trained, SOFT_LABELS, STUDENT)
@@ -59,105 +62,143 @@ def _evaluate(job: Job, task: Task, device: Device, models: TeacherModels) -> No
     targets = targets_of(examples, len(task.labels))  # (rows, labels)
     decision = Decision(task.label_kind)
     student_decision = Decision(task.label_kind, tuple(map(task.spec.student.threshold, task.labels)))
-    ensemble = Ensemble.from_json(job.store.read(SOFT_LABELS, ENSEMBLE_FILE))
-    before, teachers, student = _logits(job, task, device, models)
-    combined = ensemble.combine(np.stack([teachers[name] for name in ensemble.members]))
+    sample = task.teacher_test_rows
+    metrics: dict[str, Any] = {"rows": len(examples), "label_kind": task.spec.label_kind}
+    columns: dict[str, Any] = {"id": [example.id for example in examples], "gold": decision.named(targets > 0, task.labels)}
+    progress, lost = _Progress(job, task, len(sample)), []
+    if len(sample):
+        ensemble = Ensemble.from_json(job.store.read(SOFT_LABELS, ENSEMBLE_FILE))
+        logits = _teacher_logits(job, task, device, models, sample, progress)
+        combined = ensemble.combine(np.stack([logits.teachers[name] for name in ensemble.members]))
+        metrics |= {"teacher_rows": len(sample), **_teacher_metrics(task, ensemble, logits, combined, targets[sample])}
+        lost = _lost_by_training(task, ensemble, logits.patterns, combined, targets[sample])
+        named = dict(zip(sample.tolist(), decision.named(decision.chosen(combined), task.labels), strict=True))
+        columns["ensemble"] = [named.get(row) for row in range(len(examples))]
+        job.facts.update(ensemble_accuracy=metrics["ensemble"]["accuracy"])
+    models.release()
+    student = _student_logits(job, task, device, progress)
+    given = student_decision.chosen(student)
+    metrics["student"] = evaluate(student, targets, task.labels, student_decision).to_dict()
+    metrics["warnings"] = (
+        seen_in_training("data.test", examples, task.train, "id") + _collapsed(given, targets > 0, task.labels) + lost
+    )
+    for warning in metrics["warnings"]:
+        job.on_event(Notice(job.step, warning))
+    metrics["warnings"] += _unknown_tokens(task)
+    write_json(job.folder / METRICS_FILE, metrics)
+    columns |= {"student": decision.named(given, task.labels), "probabilities": task.label_kind.probabilities(student)}
+    write_shard(job.folder / "predictions", 0, columns)
+    job.facts.update(student_accuracy=metrics["student"]["accuracy"])
+
+
+class _Progress:
+    """Reports how many rows are scored, of all that all models are to score."""
+
+    def __init__(self, job: Job, task: Task, sample: int) -> None:
+        self.job, self.before = job, 0
+        self.total = sample * (len(task.pvps) + sum(teacher.trained for teacher in task.teachers)) + task.scans["test"].rows
+
+    def of(self, rows: int, note: str) -> Callable[[int], None]:
+        """Return what to call with the number of rows scored by the next model, of so many."""
+        before, self.before = self.before, self.before + rows
+        return lambda done: self.job.progress(before + done, self.total, "rows", note)
+
+
+@dataclass(frozen=True)
+class _TeacherLogits:
+    """Label logits of the sampled test rows, each of shape ``(rows, labels)``: of the untrained patterns ``raw`` and calibrated
+    in each way, and of the teachers by name."""
+
+    patterns: Sequence[Mapping[str, FloatArray]]
+    teachers: Mapping[str, FloatArray]
+
+
+def _teacher_logits(
+    job: Job, task: Task, device: Device, models: TeacherModels, sample: IndexArray, progress: _Progress
+) -> _TeacherLogits:
+    """Score the sampled test rows with one teacher after another."""
+
+    def logits_of(scorer: LabelScorer, pvp: PVP, note: str) -> FloatArray:
+        on_rows = progress.of(len(sample), note)
+        return np.concatenate(list(shard_logits(scorer, pvp, task, "test", device, on_rows, numbers=sample)))
+
+    def of_pattern(pvp: PVP, scorer: LabelScorer) -> dict[str, FloatArray]:
+        raw = logits_of(scorer, pvp, f"{pvp.id}, untrained")
+        priors = priors_of(
+            task, content_free_logits(task, pvp, scorer, device), sample_logits(task, pvp, scorer, device, CALIBRATION_ROWS)
+        )
+        return {"raw": raw, **{str(way): calibrate(raw, prior) for way, prior in priors.items()}}
+
+    def of_teacher(teacher: Teacher) -> FloatArray:
+        with teacher_scorer(job.store, task, models, teacher) as scorer:
+            return logits_of(scorer, task.pvps[teacher.pattern], teacher.name)
+
+    # No variable here names a scorer, which would keep its model in memory while the next one is loaded.
+    patterns = [of_pattern(pvp, scorer) for pvp, scorer in untrained(task, device, models=models)]
+    teachers = {
+        teacher.name: of_teacher(teacher) if teacher.trained else patterns[teacher.pattern]["raw"] for teacher in task.teachers
+    }
+    return _TeacherLogits(patterns, teachers)
+
+
+def _teacher_metrics(
+    task: Task, ensemble: Ensemble, logits: _TeacherLogits, combined: FloatArray, targets: FloatArray
+) -> dict[str, Any]:
+    """Return the figures of the patterns untrained, the teachers and their ensemble; all arrays have shape ``(rows, labels)``."""
+    decision, before = Decision(task.label_kind), logits.patterns
 
     def accuracies(answers: Mapping[str, FloatArray]) -> dict[str, float]:
-        return {how: decision.accuracy(logits, targets) for how, logits in answers.items()}
+        return {how: decision.accuracy(own, targets) for how, own in answers.items()}
 
     patterns = [accuracies(answers) for answers in before]
     equal = np.ones(len(before), np.float32)
     ways = {way: np.stack([answers[way] for answers in before]) for way in before[0]}  # each (patterns, rows, labels)
     together = accuracies({way: combine(answers, equal, ensemble.how, ensemble.kind) for way, answers in ways.items()})
-    metrics: dict[str, Any] = {
-        "rows": len(examples),
-        "label_kind": task.spec.label_kind,
+    return {
         "zero_shot": {"patterns": dict(zip([pvp.id for pvp in task.pvps], patterns, strict=True)), "ensemble": together},
         "teachers": {
             teacher.name: {
                 "pattern": task.pvps[teacher.pattern].id,
                 "untrained_accuracy": patterns[teacher.pattern]["raw"],
                 "calibrated_accuracy": patterns[teacher.pattern]["batch"],
-                "accuracy": decision.accuracy(teachers[teacher.name], targets),
+                "accuracy": decision.accuracy(logits.teachers[teacher.name], targets),
                 "trained": teacher.trained,
             }
             for teacher in task.teachers
         },
         "untrained_ensemble": {"accuracy": together["raw"]},
         "ensemble": evaluate(combined, targets, task.labels, decision).to_dict(),
-        "student": evaluate(student, targets, task.labels, student_decision).to_dict(),
     }
-    given = student_decision.chosen(student)
-    metrics["warnings"] = seen_in_training("data.test", examples, task.train, "id")
-    metrics["warnings"] += _collapsed(given, targets > 0, task.labels)
-    if any(teacher.trained for teacher in task.teachers):
-        way = task.spec.soft_labels.calibration  # as the trained ensemble is calibrated
-        pattern_of = {teacher.name: before[teacher.pattern] for teacher in task.teachers}
-        alike = np.stack([pattern_of[name].get(way, pattern_of[name]["raw"]) for name in ensemble.members])
-        untrained_logits = combine(alike, ensemble.weights.astype(np.float32), ensemble.how, ensemble.kind)
-        right = [(decision.chosen(logits) == (targets > 0)).all(axis=-1) for logits in (combined, untrained_logits)]
-        metrics["warnings"] += _lost_by_training(compare(*right), task)
-    for warning in metrics["warnings"]:
-        job.on_event(Notice(job.step, warning))
-    metrics["warnings"] += _unknown_tokens(task)
-    write_json(job.folder / METRICS_FILE, metrics)
-    columns = {
-        "id": [example.id for example in examples],
-        "gold": decision.named(targets > 0, task.labels),
-        "student": decision.named(given, task.labels),
-        "ensemble": decision.named(decision.chosen(combined), task.labels),
-        "probabilities": task.label_kind.probabilities(student),
-    }
-    write_shard(job.folder / "predictions", 0, columns)
-    job.facts.update(student_accuracy=metrics["student"]["accuracy"], ensemble_accuracy=metrics["ensemble"]["accuracy"])
 
 
-def _logits(job: Job, task: Task, device: Device, models: TeacherModels) -> tuple[list[Logits], Logits, FloatArray]:
-    """Score the test rows with one model after another; all label logits have shape ``(rows, labels)``.
-
-    Returns those of every untrained pattern, ``raw`` and calibrated in each way; of every teacher; and of the student.
-    """
-    rows, scored = task.scans["test"].rows, count()
-    total = rows * (len(task.pvps) + sum(teacher.trained for teacher in task.teachers) + 1)
-
-    def progress(note: str) -> Callable[[int], None]:
-        before = next(scored) * rows
-        return lambda done: job.progress(before + done, total, "rows", note)
-
-    def logits_of(scorer: Any, pvp: PVP | None, note: str) -> FloatArray:
-        return np.concatenate(list(shard_logits(scorer, pvp, task, "test", device, progress(note))))
-
-    def pattern_logits(pvp: PVP, scorer: LabelScorer) -> Logits:
-        raw = logits_of(scorer, pvp, f"{pvp.id}, untrained")
-        priors = priors_of(task, content_free_logits(task, pvp, scorer, device), sample_logits(task, pvp, scorer, device))
-        return {"raw": raw, **{str(way): calibrate(raw, prior) for way, prior in priors.items()}}
-
-    def teacher_logits(teacher: Teacher) -> FloatArray:
-        with teacher_scorer(job.store, task, models, teacher) as scorer:
-            return logits_of(scorer, task.pvps[teacher.pattern], teacher.name)
-
-    # No variable here names a scorer, which would keep its model in memory while the next one is loaded.
-    patterns = [pattern_logits(pvp, scorer) for pvp, scorer in untrained(task, device, models=models)]
-    teachers = {
-        teacher.name: teacher_logits(teacher) if teacher.trained else patterns[teacher.pattern]["raw"]
-        for teacher in task.teachers
-    }
-    models.release()
+def _student_logits(job: Job, task: Task, device: Device, progress: _Progress) -> FloatArray:
+    """Score all test rows with the student, shape ``(rows, labels)``."""
     student = load_student(job.store.path(STUDENT), job.store.read(STUDENT, STUDENT_FILE))
     prepare_for_inference(student, device)
-    return patterns, teachers, logits_of(student, None, "student")
+    on_rows = progress.of(task.scans["test"].rows, "student")
+    return np.concatenate(list(shard_logits(student, None, task, "test", device, on_rows)))
 
 
 def _unknown_tokens(task: Task) -> list[str]:
     """Return a warning where a tokenizer does not know much of the test rows, which was reported as they were tokenised."""
-    readers = dict.fromkeys((task.tokens("test"), task.tokens("test", student=True)))
-    read = [(store.legibility, name) for store, name in zip(readers, ("the model", "the student's model"), strict=False)]
-    return [legibility.remark("data.test", name) for legibility, name in read if legibility and legibility.doubtful]
+    student = task.tokens("test", student=True)
+    teachers = task.tokens("test") if len(task.teacher_test_rows) else student
+    read = {"the model": teachers.legibility} | ({} if teachers is student else {"the student's model": student.legibility})
+    return [legibility.remark("data.test", name) for name, legibility in read.items() if legibility and legibility.doubtful]
 
 
-def _lost_by_training(found: Comparison, task: Task) -> list[str]:
+def _lost_by_training(
+    task: Task, ensemble: Ensemble, patterns: Sequence[Mapping[str, FloatArray]], combined: FloatArray, targets: FloatArray
+) -> list[str]:
     """Return a warning where the patterns of the teachers knew more untrained, beyond chance; nothing is chosen on the test set."""
+    if not any(teacher.trained for teacher in task.teachers):
+        return []
+    decision, way = Decision(task.label_kind), task.spec.soft_labels.calibration  # as the trained ensemble is calibrated
+    pattern_of = {teacher.name: patterns[teacher.pattern] for teacher in task.teachers}
+    alike = np.stack([pattern_of[name].get(way, pattern_of[name]["raw"]) for name in ensemble.members])
+    untrained_logits = combine(alike, ensemble.weights.astype(np.float32), ensemble.how, ensemble.kind)
+    right = [(decision.chosen(logits) == (targets > 0)).all(axis=-1) for logits in (combined, untrained_logits)]
+    found = compare(*right)
     low, high = found.interval
     if high >= 0:
         return []

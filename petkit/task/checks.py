@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from petkit import limits
@@ -18,6 +21,8 @@ from petkit.task.teacher_list import generation_count, list_teachers, others
 
 # Enough rows to estimate lengths, speed and disk.
 KEPT_ROWS = 256
+# Enough of them to know what each label's share is.
+FEWEST_ROWS = 2_000
 
 
 def find_labels(pipeline: Pipeline) -> tuple[tuple[str, ...], list[Problem]]:
@@ -65,7 +70,30 @@ def scan_data(pipeline: Pipeline, labels: Sequence[str]) -> tuple[dict[str, Scan
                 return {}, unknown + unused
             problems += unused
         problems += scan_problems(pipeline, part, scan)
+    if "unlabeled" in scans:
+        scans["unlabeled"] = _drawn(spec, scans["unlabeled"])
     return scans, problems
+
+
+def _drawn(spec: PipelineSpec, scan: Scan) -> Scan:
+    drawn = scan.drawn(used_rows(spec))
+    if drawn is scan:
+        return scan
+    count = f"the teachers label {drawn.rows:,} of its {scan.rows:,} rows"
+    hint = "soft_labels.rows: all labels every row; petkit predict labels any file with the student"
+    return replace(drawn, notes=(*scan.notes, f"{source_of(spec, (), (), 'unlabeled').shown}: {count} ({hint})"))
+
+
+def used_rows(spec: PipelineSpec) -> int:
+    """Return how many unlabelled rows the teachers label: with ``auto``, as many as the student's steps can read.
+
+    Further generations choose among all rows, whatever their number.
+    """
+    wanted, student = spec.soft_labels.rows, spec.student
+    if wanted == "all" or (wanted == "auto" and spec.generations.count != 0):
+        return sys.maxsize
+    read = math.ceil(student.steps * student.batch_size / spec.soft_labels.top_share)
+    return max(FEWEST_ROWS, read) if wanted == "auto" else wanted
 
 
 def scan_problems(pipeline: Pipeline, part: str, scan: Scan) -> list[Problem]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,9 @@ from petkit.task import checks
 from petkit.task.model_checks import backbones_of, four_bit_problems, teacher_setting_problems
 from petkit.task.start_prompt import with_starts
 from petkit.task.teacher_list import Teacher, list_teachers
+
+# The accuracy of a teacher is then known to about two hundredths.
+TEACHER_TEST_ROWS = 500
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,16 @@ class Task:
         return self.generations[-1]
 
     @property
+    def teacher_test_rows(self) -> NDArray[np.int64]:
+        """The numbers of the test rows that teachers are evaluated on, rising; the same ones each time."""
+        rows, wanted = self.scans["test"].rows, self.spec.evaluation.teachers
+        if wanted == "none":
+            return np.zeros(0, np.int64)
+        if wanted == "all" or rows <= TEACHER_TEST_ROWS:
+            return np.arange(rows)
+        return np.sort(np.random.default_rng(0).choice(rows, TEACHER_TEST_ROWS, replace=False, shuffle=False))
+
+    @property
     def hard_weight(self) -> float:
         """The weight of the loss on labelled rows in stage C; 0 without them."""
         return self.spec.student.hard_weight if self.train else 0.0
@@ -188,7 +202,9 @@ class Task:
 
     def unlabeled_inputs(self) -> Inputs:
         """Return the inputs of logits on the unlabelled set: its rows, and the labels in class order."""
-        return {"labels": list(self.labels), "data.unlabeled": self.scans["unlabeled"].sha256}
+        scan = self.scans["unlabeled"]
+        drawn = {} if scan.sample is None else {"soft_labels.rows": scan.rows}
+        return {"labels": list(self.labels), "data.unlabeled": scan.sha256, **drawn}
 
     def source(self, part: str) -> ExampleSource:
         """Return ``train``, ``unlabeled`` or ``test`` as a stream of examples."""
@@ -206,17 +222,23 @@ class Task:
             stop_if_requested()  # millions of rows take minutes to read and tokenise
             yield example
 
-    def tokens(self, part: str, *, student: bool = False) -> TokenStore:
-        """Return the token ids of a part of the data, tokenised once per tokenizer for all patterns."""
+    def tokens(self, part: str, *, student: bool = False, first: int | None = None) -> TokenStore:
+        """Return the token ids of a part of the data, tokenised once per tokenizer for all patterns.
+
+        Args:
+            first: how many of the rows are needed; the store may have more.
+        """
         shared = self.student_tokenizer is self.tokenizer and self.student_max_length == self.max_length
         apart = student and not shared
         keys = [] if apart else [key for pvp in self.pvps for key in pvp.pattern.keys]
         keys += self.student_pattern.keys if apart or shared else []
         name = f"{part}-{'student' if apart else 'teachers'}"
+        if first is not None and name not in self.stores and self.scans[part].rows > first:
+            name = f"{name}-{first}"
         if name not in self.stores:
             tokenizer = self.student_tokenizer if apart else self.tokenizer
             self.stores[name] = store = TokenStore.build(
-                self.train if part == "train" else self.rows(part),
+                self.train if part == "train" else islice(self.rows(part), first),
                 tokenizer,
                 list(dict.fromkeys(keys)),
                 self.student_max_length if apart else self.max_length,

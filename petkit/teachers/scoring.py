@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from petkit.engine.device import Device
 from petkit.engine.inference import FloatArray, label_logits
 from petkit.ensemble.calibration import CONTENT_FREE
+from petkit.models.batch import IndexArray
 from petkit.prompts.pvp import PVP
 from petkit.runs.layout import CONTENT_FREE_FILE, TEACHER_FILE
 from petkit.runs.step import Job
@@ -39,24 +42,33 @@ def write_logits(job: Job, task: Task, device: Device, models: TeacherModels, te
 
 
 def shard_logits(
-    scorer: Any, pvp: PVP | None, task: Task, part: str, device: Device, on_rows: Callable[[int], None], first: int = 0
+    scorer: Any,
+    pvp: PVP | None,
+    task: Task,
+    part: str,
+    device: Device,
+    on_rows: Callable[[int], None],
+    first: int = 0,
+    numbers: IndexArray | None = None,
 ) -> Iterator[FloatArray]:
     """Yield label logits of a part of the data from shard ``first`` on, shape ``(rows of the shard, labels)``, in row order.
 
     Args:
         scorer: a teacher's :class:`~petkit.models.label_scorers.LabelScorer` for a PVP, or, without one, the student.
         on_rows: called with the number of rows scored so far, after every batch.
+        numbers: of the rows to score, rising; default: all of them.
     """
     encode = task.student_pattern.encode if pvp is None else pvp.encode
     tokenizer = task.student_tokenizer if pvp is None else task.tokenizer
     store = task.tokens(part, student=pvp is None)
-    done = min(first * SHARD_ROWS, store.rows)
+    scored = np.arange(store.rows) if numbers is None else numbers
+    done = min(first * SHARD_ROWS, len(scored))
 
     def count(rows: int) -> None:
         nonlocal done
         done += rows
         on_rows(done)
 
-    for start in range(done, store.rows, SHARD_ROWS):
-        rows = [encode(tokens) for tokens in store.take(range(start, min(start + SHARD_ROWS, store.rows)))]
+    for start in range(done, len(scored), SHARD_ROWS):
+        rows = [encode(tokens) for tokens in store.take(scored[start : start + SHARD_ROWS])]
         yield label_logits(scorer, rows, tokenizer, device, task.spec.compute.tokens_per_batch, count)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterator, Sequence
 from typing import Literal, TypeAlias
 
-from petkit.data.examples import Example
 from petkit.engine.device import Device, quick_collections
 from petkit.engine.inference import FloatArray, label_logits
 from petkit.ensemble import CONTENT_FREE, batch_prior, contextual_prior
 from petkit.errors import InvalidInput
 from petkit.events import OnEvent, RunStarted, StepFinished, StepStarted, ignore
 from petkit.models.label_scorers import LabelScorer
+from petkit.prompts.pattern import Encoded
 from petkit.prompts.pvp import PVP
-from petkit.prompts.token_store import TokenStore
 from petkit.task.task import Task
 from petkit.teachers.models import TeacherModels, teacher_models
 
@@ -46,20 +44,23 @@ def untrained(
             lent.release()
 
 
-def sample_logits(task: Task, pvp: PVP, scorer: LabelScorer, device: Device) -> FloatArray:
-    """Return label logits of the first 2,000 unlabelled rows, shape ``(rows, labels)``."""
-    return _logits(islice(task.source("unlabeled"), SAMPLE), task, pvp, scorer, device)
+def sample_logits(task: Task, pvp: PVP, scorer: LabelScorer, device: Device, most: int) -> FloatArray:
+    """Return label logits of the first unlabelled rows, at ``most`` so many, shape ``(rows, labels)``."""
+    store = task.tokens("unlabeled", first=most)
+    rows = store.take(range(min(most, store.rows)))
+    return _logits([pvp.encode(tokens) for tokens in rows], task, scorer, device)
 
 
 def content_free_logits(task: Task, pvp: PVP, scorer: LabelScorer, device: Device) -> FloatArray:
     """Return label logits with ``N/A``, nothing and ``[MASK]`` in every field, shape ``(3, labels)``."""
     rows = pvp.encode_texts([dict.fromkeys(task.fields, text) for text in CONTENT_FREE], task.tokenizer)
-    return label_logits(scorer, rows, task.tokenizer, device, task.spec.compute.tokens_per_batch)
+    return _logits(rows, task, scorer, device)
 
 
 def train_logits(task: Task, pvp: PVP, scorer: LabelScorer, device: Device) -> FloatArray:
     """Return label logits of the labelled rows, shape ``(rows, labels)``; none is its own demonstration."""
-    return _logits(task.train, task, pvp, scorer, device, labelled=True)
+    rows = [pvp.encode(tokens, own=number) for number, tokens in enumerate(task.tokens("train"))]
+    return _logits(rows, task, scorer, device)
 
 
 def priors_of(task: Task, content_free: FloatArray, sample: FloatArray) -> LogPriors:
@@ -67,9 +68,5 @@ def priors_of(task: Task, content_free: FloatArray, sample: FloatArray) -> LogPr
     return {"contextual": contextual_prior(content_free, task.label_kind), "batch": batch_prior(sample, task.label_kind)}
 
 
-def _logits(
-    examples: Iterable[Example], task: Task, pvp: PVP, scorer: LabelScorer, device: Device, *, labelled: bool = False
-) -> FloatArray:
-    store = TokenStore.build(examples, task.tokenizer, pvp.pattern.keys, task.max_length, task.spec.truncate)
-    rows = [pvp.encode(store.row(index), index if labelled else None) for index in range(store.rows)]
+def _logits(rows: Sequence[Encoded], task: Task, scorer: LabelScorer, device: Device) -> FloatArray:
     return label_logits(scorer, rows, task.tokenizer, device, task.spec.compute.tokens_per_batch)

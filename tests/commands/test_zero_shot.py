@@ -112,13 +112,12 @@ def test_without_labelled_rows(task: Path, found: ZeroShot) -> None:
 
 
 def test_a_large_unlabelled_set_is_sampled_and_said_so(task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(untrained, "SAMPLE", 10)
     monkeypatch.setattr(command, "SAMPLE", 10)
 
     sampled = zero_shot(load(task))
 
     assert sampled.rows["unlabeled"] == 10
-    assert sampled.notes == ("batch calibration and label shares are from the first 10 of 30 unlabelled rows",)
+    assert sampled.notes == ("batch calibration and label shares are from 10 of 30 unlabelled rows",)
 
 
 def test_rows_of_several_labels(task: Path, tmp_path: Path) -> None:

@@ -52,13 +52,11 @@ def test_every_pattern_once_in_order_and_reported(task: Task) -> None:
     assert heard[0] == RunStarted(2) and heard[3] == StepStarted("brackets", "untrained")
 
 
-def test_the_sample_is_the_first_unlabelled_rows(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sample_is_the_first_unlabelled_rows(task: Task) -> None:
     pvp, scorer = first(task)
-    assert untrained.sample_logits(task, pvp, scorer, DEVICE) == pytest.approx(all_unlabeled(task, 0), abs=1e-5)
-
-    monkeypatch.setattr(untrained, "SAMPLE", 4)
-
-    assert untrained.sample_logits(task, pvp, scorer, DEVICE) == pytest.approx(all_unlabeled(task, 0)[:4], abs=1e-5)
+    for most, rows in ((4, 4), (30, 30), (untrained.SAMPLE, 30), (4, 4)):  # also where more of them are tokenised already
+        found = untrained.sample_logits(task, pvp, scorer, DEVICE, most)
+        assert found == pytest.approx(all_unlabeled(task, 0)[:rows], abs=1e-5)
 
 
 def test_texts_without_content_fill_every_field(model_folder: Callable[[str], Path], tmp_path: Path) -> None:
@@ -88,7 +86,7 @@ def test_texts_without_content_fill_every_field(model_folder: Callable[[str], Pa
 def test_log_priors_are_those_of_the_answers(task: Task) -> None:
     for index, (pvp, scorer) in enumerate(untrained.untrained(task, DEVICE)):
         content_free = untrained.content_free_logits(task, pvp, scorer, DEVICE)
-        found = untrained.priors_of(task, content_free, untrained.sample_logits(task, pvp, scorer, DEVICE))
+        found = untrained.priors_of(task, content_free, untrained.sample_logits(task, pvp, scorer, DEVICE, untrained.SAMPLE))
 
         assert list(found) == ["contextual", "batch"]
         assert found["contextual"] == pytest.approx(contextual_prior(content_free), abs=1e-5)

@@ -134,6 +134,16 @@ class ComputeSpec(Section):
     checkpoint_minutes: Weight = Field(5.0, description="minutes between the points from which a killed training goes on")
 
 
+class EvaluationSpec(Section):
+    """The last step, on the test set; the student is always evaluated on all of its rows."""
+
+    teachers: Literal["sample", "all", "none"] = Field(
+        "sample",
+        description="test rows for the patterns untrained, the teachers and their ensemble; sample: at most 500 of them; "
+        "none: the student alone is evaluated",
+    )
+
+
 class PipelineSpec(Section):
     """A whole pipeline; what ``petkit run`` needs to know."""
 
@@ -162,6 +172,7 @@ class PipelineSpec(Section):
     generations: training.GenerationsSpec = training.GenerationsSpec()
     soft_labels: training.SoftLabelsSpec = training.SoftLabelsSpec()
     student: training.StudentSpec = training.StudentSpec()
+    evaluation: EvaluationSpec = EvaluationSpec()
     baselines: tuple[Annotated[str, BASELINE_NAMES], ...] = Field(
         (), description="compared on the same rows: without petkit's method, what would one have?"
     )

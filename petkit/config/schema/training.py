@@ -163,6 +163,11 @@ _OUT_OF_FOLD = Counts(lambda soft: soft.out_of_fold, "neither weighting nor teac
 class SoftLabelsSpec(Section):
     """Stage B: how the teachers' label logits become one soft label per row."""
 
+    rows: Annotated[int, Field(ge=1, le=10**9)] | Literal["auto", "all"] = Field(
+        "auto",
+        description="unlabelled rows that the teachers label, drawn at random; auto: those that the student's steps can read, "
+        "at least 2,000, and all of them where generations choose among them",
+    )
     combine: Literal["logits", "log_probs", "probs"] = Field("logits", description="what is averaged over the teachers")
     weighting: Literal["uniform", "train_accuracy", "out_of_fold"] = Field(
         "uniform",

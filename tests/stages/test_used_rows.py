@@ -1,0 +1,82 @@
+"""Which unlabelled rows the teachers label: a sample as large as the student can use, unless asked for more."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from petkit.errors import InvalidInput, RunConflict
+from petkit.storage.parquet_shards import read_matrix, read_shards
+from petkit.task.checks import used_rows
+from petkit.task.task import Task
+from tests.data.rows import jsonl, source
+from tests.tiny_task import load, run_task
+
+QUICK = ("teachers.seeds=[1]", "teachers.steps=2", "student.steps=3")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (("student.steps=10",), 2_000),
+        (("student.steps=400", "student.batch_size=16"), 6_400),
+        (("student.steps=400", "student.batch_size=16", "soft_labels.top_share=0.3"), 21_334),
+        (("soft_labels.rows=7", "generations.count=1"), 7),
+        (("generations.count=1",), 10**9),
+        (("soft_labels.rows=all",), 10**9),
+    ],
+)
+def test_how_many_rows_are_used(overrides: tuple[str, ...], expected: int, pipeline_file: Path) -> None:
+    assert min(used_rows(load(pipeline_file, *overrides).spec), 10**9) == expected
+
+
+def test_a_sample_is_the_same_each_time_and_yields_its_rows_only(here: Path) -> None:
+    path = jsonl(here / "rows.jsonl", [{"text": f"row {number}"} for number in range(100)])
+    rows = source(path, labels=None)
+    whole = rows.scan()
+    drawn = whole.drawn(20)
+
+    assert drawn.sample is not None and drawn.rows == 20 and drawn.sha256 != whole.sha256
+    numbers = drawn.sample.numbers.tolist()
+    assert numbers == sorted(set(numbers)) and numbers != list(range(20))
+    assert [example.fields["text"] for example in rows.unchanged(drawn)] == [f"row {number}" for number in numbers]
+    assert [example.id for example in rows.unchanged(drawn)] == [f"row-{number + 1}" for number in numbers]
+    assert rows.scan().drawn(20) == drawn and whole.drawn(21).sha256 != drawn.sha256
+    assert whole.drawn(100) is whole
+
+
+def test_a_change_outside_of_the_sample_is_noticed(here: Path) -> None:
+    texts = [{"text": f"row {number}"} for number in range(100)]
+    rows = source(jsonl(here / "rows.jsonl", texts), labels=None)
+    drawn = rows.scan().drawn(20)
+    assert drawn.sample is not None
+    outside = next(number for number in range(100) if number not in drawn.sample.numbers)
+    jsonl(here / "rows.jsonl", [*texts[:outside], {"text": "other"}, *texts[outside + 1 :]])
+
+    with pytest.raises(InvalidInput, match="changed while petkit was working with it"):
+        list(rows.unchanged(drawn))
+
+
+def test_teachers_label_the_sample_alone(pipeline_file: Path, here: Path) -> None:
+    overrides = (*QUICK, "soft_labels.rows=12")
+    (note,) = Task.checked(load(pipeline_file, *overrides)).notes
+    assert note.partition(": ")[2].startswith("the teachers label 12 of its 30 rows (soft_labels.rows: all labels every row")
+
+    run_task(pipeline_file, here / "run", *overrides)
+    (shard,) = read_shards(here / "run" / "stage_b" / "soft_labels", ["id", "logits"])
+    ids = [json.loads(line)["id"] for line in (pipeline_file.parent / "unlabeled.jsonl").read_text().splitlines()]
+    assert len(shard["id"]) == 12 and [name for name in ids if name in shard["id"]] == list(shard["id"])
+    assert read_matrix(here / "run" / "stage_a" / "colon-1" / "logits", "logits").shape == (12, 3)
+    assert run_task(pipeline_file, here / "run", *overrides).ran == ()
+
+    with pytest.raises(RunConflict, match=r"colon-1/logits: stale: data.unlabeled changed, soft_labels.rows 12 → 13"):
+        run_task(pipeline_file, here / "run", *QUICK, "soft_labels.rows=13")
+    with pytest.raises(RunConflict, match=r"colon-1/logits: stale: .*soft_labels.rows"):
+        run_task(pipeline_file, here / "run", *QUICK)
+
+
+def test_a_sample_of_every_row_changes_no_input(pipeline_file: Path, copy: Path) -> None:
+    for rows in (30, 1_000, "all"):
+        assert run_task(pipeline_file, copy, f"soft_labels.rows={rows}").ran == ()
