@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-CHUNK, CHUNK_CHARACTERS = 1024, 2**21  # rows and characters at a time
+CHUNK, CHUNK_CHARACTERS = 1024, 2**19  # rows and characters at a time
 Row = TypeVar("Row")
 
 

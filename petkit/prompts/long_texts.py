@@ -9,12 +9,16 @@ from petkit.prompts.tokenizer import PieceTokenizer
 
 # Of a long text, so many characters are read at first for each token that fits; a cut changes the tokens next to it.
 _CHARACTERS, _MARGIN = 16, 64
+# A tokenizer takes a hundred times the memory of what it reads, so that of longer texts only this many characters are read.
+_LONGEST = 2**19
 
 
 def used_tokens(texts: Sequence[str], key: FieldKey, tokenizer: PieceTokenizer, most: int, truncate: Truncate) -> list[list[int]]:
     """Return the tokens of texts of which at most ``most`` are kept, or of the ends they are kept of, and some more at a cut."""
     enough = max(most, 0) + _MARGIN
     length = enough * _CHARACTERS
+    longest = max(_LONGEST, 2 * length)
+    texts = [_end(text, longest, truncate) for text in texts]
 
     def encoded(pieces: Sequence[str]) -> list[list[int]]:
         return tokenizer.encode(pieces, key.glue, verbatim=key.verbatim)
@@ -39,3 +43,12 @@ def used_tokens(texts: Sequence[str], key: FieldKey, tokenizer: PieceTokenizer, 
 
     short = iter(encoded([text for text in texts if len(text) <= 2 * length]))
     return [next(short) if len(text) <= 2 * length else used(text) for text in texts]
+
+
+def _end(text: str, characters: int, truncate: Truncate) -> str:
+    """Return the part of a text that so many tokens would be kept of."""
+    if len(text) <= characters:
+        return text
+    if truncate == "middle":
+        return text[: characters // 2] + text[-(characters // 2) :]
+    return text[:characters] if truncate == "tail" else text[-characters:]

@@ -68,6 +68,23 @@ def test_little_of_a_long_text_is_tokenised(stored: bool, monkeypatch: pytest.Mo
     assert 0 < longest <= 4096
 
 
+@pytest.mark.parametrize("truncate", get_args(Truncate))
+@pytest.mark.parametrize("text", ["x" * 50_000, "a" + " " * 50_000 + "b"])
+def test_never_is_a_very_long_text_tokenised_whole(text: str, truncate: Truncate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(long_texts, "_LONGEST", 20_000)
+    tokenizer, longest = load_tokenizer("embedded", needs_mask=False), 0
+    encode = tokenizer.encode
+
+    def watched(texts: Sequence[str], *rest: str, **more: bool) -> list[list[int]]:
+        nonlocal longest
+        longest = max([longest, *map(len, texts)])
+        return encode(texts, *rest, **more)
+
+    monkeypatch.setattr(tokenizer, "encode", watched)
+    assert long_texts.used_tokens([text], FieldKey("text", (), ""), tokenizer, 64, truncate)
+    assert 0 < longest <= 20_000
+
+
 def test_long_texts_are_stored_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("petkit.data.chunks.CHUNK_CHARACTERS", 1000)
     held = most = 0
