@@ -56,6 +56,7 @@ class Predictor:
         labels: label names in class order.
         fields: the fields a row must have.
         columns: field name → column name, as in the pipeline's data.
+        exact: fields that are read from their columns alone, and never from one of their own name.
         label_names: label of each class number, where the pipeline's data has numbers.
         label_separator: joins several labels of a row, in files and in ``Prediction.label``.
         empty: "skip" where an evaluation leaves rows without a text out, as the run did; else it refuses them.
@@ -76,6 +77,7 @@ class Predictor:
         self.labels = tuple(labels)
         self.fields = tuple(fields)
         self.columns: dict[str, str] = dict(reading.get("columns") or {})
+        self.exact: set[str] = set()
         self.label_names: tuple[str, ...] | None = tuple(reading.get("label_names") or ()) or None
         self.label_separator: str = reading.get("label_separator") or DataSpec.model_fields["label_separator"].default
         self.empty: Literal["skip", "refuse"] | None = reading.get("empty")
@@ -143,7 +145,7 @@ class Predictor:
 
     def columns_in(self, names: Collection[str]) -> dict[str, str]:
         """Return field → its column among ``names``: the recorded one, or one of the field's own name that nothing else is read from."""
-        others = {self.column(name) for name in (*self.fields, "label", "id")}
+        others = self.exact | {self.column(name) for name in (*self.fields, "label", "id")}
         return {
             field: field if self.column(field) not in names and field in names and field not in others else self.column(field)
             for field in self.fields

@@ -16,6 +16,7 @@ from petkit.metrics.decision import Decision
 from petkit.predict import row_io
 from petkit.predict.columns import OutputColumns
 from petkit.predict.predictor import Predictor
+from petkit.predict.settings import set_columns
 from tests.predict.test_columns import predictor_of
 
 TEXTS = ["a text", "another one", "b"]
@@ -181,3 +182,12 @@ def test_a_labelled_file_may_have_the_fields_own_name(here: Path) -> None:
     Path("in.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
     assert row_io.evaluate_file(pair_predictor(hypothesis="second"), "in.jsonl").rows == 2
+
+
+def test_a_column_that_the_command_names_is_not_guessed(here: Path) -> None:
+    predictor = pair_predictor()
+    set_columns(predictor, {"hypothesis": "secnod"})
+    Path("in.jsonl").write_text("\n".join(map(json.dumps, renamed(second="hypothesis"))))
+
+    with pytest.raises(InvalidInput, match=r"^in\.jsonl: secnod: missing, in all 2 rows"):
+        row_io.file_rows("in.jsonl", predictor, OutputColumns(predictor, "jsonl"))
