@@ -47,7 +47,7 @@ WHOLE = {
     "batch calibration": ("soft_labels.calibration=batch", "soft_labels.prior=train"),
     "contextual calibration": ("soft_labels.calibration=contextual", "soft_labels.prior=uniform"),
     "chosen rows": ("soft_labels.top_share=0.5", "soft_labels.min_probability=0.2", "soft_labels.confidence_weights=false"),
-    "best pattern": ("keep_patterns=1",),
+    "best pattern": ("keep_patterns=1", "soft_labels.rows=12"),
     "words found": ("verbalizer={auto: {per_label: 2, candidates: 30, scope: joint}}",),
     "baselines": ("baselines=[majority, tfidf, zero_shot, supervised]",),
     "ordinal": ("label_kind=ordinal",),
