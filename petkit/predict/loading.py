@@ -35,7 +35,8 @@ _NEW_MANIFEST = "run the same petkit run again: it writes a new one, and finishe
 def load_predictor(folder: Path, teachers: bool, compute: ComputeSpec | None) -> Predictor:
     """Load a run folder or a model folder; see :meth:`petkit.predict.predictor.Predictor.load`."""
     if not folder.is_dir():
-        raise ModelRefused(f"{shown_path(folder)}: no such run or model folder")
+        what = "is a file, not a run or model folder" if folder.is_file() else "no such run or model folder"
+        raise ModelRefused(f"{shown_path(folder)}: {what}")
     store = RunStore(folder)
     # Other tools write a manifest.json too; with a config.json next to it, it is a model folder.
     manifest = {} if (folder / "config.json").is_file() else store.manifest()

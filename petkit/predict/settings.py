@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from petkit.config.yaml_document import parse_document
@@ -26,7 +27,11 @@ def column_settings(overrides: Sequence[str]) -> dict[str, str]:
         if len(place) == 3:
             columns[place[2]] = value.strip()
             continue
-        found = parse_document(value, shown, under=tuple(place)).data
+        try:
+            found = parse_document(value, shown, under=tuple(place)).data
+        except InvalidInput as error:
+            problems += [replace(problem, line=None) for problem in error.problems]
+            continue
         if isinstance(found, dict):
             columns |= {str(field): str(column) for field, column in found.items()}
         else:

@@ -71,7 +71,7 @@ class Verification:
 def verify(folder: Path) -> Verification:
     """Verify a run folder, or a folder that one of its steps was copied to."""
     if not folder.is_dir():
-        raise ModelRefused(f"{shown_path(folder)}: no such folder")
+        raise ModelRefused(f"{shown_path(folder)}: {'is a file, not a folder' if folder.is_file() else 'no such folder'}")
     if os.path.lexists(folder / RECORD):
         return Verification(str(folder), (_verify_step(folder, "", "take the folder from its run again"),))
     store = RunStore(folder)
