@@ -64,7 +64,7 @@ def test_mistake_in_a_fresh_process(name: str, sound: Path, place: Callable[[str
 # A line begins with the place of the mistake: a file (and line), a run or model folder, an option, a setting, an input.
 PLACE = re.compile(
     r"(?:[\w./-]+\.(?:yaml|jsonl|csv|tsv|parquet|xlsx|json|txt|doc|xls|gz)(?::\d+)?"
-    r"|[\w./-]*(?:run|model|foreign|prompt|bert|nowhere|empty|new|tiny|x{300}|\.)"
+    r"|[\w./-]*(?:run|model|foreign|prompt|bert|nowhere|empty|new|tiny|x{300}|\.)|-"
     r"|run/[\w./]+|petkit:[\w/]+(?::\d+)?"
     r"|--[a-z-]+(?: .+?)?|hf://\w+|standard input(?::\d+)?|text \d+|[a-z_]+\.[a-z_.]+): "
 )
