@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -87,8 +87,19 @@ class Scan:
         if rows >= self.rows:
             return self
         numbers = np.sort(np.random.default_rng(0).choice(self.rows, rows, replace=False, shuffle=False))
-        sha256 = hashlib.sha256(f"{rows} of {self.sha256}".encode()).hexdigest()
+        # The numbers are hashed too: other versions of numpy may draw others.
+        sha256 = hashlib.sha256(self.sha256.encode() + numbers.astype("<i8").tobytes()).hexdigest()
         return replace(self, rows=rows, sha256=sha256, sample=Sample(numbers, self.rows, self.sha256))
+
+
+def _are_in(numbers: NDArray[np.int64]) -> Iterator[bool]:
+    """Say of 0, 1, … whether each is among rising numbers, in memory for one of them."""
+    before = -1
+    for number in numbers:
+        yield from repeat(False, int(number) - before - 1)
+        yield True
+        before = int(number)
+    yield from repeat(False)
 
 
 @dataclass(slots=True)
@@ -141,10 +152,10 @@ class ExampleSource:
     def unchanged(self, scan: Scan) -> Iterator[Example]:
         """Yield every row, or those of the scan's sample, and make sure at the end that the source is as it was scanned."""
         digest, sample = self._digest(), scan.sample
-        wanted = None if sample is None else set(sample.numbers.tolist())
-        for number, example in enumerate(self):
+        wanted = repeat(True) if sample is None else _are_in(sample.numbers)
+        for example in self:
             self._add(digest, example)
-            if wanted is None or number in wanted:
+            if next(wanted):
                 yield example
         if digest.hexdigest() != (scan.sha256 if sample is None else sample.sha256):
             raise InvalidInput([Problem.of_file(self.shown, "changed while petkit was working with it", "run again")])

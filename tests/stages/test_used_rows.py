@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from petkit.data.examples import Sample
 from petkit.errors import InvalidInput, RunConflict
 from petkit.storage.parquet_shards import read_matrix, read_shards
 from petkit.task.checks import used_rows
@@ -45,6 +49,26 @@ def test_a_sample_is_the_same_each_time_and_yields_its_rows_only(here: Path) -> 
     assert [example.id for example in rows.unchanged(drawn)] == [f"row-{number + 1}" for number in numbers]
     assert rows.scan().drawn(20) == drawn and whole.drawn(21).sha256 != drawn.sha256
     assert whole.drawn(100) is whole
+
+
+def test_another_draw_of_as_many_rows_is_another_set(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = source(jsonl(here / "rows.jsonl", [{"text": f"row {number}"} for number in range(100)]), labels=None).scan()
+    drawn, own = whole.drawn(20), np.random.default_rng
+
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: own(seed + 1))  # as if numpy's algorithm had changed
+
+    assert whole.drawn(20).sha256 != drawn.sha256
+
+
+def test_a_large_sample_needs_no_memory_beyond_its_numbers(here: Path) -> None:
+    rows = source(jsonl(here / "rows.jsonl", [{"text": "a"}]), labels=None)
+    scan = replace(rows.scan(), sample=Sample(np.arange(1_000_000), 2_000_000, ""))
+    tracemalloc.start()
+    try:
+        next(rows.unchanged(scan))
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_change_outside_of_the_sample_is_noticed(here: Path) -> None:
