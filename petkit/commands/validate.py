@@ -19,6 +19,7 @@ from petkit.prompts.token_store import TokenStore
 from petkit.prompts.tokenizer import PieceTokenizer
 from petkit.prompts.verbalizer import LabelWord
 from petkit.stages.baselines import refuse_impossible
+from petkit.task.checks import sample_notes
 from petkit.task.task import Task
 
 _SHOWN = 5
@@ -72,7 +73,10 @@ def check_pipeline(pipeline: Pipeline) -> Check:
         patterns=tuple(_views(task, rows, tokens)),
         warnings=(*_warnings(task, rows.get("test", ())), *(remark for remark, doubtful in remarks.items() if doubtful)),
         legibility=legibility,
-        remarks=tuple(remark for remark, doubtful in remarks.items() if not doubtful),
+        remarks=(
+            *sample_notes(task.spec, task.scans["unlabeled"]),
+            *(remark for remark, doubtful in remarks.items() if not doubtful),
+        ),
     )
 
 

@@ -56,15 +56,15 @@ def zero_shot(pipeline: Pipeline, on_event: OnEvent = ignore) -> ZeroShot:
     targets = {part: targets_of(list(task.rows(part)), len(task.labels)) for part in labelled}
     with device.in_use():
         answers = [_answers(task, pvp, scorer, device) for pvp, scorer in untrained(task, device, on_event)]
-    notes, rows = [], task.scans["unlabeled"].rows_of_source
-    if rows > SAMPLE:
-        notes.append(f"batch calibration and label shares are from {SAMPLE:,} of {rows:,} unlabelled rows")
+    notes, sampled, rows = [], len(answers[0]["raw"]["unlabeled"]), task.scans["unlabeled"].rows_of_source
+    if rows > sampled:
+        notes.append(f"batch calibration and label shares are from {sampled:,} of {rows:,} unlabelled rows")
     if not labelled:
         notes.append("accuracy cannot be shown: there are no labelled rows (name some as data.train or data.test)")
     return ZeroShot(
         task=task.spec.task,
         label_kind=task.label_kind,
-        rows={"unlabeled": len(answers[0]["raw"]["unlabeled"]), **{part: len(gold) for part, gold in targets.items()}},
+        rows={"unlabeled": sampled, **{part: len(gold) for part, gold in targets.items()}},
         patterns={pvp.id: _judge(task, own, targets) for pvp, own in zip(task.pvps, answers, strict=True)},
         ensemble=_judge(task, _together(task, answers), targets),
         notes=tuple(notes),

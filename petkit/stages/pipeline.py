@@ -34,6 +34,7 @@ from petkit.runs.signals import stop_if_requested
 from petkit.runs.step import Job, Step, at_work, carry_out
 from petkit.runs.store import RunStore
 from petkit.stages import a_teachers, b_soft_labels, baselines, c_student, evaluation, preparation
+from petkit.task.checks import sample_notes
 from petkit.task.model_checks import at_commits
 from petkit.task.task import Task
 from petkit.teachers.models import teacher_models
@@ -275,7 +276,7 @@ def _advance(step: Step, ready: Prepared, describe: Callable[[], None], on_event
 
 def _report_left_out(task: Task, stages: Sequence[Stage], on_event: OnEvent) -> None:
     """Report rows that are left out, and settings that have no effect."""
-    report_notes(task.notes, on_event)
+    report_notes((*task.notes, *sample_notes(task.spec, task.scans["unlabeled"])), on_event)
     for section, stage in (("teachers", "a"), ("student", "c")):
         settings = getattr(task.spec, section)
         if stage in stages and settings.adapted is not None and "learning_rate" in settings.model_fields_set:

@@ -6,7 +6,6 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 
 from petkit import limits
@@ -71,17 +70,17 @@ def scan_data(pipeline: Pipeline, labels: Sequence[str]) -> tuple[dict[str, Scan
             problems += unused
         problems += scan_problems(pipeline, part, scan)
     if "unlabeled" in scans:
-        scans["unlabeled"] = _drawn(spec, scans["unlabeled"])
+        scans["unlabeled"] = scans["unlabeled"].drawn(used_rows(spec))
     return scans, problems
 
 
-def _drawn(spec: PipelineSpec, scan: Scan) -> Scan:
-    drawn = scan.drawn(used_rows(spec))
-    if drawn is scan:
-        return scan
-    count = f"the teachers label {drawn.rows:,} of its {scan.rows:,} rows"
+def sample_notes(spec: PipelineSpec, scan: Scan) -> list[str]:
+    """Return a note where the teachers label a sample of the unlabelled rows."""
+    if scan.sample is None:
+        return []
+    count = f"the teachers label {scan.rows:,} of its {scan.sample.of:,} rows"
     hint = "soft_labels.rows: all labels every row; petkit predict labels any file with the student"
-    return replace(drawn, notes=(*scan.notes, f"{source_of(spec, (), (), 'unlabeled').shown}: {count} ({hint})"))
+    return [f"{source_of(spec, (), (), 'unlabeled').shown}: {count} ({hint})"]
 
 
 def used_rows(spec: PipelineSpec) -> int:
@@ -179,7 +178,10 @@ def teacher_problems(pipeline: Pipeline, labels: int, scans: Mapping[str, Scan],
     generations = list_teachers(kept, spec.teachers.seeds, spec.generations, train_rows, labels)
     if len(generations) > 1 and not train_rows and scans["unlabeled"].rows < labels:
         message = f"{scans['unlabeled'].rows} rows cannot teach {labels} labels"
-        return [pipeline.problem(("data", "unlabeled"), message, "add unlabelled rows")]
+        few = (("data", "unlabeled"), message, "add unlabelled rows")
+        return [
+            pipeline.problem(*few) if scans["unlabeled"].sample is None else pipeline.problem(("soft_labels", "rows"), message)
+        ]
     for before, generation in pairwise(generations):
         if any(not others(teacher, before) for teacher in generation):
             message = "each teacher learns from others, and there is no other"

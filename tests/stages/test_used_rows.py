@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from petkit.commands.validate import check_pipeline
+from petkit.commands.zero_shot import zero_shot
 from petkit.data.examples import Sample
 from petkit.errors import InvalidInput, RunConflict
+from petkit.events import Event, Notice
 from petkit.storage.parquet_shards import read_matrix, read_shards
 from petkit.task.checks import used_rows
 from petkit.task.task import Task
@@ -85,10 +88,12 @@ def test_a_change_outside_of_the_sample_is_noticed(here: Path) -> None:
 
 def test_teachers_label_the_sample_alone(pipeline_file: Path, here: Path) -> None:
     overrides = (*QUICK, "soft_labels.rows=12")
-    (note,) = Task.checked(load(pipeline_file, *overrides)).notes
+    heard: list[Event] = []
+    run_task(pipeline_file, here / "run", *overrides, on_event=heard.append)
+    (note,) = (event.message for event in heard if isinstance(event, Notice) and event.step == "data")
     assert note.partition(": ")[2].startswith("the teachers label 12 of its 30 rows (soft_labels.rows: all labels every row")
-
-    run_task(pipeline_file, here / "run", *overrides)
+    check = check_pipeline(load(pipeline_file, *overrides))
+    assert note in check.remarks and note not in check.warnings and check.rows["unlabeled"] == 30
     (shard,) = read_shards(here / "run" / "stage_b" / "soft_labels", ["id", "logits"])
     ids = [json.loads(line)["id"] for line in (pipeline_file.parent / "unlabeled.jsonl").read_text().splitlines()]
     assert len(shard["id"]) == 12 and [name for name in ids if name in shard["id"]] == list(shard["id"])
@@ -99,6 +104,20 @@ def test_teachers_label_the_sample_alone(pipeline_file: Path, here: Path) -> Non
         run_task(pipeline_file, here / "run", *QUICK, "soft_labels.rows=13")
     with pytest.raises(RunConflict, match=r"colon-1/logits: stale: .*soft_labels.rows"):
         run_task(pipeline_file, here / "run", *QUICK)
+
+
+def test_commands_without_teachers_say_what_they_read(pipeline_file: Path) -> None:
+    heard: list[Event] = []
+    found = zero_shot(load(pipeline_file, "soft_labels.rows=7"), heard.append)
+
+    assert found.rows["unlabeled"] == 7
+    assert found.notes == ("batch calibration and label shares are from 7 of 30 unlabelled rows",)
+    assert not [event for event in heard if isinstance(event, Notice)]
+
+
+def test_too_few_rows_of_enough_are_those_of_the_setting(pipeline_file: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"soft_labels\.rows: 2 rows cannot teach 3 labels$"):
+        Task.checked(load(pipeline_file, "soft_labels.rows=2", "generations.count=1", "data.train=null"))
 
 
 def test_a_sample_of_every_row_changes_no_input(pipeline_file: Path, copy: Path) -> None:
