@@ -116,7 +116,10 @@ def write_development_rows(folder: Path, split: int, path: Path) -> Path:
 
 def _run(folder: Path, task: str, split: int, done: Path, changed: list[str]) -> None:
     files = {"train": f"train_k8_s{split}.jsonl", "unlabeled": "unlabeled.jsonl", "test": "test.jsonl"}
-    overrides = [f"data.{part}={folder / name}" for part, name in files.items()] + ["teachers.seeds=[1]"]
+    overrides = [f"data.{part}={folder / name}" for part, name in files.items()] + [
+        "teachers.seeds=[1]",
+        "evaluation.teachers=all",
+    ]
     pipeline = HERE / "pipelines" / f"{task}.yaml"
     adapted = done.parents[1] / f"{task}-adapted"
     if any("{adapted}" in change for change in changed) and not (adapted / "model").is_dir():

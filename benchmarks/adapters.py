@@ -65,7 +65,10 @@ def _run(folder: Path, task: str, split: int, kind: str, out: Path, given: list[
     run = out / f"{task}-{split}" / kind
     shutil.rmtree(run, ignore_errors=True)  # what a killed run left would not be measured
     files = {"train": f"train_k8_s{split}.jsonl", "unlabeled": "unlabeled.jsonl", "test": "test.jsonl"}
-    overrides = [f"data.{part}={folder / name}" for part, name in files.items()] + ["teachers.seeds=[1]"]
+    overrides = [f"data.{part}={folder / name}" for part, name in files.items()] + [
+        "teachers.seeds=[1]",
+        "evaluation.teachers=all",
+    ]
     overrides += [f"{section}.adapter={kind}" for section in ("teachers", "student")] + given
     print(f"{task} split {split}: {kind} … ", end="", file=sys.stderr, flush=True)
     started = time.perf_counter()

@@ -94,6 +94,7 @@ def make_task(folder: Path, model: Path, rows: int, steps: int, teachers: int) -
         "model": str(model),
         "max_length": 32,
         "student": {"steps": steps},
+        "soft_labels": {"rows": "all"},
         "compute": {"device": "cpu", "precision": "float32", "threads": 1},
     }
     (folder / "pipeline.yaml").write_text(json.dumps(pipeline), encoding="utf-8")  # JSON is YAML

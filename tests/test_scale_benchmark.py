@@ -49,6 +49,11 @@ def test_the_benchmark_runs_every_stage(tmp_path: Path) -> None:
     assert last == "+0.0 %" and not list(tmp_path.iterdir())
 
 
+def test_every_row_is_labelled(scale: ModuleType, tmp_path: Path) -> None:
+    pipeline = scale.make_task(tmp_path / "task", tmp_path, 30, 2, 1)
+    assert json.loads(pipeline.read_text())["soft_labels"] == {"rows": "all"}
+
+
 def test_growth(scale: ModuleType) -> None:
     found = [scale.Measured("stage-b", 10, 9.0, 1.0, 100.0), scale.Measured("stage-b", 110, 9.0, 3.0, 110.0)]
     found += [scale.Measured("stage-c", 10, 9.0, 5.0, 200.0), scale.Measured("stage-c", 110, 9.0, 5.0, 240.0)]

@@ -149,8 +149,10 @@ class StepCosts:
         # Scoring needs the weights and the widest layer of a batch.
         memory = base + _FLOAT * (size.parameters + spec.compute.tokens_per_batch * (2 * size.inner + 6 * size.hidden))
         if step == EVALUATION or step.startswith("baselines/"):
-            teachers, rows = len(task.pvps) + sum(teacher.trained for teacher in task.teachers), task.scans["test"].rows
-            seconds = (teachers + 1) * self.loading + (teachers * len(task.teacher_test_rows) + rows) * self.scoring
+            rows = task.scans["test"].rows
+            sample = len(task.teacher_test_rows) if step == EVALUATION else rows
+            teachers = (len(task.pvps) + sum(teacher.trained for teacher in task.teachers)) * (sample > 0)
+            seconds = (teachers + 1) * self.loading + (teachers * sample + rows) * self.scoring
             return Cost(seconds, memory, rows * (floats + _ROW))
         if step.endswith("/logits"):
             return Cost(self.loading + self.rows * self.scoring, memory, self.rows * floats)

@@ -26,7 +26,7 @@ def steps(task: Task, device: Device, models: TeacherModels) -> list[Step]:
         "fields": list(task.fields),
         **model_inputs(task.student_model_hash, task.student_max_length),
         "data.train": task.scans["train"].sha256 if task.train else None,
-        "data.unlabeled": task.scans["unlabeled"].sha256,
+        **task.unlabeled_rows(),
         "student.temperature": task.spec.student_temperature,
         **flat("student", settings.fingerprint_settings()),
         **task.start_inputs["student"],

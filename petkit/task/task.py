@@ -202,9 +202,13 @@ class Task:
 
     def unlabeled_inputs(self) -> Inputs:
         """Return the inputs of logits on the unlabelled set: its rows, and the labels in class order."""
+        return {"labels": list(self.labels), **self.unlabeled_rows()}
+
+    def unlabeled_rows(self) -> Inputs:
+        """Return the hash of the unlabelled rows and, where they are a sample, their number, which explains another hash."""
         scan = self.scans["unlabeled"]
         drawn = {} if scan.sample is None else {"soft_labels.rows": scan.rows}
-        return {"labels": list(self.labels), "data.unlabeled": scan.sha256, **drawn}
+        return {"data.unlabeled": scan.sha256, **drawn}
 
     def source(self, part: str) -> ExampleSource:
         """Return ``train``, ``unlabeled`` or ``test`` as a stream of examples."""

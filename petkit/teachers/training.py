@@ -67,7 +67,7 @@ def training_inputs(task: Task, device: Device, teacher: Teacher, labellers: Seq
         **flat("teachers", task.spec.teachers.fingerprint_settings()),
         **task.start_inputs["teachers"],
         **({**flat("generations", generations), "generation": teacher.generation} if labellers else {}),
-        **({"data.unlabeled": task.scans["unlabeled"].sha256} if needs_text else {}),
+        **(task.unlabeled_rows() if needs_text else {}),
     }
 
 

@@ -48,9 +48,10 @@ IDLE: list[tuple[str, str, str]] = [
     ("student.masked_share=0.5", "consistency_weight is 0", "student.consistency_weight=1"),
     ("demonstrations.max_tokens=9", "per_label is 0", "demonstrations.per_label=1"),
     ("data.label_separator=;", "label_kind is single", "label_kind=multi"),
+    ("evaluation.teachers=none", "data.test names no rows to evaluate on", "data.test=test.jsonl"),
     ("pretrain_prompt.mlm_share=0.5", "objective is next_sentence", "pretrain_prompt.objective=both"),
 ]
-OFF = {"student.gold_batch_size=2": "student.hard_weight=0"}  # what is on by default
+OFF = {"student.gold_batch_size=2": "student.hard_weight=0", "evaluation.teachers=none": "data.test=null"}  # on by default
 
 
 @pytest.fixture

@@ -83,6 +83,12 @@ def test_time_by_measurement(pipeline_file: Path, here: Path, timed: list[Any]) 
     assert not (here / "new").exists()
 
 
+def test_time_of_the_students_evaluation_alone(pipeline_file: Path, here: Path, timed: list[Any]) -> None:
+    found = looked(pipeline_file, here / "new", "evaluation.teachers=none").estimate
+    assert found is not None and len(timed) == 1
+    assert found.stages["evaluation"].seconds == pytest.approx(10 + 15 * 0.5, abs=0.01)
+
+
 def test_time_of_finished_steps(pipeline_file: Path, copy: Path, timed: list[Any]) -> None:
     facts = {step: RunStore(copy).facts(step)["seconds"] for step in (SOFT_LABELS, STUDENT)}
     found = looked(pipeline_file, copy, force="c").estimate

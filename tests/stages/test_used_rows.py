@@ -19,7 +19,7 @@ from petkit.storage.parquet_shards import read_matrix, read_shards
 from petkit.task.checks import used_rows
 from petkit.task.task import Task
 from tests.data.rows import jsonl, source
-from tests.tiny_task import load, run_task
+from tests.tiny_task import load, planned, run_task
 
 QUICK = ("teachers.seeds=[1]", "teachers.steps=2", "student.steps=3")
 
@@ -104,6 +104,14 @@ def test_teachers_label_the_sample_alone(pipeline_file: Path, here: Path) -> Non
         run_task(pipeline_file, here / "run", *QUICK, "soft_labels.rows=13")
     with pytest.raises(RunConflict, match=r"colon-1/logits: stale: .*soft_labels.rows"):
         run_task(pipeline_file, here / "run", *QUICK)
+
+
+def test_whatever_reads_the_sample_is_stale_for_its_size(pipeline_file: Path, here: Path) -> None:
+    overrides = (*QUICK, "teachers.auxiliary_mlm_weight=0.1")
+    run_task(pipeline_file, here / "run", *overrides, "soft_labels.rows=12")
+    steps = planned(pipeline_file, here / "run", *overrides, "soft_labels.rows=13")
+
+    assert {step.why for step in steps.values()} == {"stale: data.unlabeled changed, soft_labels.rows 12 → 13"}
 
 
 def test_commands_without_teachers_say_what_they_read(pipeline_file: Path) -> None:

@@ -189,6 +189,7 @@ class PipelineSpec(Section):
             ("teachers", "new_learning_rate"): (not new, "no pattern has soft tokens, and verbalizer.kind is words"),
             ("generations", "per_label_from_zero"): (self.data.train is not None, "there are labelled rows"),
             ("student", "gold_batch_size"): (self.data.train is None, "data.train names no labelled rows"),
+            ("evaluation", "teachers"): (self.data.test is None, "data.test names no rows to evaluate on"),
         }
         return super().without_effect() + [
             (place, getattr(self, place[0]).idle(place[1], why))
