@@ -86,10 +86,17 @@ class Scan:
         """Return the scan of so many rows of the source, the same ones each time; of all where it has no more."""
         if rows >= self.rows:
             return self
-        numbers = np.sort(np.random.default_rng(0).choice(self.rows, rows, replace=False, shuffle=False))
+        numbers = drawn_numbers(self.rows, rows)
+        numbers = numbers if self.sample is None else self.sample.numbers[numbers]
         # The numbers are hashed too: other versions of numpy may draw others.
         sha256 = hashlib.sha256(self.sha256.encode() + numbers.astype("<i8").tobytes()).hexdigest()
-        return replace(self, rows=rows, sha256=sha256, sample=Sample(numbers, self.rows, self.sha256))
+        whole = self.sha256 if self.sample is None else self.sample.sha256
+        return replace(self, rows=rows, sha256=sha256, sample=Sample(numbers, self.rows_of_source, whole))
+
+
+def drawn_numbers(rows: int, count: int) -> NDArray[np.int64]:
+    """Return the numbers of ``count`` of so many rows, drawn at random, rising; the same ones each time."""
+    return np.sort(np.random.default_rng(0).choice(rows, count, replace=False, shuffle=False))
 
 
 def _are_in(numbers: NDArray[np.int64]) -> Iterator[bool]:

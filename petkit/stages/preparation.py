@@ -21,6 +21,7 @@ from petkit.runs.step import Job, Step
 from petkit.runs.store import RunStore
 from petkit.storage.atomic import write_json
 from petkit.task.task import Task
+from petkit.teachers.untrained import SAMPLE
 
 
 def steps(task: Task, device: Device) -> list[Step]:
@@ -42,6 +43,7 @@ def steps(task: Task, device: Device) -> list[Step]:
         needs = tuple(step.name for step in found)
         inputs = {  # how many are kept is read from the ranking, not written in it
             **shared,
+            **({"sampled rows": SAMPLE} if task.scans["unlabeled"].rows > SAMPLE else {}),
             "verbalizer": label_words(spec.verbalizer.labels),
             **verbalizer_inputs(spec.verbalizer),
             **demonstration_inputs(spec.demonstrations),

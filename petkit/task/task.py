@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +12,17 @@ from numpy.typing import NDArray
 
 from petkit.config.loader import Pipeline
 from petkit.config.schema.pipeline import PipelineSpec, VerbalizerSpec
-from petkit.data.examples import Example, ExampleSource, Scan, targets_of
+from petkit.data.examples import Example, ExampleSource, Scan, drawn_numbers, targets_of
 from petkit.data.labels import alike
 from petkit.engine.device import Device
 from petkit.ensemble import LabelKind
 from petkit.errors import InvalidInput
 from petkit.events import Notice, OnEvent, ignore
 from petkit.models.loading import model_fingerprint
-from petkit.prompts.pattern import CompiledPattern, Pattern
+from petkit.prompts.pattern import CompiledPattern, FieldKey, Pattern
 from petkit.prompts.pvp import PVP, compile_pvps, task_fields, with_demonstrations
 from petkit.prompts.token_store import TokenStore
-from petkit.prompts.tokenizer import PieceTokenizer
+from petkit.prompts.tokenizer import IntArray, PieceTokenizer
 from petkit.runs.fingerprint import Inputs
 from petkit.runs.signals import stop_if_requested
 from petkit.storage.row_array import HELD_ROWS
@@ -143,7 +142,7 @@ class Task:
             return np.zeros(0, np.int64)
         if wanted == "all" or rows <= TEACHER_TEST_ROWS:
             return np.arange(rows)
-        return np.sort(np.random.default_rng(0).choice(rows, TEACHER_TEST_ROWS, replace=False, shuffle=False))
+        return drawn_numbers(rows, TEACHER_TEST_ROWS)
 
     @property
     def hard_weight(self) -> float:
@@ -222,27 +221,36 @@ class Task:
 
     def rows(self, part: str) -> Iterator[Example]:
         """Yield the rows of a part of the data; they must be those that were checked and hashed at the start."""
-        for example in self.source(part).unchanged(self.scans[part]):
+        return self._rows(part, self.scans[part])
+
+    def _rows(self, part: str, scan: Scan) -> Iterator[Example]:
+        for example in self.source(part).unchanged(scan):
             stop_if_requested()  # millions of rows take minutes to read and tokenise
             yield example
 
-    def tokens(self, part: str, *, student: bool = False, first: int | None = None) -> TokenStore:
+    def sampled_tokens(self, part: str, most: int) -> list[dict[FieldKey, IntArray]]:
+        """Return the token ids of the rows of a part of the data, of ``most`` drawn at random where it has more."""
+        store = self.tokens(part, most=most)
+        return store.take(np.arange(store.rows) if store.rows <= most else drawn_numbers(store.rows, most))
+
+    def tokens(self, part: str, *, student: bool = False, most: int | None = None) -> TokenStore:
         """Return the token ids of a part of the data, tokenised once per tokenizer for all patterns.
 
         Args:
-            first: how many of the rows are needed; the store may have more.
+            most: how many of the rows are needed, drawn at random; where all are tokenised already, the store has all.
         """
         shared = self.student_tokenizer is self.tokenizer and self.student_max_length == self.max_length
         apart = student and not shared
         keys = [] if apart else [key for pvp in self.pvps for key in pvp.pattern.keys]
         keys += self.student_pattern.keys if apart or shared else []
         name = f"{part}-{'student' if apart else 'teachers'}"
-        if first is not None and name not in self.stores and self.scans[part].rows > first:
-            name = f"{name}-{first}"
+        scan = self.scans[part]
+        if most is not None and name not in self.stores and scan.rows > most:
+            name, scan = f"{name}-{most}", scan.drawn(most)
         if name not in self.stores:
             tokenizer = self.student_tokenizer if apart else self.tokenizer
             self.stores[name] = store = TokenStore.build(
-                self.train if part == "train" else islice(self.rows(part), first),
+                self.train if part == "train" else self._rows(part, scan),
                 tokenizer,
                 list(dict.fromkeys(keys)),
                 self.student_max_length if apart else self.max_length,

@@ -45,10 +45,9 @@ def untrained(
 
 
 def sample_logits(task: Task, pvp: PVP, scorer: LabelScorer, device: Device, most: int) -> FloatArray:
-    """Return label logits of the first unlabelled rows, at ``most`` so many, shape ``(rows, labels)``."""
-    store = task.tokens("unlabeled", first=most)
-    rows = store.take(range(min(most, store.rows)))
-    return _logits([pvp.encode(tokens) for tokens in rows], task, scorer, device)
+    """Return label logits of the unlabelled rows, of ``most`` drawn at random where there are more, shape ``(rows, labels)``."""
+    rows = [pvp.encode(tokens) for tokens in task.sampled_tokens("unlabeled", most)]
+    return _logits(rows, task, scorer, device)
 
 
 def content_free_logits(task: Task, pvp: PVP, scorer: LabelScorer, device: Device) -> FloatArray:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from petkit.data.examples import drawn_numbers
 from petkit.engine.device import Device
 from petkit.engine.inference import FloatArray, label_logits
 from petkit.ensemble import batch_prior, contextual_prior
@@ -52,11 +53,25 @@ def test_every_pattern_once_in_order_and_reported(task: Task) -> None:
     assert heard[0] == RunStarted(2) and heard[3] == StepStarted("brackets", "untrained")
 
 
-def test_the_sample_is_the_first_unlabelled_rows(task: Task) -> None:
+def test_the_sample_is_drawn_from_all_unlabelled_rows(task: Task) -> None:
+    """A file is often sorted by label or source."""
     pvp, scorer = first(task)
-    for most, rows in ((4, 4), (30, 30), (untrained.SAMPLE, 30), (4, 4)):  # also where more of them are tokenised already
+    four, every = drawn_numbers(30, 4), np.arange(30)
+    assert four.max() >= 4
+    for most, rows in ((4, four), (30, every), (untrained.SAMPLE, every), (4, four)):  # also where all are tokenised already
         found = untrained.sample_logits(task, pvp, scorer, DEVICE, most)
-        assert found == pytest.approx(all_unlabeled(task, 0)[:rows], abs=1e-5)
+        assert found == pytest.approx(all_unlabeled(task, 0)[rows], abs=1e-5)
+
+
+def test_the_sample_of_a_sample_is_read_and_taken_alike(pipeline_file: Path) -> None:
+    drawn = Task.checked(load(pipeline_file, "soft_labels.rows=12"))
+    read = drawn.sampled_tokens("unlabeled", 4)
+    drawn.tokens("unlabeled")
+    taken = drawn.sampled_tokens("unlabeled", 4)
+
+    assert len(read) == len(taken) == 4
+    assert [list(map(list, row.values())) for row in read] == [list(map(list, row.values())) for row in taken]
+    assert drawn.scans["unlabeled"].drawn(4).rows_of_source == 30
 
 
 def test_texts_without_content_fill_every_field(model_folder: Callable[[str], Path], tmp_path: Path) -> None:
