@@ -185,6 +185,7 @@ CASES: dict[str, tuple[Callable[[Path, Mark], None], str]] = {
     "rows in chunks": (config(chunk_size_feed_forward=7), "m: config.json: chunk_size_feed_forward: must be 0"),
     "configuration is a folder": (config_is_a_folder, "m: not a model folder: config.json is not a regular file"),
     "width is negative": (config(hidden_size=-32), "m: config.json: hidden_size: must be at least 1, not -32"),
+    "negative number of 400 digits": (config(num_attention_heads=-(10**400)), "num_attention_heads: must be at least 1, not -1000"),
     "heads do not divide": (config(num_attention_heads=5), "m: "),
     "padding beyond the vocabulary": (config(pad_token_id=10**6), "m: "),
     "nested a thousand times": (whole("config.json", '{"a":' * 5000 + "1" + "}" * 5000), "m: config.json is not valid JSON"),

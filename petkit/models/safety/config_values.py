@@ -21,7 +21,7 @@ def config_mistake(key: str, value: Any) -> str:
     ('must be above 0 and below 1, not 0', 'must be at least 1, not -2', '')
     """
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if number and math.isnan(value):
+    if isinstance(value, float) and math.isnan(value):
         return "must be a number, not NaN"
     if number and _EPSILON.search(key) and not 0 < value < 1:
         return f"must be above 0 and below 1, not {value}"
