@@ -64,6 +64,18 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+@contextmanager
+def own_random_numbers(device: Device) -> Iterator[None]:
+    """Leave the generators of Python, NumPy and torch as the calling program has them, whatever is seeded in the block."""
+    before, of_numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng([device.name] if device.name.startswith("cuda") else []):
+        try:
+            yield
+        finally:
+            random.setstate(before)
+            np.random.set_state(of_numpy)
+
+
 def fit(
     model: nn.Module,
     batches: Iterable[Rows],

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeVar
 
 from petkit.config.loader import Pipeline, dump_spec
 from petkit.engine.device import EMULATED, Device, choose_device, emulates
+from petkit.engine.training_loop import own_random_numbers
 from petkit.errors import RunConflict
 from petkit.events import Notice, OnEvent, RunStarted, StepSkipped, report_notes
 from petkit.pretraining.unlabeled_texts import UnlabeledTexts
@@ -82,7 +83,7 @@ def run_single_step(
     facts: dict[str, Any] = {"kind": result.KIND, "task": pipeline.spec.task}
     facts |= {"revisions": dict(pipeline.revisions)} if pipeline.revisions else {}
     config = dump_spec(pipeline.spec.model_copy(update={"max_length": texts.max_length}))
-    with at_work(store, name, on_event) as report, device.in_use():
+    with at_work(store, name, on_event) as report, device.in_use(), own_random_numbers(device):
         status = store.status(name, inputs)
         if status.state == "stale":
             hint = "choose another --out, or delete the folder to replace it"

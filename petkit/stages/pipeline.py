@@ -14,6 +14,7 @@ from typing import Any
 from petkit.config.loader import Pipeline, dump_spec
 from petkit.cost.estimate import Estimate, estimate, room_for
 from petkit.engine.device import EMULATED, Device, choose_device, emulates, release_memory
+from petkit.engine.training_loop import own_random_numbers
 from petkit.events import STAGES, Notice, OnEvent, RunStarted, Stage, StepSkipped, ignore, report_notes
 from petkit.models.loading import shown_name
 from petkit.runs.checkpoint import clear_checkpoints
@@ -205,7 +206,7 @@ def run(ready: Prepared, on_event: OnEvent = ignore) -> RunResult:
     store, device, stages, expected = ready.store, ready.device, ready.stages, ready.not_stale().todo
     # Before anything is written.
     disk = None if ready.steps is None else room_for(ready.task, store, device, expected)
-    with at_work(store, "run", on_event) as report, device.in_use():
+    with at_work(store, "run", on_event) as report, device.in_use(), own_random_numbers(device):
 
         def advance(steps: Sequence[Step]) -> list[str]:
             worked_on = [step for step in steps if step.stage in stages]
