@@ -117,14 +117,7 @@ _pretraining_command("pretrain-prompt", "prompt", _PROMPT, "pretrain_prompt.obje
 def predict(
     model: options.Model,
     texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to label.", show_default=False)] = None,
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--input",
-            metavar="FILE|-",
-            help="jsonl, json, csv, tsv, parquet; - for standard input: JSON Lines, or one text per line.",
-        ),
-    ] = None,
+    inputs: options.Inputs = None,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="jsonl, csv or tsv. Default: JSON Lines on standard output.")
     ] = None,

@@ -21,6 +21,14 @@ PipelineFile = Annotated[
     Path,
     typer.Argument(metavar="PIPELINE", help="The pipeline's YAML file, or petkit:NAME (see petkit library).", show_default=False),
 ]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        metavar="FILE|-",
+        help="jsonl, json, csv, tsv, parquet; - for standard input: JSON Lines, or one text per line.",
+    ),
+]
 Out = Annotated[Path | None, typer.Option("--out", metavar="RUN", help="Run folder. Default: runs/<task>.")]
 Set = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a value, e.g. teachers.steps=50. May be repeated.")
