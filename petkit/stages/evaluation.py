@@ -50,7 +50,7 @@ def steps(task: Task, device: Device, models: TeacherModels) -> list[Step]:
         "data.test": task.scans["test"].sha256,
         "model": task.model_hash,
         "precision": device.precision,
-        "evaluation.teachers": task.spec.evaluation.teachers,
+        "evaluation.teachers": len(task.teacher_test_rows),
     }
     trained = [teacher_model(teacher.name) for teacher in task.teachers if teacher.trained]
     needs = (*trained, SOFT_LABELS, STUDENT)

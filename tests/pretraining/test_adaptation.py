@@ -212,7 +212,7 @@ def test_a_run_folder_is_left_alone(pipeline_file: Path, here: Path) -> None:
 def test_it_goes_on_in_the_precision_it_began_with(pipeline_file: Path, here: Path) -> None:
     kill(pipeline_file, here / "out", 4, "compute.precision=bfloat16")
     adapted, heard = run(pipeline_file, here / "out", "compute.precision=auto")
-    assert notices(heard)[0] == "resumes after 3 steps"
+    assert "resumes after 3 steps" in notices(heard)
     assert json.loads((adapted.folder / "step.json").read_text())["inputs"]["precision"] == "bfloat16"
 
 

@@ -60,9 +60,12 @@ BEYOND: list[tuple[dict[str, object], str]] = [
     ({"thresholds": [-5.0, 0.5]}, "m/petkit.json: thresholds.0 is damaged"),
     (
         {"adapter": {"kind": "p_tuning_v2", "projection": True, "projection_size": 10**9}, **DEEP},
-        "m/petkit.json: adapter is damaged",
+        "m/petkit.json: projection_size: petkit reads at most 4096",
     ),
-    ({"adapter": {"kind": "p_tuning_v1", "encoder_size": 10**9}, **DEEP}, "m/petkit.json: adapter is damaged"),
+    (
+        {"adapter": {"kind": "p_tuning_v1", "encoder_size": 10**9}, **DEEP},
+        "m/petkit.json: encoder_size: petkit reads at most 4096",
+    ),
 ]
 
 

@@ -59,6 +59,7 @@ def test_the_student_alone_is_evaluated(pipeline_file: Path, copy: Path, capsys:
 
 def test_all_rows_where_they_are_few_or_asked_for(pipeline_file: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = run_task(pipeline_file, copy).metrics
+    assert run_task(pipeline_file, copy, "evaluation.teachers=all").ran == ()
     monkeypatch.setattr(task_module, "TEACHER_TEST_ROWS", 6)
     every = run_task(pipeline_file, copy, "evaluation.teachers=all", force="stale").metrics
 
