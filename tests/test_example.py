@@ -13,6 +13,7 @@ import pytest
 import petkit
 from petkit.cli import main
 from petkit.events import Event, StepSkipped, StepStarted
+from tests.benchmark import benchmark
 from tests.test_doctests import TRAINED, run_examples
 
 pytestmark = pytest.mark.slow
@@ -21,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PIPELINE = Path("examples/support-tickets/pipeline.yaml")
 LABELS = {"delivery", "returns", "payment", "account", "product"}
 SETTINGS = ("teachers.steps=10", "student.steps=30")  # those of the docstring
+OPERATIONS = 7.44e12  # of the run and the predictions that the docstrings show
+COUNTED: list[int] = []
 TEXTS = (
     "Where is my parcel?",
     "i want my money back, the zip broke after one day",
@@ -39,8 +42,10 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         pipeline.write("compute: {precision: float32}\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
-        for name in TRAINED:
-            assert run_examples(f"petkit.{name}", getattr(petkit, name))
+        with benchmark("operations").counter() as counting:
+            for name in TRAINED:
+                assert run_examples(f"petkit.{name}", getattr(petkit, name))
+        COUNTED.append(counting.get_total_flops())
         yield Path("runs/support-tickets")
 
 
@@ -52,6 +57,11 @@ def test_it_finishes_and_learns_something(run_folder: Path) -> None:
     assert {path.suffix for path in run_folder.rglob("*") if path.is_file()} <= {
         ".json", ".jsonl", ".yaml", ".parquet", ".safetensors", ".txt", "",
     }  # fmt: skip
+
+
+def test_it_computes_no_more_than_it_did() -> None:
+    """The operations do not depend on the machine; more of them need a reason, and fewer a new number here."""
+    assert 0.9 * OPERATIONS < COUNTED[0] < 1.1 * OPERATIONS
 
 
 def test_a_second_run_does_nothing() -> None:

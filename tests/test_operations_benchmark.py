@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -12,21 +10,16 @@ import pytest
 import torch
 
 from petkit.models.mask_reader import MaskReader
+from tests.benchmark import benchmark
 from tests.models.masked_rows import load
 
-SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "operations.py"
 QUICK = ["teachers.seeds=[1]", "teachers.steps=2", "student.steps=3"]
 
 
 @pytest.fixture(scope="module")
 def operations() -> ModuleType:
     """The benchmark as a module."""
-    spec = importlib.util.spec_from_file_location("operations", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["operations"] = module
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("operations")
 
 
 @pytest.mark.parametrize("attention", [None, "eager"])

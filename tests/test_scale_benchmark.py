@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -11,17 +10,15 @@ from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "scale.py"
+from tests.benchmark import BENCHMARKS, benchmark
+
+SCRIPT = BENCHMARKS / "scale.py"
 
 
 @pytest.fixture(scope="module")
 def scale() -> ModuleType:
     """The benchmark as a module."""
-    spec = importlib.util.spec_from_file_location("scale", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules["scale"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("scale")
 
 
 @pytest.mark.slow
