@@ -83,6 +83,24 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def split_hint(text: str) -> tuple[str, str]:
+    """Return a message and the hint in parentheses at its end.
+
+    >>> split_hint("names no labels (write them (all) down)")
+    ('names no labels', 'write them (all) down')
+    >>> split_hint("f(x)")
+    ('f(x)', '')
+    """
+    depth = 0
+    for start in range(len(text) - 1, -1, -1):
+        depth += (text[start] == ")") - (text[start] == "(")
+        if depth == 0:
+            break
+    else:
+        return text, ""
+    return (text[: start - 1], text[start + 1 : -1]) if text.endswith(")") and text[start - 1 : start] == " " else (text, "")
+
+
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """Return the hint for a misspelt ``word``: the nearest of ``known``, or the list of them."""
     compared = known[: limits.COMPARED_NAMES] if len(word) <= limits.COMPARED_CHARACTERS else ()

@@ -24,7 +24,7 @@ from petkit.config.schema.adapter import adapter_class
 from petkit.config.schema.pipeline import DEVICE, PipelineSpec
 from petkit.config.schema.section import NAME
 from petkit.config.yaml_document import NUMBER, Document, Location, parse_document
-from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, shortened
+from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, shortened, split_hint
 from petkit.formatting import binary_size
 
 _WORDS = {
@@ -244,7 +244,7 @@ def _placed(mistakes: Mistakes, document: Document) -> list[Problem]:
     return [
         document.problem(
             place,
-            _by_origin(place, message, document),
+            *split_hint(_by_origin(place, message, document)),
             key="" if place[0] == "patterns" or place[:2] == ("verbalizer", "labels") else None,
         )
         for place, message in mistakes

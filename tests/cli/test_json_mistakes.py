@@ -61,3 +61,24 @@ def test_options(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: 
     (found,) = mistakes(monkeypatch, capsys, *arguments, "--json")
 
     assert found["line"] is None and found["message"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message", "hint"),
+    [
+        ("teachers.consistency.weight=2", "has no effect, because kind is none", "remove this option"),
+        ("teachers.r_drop_weight=1", "compares two dropout passes, and dropout is 0", "set dropout: 0.1"),
+        ("student.keep_adapter=true", "there is no adapter to keep", "set adapter: lora"),
+    ],
+)
+def test_the_hint_is_apart_from_the_message(
+    setting: str, message: str, hint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], here: Path
+) -> None:
+    text = (
+        "task: t\ndata: {train: t.csv, unlabeled: u.csv}\npatterns: petkit:topic\nverbalizer: {labels: {a: [good], b: [bad]}}\n"
+    )
+    (here / "p.yaml").write_text(text, encoding="utf-8")
+
+    found = mistakes(monkeypatch, capsys, "run", "p.yaml", "--json", "--set", "teachers.dropout=0", "--set", setting)
+
+    assert {(one["key"], one["message"], one["hint"]) for one in found} == {(setting.partition("=")[0], message, hint)}
