@@ -28,7 +28,8 @@ __all__ = ["copy", "every_third_step", "finished", "first_run", "pipeline_file"]
 torch.set_num_threads(1)
 if sys.version_info < (3, 12):
     # A thread that begins while coverage sets its trace function in another one dies of it: only the main thread is traced.
-    threading.settrace = lambda func: None
+    threading.settrace(None)  # coverage is at work already
+    threading.settrace = lambda func: None  # and begins again after modules that it leaves out
 settings.register_profile(
     "petkit",
     derandomize=True,
