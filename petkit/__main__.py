@@ -15,6 +15,9 @@ _KERNELS = (
 _KEPT = ("MKL_NUM_THREADS", "MKL_THREADING_LAYER", "OPENBLAS_NUM_THREADS")
 # oneDNN keeps a compiled kernel for every shape it has met, hundreds of megabytes for texts of all lengths.
 _CACHES = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
+# Threads that wait for each other look so often before they sleep. GNU's default, 300,000, takes the core that another program
+# would use, and each operation then waits for that program: training beside two busy processes took 12 times as long.
+_WAITING = ("GOMP_SPINCOUNT", "1000")
 
 
 class _Remarks:
@@ -77,6 +80,8 @@ def clear_environment() -> None:
         if name.upper().startswith(_KERNELS) and name not in _KEPT:
             del os.environ[name]
     os.environ.update(dict.fromkeys(_CACHES, "32"))
+    if "OMP_WAIT_POLICY" not in os.environ:  # the user's choice, as is a number of their own
+        os.environ.setdefault(*_WAITING)
 
 
 def main() -> None:

@@ -97,7 +97,15 @@ def test_a_device_is_in_use_until_the_last_block_ends(host: dict[str, Any]) -> N
 def test_the_command_line_removes_what_chooses_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", HOSTILE | HARMLESS)
     clear_environment()
-    assert os.environ == HARMLESS | {"LRU_CACHE_CAPACITY": "32", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32"}
+    caches = {"LRU_CACHE_CAPACITY": "32", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32"}
+    assert os.environ == HARMLESS | caches | {"GOMP_SPINCOUNT": "1000"}
+
+
+@pytest.mark.parametrize("chosen", [{"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "7"}])
+def test_the_command_line_leaves_a_choice_of_how_threads_wait(chosen: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", dict(chosen))
+    clear_environment()
+    assert {name: value for name, value in os.environ.items() if "OMP" in name} == chosen
 
 
 def test_it_does_so_before_libraries_are_imported() -> None:
