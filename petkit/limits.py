@@ -43,6 +43,8 @@ TEACHERS = 1_000
 ADAPTER_WIDTH = 4_096
 # Tokens per row or example: the longest contexts of models.
 ROW_TOKENS = 1_000_000
+# Of the processor; also of a run's manifest, which may come from elsewhere.
+THREADS = 1024
 
 # -- data --------------------------------------------------------------------------------------------
 

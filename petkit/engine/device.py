@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from petkit import limits
 from petkit.config.schema.adapter import AnyAdapter
 from petkit.config.schema.pipeline import ComputeSpec
 from petkit.errors import InvalidInput, Problem
@@ -26,7 +27,6 @@ EMULATED = (
     "works in bfloat16, which this machine has no instructions for and emulates many times slower; "
     "its results stay the same (compute.precision: float32 in a new --out is faster)"
 )
-_MOST_THREADS = 1024  # as in the schema: a manifest may come from elsewhere
 
 
 class _WholeFloat32:
@@ -125,7 +125,7 @@ def choose_device(spec: ComputeSpec, begun: Mapping[str, Any] | None = None, *, 
     before = begun.get("arithmetic", {})
     recorded, machine = before.get("threads"), begun.get("machine", {})
     same = (machine.get("processor"), machine.get("cores")) == (processor_name(), os.cpu_count() or 1)
-    kept_threads = recorded if type(recorded) is int and 0 < recorded <= _MOST_THREADS and same else None
+    kept_threads = recorded if type(recorded) is int and 0 < recorded <= limits.THREADS and same else None
     # The processors that this process may use, where the system reports them.
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = spec.threads or kept_threads or usable

@@ -27,6 +27,7 @@ class LastLayer:
 
     def __init__(self, model: Any) -> None:
         self._columns: Tensor | None = None  # (batch, chosen): the positions wanted of each row
+        self._rank = torch.zeros(0, dtype=torch.int64)  # (positions,): the number of each among those of its row
         self._length = 0  # of the batch as the model is given it
         self._narrowed = False
         narrow = None if getattr(model.config, "is_decoder", False) else _NARROW.get(model.config.model_type)
@@ -37,7 +38,8 @@ class LastLayer:
         """Narrow the layer, in one forward pass on a batch of ``shape``, to given positions ``(positions,)``."""
         self._narrowed = False
         if self._undo:
-            self._columns, self._length = _by_row(rows, columns, shape), shape[1]
+            self._rank, self._length = _rank(rows), shape[1]
+            self._columns = _by_row(rows, columns, self._rank, shape)
         try:
             yield
         finally:
@@ -45,7 +47,7 @@ class LastLayer:
 
     def pick(self, hidden: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Return the last layer's output at the positions given to :meth:`reading`, shape ``(positions, hidden)``."""
-        return hidden[rows, _rank(rows) if self._narrowed else columns]
+        return hidden[rows, self._rank if self._narrowed else columns]
 
     def detach(self) -> None:
         """Let the layer work on every position again."""
@@ -83,14 +85,14 @@ class LastLayer:
         return _gather(hidden, self._columns)
 
 
-def _by_row(rows: Tensor, columns: Tensor, shape: torch.Size) -> Tensor | None:
+def _by_row(rows: Tensor, columns: Tensor, rank: Tensor, shape: torch.Size) -> Tensor | None:
     """Return the columns of each row ``(batch, most of a row)``, filled up with 0; None where there are none, or too many."""
     batch, length = shape
     most = int(torch.bincount(rows, minlength=batch).max())
     if not 0 < most <= length * _MOST_SHARE:
         return None
     found = columns.new_zeros(batch, most)
-    found[rows, _rank(rows)] = columns
+    found[rows, rank] = columns
     return found
 
 

@@ -127,7 +127,7 @@ class ComputeSpec(Section):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: bfloat16 where the processor has instructions for it; a run, and its student, keep theirs"
     )
-    threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+    threads: Annotated[int, Field(ge=1, le=limits.THREADS)] | None = Field(
         None, description="processor threads; default: all that the process which began the run may use"
     )
     tokens_per_batch: Annotated[int, Field(ge=1, le=1_000_000_000)] = Field(4096, description="padded tokens per inference batch")
