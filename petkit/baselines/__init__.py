@@ -8,6 +8,7 @@ from typing import Final
 
 from petkit.baselines.base import Baseline
 from petkit.baselines.majority import MAJORITY
+from petkit.baselines.probe import PROBE
 from petkit.baselines.setfit import SETFIT
 from petkit.baselines.supervised import SUPERVISED
 from petkit.baselines.tfidf import TFIDF
@@ -16,5 +17,5 @@ from petkit.config.registry import BASELINE_NAMES, Registry
 
 BASELINES: Final[Registry[Baseline]] = Registry(
     BASELINE_NAMES,
-    {"majority": MAJORITY, "tfidf": TFIDF, "zero_shot": ZERO_SHOT, "supervised": SUPERVISED, "setfit": SETFIT},
+    {"majority": MAJORITY, "tfidf": TFIDF, "zero_shot": ZERO_SHOT, "probe": PROBE, "supervised": SUPERVISED, "setfit": SETFIT},
 )

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from petkit.baselines.base import Answer, Baseline, targets, texts, train_inputs
-from petkit.baselines.tfidf import log_shares
+from petkit.baselines.linear import log_shares
 from petkit.engine.device import Device
 from petkit.errors import ModelRefused, shown_path
 from petkit.models.loading import open_folder

@@ -90,7 +90,7 @@ def _problem(kind: str, entry: EntryPoint, message: str) -> Problem:
 
 # What a pipeline file can choose; the packages that implement these register what each name means.
 ADAPTER_NAMES = Names("adapters", "lora", "qlora", "ia3", "p_tuning_v2", "p_tuning_v1", "prompt_tuning")
-BASELINE_NAMES = Names("baselines", "majority", "tfidf", "zero_shot", "supervised", "setfit")
+BASELINE_NAMES = Names("baselines", "majority", "tfidf", "zero_shot", "probe", "supervised", "setfit")
 CALIBRATION_NAMES = Names("calibrations", "none", "contextual", "batch")
 LABEL_SCORER_NAMES = Names("label_scorers", "words", "soft", "prototype")
 LOSS_NAMES = Names("losses", "cross_entropy", "hinge", "decoupled_label", "next_token")

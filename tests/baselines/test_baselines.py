@@ -223,7 +223,7 @@ def several(model_folder: Callable[[str], Path], here: Path) -> Path:
 MULTI = ("label_kind=multi", "student.steps=60")
 
 
-@pytest.mark.parametrize("name", ["majority", "tfidf", "zero_shot", "supervised"])
+@pytest.mark.parametrize("name", ["majority", "tfidf", "zero_shot", "probe", "supervised"])
 def test_several_labels_per_row(name: str, several: Path, here: Path) -> None:
     record, predictions = do(several, here / "run", name, *MULTI)
     given = [[label for label, logit in zip(LABELS, row, strict=True) if logit >= 0] for row in predictions["logits"]]
@@ -234,7 +234,7 @@ def test_several_labels_per_row(name: str, several: Path, here: Path) -> None:
     assert [] in predictions["gold"] and ["Sports", "Science", "World"] in predictions["gold"]
     if name == "majority":
         assert set(map(tuple, given)) == {("Sports",)}  # seven of eight rows; the others three of eight
-    if name in ("tfidf", "supervised"):
+    if name in ("tfidf", "probe", "supervised"):
         assert np.mean(right) > 0.6
 
 

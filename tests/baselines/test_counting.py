@@ -11,8 +11,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
+from petkit.baselines.linear import STRENGTHS, log_shares
 from petkit.baselines.majority import majority_logits
-from petkit.baselines.tfidf import STRENGTHS, log_shares, tfidf_logits
+from petkit.baselines.tfidf import tfidf_logits
 from petkit.ensemble import LabelKind
 
 TEXTS = ["a cat sat", "the cat ran", "cats purr", "a dog ran", "the dog sat", "dogs bark", "a cow", "the cow ate", "cows moo"]
