@@ -14,6 +14,7 @@ from petkit.engine.sampling import smaller_batches, training_batches
 from petkit.engine.training_loop import fit
 from petkit.losses import binary_cross_entropy, cross_entropy
 from petkit.models.batch import IndexArray, collate
+from petkit.models.freezing import freeze_lower
 from petkit.runs.fingerprint import Inputs, flat, model_inputs
 from petkit.runs.step import Job
 from petkit.student.model import untrained_student
@@ -22,7 +23,18 @@ from petkit.teachers.scoring import shard_logits
 
 # The student's settings that also apply here: those of training, none of distillation.
 _STUDENT_KEYS = frozenset(
-    ("seed", "steps", "batch_size", "learning_rate", "warmup", "weight_decay", "adam_epsilon", "max_grad_norm", "dropout")
+    [
+        "seed",
+        "freeze",
+        "steps",
+        "batch_size",
+        "learning_rate",
+        "warmup",
+        "weight_decay",
+        "adam_epsilon",
+        "max_grad_norm",
+        "dropout",
+    ]
 )
 
 
@@ -33,6 +45,7 @@ def _answer(task: Task, device: Device, job: Job) -> Answer:
     targets = torch.from_numpy(task.targets())  # (rows,) classes, or (rows, labels) where a row may have several
     rows = [task.student_pattern.encode(tokens) for tokens in task.tokens("train", student=True)]
     classifier = untrained_student(task, device)
+    freeze_lower(classifier.model, settings.freeze)
 
     def loss_of(model: nn.Module, batch: IndexArray) -> Tensor:
         logits = model(collate([rows[index] for index in batch], task.student_tokenizer).to(device.name))

@@ -64,7 +64,7 @@ data:
 verbalizer: verbalizer.yaml
 model: embedded            # or a model folder, or a hub name such as roberta-base
 teachers:
-  seeds: [1, 2]            # one teacher per pattern and seed
+  seeds: [1]               # one teacher per pattern and seed; [1, 2] makes twice as many
 """
 
 PATTERNS = """\

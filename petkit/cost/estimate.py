@@ -37,6 +37,7 @@ from petkit.teachers.models import teacher_models
 _CLEARLY = 0.9  # a run is refused below this share of the disk it needs: the estimate may be a little too high
 _FLOAT = 4  # bytes
 _PER_TRAINED = 3 * _FLOAT  # bytes: a parameter's gradient and AdamW's two moments; in a checkpoint, itself and the moments
+_STOPPED_AFTER = 0.4  # of the steps of a teacher that stops where it has learnt: a quarter to a half were made
 _ADAPTER_SHARE = 0.02  # of the model's parameters: an upper guess, as adapters differ with their options
 _TOKENIZER_ENTRY, _ROW = 60, 40  # bytes of files: per token of a tokenizer, per row in addition to its logits
 _PROCESS = 550_000_000  # bytes of Python and the libraries once models are loaded
@@ -115,15 +116,24 @@ class Trained:
         """Number of trained parameters."""
         return self.size.parameters if self.settings.adapted is None else int(_ADAPTER_SHARE * self.size.parameters)
 
+    @property
+    def depth(self) -> float:
+        """Share of the layers that are trained; the backward pass, twice a forward one, ends below them."""
+        layers, frozen = self.size.layers, self.settings.freeze
+        named = {"none": 0, "embeddings": 0, "half": layers // 2}
+        return 1 - (named[frozen] if isinstance(frozen, str) else frozen) / max(1, layers)
+
     def cost(self, loading: float, base: int) -> Cost:
         """Return the cost of a training, which writes the model or its adapter."""
         model, settings, length = self.size, self.settings, max(len(row.ids) for row in self.rows)
         whole = settings.adapted is None or (isinstance(settings, StudentSpec) and settings.adapted.mergeable)
         # Activations kept: Korthikanti et al. (2022), equation 1, in float32 and with attention as a matrix of its own.
-        kept = model.layers * settings.batch_size * length * (66 * model.hidden + 9 * model.heads * length)
+        kept = self.depth * model.layers * settings.batch_size * length * (66 * model.hidden + 9 * model.heads * length)
         memory = base + _FLOAT * model.parameters + _PER_TRAINED * self.parameters + int(kept * passes(settings))
         disk = _FLOAT * model.parameters + _TOKENIZER_ENTRY * model.vocabulary if whole else _FLOAT * self.parameters
-        return Cost(loading + settings.steps * self.step_seconds * passes(settings), memory, disk)
+        step_seconds = self.step_seconds * passes(settings) * (1 + 2 * self.depth) / 3
+        stops = isinstance(settings, TeachersSpec) and settings.stop_loss > 0
+        return Cost(loading + settings.steps * (_STOPPED_AFTER if stops else 1) * step_seconds, memory, disk)
 
 
 class StepCosts:

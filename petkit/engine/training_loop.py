@@ -25,7 +25,7 @@ class TrainingSettings(Protocol):
     @property
     def steps(self) -> int: ...
     @property
-    def learning_rate(self) -> float: ...
+    def learning_rate(self) -> float | str: ...
     @property
     def warmup(self) -> float: ...
     @property
@@ -88,6 +88,7 @@ def fit(
     checkpoints: Checkpoints | None = None,
     new: Sequence[nn.Parameter] = (),
     new_learning_rate: float = 0.0,
+    finished: Callable[[Sequence[float]], bool] = lambda losses: False,
 ) -> list[float]:
     """Train ``model`` in place on one batch per step; return the loss of every step, those before the checkpoint included.
 
@@ -100,10 +101,13 @@ def fit(
         on_step: called after every step with its number and loss.
         seed: where given, torch is seeded from it and the step's number before every step.
         new: parameters that the pretrained model does not have; their peak rate is ``new_learning_rate``.
+        finished: asked before every step, with the losses so far, whether to leave it and all later ones out.
     """
     model.to(device.name).train()
     groups = parameter_groups(model, settings.weight_decay, new, new_learning_rate)
-    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, eps=settings.adam_epsilon, fused=True)
+    rate = settings.learning_rate
+    assert not isinstance(rate, str), "auto is a number once the model is known"
+    optimizer = torch.optim.AdamW(groups, lr=rate, eps=settings.adam_epsilon, fused=True)
     found = None if checkpoints is None else checkpoints.load()
     losses = [] if found is None else restore(model, optimizer, found)
     done = len(losses)
@@ -117,13 +121,18 @@ def fit(
     parameters = list(model.parameters())
     norm: Tensor | None = None
     for step, rows in enumerate(islice(batches, done, None), done + 1):
+        if finished(losses):
+            break
         if seed is not None:
             seed_step(seed, step)
         with _autocast_forward(model, device):
             loss = loss_of(model, rows)
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):
-            hint = _hint(settings, before_any_update=step == 1 or (step == 2 and norm is not None and not norm.isfinite()))
+            hint = _hint(
+                rate * settings.weight_decay,
+                before_any_update=step == 1 or (step == 2 and norm is not None and not norm.isfinite()),
+            )
             raise TrainingDiverged(f"training diverged: the loss is {losses[-1]} at step {step} ({hint})")
         torch.autograd.backward(loss)
         norm = nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
@@ -137,11 +146,11 @@ def fit(
     return losses
 
 
-def _hint(settings: TrainingSettings, *, before_any_update: bool) -> str:
+def _hint(decay: float, *, before_any_update: bool) -> str:
     """Return which setting to change where a loss, or its gradient, is not finite."""
     if before_any_update:
         return "before any update: lower the weights of the loss or focal_gamma, or check the model's own weights"
-    if settings.learning_rate * settings.weight_decay >= 1:  # each update takes more than the whole weight away
+    if decay >= 1:  # each update takes more than the whole weight away
         return "lower weight_decay"
     return "lower learning_rate"
 

@@ -49,7 +49,8 @@ class UnlabeledTexts:
     def inputs(self, device: Device) -> Inputs:
         """Return what anything trained on the texts depends on."""
         return {
-            "step.version": 2,
+            # 2: other units are dropped in the last layer.
+            "step.version": 2 if self.settings.drops_units else 1,
             "fields": list(self.fields),
             "model": model_fingerprint(self.spec.model),
             "max_length": self.max_length,

@@ -19,6 +19,7 @@ from petkit.ensemble import LabelKind, log_softmax
 from petkit.errors import IncompleteRun
 from petkit.models.adapters.attach import trained_part
 from petkit.models.batch import Batch, IndexArray, collate
+from petkit.models.freezing import freeze_lower
 from petkit.models.label_scorers import LabelScorer
 from petkit.runs.layout import ENSEMBLE_FILE, SOFT_LABELS, STUDENT_FILE
 from petkit.runs.step import Job
@@ -38,6 +39,7 @@ def train_student(job: Job, task: Task, device: Device, teacher: AbstractContext
     classifier, rows = untrained_student(task, device), _StudentRows(task)
     gold = torch.from_numpy(task.targets())
     targets = StudentTargets(soft, weights, gold, task.spec.student_temperature, task.hard_weight)
+    freeze_lower(classifier.model, settings.freeze)
     with teacher as scorer:
         features = None if scorer is None else _TeacherFeatures(task, device, scorer)
         student = Student(classifier, features.width if features else None)

@@ -21,7 +21,7 @@ from petkit.task.teacher_list import generation_count, list_teachers, others
 # Enough rows to estimate lengths, speed and disk.
 KEPT_ROWS = 256
 # Enough of them to know what each label's share is.
-FEWEST_ROWS = 2_000
+FEWEST_ROWS = 500
 
 
 def find_labels(pipeline: Pipeline) -> tuple[tuple[str, ...], list[Problem]]:

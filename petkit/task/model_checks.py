@@ -14,6 +14,7 @@ from petkit.errors import InvalidInput, ModelRefused, Problem
 from petkit.models import loading
 from petkit.models.adapters.attach import attach
 from petkit.models.adapters.four_bit import obstacle
+from petkit.models.freezing import freeze_lower, layer_count
 from petkit.models.hub import at_commit, split_revision
 from petkit.models.safety.probe import check_reading
 from petkit.prompts.pattern import Pattern
@@ -58,6 +59,13 @@ def backbones_of(pipeline: Pipeline, labels: Sequence[str]) -> tuple[Backbone | 
     return teacher, student, problems
 
 
+def with_learning_rate(pipeline: Pipeline) -> Pipeline:
+    """Return the pipeline with a number for the student's ``learning_rate: auto``, which depends on its model."""
+    spec, config = pipeline.spec, loading.load_config(pipeline.spec.student_model)
+    student = spec.student.for_width(config.get_text_config().hidden_size)
+    return replace(pipeline, spec=spec.model_copy(update={"student": student}))
+
+
 def _backbone(section: str, pipeline: Pipeline, labels: Sequence[str]) -> tuple[Backbone | None, list[Problem]]:
     spec, teaches = pipeline.spec, section == "teachers"
     trained = spec.teachers if teaches else spec.student
@@ -72,6 +80,9 @@ def _backbone(section: str, pipeline: Pipeline, labels: Sequence[str]) -> tuple[
         if teaches and trained.adapter.kind == "p_tuning_v1" and all(map(_has_soft_tokens, spec.patterns)):
             virtual = 0  # they are in the patterns, not before the row
         length, problems = length_of_rows(pipeline, config, tokenizer, virtual, (section, "adapter", "tokens"))
+        if type(trained.freeze) is int and trained.freeze > (layers := layer_count(config)):
+            message = f"{trained.freeze} layers are more than {tokenizer.name} has ({layers})"
+            problems.append(pipeline.problem((section, "freeze"), message, "use half"))
         # A missing head, damaged weights and unsuited adapters show only when the model is built.
         model, head = None, list[str]()
         if teaches and (name != loading.EMBEDDED or trained.adapted):
@@ -80,6 +91,8 @@ def _backbone(section: str, pipeline: Pipeline, labels: Sequence[str]) -> tuple[
                 check_reading(model, loading.shown_name(name))
         elif not teaches and (name not in (loading.EMBEDDED, spec.model) or trained.adapted):
             model, head = loading.new_classifier(name, labels)
+        if model is not None:
+            freeze_lower(model, trained.freeze)
     except ModelRefused as error:
         return None, [*problems, pipeline.problem(place, str(error))]
     # Where the text has no room, so many virtual tokens may not even fit into memory.

@@ -27,7 +27,7 @@ from petkit.runs.fingerprint import Inputs
 from petkit.runs.signals import stop_if_requested
 from petkit.storage.row_array import HELD_ROWS
 from petkit.task import checks
-from petkit.task.model_checks import backbones_of, four_bit_problems, teacher_setting_problems
+from petkit.task.model_checks import backbones_of, four_bit_problems, teacher_setting_problems, with_learning_rate
 from petkit.task.start_prompt import with_starts
 from petkit.task.teacher_list import Teacher, list_teachers
 
@@ -86,6 +86,7 @@ class Task:
         problems += [] if problems else checks.teacher_problems(pipeline, len(labels), scans, len(train))
         if problems or teacher is None or student is None:
             raise InvalidInput(problems)
+        pipeline = with_learning_rate(pipeline)
         task = cls(pipeline, start_inputs, task_fields(pipeline.spec.patterns), labels, pvps, *teacher, *student, scans)
         return task._with_demonstrations()
 

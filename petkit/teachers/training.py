@@ -19,6 +19,7 @@ from petkit.ensemble import FloatArray
 from petkit.events import Notice
 from petkit.models.adapters.attach import trained_part
 from petkit.models.batch import IndexArray
+from petkit.models.freezing import freeze_lower
 from petkit.models.label_scorers import LabelScorer
 from petkit.prompts.pattern import Encoded
 from petkit.runs.fingerprint import Inputs, demonstration_inputs, flat, label_words, model_inputs, verbalizer_inputs
@@ -60,7 +61,8 @@ def training_inputs(task: Task, device: Device, teacher: Teacher, labellers: Seq
     needs_text = labellers or task.spec.teachers.auxiliary_mlm_weight
     return {
         **scoring_inputs(task, device, teacher),
-        "step.version": 3,
+        # 3: other units are dropped in the last layer.
+        "step.version": 3 if task.spec.teachers.drops_units else 2,
         **_second_pattern_inputs(task, teacher),
         "data.train": task.scans["train"].sha256 if task.train else None,
         "teachers.seed": teacher.seed,
@@ -108,7 +110,8 @@ class TeacherTraining:
             if gold:
                 job.facts.update(untrained_accuracy=untrained, trained_accuracy=trained)
             job.facts.update(trained_part(scorer) if self.settings.adapted else {})
-            job.facts.update(rows=len(targets), **self._smaller_batches(len(targets)), first_loss=losses[0], last_loss=losses[-1])
+            job.facts.update(rows=len(targets), **self._smaller_batches(len(targets)), steps=len(losses))
+            job.facts.update(first_loss=losses[0], last_loss=losses[-1])
             self.models.save(scorer, job.folder)
         if self.settings.adapted is None:
             self.task.tokenizer.hf.save_pretrained(job.folder)
@@ -185,6 +188,7 @@ class TeacherTraining:
     ) -> list[float]:
         """Train on all rows, or in the ``number``-th of ``count`` folds on those that are ``kept``; return the losses."""
         settings, done, total = self.settings, number * self.settings.steps, count * self.settings.steps
+        freeze_lower(scorer.reader.model, settings.freeze)
         second, second_rows = self._second(scorer)
         if kept is not None:
             rows, targets = [rows[index] for index in kept], targets[kept]
@@ -204,6 +208,7 @@ class TeacherTraining:
             checkpoints=job.checkpoints(None if kept is None else number),
             new=list(scorer.own_parameters().values()),
             new_learning_rate=settings.new_learning_rate,
+            finished=settings.learnt,
         )
 
     def _second(self, scorer: LabelScorer) -> tuple[LabelScorer | None, list[Encoded]]:

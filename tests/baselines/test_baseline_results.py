@@ -92,10 +92,11 @@ def test_a_baseline_that_needs_labelled_rows_is_refused_without_them(name: str, 
 STALE = [
     ("student.steps=41", "supervised", "stale: student.steps 40 → 41"),
     ("student.dropout=0.1", "supervised", "stale: student.dropout 0.0 → 0.1"),
-    ("max_length=20", "supervised zero_shot", "stale: max_length 32 → 20"),
+    ("max_length=20", "supervised probe zero_shot", "stale: max_length 32 → 20"),
     ("soft_labels.combine=probs", "zero_shot", "stale: combine logits → probs"),
     ("verbalizer.labels.World=[movie]", "zero_shot", "stale: verbalizer.colon changed, verbalizer.brackets changed"),
-    ("compute.precision=bfloat16", "supervised zero_shot", "stale: precision float32 → bfloat16"),
+    ("compute.precision=bfloat16", "supervised probe zero_shot", "stale: precision float32 → bfloat16"),
+    ("student.freeze=half", "supervised", "stale: student.freeze added"),
     ("student.hard_weight=0", "", ""),
     ("teachers.steps=41", "", ""),
     ("compute.tokens_per_batch=64", "", ""),
@@ -115,7 +116,7 @@ def compared(pipeline_file: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
-ALL = "[majority, tfidf, zero_shot, supervised]"
+ALL = "[majority, tfidf, zero_shot, probe, supervised]"
 
 
 @pytest.mark.parametrize(("override", "stale", "why"), STALE, ids=[case[0] for case in STALE])
@@ -132,8 +133,8 @@ def test_a_baseline_is_stale_when_what_it_reads_has_changed(
 @pytest.mark.parametrize(
     ("part", "stale"),
     [
-        ("train", ["majority", "tfidf", "supervised"]),
-        ("test", ["majority", "tfidf", "zero_shot", "supervised"]),
+        ("train", ["majority", "tfidf", "probe", "supervised"]),
+        ("test", ["majority", "tfidf", "zero_shot", "probe", "supervised"]),
         ("unlabeled", ["zero_shot"]),
     ],
 )
@@ -145,7 +146,7 @@ def test_a_baseline_is_stale_when_its_rows_have_changed(
 
     assert found == {
         f"baselines/{name}": ("stale", f"stale: data.{part} changed") if name in stale else ("skip", "finished")
-        for name in ("majority", "tfidf", "zero_shot", "supervised")
+        for name in ("majority", "tfidf", "zero_shot", "probe", "supervised")
     }
 
 

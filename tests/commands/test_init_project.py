@@ -68,7 +68,7 @@ def test_from_labels(here: Path) -> None:
     found = check(scaffold)
     assert found.task == "my-task"
     assert found.label_counts == {"complaint": 1, "praise": 1, "question": 1}
-    assert (found.teachers, len(found.patterns)) == (6, 3)
+    assert (found.teachers, len(found.patterns)) == (3, 3)
     assert scaffold.notes == ("data/*.jsonl contain placeholders: replace them by your own rows",)
 
 

@@ -40,6 +40,8 @@ IDLE: list[tuple[str, str, str]] = [
         "no pattern has soft tokens, and verbalizer.kind is words",
         "verbalizer={labels: {World: [world], Sports: [football]}, kind: soft}",
     ),
+    ("teachers.freeze=half", "with an adapter the whole model is frozen", "teachers.adapter=none"),
+    ("student.freeze=1", "with an adapter the whole model is frozen", "student.adapter=none"),
     ("generations.scale=3", "count is 0", "generations.count=1"),
     ("generations.teacher_share=1", "count is 0", "generations.count=auto"),
     ("generations={count: 1, per_label_from_zero: 3}", "there are labelled rows", "data.train=null"),
@@ -51,7 +53,12 @@ IDLE: list[tuple[str, str, str]] = [
     ("evaluation.teachers=none", "data.test names no rows to evaluate on", "data.test=test.jsonl"),
     ("pretrain_prompt.mlm_share=0.5", "objective is next_sentence", "pretrain_prompt.objective=both"),
 ]
-OFF = {"student.gold_batch_size=2": "student.hard_weight=0", "evaluation.teachers=none": "data.test=null"}  # on by default
+OFF = {  # they have an effect by default
+    "student.gold_batch_size=2": "student.hard_weight=0",
+    "evaluation.teachers=none": "data.test=null",
+    "teachers.freeze=half": "teachers.adapter=lora",
+    "student.freeze=1": "student.adapter=lora",
+}
 
 
 @pytest.fixture

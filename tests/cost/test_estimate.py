@@ -83,6 +83,15 @@ def test_time_by_measurement(pipeline_file: Path, here: Path, timed: list[Any]) 
     assert not (here / "new").exists()
 
 
+@pytest.mark.parametrize(("freeze", "share"), [("embeddings", 1), ("half", 2 / 3), (1, 2 / 3), (2, 1 / 3)])
+def test_frozen_layers_need_no_backward_pass(
+    freeze: str | int, share: float, pipeline_file: Path, here: Path, timed: list[Any]
+) -> None:
+    """Of two layers; half of the activations are kept too."""
+    found = looked(pipeline_file, here / "new", f"student.freeze={freeze}").estimate
+    assert found is not None and found.stages["c"].seconds == pytest.approx(10 + share * 40 * 3 * (1 + 4 / 6))
+
+
 def test_time_of_the_students_evaluation_alone(pipeline_file: Path, here: Path, timed: list[Any]) -> None:
     found = looked(pipeline_file, here / "new", "evaluation.teachers=none").estimate
     assert found is not None and len(timed) == 1
@@ -289,6 +298,8 @@ def test_memory_of_training_by_hand(pipeline_file: Path, monkeypatch: pytest.Mon
     kept = 2 * 4 * length * (66 * 32 + 9 * 2 * length)
     assert made.of("stage_a/colon-1/model").memory == 1_000_000 + 16 * parameters + kept
     adapted = costs_of(pipeline_file, "teachers.adapter=lora").of("stage_a/colon-1/model").memory
+    half = costs_of(pipeline_file, "teachers.freeze=half").of("stage_a/colon-1/model").memory
+    assert half == 1_000_000 + 16 * parameters + kept / 2
     assert adapted == 1_000_000 + 4 * parameters + 12 * int(0.02 * parameters) + kept
     assert made.of(SOFT_LABELS).memory == 1_000_000 + 10 * 8192 * 3 * 4 * 4
 

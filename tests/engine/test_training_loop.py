@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +89,19 @@ def test_fit_follows_the_schedule() -> None:
     model = Line()
     fit(model, [torch.tensor(1.0)] * 4, steepness, Settings(steps=4, weight_decay=0.0), FLOAT32)
     assert model.layer.weight.tolist()[0] == pytest.approx([1 - 2.5e-2] * 2, rel=1e-4)
+
+
+def test_fit_ends_when_it_is_finished_and_keeps_the_schedule() -> None:
+    """Two of four steps, at 1 and ¾ of the rate; it is asked before each step, with the losses so far."""
+    model, asked = Line(), []
+
+    def finished(losses: Sequence[float]) -> bool:
+        asked.append(len(losses))
+        return len(losses) == 2
+
+    losses = fit(model, [torch.tensor(1.0)] * 4, steepness, Settings(steps=4, weight_decay=0.0), FLOAT32, finished=finished)
+    assert len(losses) == 2 and asked == [0, 1, 2]
+    assert model.layer.weight.tolist()[0] == pytest.approx([1 - 1.75e-2] * 2, rel=1e-4)
 
 
 # -- decay, clipping, dropout --------------------------------------------------------------------------

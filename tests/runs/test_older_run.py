@@ -8,15 +8,19 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from petkit.cli import main
+from petkit.engine.device import Device
+from petkit.task.task import Task
+from petkit.teachers.training import training_inputs
+from tests.tiny_task import load
 
 MADE = Path(__file__).parent / "older_run"
 # The steps whose version was raised since.
 RAISED = {
-    r"stage_a/.*/(model|folds)": "stale: step.version 2 → 3",
     r"stage_c/model": "stale: step.version 2 → 3",
     r"evaluation": "stale: step.version 3 → 4, evaluation.teachers added",
     r"baselines/.*": "stale: step.version 2 → 3",
@@ -27,6 +31,8 @@ RAISED = {
 def older(here: Path) -> Path:
     """A copy of the folder that the older petkit left, as the current folder."""
     shutil.copytree(MADE, here, dirs_exist_ok=True)
+    pipeline = here / "pipeline.yaml"
+    pipeline.write_text(pipeline.read_text().replace("student: {", "student: {learning_rate: 5.0e-5, "))  # the default then
     return here
 
 
@@ -61,19 +67,47 @@ def test_only_steps_of_a_newer_version_are_stale(
     assert _files(older / run) == before
 
 
+def test_what_an_older_version_made_is_not_replaced_unasked(older: Path, petkit_command: Callable[..., str]) -> None:
+    before = _files(older / "run")
+
+    report = petkit_command("run", "pipeline.yaml", "--out", "run", "--quiet", "--json", code=2)
+
+    (mistake,) = json.loads(report)["mistakes"]
+    assert "made with other settings" in mistake["message"] and "step.version" in mistake["message"]
+    assert _files(older / "run") == before
+
+
 @pytest.mark.parametrize(
-    ("command", "folder"), [("run", "run"), ("stage-a", "run"), ("adapt", "adapted"), ("pretrain-prompt", "prompt")]
+    ("command", "folder"), [("stage-a", "run"), ("adapt", "adapted"), ("pretrain-prompt", "prompt"), ("stage-a", "adapters")]
 )
-def test_what_an_older_version_made_is_not_replaced_unasked(
+def test_what_is_the_same_today_is_not_made_again(
     command: str, folder: str, older: Path, petkit_command: Callable[..., str]
 ) -> None:
     before = _files(older / folder)
 
-    report = petkit_command(command, "pipeline.yaml", "--out", folder, "--quiet", "--json", code=2)
+    pipeline = "adapters.yaml" if folder == "adapters" else "pipeline.yaml"
+    report = json.loads(petkit_command(command, pipeline, "--out", folder, "--quiet", "--json"))
 
-    (mistake,) = json.loads(report)["mistakes"]
-    assert "made with other settings" in mistake["message"] and "step.version" in mistake["message"]
-    assert _files(older / folder) == before
+    assert report["ran"] in ([], False)
+    assert {name: content for name, content in _files(older / folder).items() if name.endswith((".safetensors", ".parquet"))} == {
+        name: content for name, content in before.items() if name.endswith((".safetensors", ".parquet"))
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "version"),
+    [
+        ({}, 2),
+        ({"dropout": 0.1}, 3),
+        ({"adapter": "lora"}, 2),
+        ({"adapter": {"kind": "lora", "dropout": 0.1}}, 3),
+        ({"adapter": {"kind": "prompt_tuning", "tokens": 2}}, 2),
+    ],
+)
+def test_teachers_that_drop_units_have_a_newer_version(settings: dict[str, Any], version: int, pipeline_file: Path) -> None:
+    """Other units than in 0.1.0, because the last layer has fewer."""
+    task = Task.checked(load(pipeline_file, f"teachers={json.dumps(settings)}"))
+    assert training_inputs(task, Device("cpu", "float32", 1), task.teachers[0], [])["step.version"] == version
 
 
 @pytest.mark.parametrize("folder", ["run", "adapters", "adapted", "prompt"])

@@ -73,6 +73,8 @@ MLM, HIDDEN = "teachers.auxiliary_mlm_weight=0.3", "teachers.consistency.kind=wo
 OF_TEACHERS = {
     "teachers.seeds=[2]": "",
     "teachers.steps=4": "",
+    "teachers.stop_loss=99": "teachers.steps=9",
+    "teachers.freeze=half": "",
     "teachers.batch_size=2": "",
     "teachers.learning_rate=0.001": "",
     "teachers.new_learning_rate=0.1": "verbalizer.kind=soft",
@@ -100,6 +102,7 @@ OF_STUDENT = {
     "student.model=other": "",
     "student.seed=2": "",
     "student.steps=4": "",
+    "student.freeze=half": "",
     "student.batch_size=3": "",
     "student.gold_batch_size=2": "",
     "student.learning_rate=0.001": "",

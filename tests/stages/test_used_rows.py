@@ -27,7 +27,7 @@ QUICK = ("teachers.seeds=[1]", "teachers.steps=2", "student.steps=3")
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (("student.steps=10",), 2_000),
+        (("student.steps=10",), 500),
         (("student.steps=400", "student.batch_size=16"), 6_400),
         (("student.steps=400", "student.batch_size=16", "soft_labels.top_share=0.3"), 21_334),
         (("soft_labels.rows=7", "generations.count=1"), 7),

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from petkit.config.schema.training import TeachersSpec
 from petkit.engine.device import Device
 from petkit.engine.inference import FloatArray
 from petkit.engine.sampling import StepRows
@@ -222,3 +223,23 @@ def test_a_step_draws_from_the_seed_and_its_number_alone(
     plain = weights("plain")
     monkeypatch.setattr(teacher_training, "TeacherObjective", Wasteful)
     assert weights("wasteful") == plain
+
+
+# -- the end of a training ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("stop_loss", "made"), [(0.0, 12), (1e9, 8)])
+def test_a_teacher_that_has_learnt_stops(stop_loss: float, made: int, pipeline_file: Path, here: Path) -> None:
+    """After eight steps at the earliest, each of which counts."""
+    settings = ("teachers.seeds=[1]", "teachers.steps=12", f"teachers.stop_loss={stop_loss}")
+    run_task(pipeline_file, here / "run", *settings, stages=("a",))
+    assert RunStore(here / "run").facts("stage_a/colon-1/model")["steps"] == made
+
+
+@pytest.mark.parametrize(
+    ("losses", "learnt"),
+    [([0.1] * 7, False), ([0.1] * 8, True), ([9.0, *[0.1] * 8], True), ([0.1] * 20 + [0.9], False), ([0.19] * 8, True)],
+)
+def test_the_mean_of_the_last_losses_counts(losses: list[float], learnt: bool) -> None:
+    assert TeachersSpec(stop_loss=0.2).learnt(losses) is learnt
+    assert not TeachersSpec(stop_loss=0).learnt([0.0] * 8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field
@@ -26,6 +27,9 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Steps = Annotated[int, Field(ge=1, le=10_000_000)]
 BatchSize = Annotated[int, Field(ge=1, le=65_536)]
 EVEN_CHANCE = 0.5
+_STOP_STEPS = 8  # one batch alone may be easy
+# Measured on the embedded model (docs/defaults.md); wider models need the lower rates of their papers.
+_RATE, _RATE_WIDTH = 2e-4, 384
 
 
 class OptimizerSection(Section):
@@ -36,17 +40,31 @@ class OptimizerSection(Section):
     max_grad_norm: PositiveFloat = Field(1.0, description="gradients are clipped to this 2-norm")
     dropout: PartialShare = Field(0.0, description="dropout probability while training")
 
+    @property
+    def drops_units(self) -> bool:
+        """Whether results depend on which units each step drops."""
+        return self.dropout > 0
+
 
 class AdaptedSection(OptimizerSection):
     """A training of a model, or of an adapter of a frozen one."""
 
     adapter: AdapterSpec = Field(NoAdapter(), description="what is trained instead of the model's own weights")
-    learning_rate: PositiveFloat
+    freeze: Annotated[
+        Literal["none", "embeddings", "half"] | Annotated[int, Field(ge=1, le=1000)],
+        Counts(lambda section: section.adapted is None and section.freeze != "none", "with an adapter the whole model is frozen"),
+    ] = Field("none", description="what is not trained: the embeddings; and the lower half of the layers, or so many of them")
+    learning_rate: PositiveFloat | Literal["auto"]
 
     @property
     def adapted(self) -> AnyAdapter | None:
         """The adapter, where there is one."""
         return None if isinstance(self.adapter, NoAdapter) else self.adapter
+
+    @property
+    def drops_units(self) -> bool:
+        """Whether results depend on which units of the model or the adapter each step drops."""
+        return self.dropout > 0 or getattr(self.adapter, "dropout", 0.0) > 0
 
     @property
     def in_training(self) -> Self:
@@ -95,9 +113,12 @@ class TeachersSpec(AdaptedSection):
     rule = in_training
 
     seeds: Annotated[tuple[Seed, ...], Counts(lambda teachers: False)] = Field(
-        (1, 2, 3), min_length=1, max_length=limits.SEEDS, description="one teacher per pattern and seed"
+        (1,), min_length=1, max_length=limits.SEEDS, description="one teacher per pattern and seed"
     )
-    steps: Steps = Field(100, description="optimizer steps of each teacher")
+    steps: Steps = Field(100, description="optimizer steps of each teacher, at most")
+    stop_loss: Annotated[Weight, Counts(lambda teachers: teachers.stop_loss > 0 and teachers.steps > _STOP_STEPS)] = Field(
+        0.05, description="make no further steps once the mean loss of the last 8 is below this; 0: make all of them"
+    )
     batch_size: BatchSize = Field(16, description="labelled rows per step; half of them where there are no more")
     learning_rate: Annotated[PositiveFloat, Counts(lambda teachers: teachers.adapted is None)] = Field(
         3e-5, description="peak rate, without an adapter; falls linearly to 0"
@@ -130,6 +151,11 @@ class TeachersSpec(AdaptedSection):
     r_drop_weight: Weight = Field(0.0, description="weight of the divergence between two dropout passes; needs dropout")
     consistency: ConsistencySpec = ConsistencySpec()
     contrastive: ContrastiveSpec = ContrastiveSpec()
+
+    def learnt(self, losses: Sequence[float]) -> bool:
+        """Return whether the last steps' losses are below ``stop_loss``."""
+        last = losses[-_STOP_STEPS:]
+        return self.stop_loss > 0 and len(last) == _STOP_STEPS and sum(last) < _STOP_STEPS * self.stop_loss
 
     @property
     def scores_vocabulary(self) -> bool:
@@ -166,7 +192,7 @@ class SoftLabelsSpec(Section):
     rows: Annotated[int, Field(ge=1, le=10**9)] | Literal["auto", "all"] = Field(
         "auto",
         description="unlabelled rows that the teachers label, drawn at random; auto: those that the student's steps can read, "
-        "at least 2,000, and all of them where generations choose among them",
+        "at least 500, and all of them where generations choose among them",
     )
     combine: Literal["logits", "log_probs", "probs"] = Field("logits", description="what is averaged over the teachers")
     weighting: Literal["uniform", "train_accuracy", "out_of_fold"] = Field(
@@ -209,13 +235,15 @@ class StudentSpec(AdaptedSection):
         None, description="backbone of the student; default: the pipeline's model"
     )
     seed: Seed = Field(1, description="seed of the new head, the row order and dropout")
-    steps: Steps = Field(400, description="optimizer steps")
+    steps: Steps = Field(150, description="optimizer steps")
     batch_size: BatchSize = Field(16, description="soft-labelled rows per step; half of them where there are no more")
     gold_batch_size: Annotated[BatchSize, Counts(lambda student: student.hard_weight > 0, "hard_weight is 0")] = Field(
         4, description="labelled rows added to each step while hard_weight > 0; half of them where there are no more"
     )
-    learning_rate: Annotated[PositiveFloat, Counts(lambda student: student.adapted is None)] = Field(
-        5e-5, description="peak rate, without an adapter; falls linearly to 0"
+    learning_rate: Annotated[PositiveFloat | Literal["auto"], Counts(lambda student: student.adapted is None)] = Field(
+        "auto",
+        description="peak rate, without an adapter; falls linearly to 0; auto: 2e-4 up to a width of 384, the embedded model's, "
+        "and less by its square for wider models (BERT-base 5e-5, RoBERTa-large 2.8e-5)",
     )
     keep_adapter: Annotated[bool, Counts(lambda student: student.adapter.mergeable)] = Field(
         False, description="keep an adapter that is merged into the model, next to it"
@@ -243,6 +271,12 @@ class StudentSpec(AdaptedSection):
         EVEN_CHANCE,
         description="label_kind multi: from which probability on a row has a label; one for all, or label → its own (others: 0.5)",
     )
+
+    def for_width(self, hidden: int) -> Self:
+        """Return the settings with a number for ``learning_rate: auto``, given the width of a token's vector."""
+        if self.learning_rate != "auto" or self.adapted is not None:
+            return self
+        return self.model_copy(update={"learning_rate": _RATE * min(1.0, (_RATE_WIDTH / hidden) ** 2)})
 
     def threshold(self, label: str) -> float:
         """Return from which probability on a row has ``label``."""

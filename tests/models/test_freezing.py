@@ -1,0 +1,71 @@
+"""What of a model is trained when its lower part is frozen: in every family, and step by step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from petkit.models.freezing import freeze_lower, layer_count
+from petkit.models.loading import load_language_model, new_classifier
+from tests.models.masked_rows import load
+from tests.tiny import ARCHITECTURES, CAUSAL
+
+Folder = Callable[[str], Path]
+EMBEDDINGS = ("embeddings", "wte", "wpe", "embed_tokens", "lm_head.decoder.weight")  # the last is tied to them
+
+
+def trained(model: torch.nn.Module) -> set[str]:
+    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def layer_of(name: str) -> int | None:
+    """Return the number of the layer that a parameter belongs to, as its name says."""
+    found = re.search(r"\.(?:layers?|h)\.(\d+)\.", name)
+    return int(found[1]) if found else None
+
+
+@pytest.mark.parametrize("arch", [*ARCHITECTURES, *CAUSAL])
+def test_embeddings_alone(arch: str, model_folder: Folder) -> None:
+    model = load_language_model(str(model_folder(arch)))
+    everything = trained(model)
+    freeze_lower(model, "embeddings")
+    frozen = everything - trained(model)
+    assert model.get_input_embeddings().weight.requires_grad is False
+    assert frozen and not [name for name in frozen if not any(part in name for part in EMBEDDINGS)]
+
+
+@pytest.mark.parametrize("arch", sorted({*ARCHITECTURES, *CAUSAL} - {"albert"}))
+def test_a_number_of_layers(arch: str, model_folder: Folder) -> None:
+    model = load_language_model(str(model_folder(arch)))
+    everything, layers = trained(model), layer_count(model.config)
+    embeddings = {name for name in everything if any(part in name for part in EMBEDDINGS)}
+    freeze_lower(model, 1)
+    assert {layer_of(name) for name in everything - trained(model) - embeddings} == {0}
+    assert not any(layer_of(name) == 0 for name in trained(model))
+    freeze_lower(model, layers)
+    assert all(layer_of(name) is None for name in trained(model))  # what is left: the head, and biases that layers share
+
+
+def test_half_of_the_layers_and_none(model_folder: Folder) -> None:
+    model, _ = new_classifier(str(model_folder("bert")), ["a", "b"])
+    everything = trained(model)
+    freeze_lower(model, "none")
+    assert trained(model) == everything
+    freeze_lower(model, "half")
+    assert {layer_of(name) for name in trained(model)} == {
+        None,
+        *range(layer_count(model.config) // 2, layer_count(model.config)),
+    }
+    assert {"classifier.weight", "bert.pooler.dense.weight"} <= trained(model)
+
+
+def test_the_backward_pass_ends_at_the_lowest_trained_layer(model_folder: Folder) -> None:
+    model, _, batch = load(model_folder("bert"))
+    freeze_lower(model, 1)
+    model.base_model(**batch.model_inputs)[0].sum().backward()
+    reached = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert reached == {name for name in trained(model) if name.startswith("bert.encoder")}
