@@ -1,16 +1,15 @@
 """With and without: what each piece of petkit does to accuracy on public few-shot data.
 
-    PETKIT_BENCH_DATA=/path/to/data python benchmarks/ablations.py --out runs/ablations
+    PETKIT_BENCH_DATA=/path/to/data python benchmarks/ablations.py --out runs/ablations --rows development
 
 Trains on 8 labelled rows per label of AG's News and SST-2 with the embedded model, two draws of the labelled rows
 (``--splits``), one seed per pattern, everything else as by default; then again with one thing changed at a time.
 Finished runs are kept in ``--out`` and not done again, so the table grows over several calls; ``--pieces`` and
 ``--tasks`` choose. Prints, per task, the untrained ensemble (batch calibrated), the trained ensemble and the student,
-each as the mean over the draws, and the difference of the student's to the default.
+each as the mean over the draws, and the difference of the student's to the first piece.
 
-Every run is measured twice: on the test rows, and on development rows, which are those of ``train_k32_s*.jsonl`` that
-the run did not learn from. Changing a default after reading the table is selection; that is what the development rows
-are for.
+``--rows development`` measures on the rows of ``train_k*_s*.jsonl`` that the run did not learn from: choosing a setting by
+the table is selection, and test rows are not for that. ``--rows test`` measures on the test rows.
 """
 
 from __future__ import annotations
@@ -23,39 +22,93 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import petkit
 from petkit.config.loader import load_pipeline
 from petkit.errors import PetkitError
-from petkit.predict.row_io import evaluate_file
 
 HERE = Path(__file__).resolve().parents[1]
 # The metrics of finished runs, by the draw of their labelled rows.
 Runs: TypeAlias = dict[int, dict[str, Any]]
-COLUMNS: dict[str, Callable[[dict[str, Any]], float]] = {
-    "untrained, calibrated, test": lambda metrics: metrics["zero_shot"]["ensemble"]["batch"],
-    "ensemble, dev.": lambda metrics: metrics["development"]["ensemble"],
-    "student, dev.": lambda metrics: metrics["development"]["student"],
-    "ensemble, test": lambda metrics: metrics["ensemble"]["accuracy"],
-    "student, test": lambda metrics: metrics["student"]["accuracy"],
+STUDENT_ACCURACY: Callable[[dict[str, Any]], float] = lambda metrics: metrics["student"]["accuracy"]  # noqa: E731
+COLUMNS: dict[str, Callable[[dict[str, Any]], float | None]] = {
+    "untrained, calibrated": lambda metrics: metrics.get("zero_shot", {}).get("ensemble", {}).get("batch"),
+    "ensemble": lambda metrics: metrics.get("ensemble", {}).get("accuracy"),
+    "student": STUDENT_ACCURACY,
 }
-# What is changed, and whether the teachers stay the same: then the default run's are copied and not trained again.
-PIECES: dict[str, tuple[list[str], bool]] = {
-    "default": ([], False),
-    "iPET": (["generations.count=auto"], False),
-    "auxiliary MLM 1e-4": (["teachers.auxiliary_mlm_weight=1.0e-4"], False),
-    "auxiliary MLM 0.1": (["teachers.auxiliary_mlm_weight=0.1"], False),
-    "adapted model": (["model={adapted}"], False),
-    "batch calibration": (["soft_labels.calibration=batch"], True),
-    "contextual calibration": (["soft_labels.calibration=contextual"], True),
-    "automatic verbalizer": (["verbalizer={auto: {per_label: 3}}"], False),
-    "R-Drop": (["teachers.r_drop_weight=1", "teachers.dropout=0.1"], False),
-    "dropout 0.1 alone": (["teachers.dropout=0.1"], False),
-    "no labelled rows in stage C": (["student.hard_weight=0"], True),
-    "no confidence weights": (["soft_labels.confidence_weights=false"], True),
-    "no training, calibrated": (["data.train=null", "soft_labels.calibration=batch"], False),
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What is changed, and the piece that has the same teachers, if any: its run is copied, and they are not trained again."""
+
+    overrides: tuple[str, ...] = ()
+    teachers: str = ""
+
+    def and_(self, *overrides: str) -> Piece:
+        """Return it with more changes."""
+        return replace(self, overrides=(*self.overrides, *overrides))
+
+
+DEFAULT = Piece(teachers="default")
+# What changes the teachers alone has a short student, and what changes the student alone the teachers of one of these.
+TEACHERS = Piece(("student.steps=80", "soft_labels.rows=1280"))
+STUDENT = Piece(("teachers.steps=30", "soft_labels.rows=1280", "evaluation.teachers=none"), "teachers 30")
+PIECES: dict[str, Piece] = {
+    "default": Piece(),
+    "iPET": Piece(("generations.count=auto",)),
+    "auxiliary MLM 1e-4": Piece(("teachers.auxiliary_mlm_weight=1.0e-4",)),
+    "auxiliary MLM 0.1": Piece(("teachers.auxiliary_mlm_weight=0.1",)),
+    "adapted model": Piece(("model={adapted}",)),
+    "batch calibration": DEFAULT.and_("soft_labels.calibration=batch"),
+    "contextual calibration": DEFAULT.and_("soft_labels.calibration=contextual"),
+    "automatic verbalizer": Piece(("verbalizer={auto: {per_label: 3}}",)),
+    "R-Drop": Piece(("teachers.r_drop_weight=1", "teachers.dropout=0.1")),
+    "dropout 0.1 alone": Piece(("teachers.dropout=0.1",)),
+    "no labelled rows in stage C": DEFAULT.and_("student.hard_weight=0"),
+    "no confidence weights": DEFAULT.and_("soft_labels.confidence_weights=false"),
+    "no training, calibrated": Piece(("data.train=null", "soft_labels.calibration=batch")),
+    # How long teachers and students are trained, from where, and how much of them.
+    "teachers 30": TEACHERS.and_("teachers.steps=30"),
+    "teachers 30, half": TEACHERS.and_("teachers.steps=30", "teachers.freeze=half"),
+    "teachers 30, embeddings": TEACHERS.and_("teachers.steps=30", "teachers.freeze=embeddings"),
+    "teachers 40": TEACHERS.and_("teachers.steps=40"),
+    "teachers 60": TEACHERS.and_("teachers.steps=60"),
+    "teachers 100": TEACHERS.and_("teachers.steps=100"),
+    "teachers stop at 0.05": TEACHERS.and_("teachers.steps=100", "teachers.stop_loss=0.05"),
+    "teachers stop at 0.05, rate 1e-4, half": TEACHERS.and_(
+        "teachers.steps=100", "teachers.stop_loss=0.05", "teachers.learning_rate=1e-4", "teachers.freeze=half"
+    ),
+    "teachers stop at 0.05, three seeds": TEACHERS.and_(
+        "teachers.steps=100", "teachers.stop_loss=0.05", "teachers.seeds=[1,2,3]"
+    ),
+    "teachers 30, three seeds": TEACHERS.and_("teachers.steps=30", "teachers.seeds=[1,2,3]"),
+    "teachers 30, rate 1e-4": TEACHERS.and_("teachers.steps=30", "teachers.learning_rate=1e-4"),
+    "teachers 30, rate 1e-4, half": TEACHERS.and_("teachers.steps=30", "teachers.learning_rate=1e-4", "teachers.freeze=half"),
+    "teachers 30, rate 1e-4, three seeds": TEACHERS.and_(
+        "teachers.steps=30", "teachers.learning_rate=1e-4", "teachers.seeds=[1,2,3]"
+    ),
+    "teachers 60, rate 1e-4": TEACHERS.and_("teachers.steps=60", "teachers.learning_rate=1e-4"),
+    "teachers 30, rate 2e-4": TEACHERS.and_("teachers.steps=30", "teachers.learning_rate=2e-4"),
+    **{
+        f"student {steps}, rate {rate}": STUDENT.and_(f"student.steps={steps}", f"student.learning_rate={rate}")
+        for steps in (60, 80, 100, 150, 400)
+        for rate in ("5e-5", "1e-4", "2e-4", "3e-4", "5e-4")
+    },
+    "student 80, rate 2e-4, from teachers": STUDENT.and_(
+        "student.steps=80", "student.learning_rate=2e-4", "student.starts_from=teachers"
+    ),
+    **{
+        f"student 150, rate {rate}, half": STUDENT.and_(
+            "student.steps=150", f"student.learning_rate={rate}", "student.freeze=half"
+        )
+        for rate in ("2e-4", "3e-4", "5e-4")
+    },
+    "student 80, rate 3e-4, half": STUDENT.and_("student.steps=80", "student.learning_rate=3e-4", "student.freeze=half"),
+    "student 80, rate 3e-4, 500 rows": STUDENT.and_("student.steps=80", "student.learning_rate=3e-4", "soft_labels.rows=500"),
 }
 
 
@@ -67,60 +120,47 @@ def main() -> None:
         sys.exit(
             "set PETKIT_BENCH_DATA to the folder that holds ag_news/, sst2/, … (train_k8_s0.jsonl, unlabeled.jsonl, test.jsonl)"
         )
-    results: dict[tuple[str, str], Runs] = {}
+    out, results = options.out / options.rows, dict[tuple[str, str], Runs]()
     for split in options.splits:
         for task in options.tasks:
             for piece in options.pieces:
-                metrics = _metrics(Path(data) / task, task, piece, split, options.out, run=not options.table)
-                if metrics is not None:
-                    results.setdefault((task, piece), {})[split] = metrics
+                if not options.table:
+                    _run(Path(data) / task, piece, split, out, options.overrides)
+                finished = _place(out, task, split, piece) / "evaluation" / "metrics.json"
+                if finished.is_file():
+                    results.setdefault((task, piece), {})[split] = json.loads(finished.read_text(encoding="utf-8"))
     for task in options.tasks:
         _print(task, {piece: results[task, piece] for piece in options.pieces if (task, piece) in results})
 
 
-def _metrics(folder: Path, task: str, piece: str, split: int, out: Path, *, run: bool) -> dict[str, Any] | None:
-    changed, same_teachers = PIECES[piece]
-    done = out / f"{task}-{split}" / piece.replace(" ", "-").lower()
-    finished = done / "evaluation" / "metrics.json"
-    if not finished.is_file():
-        if not run:
-            return None
-        default = out / f"{task}-{split}" / "default"
-        if same_teachers and (default / "evaluation").is_dir() and not done.exists():
-            shutil.copytree(default, done)
-        _run(folder, task, split, done, changed)
-    loaded: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))
-    loaded["development"] = _on_development_rows(folder, split, done)
-    return loaded
-
-
-def _on_development_rows(folder: Path, split: int, done: Path) -> dict[str, float]:
-    """Return the accuracies of a finished run's ensemble and student on rows nothing was learnt from and no test knows."""
-    measured = done.with_suffix(".development.json")
-    if not measured.is_file():
-        rows = write_development_rows(folder, split, done.with_name("development.jsonl"))
-        predictors = {"ensemble": petkit.Predictor.load(done, teachers=True), "student": petkit.Predictor.load(done)}
-        accuracies = {name: evaluate_file(predictor, str(rows)).accuracy for name, predictor in predictors.items()}
-        measured.write_text(json.dumps(accuracies), encoding="utf-8")
-    accuracy: dict[str, float] = json.loads(measured.read_text(encoding="utf-8"))
-    return accuracy
+def _place(out: Path, task: str, split: int, piece: str) -> Path:
+    return out / f"{task}-{split}" / piece.replace(" ", "-").lower()
 
 
 def write_development_rows(folder: Path, split: int, path: Path) -> Path:
     """Write the labelled rows of other draws that a draw's run did not learn from; return the path."""
     learnt = set((folder / f"train_k8_s{split}.jsonl").read_text(encoding="utf-8").splitlines())
-    drawn = [line for part in sorted(folder.glob("train_k32_s*.jsonl")) for line in part.read_text("utf-8").splitlines()]
+    drawn = [line for part in sorted(folder.glob("train_k*_s*.jsonl")) for line in part.read_text("utf-8").splitlines()]
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(line for line in dict.fromkeys(drawn) if line not in learnt) + "\n", encoding="utf-8")
     return path
 
 
-def _run(folder: Path, task: str, split: int, done: Path, changed: list[str]) -> None:
-    files = {"train": f"train_k8_s{split}.jsonl", "unlabeled": "unlabeled.jsonl", "test": "test.jsonl"}
-    overrides = [f"data.{part}={folder / name}" for part, name in files.items()] + [
-        "teachers.seeds=[1]",
-        "evaluation.teachers=all",
-    ]
-    pipeline = HERE / "pipelines" / f"{task}.yaml"
+def _run(folder: Path, piece: str, split: int, out: Path, given: list[str]) -> None:
+    """Run a piece, after the piece that has its teachers, unless it is finished."""
+    task, done = folder.name, _place(out, folder.name, split, piece)
+    if (done / "evaluation" / "metrics.json").is_file():
+        return
+    if (source := PIECES[piece].teachers) and not done.exists():
+        _run(folder, source, split, out, given)
+        shutil.copytree(_place(out, task, split, source), done)
+        shutil.rmtree(done / "evaluation")
+    test = folder / "test.jsonl"
+    if out.name == "development":
+        test = write_development_rows(folder, split, done.with_name("development.jsonl"))
+    overrides = [f"data.train={folder / f'train_k8_s{split}.jsonl'}", f"data.unlabeled={folder / 'unlabeled.jsonl'}"]
+    overrides += [f"data.test={test}", "teachers.seeds=[1]", "evaluation.teachers=all", *given]
+    pipeline, changed = HERE / "pipelines" / f"{task}.yaml", PIECES[piece].overrides
     adapted = done.parents[1] / f"{task}-adapted"
     if any("{adapted}" in change for change in changed) and not (adapted / "model").is_dir():
         from petkit.pretraining.adapt import adapt
@@ -133,28 +173,25 @@ def _run(folder: Path, task: str, split: int, done: Path, changed: list[str]) ->
         petkit.run(pipeline, done, overrides=overrides, force="stale")
     except PetkitError as error:
         sys.exit(str(error))
-    print(f"{time.perf_counter() - started:.0f} s", file=sys.stderr)
+    print(f"{time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
 
 
 def _print(task: str, results: dict[str, Runs]) -> None:
-    print(f"\n{task}\n\n| changed | {' | '.join(COLUMNS)} | student against default: dev., test | runs |")
+    first = next(iter(results), "")
+    print(f"\n{task}\n\n| changed | {' | '.join(COLUMNS)} | student against {first} | draws |")
     print("|---" * (len(COLUMNS) + 3) + "|")
-    default = results.get("default", {})
     for piece, runs in results.items():
-        cells = [_shown([column(metrics) for metrics in runs.values()]) for column in COLUMNS.values()]
+        cells = [_shown([value for metrics in runs.values() if (value := column(metrics))]) for column in COLUMNS.values()]
         # Only draws that both have: another draw moves accuracy by more than most pieces do.
-        common = [split for split in runs if split in default and piece != "default"]
-        against = [
-            f"{100 * statistics.mean(student(runs[split]) - student(default[split]) for split in common):+.1f}"
-            for student in (COLUMNS["student, dev."], COLUMNS["student, test"])
-            if common
-        ]
-        print(f"| {piece} | {' | '.join(cells)} | {', '.join(against)} | {len(runs)} |")
+        common = [split for split in runs if split in results[first] and piece != first]
+        gains = [STUDENT_ACCURACY(runs[split]) - STUDENT_ACCURACY(results[first][split]) for split in common]
+        against = f"{100 * statistics.mean(gains):+.1f}" if gains else "–"
+        print(f"| {piece} | {' | '.join(cells)} | {against} | {len(runs)} |")
 
 
 def _shown(values: list[float]) -> str:
     deviation = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{100 * statistics.mean(values):.1f}{deviation}"
+    return f"{100 * statistics.mean(values):.1f}{deviation}" if values else "–"
 
 
 def _options() -> argparse.Namespace:
@@ -162,7 +199,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs/ablations"), help="where runs are kept")
     parser.add_argument("--tasks", nargs="+", default=["sst2", "ag_news"], choices=["sst2", "ag_news", "trec", "sick", "imdb"])
     parser.add_argument("--splits", nargs="+", type=int, default=[0, 1], help="draws of the labelled rows")
-    parser.add_argument("--pieces", nargs="+", default=list(PIECES), choices=list(PIECES))
+    parser.add_argument("--pieces", nargs="+", default=list(PIECES), choices=list(PIECES), metavar="PIECE")
+    parser.add_argument("--rows", default="test", choices=["test", "development"], help="what accuracy is measured on")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="for every piece")
     parser.add_argument("--table", action="store_true", help="print what is finished; run nothing")
     return parser.parse_args()
 

@@ -1,0 +1,285 @@
+"""Accuracy against time and operations: petkit's configurations and other methods, on public few-shot tasks.
+
+    PETKIT_BENCH_DATA=/path/to/data python benchmarks/fewshot.py                  # runs what is missing, prints the table
+    python benchmarks/fewshot.py --table --plot docs/pareto.svg                   # of the results there are
+
+A cell is a task, a number of labelled rows per label, a draw of them, a method, and the rows it is measured on: ``test``, or
+``development``, which are the rows of other draws; choices are made on the latter. Each cell is a process of its own with
+``--threads`` threads, ``--jobs`` of them at a time; its line is added to ``--results`` when it ends, so that work over several
+days goes on from there. Seconds are those from the pipeline file to the evaluated classifier, and can be compared only
+between cells of one hour; operations (matrix products, see ``operations.py``) always.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results" / "fewshot.parquet"
+TASKS = ("ag_news", "sst2", "trec", "sick", "imdb")
+# Configurations of petkit, as overrides of the task's pipeline file; other methods by the name of their baseline.
+CONFIGURATIONS: dict[str, list[str]] = {
+    "default": [],
+    "0.1.0, one seed": ["teachers.stop_loss=0", "student.steps=400", "student.learning_rate=5e-5"],
+    "default, 60 steps": ["teachers.steps=60", "teachers.stop_loss=0"],
+    "default, three seeds": ["teachers.seeds=[1,2,3]"],
+    "default, student half frozen": ["student.freeze=half"],
+    "default, batch calibration": ["soft_labels.calibration=batch"],
+    "default, iPET": ["generations.count=1"],
+}
+BASELINES = ("majority", "tfidf", "probe", "supervised", "setfit", "zero_shot")
+SCHEMA = pa.schema(
+    {
+        "task": pa.string(),
+        "per_label": pa.int32(),
+        "draw": pa.int32(),
+        "method": pa.string(),
+        "rows": pa.string(),
+        "accuracy": pa.float64(),
+        "ensemble": pa.float64(),  # accuracy of the teachers together; null for other methods
+        "seconds": pa.float64(),
+        "operations": pa.float64(),
+        "threads": pa.int32(),
+        "finished": pa.string(),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement."""
+
+    task: str
+    per_label: int
+    draw: int
+    method: str
+    rows: str  # test or development
+
+    def files(self, data: Path, folder: Path) -> dict[str, Path]:
+        """Return the files of the labelled, unlabelled and measured rows; development rows are written into ``folder``."""
+        task = data / self.task
+        train = task / f"train_k{self.per_label}_s{self.draw}.jsonl"
+        measured = task / "test.jsonl"
+        if self.rows == "development":
+            measured = folder / "development.jsonl"
+            measured.write_text("".join(f"{line}\n" for line in _of_other_draws(task, train)), encoding="utf-8")
+        return {"train": train, "unlabeled": task / "unlabeled.jsonl", "test": measured}
+
+
+def _of_other_draws(task: Path, train: Path) -> list[str]:
+    """Return the labelled rows of all draws but those of ``train``, in the order of the files."""
+    drawn = [line for part in sorted(task.glob("train_k*_s*.jsonl")) for line in part.read_text("utf-8").splitlines()]
+    learnt = set(train.read_text("utf-8").splitlines())
+    return [line for line in dict.fromkeys(drawn) if line not in learnt]
+
+
+def main() -> None:
+    """Run what is missing, then print."""
+    options = _options()
+    if options.cell:
+        print(json.dumps(measure(Cell(**json.loads(options.cell)), options.threads, options.model)))
+        return
+    wanted = [
+        Cell(task, options.per_label, draw, method, options.rows)
+        for draw in options.draws
+        for task in options.tasks
+        for method in options.methods
+    ]
+    if not options.table:
+        _run([cell for cell in wanted if cell not in _finished(options.results)], options)
+    shown = [row for row in read(options.results) if row["rows"] == options.rows and row["per_label"] == options.per_label]
+    print("\n".join(table(shown, options.methods)))
+    if options.plot:
+        plot(shown, options.methods, options.plot)
+
+
+# -- results ---------------------------------------------------------------------------------------
+
+
+def read(results: Path) -> list[dict[str, Any]]:
+    """Return the lines of the results."""
+    rows: list[dict[str, Any]] = pq.read_table(results).to_pylist() if results.is_file() else []
+    return rows
+
+
+def _finished(results: Path) -> set[Cell]:
+    return {Cell(*(row[key] for key in Cell.__dataclass_fields__)) for row in read(results)}
+
+
+def _add(results: Path, row: dict[str, Any]) -> None:
+    results.parent.mkdir(parents=True, exist_ok=True)
+    part = results.with_suffix(".part")
+    pq.write_table(pa.Table.from_pylist([*read(results), row], SCHEMA), part)
+    part.replace(results)
+
+
+def table(rows: Sequence[dict[str, Any]], methods: Sequence[str]) -> Iterator[str]:
+    """Yield a Markdown table: accuracy per task in per cent, mean over the draws ± deviation; seconds and operations per run."""
+    tasks = [task for task in TASKS if any(row["task"] == task for row in rows)]
+    yield f"| method | {' | '.join(tasks)} | mean | seconds | 10^12 operations |"
+    yield "|---" * (len(tasks) + 4) + "|"
+    for method in methods:
+        of_task = {task: [row for row in rows if row["method"] == method and row["task"] == task] for task in tasks}
+        if not any(of_task.values()):
+            continue
+        cells = [_spread([100 * row["accuracy"] for row in found]) for found in of_task.values()]
+        complete = all(of_task.values())
+        means = [_mean(found) for found in of_task.values() if found]
+        summary = [f"{value:.1f}" for value in map(statistics.mean, zip(*means, strict=True))] if complete else ["–"] * 3
+        yield f"| {method} | {' | '.join([*cells, *summary])} |"
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return "–"
+    return f"{statistics.mean(values):.1f}" + (f" ± {statistics.stdev(values):.1f} ({len(values)})" if len(values) > 1 else "")
+
+
+def _mean(rows: Sequence[dict[str, Any]]) -> tuple[float, float, float]:
+    """Return the mean accuracy in per cent, seconds and 10^12 operations."""
+    scale = {"accuracy": 100.0, "seconds": 1.0, "operations": 1e-12}
+    accuracy, seconds, operations = (factor * statistics.mean(row[key] for row in rows) for key, factor in scale.items())
+    return accuracy, seconds, operations
+
+
+def plot(rows: Sequence[dict[str, Any]], methods: Sequence[str], path: Path) -> None:
+    """Draw mean accuracy over the tasks against seconds and against operations; methods that lack a task are left out."""
+    from matplotlib import rcParams
+    from matplotlib.figure import Figure
+
+    rcParams["svg.hashsalt"] = "petkit"  # the same file for the same results
+    tasks = sorted({row["task"] for row in rows})
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for method in methods:
+        found = [[row for row in rows if row["method"] == method and row["task"] == task] for task in tasks]
+        if not all(found):
+            continue
+        accuracy, seconds, operations = (statistics.mean(values) for values in zip(*map(_mean, found), strict=True))
+        for axis, cost in zip(axes, (seconds, operations), strict=True):
+            axis.plot(max(cost, 1e-2), accuracy, "o" if method in BASELINES else "s")
+            axis.annotate(method, (max(cost, 1e-2), accuracy), textcoords="offset points", xytext=(5, 4), fontsize=8)
+    for axis, name in zip(axes, ("seconds", "10^12 operations"), strict=True):
+        axis.set(xscale="log", xlabel=name)
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel(f"accuracy in %, mean of {', '.join(tasks)}")
+    figure.savefig(path, metadata={"Date": None})
+
+
+# -- cells -----------------------------------------------------------------------------------------
+
+
+def _run(cells: Sequence[Cell], options: argparse.Namespace) -> None:
+    _data()
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for work in as_completed([pool.submit(_in_a_process, cell, options) for cell in cells]):
+            if row := work.result():
+                _add(options.results, row)
+                print(*(row[key] for key in ("task", "draw", "method", "accuracy", "seconds")), file=sys.stderr, flush=True)
+
+
+def _in_a_process(cell: Cell, options: argparse.Namespace) -> dict[str, Any] | None:
+    command = [sys.executable, __file__, "--cell", json.dumps(asdict(cell)), "--threads", str(options.threads)]
+    command += ["--model", options.model] if options.model else []
+    threads = {"OMP_NUM_THREADS": str(options.threads), "GOMP_SPINCOUNT": "1000"}
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **threads}, check=False)
+    if done.returncode:
+        print(f"{cell} failed: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr, flush=True)
+        return None
+    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return row
+
+
+def measure(cell: Cell, threads: int, setfit_model: str = "") -> dict[str, Any]:
+    """Train and measure; return the line of the results."""
+    from operations import counter
+
+    pipeline = HERE.parent / "pipelines" / f"{cell.task}.yaml"
+    with tempfile.TemporaryDirectory() as name, counter() as counting:
+        folder = Path(name)
+        overrides = [f"data.{part}={path}" for part, path in cell.files(_data(), folder).items()]
+        overrides += [f"compute.threads={threads}", "compute.precision=float32"]
+        started = time.perf_counter()
+        if cell.method in BASELINES:
+            model = [f"model={setfit_model}"] if cell.method == "setfit" and setfit_model else []
+            accuracies = {"accuracy": _baseline(cell.method, pipeline, [*overrides, *model], folder / "run")}
+        else:
+            accuracies = _petkit(pipeline, [*overrides, *CONFIGURATIONS[cell.method]], folder / "run")
+        seconds = time.perf_counter() - started
+    facts = {"seconds": seconds, "operations": float(counting.get_total_flops()), "threads": threads}
+    return {**asdict(cell), "ensemble": None, **accuracies, **facts, "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+
+
+def _petkit(pipeline: Path, overrides: Sequence[str], folder: Path) -> dict[str, float | None]:
+    import petkit
+
+    metrics = petkit.run(pipeline, folder, overrides=overrides).metrics or {}
+    ensemble = metrics.get("ensemble")
+    return {"accuracy": metrics["student"]["accuracy"], "ensemble": ensemble and ensemble["accuracy"]}
+
+
+def _baseline(name: str, pipeline: Path, overrides: Sequence[str], folder: Path) -> float:
+    """Run one baseline alone, without teachers and student; return its accuracy."""
+    from petkit.config.loader import load_pipeline
+    from petkit.engine.training_loop import own_random_numbers
+    from petkit.events import ignore
+    from petkit.runs.layout import BASELINE_FILE
+    from petkit.runs.step import at_work, carry_out
+    from petkit.runs.store import RunStore
+    from petkit.stages import baselines
+    from petkit.stages.pipeline import device_of
+    from petkit.task.task import Task
+
+    store = RunStore(folder)
+    task = Task.checked(load_pipeline(pipeline, [*overrides, f"baselines=[{name}]"]))
+    device = device_of(task, store)
+    with at_work(store, "run", ignore) as report, device.in_use(), own_random_numbers(device):
+        (step,) = baselines.steps(task, device)
+        carry_out(step.name, "new", step.all_inputs(store), step.work, store, 300.0, report)
+    accuracy: float = store.read(step.name, BASELINE_FILE)["metrics"]["accuracy"]
+    return accuracy
+
+
+def _data() -> Path:
+    given = os.environ.get("PETKIT_BENCH_DATA", "")
+    for folder in (Path(given), Path(given) / "data"):
+        if given and (folder / "ag_news").is_dir():
+            return folder
+    sys.exit("set PETKIT_BENCH_DATA to the folder that holds ag_news/, sst2/, … (train_k8_s0.jsonl, unlabeled.jsonl, test.jsonl)")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    every = [*CONFIGURATIONS, *BASELINES]
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--tasks", nargs="+", default=["ag_news", "sst2", "trec"], choices=TASKS)
+    parser.add_argument("--methods", nargs="+", default=every, choices=every, metavar="METHOD")
+    parser.add_argument("--draws", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--per-label", type=int, default=8, choices=[8, 32])
+    parser.add_argument("--rows", default="test", choices=["test", "development"])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=1, help="cells at a time")
+    parser.add_argument("--model", default="", help="the sentence encoder of setfit, a folder; default: the pipeline's model")
+    parser.add_argument("--table", action="store_true", help="print what is finished; run nothing")
+    parser.add_argument("--plot", type=Path, help="write mean accuracy against seconds and operations, as SVG")
+    parser.add_argument("--cell", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
