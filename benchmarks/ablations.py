@@ -55,8 +55,8 @@ class Piece:
 
 DEFAULT = Piece(teachers="default")
 # What changes the teachers alone has a short student, and what changes the student alone the teachers of one of these.
-TEACHERS = Piece(("student.steps=80", "soft_labels.rows=1280"))
-STUDENT = Piece(("teachers.steps=30", "soft_labels.rows=1280", "evaluation.teachers=none"), "teachers 30")
+TEACHERS = Piece(("student.steps=80", "student.learning_rate=5e-5", "teachers.stop_loss=0", "soft_labels.rows=1280"))
+STUDENT = Piece(("teachers.steps=30", "teachers.stop_loss=0", "soft_labels.rows=1280", "evaluation.teachers=none"), "teachers 30")
 PIECES: dict[str, Piece] = {
     "default": Piece(),
     "iPET": Piece(("generations.count=auto",)),
@@ -98,9 +98,6 @@ PIECES: dict[str, Piece] = {
         for steps in (60, 80, 100, 150, 400)
         for rate in ("5e-5", "1e-4", "2e-4", "3e-4", "5e-4")
     },
-    "student 80, rate 2e-4, from teachers": STUDENT.and_(
-        "student.steps=80", "student.learning_rate=2e-4", "student.starts_from=teachers"
-    ),
     **{
         f"student 150, rate {rate}, half": STUDENT.and_(
             "student.steps=150", f"student.learning_rate={rate}", "student.freeze=half"
@@ -181,7 +178,9 @@ def _print(task: str, results: dict[str, Runs]) -> None:
     print(f"\n{task}\n\n| changed | {' | '.join(COLUMNS)} | student against {first} | draws |")
     print("|---" * (len(COLUMNS) + 3) + "|")
     for piece, runs in results.items():
-        cells = [_shown([value for metrics in runs.values() if (value := column(metrics))]) for column in COLUMNS.values()]
+        cells = [
+            _shown([value for metrics in runs.values() if (value := column(metrics)) is not None]) for column in COLUMNS.values()
+        ]
         # Only draws that both have: another draw moves accuracy by more than most pieces do.
         common = [split for split in runs if split in results[first] and piece != first]
         gains = [STUDENT_ACCURACY(runs[split]) - STUDENT_ACCURACY(results[first][split]) for split in common]

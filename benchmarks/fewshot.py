@@ -35,7 +35,7 @@ TASKS = ("ag_news", "sst2", "trec", "sick", "imdb")
 # Configurations of petkit, as overrides of the task's pipeline file; other methods by the name of their baseline.
 CONFIGURATIONS: dict[str, list[str]] = {
     "default": [],
-    "0.1.0, one seed": ["teachers.stop_loss=0", "student.steps=400", "student.learning_rate=5e-5"],
+    "trainings of 0.1.0": ["teachers.stop_loss=0", "student.steps=400", "student.learning_rate=5e-5"],
     "default, 60 steps": ["teachers.steps=60", "teachers.stop_loss=0"],
     "default, three seeds": ["teachers.seeds=[1,2,3]"],
     "default, student half frozen": ["student.freeze=half"],
@@ -199,7 +199,11 @@ def _in_a_process(cell: Cell, options: argparse.Namespace) -> dict[str, Any] | N
     threads = {"OMP_NUM_THREADS": str(options.threads), "GOMP_SPINCOUNT": "1000"}
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **threads}, check=False)
     if done.returncode:
-        print(f"{cell} failed: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr, flush=True)
+        print(
+            f"{cell} failed: {(done.stderr.strip().splitlines() or [f'exit code {done.returncode}'])[-1]}",
+            file=sys.stderr,
+            flush=True,
+        )
         return None
     row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return row

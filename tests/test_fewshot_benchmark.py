@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.benchmark import BENCHMARKS, benchmark
-from tests.tiny_task import rows, write_rows
+from tests.tiny_task import load, rows, write_rows
 
 TOPICS = {"Sports": "Sports", "Science": "Sci/Tech", "World": "World"}
 
@@ -84,6 +83,12 @@ def test_the_plot(fewshot: ModuleType, here: Path) -> None:
     assert "<!-- default -->" in drawn and "<!-- tfidf -->" not in drawn
 
 
+def test_every_configuration_is_one(fewshot: ModuleType, pipeline_file: Path) -> None:
+    pieces = {name: piece.overrides for name, piece in benchmark("ablations").PIECES.items()}
+    for overrides in {**fewshot.CONFIGURATIONS, **pieces}.values():
+        assert load(pipeline_file, *(override.replace("{adapted}", "embedded") for override in overrides)).spec
+
+
 @pytest.mark.parametrize("method", ["majority", "tfidf"])
 def test_a_method_without_operations(method: str, fewshot: ModuleType, data: Path) -> None:
     measured = fewshot.measure(fewshot.Cell("ag_news", 8, 0, method, "test"), 1)
@@ -118,4 +123,3 @@ def test_without_the_data_it_says_so(fewshot: ModuleType, monkeypatch: pytest.Mo
     monkeypatch.setattr(sys, "argv", ["fewshot.py", "--methods", "majority"])
     with pytest.raises(SystemExit, match="set PETKIT_BENCH_DATA"):
         fewshot.main()
-    json.dumps(fewshot.CONFIGURATIONS)

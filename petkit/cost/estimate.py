@@ -37,7 +37,7 @@ from petkit.teachers.models import teacher_models
 _CLEARLY = 0.9  # a run is refused below this share of the disk it needs: the estimate may be a little too high
 _FLOAT = 4  # bytes
 _PER_TRAINED = 3 * _FLOAT  # bytes: a parameter's gradient and AdamW's two moments; in a checkpoint, itself and the moments
-_STOPPED_AFTER = 0.4  # of the steps of a teacher that stops where it has learnt: a quarter to a half were made
+_STOPPED_AFTER, _FEWEST_STEPS = 0.3, 8  # of a teacher that stops where it has learnt: 14 to 32 of 100 steps were made
 _ADAPTER_SHARE = 0.02  # of the model's parameters: an upper guess, as adapters differ with their options
 _TOKENIZER_ENTRY, _ROW = 60, 40  # bytes of files: per token of a tokenizer, per row in addition to its logits
 _PROCESS = 550_000_000  # bytes of Python and the libraries once models are loaded
@@ -132,8 +132,10 @@ class Trained:
         memory = base + _FLOAT * model.parameters + _PER_TRAINED * self.parameters + int(kept * passes(settings))
         disk = _FLOAT * model.parameters + _TOKENIZER_ENTRY * model.vocabulary if whole else _FLOAT * self.parameters
         step_seconds = self.step_seconds * passes(settings) * (1 + 2 * self.depth) / 3
-        stops = isinstance(settings, TeachersSpec) and settings.stop_loss > 0
-        return Cost(loading + settings.steps * (_STOPPED_AFTER if stops else 1) * step_seconds, memory, disk)
+        steps: float = settings.steps
+        if isinstance(settings, TeachersSpec) and settings.stops_below > 0:
+            steps = max(min(steps, _FEWEST_STEPS), _STOPPED_AFTER * steps)
+        return Cost(loading + steps * step_seconds, memory, disk)
 
 
 class StepCosts:

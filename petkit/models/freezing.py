@@ -1,6 +1,7 @@
 """The lower part of a model left as it was pretrained: its embeddings, and its lowest layers.
 
-Nothing below the lowest trained layer needs a gradient, so the backward pass ends there; and AdamW passes over fewer numbers.
+Nothing below the lowest trained layer needs a gradient (unless soft tokens are trained), so the backward pass ends there; and AdamW
+passes over fewer numbers.
 """
 
 from __future__ import annotations
@@ -14,28 +15,40 @@ from petkit.errors import ModelRefused
 Frozen: TypeAlias = Literal["none", "embeddings", "half"] | int
 
 
+# What lies below the lowest layer, next to the list of layers: position tables that all layers share, and projections to them.
+_BELOW = ("rel_embeddings", "LayerNorm", "relative_attention_bias", "embedding_hidden_mapping_in")
+
+
 def freeze_lower(model: Any, frozen: Frozen) -> None:
     """Freeze the embeddings, and with ``half`` or a number so many of the lowest layers too.
 
-    Embeddings that are tied to the output keep the output as it is. Position biases that all layers share are trained.
+    Embeddings that are tied to the output keep the output as it is.
+
+    Raises:
+        ModelRefused: the model has no list of layers.
     """
     if frozen == "none":
         return
-    base = model.base_model
-    embeddings = [module for name, module in base.named_children() if name.startswith("embeddings")]
-    parts = embeddings or [module for module in base.children() if isinstance(module, nn.Embedding)]
+    base = getattr(model.base_model, "language_model", None) or getattr(model.base_model, "decoder", None) or model.base_model
+    parts = [
+        module for name, module in base.named_children() if name.startswith("embeddings") or isinstance(module, nn.Embedding)
+    ]
+    parts.append(model.get_input_embeddings())
     if frozen != "embeddings":
-        layers = _layers(base)
+        holder, layers = _layers(base)
         parts += layers[: len(layers) // 2 if frozen == "half" else frozen]
+        parts += [module for name, module in holder.named_children() if name in _BELOW]
     for part in parts:
         part.requires_grad_(False)
 
 
-def _layers(base: Any) -> list[nn.Module]:
+def _layers(base: Any) -> tuple[nn.Module, list[nn.Module]]:
+    """Return the layers, and the module that they are in."""
     count = layer_count(base.config)
-    for module in base.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == count:
-            return list(module)
+    for holder in base.modules():
+        for module in holder.children():
+            if isinstance(module, nn.ModuleList) and len(module) == count:
+                return holder, list(module)
     raise ModelRefused(f"a {base.config.model_type!r} model has no list of layers to freeze (set freeze: none)")
 
 

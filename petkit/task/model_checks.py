@@ -93,6 +93,8 @@ def _backbone(section: str, pipeline: Pipeline, labels: Sequence[str]) -> tuple[
             model, head = loading.new_classifier(name, labels)
         if model is not None:
             freeze_lower(model, trained.freeze)
+            if name == spec.student_model:
+                freeze_lower(model, spec.student.freeze)  # it is not built for the student again
     except ModelRefused as error:
         return None, [*problems, pipeline.problem(place, str(error))]
     # Where the text has no room, so many virtual tokens may not even fit into memory.

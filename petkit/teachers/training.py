@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from petkit.engine.device import Device
 from petkit.engine.inference import label_logits
-from petkit.engine.sampling import StepRows, drawn_batches, smaller_batches, step_rows, training_batches
+from petkit.engine.sampling import StepRows, drawn_batches, rows_per_step, smaller_batches, step_rows, training_batches
 from petkit.engine.training_loop import fit, seed_everything
 from petkit.ensemble import FloatArray
 from petkit.events import Notice
@@ -197,6 +197,7 @@ class TeacherTraining:
         unlabeled = partial(self._encoded_unlabeled, pattern=self.teacher.pattern) if needs_text else None
         data = TrainingRows(rows, torch.from_numpy(targets), second_rows, unlabeled)
         objective = TeacherObjective(settings, self.pvp, data, len(self.task.labels), self.task.tokenizer, self.device, second)
+        a_pass = -(-len(rows) // rows_per_step(len(rows), settings.batch_size))  # steps until every row was seen
         return fit(
             scorer,
             self._step_rows(rows, needs_text),
@@ -208,7 +209,7 @@ class TeacherTraining:
             checkpoints=job.checkpoints(None if kept is None else number),
             new=list(scorer.own_parameters().values()),
             new_learning_rate=settings.new_learning_rate,
-            finished=settings.learnt,
+            finished=lambda losses: len(losses) >= a_pass and settings.learnt(losses),
         )
 
     def _second(self, scorer: LabelScorer) -> tuple[LabelScorer | None, list[Encoded]]:

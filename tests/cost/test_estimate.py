@@ -92,6 +92,13 @@ def test_frozen_layers_need_no_backward_pass(
     assert found is not None and found.stages["c"].seconds == pytest.approx(10 + share * 40 * 3 * (1 + 4 / 6))
 
 
+@pytest.mark.parametrize(("steps", "made"), [(100, 30), (20, 8), (5, 5)])
+def test_teachers_that_stop_are_expected_to(steps: int, made: int, pipeline_file: Path, here: Path, timed: list[Any]) -> None:
+    settings = (f"teachers.steps={steps}", "teachers.stop_loss=auto")
+    found = looked(pipeline_file, here / "new", *settings).estimate
+    assert found is not None and found.stages["a"].seconds == pytest.approx(4 * (10 + made * 2) + 4 * (10 + 30 * 0.5))
+
+
 def test_time_of_the_students_evaluation_alone(pipeline_file: Path, here: Path, timed: list[Any]) -> None:
     found = looked(pipeline_file, here / "new", "evaluation.teachers=none").estimate
     assert found is not None and len(timed) == 1

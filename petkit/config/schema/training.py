@@ -27,7 +27,7 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Steps = Annotated[int, Field(ge=1, le=10_000_000)]
 BatchSize = Annotated[int, Field(ge=1, le=65_536)]
 EVEN_CHANCE = 0.5
-_STOP_STEPS = 8  # one batch alone may be easy
+_STOP_STEPS, _STOP_LOSS = 8, 0.05  # one batch alone may be easy
 # Measured on the embedded model (docs/defaults.md); wider models need the lower rates of their papers.
 _RATE, _RATE_WIDTH = 2e-4, 384
 
@@ -116,8 +116,12 @@ class TeachersSpec(AdaptedSection):
         (1,), min_length=1, max_length=limits.SEEDS, description="one teacher per pattern and seed"
     )
     steps: Steps = Field(100, description="optimizer steps of each teacher, at most")
-    stop_loss: Annotated[Weight, Counts(lambda teachers: teachers.stop_loss > 0 and teachers.steps > _STOP_STEPS)] = Field(
-        0.05, description="make no further steps once the mean loss of the last 8 is below this; 0: make all of them"
+    stop_loss: Annotated[
+        Weight | Literal["auto"], Counts(lambda teachers: teachers.stops_below > 0 and teachers.steps > _STOP_STEPS)
+    ] = Field(
+        "auto",
+        description="make no further steps once every row was seen and the mean loss of the last 8 steps is below this; "
+        "0: make all of them; auto: 0.05 where the loss is plain cross-entropy, otherwise 0",
     )
     batch_size: BatchSize = Field(16, description="labelled rows per step; half of them where there are no more")
     learning_rate: Annotated[PositiveFloat, Counts(lambda teachers: teachers.adapted is None)] = Field(
@@ -152,10 +156,20 @@ class TeachersSpec(AdaptedSection):
     consistency: ConsistencySpec = ConsistencySpec()
     contrastive: ContrastiveSpec = ContrastiveSpec()
 
+    @property
+    def stops_below(self) -> float:
+        """The number that ``stop_loss`` stands for; other losses than plain cross-entropy have other scales."""
+        if self.stop_loss != "auto":
+            return self.stop_loss
+        added = (self.auxiliary_mlm_weight, self.label_conditioning_weight, self.r_drop_weight, self.contrastive.weight)
+        changed = self.focal_gamma, self.label_smoothing
+        plain = self.loss == "cross_entropy" and self.consistency.kind == "none" and not any((*added, *changed))
+        return _STOP_LOSS if plain else 0.0
+
     def learnt(self, losses: Sequence[float]) -> bool:
         """Return whether the last steps' losses are below ``stop_loss``."""
         last = losses[-_STOP_STEPS:]
-        return self.stop_loss > 0 and len(last) == _STOP_STEPS and sum(last) < _STOP_STEPS * self.stop_loss
+        return len(last) == _STOP_STEPS and sum(last) < _STOP_STEPS * self.stops_below
 
     @property
     def scores_vocabulary(self) -> bool:
