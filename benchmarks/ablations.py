@@ -134,10 +134,10 @@ def _place(out: Path, task: str, split: int, piece: str) -> Path:
     return out / f"{task}-{split}" / piece.replace(" ", "-").lower()
 
 
-def write_development_rows(folder: Path, split: int, path: Path) -> Path:
-    """Write the labelled rows of other draws that a draw's run did not learn from; return the path."""
-    learnt = set((folder / f"train_k8_s{split}.jsonl").read_text(encoding="utf-8").splitlines())
-    drawn = [line for part in sorted(folder.glob("train_k*_s*.jsonl")) for line in part.read_text("utf-8").splitlines()]
+def write_development_rows(train: Path, path: Path) -> Path:
+    """Write the labelled rows of other draws than the one of ``train``, which are next to it; return the path."""
+    learnt = set(train.read_text(encoding="utf-8").splitlines())
+    drawn = [line for part in sorted(train.parent.glob("train_k*_s*.jsonl")) for line in part.read_text("utf-8").splitlines()]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(line for line in dict.fromkeys(drawn) if line not in learnt) + "\n", encoding="utf-8")
     return path
@@ -152,10 +152,10 @@ def _run(folder: Path, piece: str, split: int, out: Path, given: list[str]) -> N
         _run(folder, source, split, out, given)
         shutil.copytree(_place(out, task, split, source), done)
         shutil.rmtree(done / "evaluation")
-    test = folder / "test.jsonl"
+    test, train = folder / "test.jsonl", folder / f"train_k8_s{split}.jsonl"
     if out.name == "development":
-        test = write_development_rows(folder, split, done.with_name("development.jsonl"))
-    overrides = [f"data.train={folder / f'train_k8_s{split}.jsonl'}", f"data.unlabeled={folder / 'unlabeled.jsonl'}"]
+        test = write_development_rows(train, done.with_name("development.jsonl"))
+    overrides = [f"data.train={train}", f"data.unlabeled={folder / 'unlabeled.jsonl'}"]
     overrides += [f"data.test={test}", "teachers.seeds=[1]", "evaluation.teachers=all", *given]
     pipeline, changed = HERE / "pipelines" / f"{task}.yaml", PIECES[piece].overrides
     adapted = done.parents[1] / f"{task}-adapted"

@@ -79,7 +79,7 @@ def _run(folder: Path, task: str, split: int, kind: str, out: Path, given: list[
     seconds = time.perf_counter() - started
     print(f"{seconds:.0f} s", file=sys.stderr)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    rows = write_development_rows(folder, split, run.with_name("development.jsonl"))
+    rows = write_development_rows(folder / files["train"], run.with_name("development.jsonl"))
     assert metrics is not None
     models = sorted((run / "stage_a").glob("*/model"))
     facts = json.loads((models[0] / "step.json").read_text(encoding="utf-8"))["facts"]

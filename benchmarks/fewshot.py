@@ -76,16 +76,10 @@ class Cell:
         train = task / f"train_k{self.per_label}_s{self.draw}.jsonl"
         measured = task / "test.jsonl"
         if self.rows == "development":
-            measured = folder / "development.jsonl"
-            measured.write_text("".join(f"{line}\n" for line in _of_other_draws(task, train)), encoding="utf-8")
+            from ablations import write_development_rows
+
+            measured = write_development_rows(train, folder / "development.jsonl")
         return {"train": train, "unlabeled": task / "unlabeled.jsonl", "test": measured}
-
-
-def _of_other_draws(task: Path, train: Path) -> list[str]:
-    """Return the labelled rows of all draws but those of ``train``, in the order of the files."""
-    drawn = [line for part in sorted(task.glob("train_k*_s*.jsonl")) for line in part.read_text("utf-8").splitlines()]
-    learnt = set(train.read_text("utf-8").splitlines())
-    return [line for line in dict.fromkeys(drawn) if line not in learnt]
 
 
 def main() -> None:
