@@ -13,6 +13,7 @@ between cells of one hour; operations (matrix products, see ``operations.py``) a
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import statistics
@@ -23,6 +24,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +38,17 @@ TASKS = ("ag_news", "sst2", "trec", "sick", "imdb")
 CONFIGURATIONS: dict[str, list[str]] = {
     "default": [],
     "trainings of 0.1.0": ["teachers.stop_loss=0", "student.steps=400", "student.learning_rate=5e-5"],
+    "default, no descriptions": ["verbalizer.descriptions={}"],
+    "descriptions, no labelled rows": ["data.train=null"],
+    "nothing labelled, nothing described": ["data.train=null", "verbalizer.descriptions={}", "soft_labels.calibration=batch"],
     "default, 60 steps": ["teachers.steps=60", "teachers.stop_loss=0"],
     "default, three seeds": ["teachers.seeds=[1,2,3]"],
     "default, student half frozen": ["student.freeze=half"],
     "default, batch calibration": ["soft_labels.calibration=batch"],
     "default, iPET": ["generations.count=1"],
 }
-BASELINES = ("majority", "tfidf", "probe", "supervised", "setfit", "zero_shot")
+ENCODED = "setfit, sentence encoder"  # the baseline setfit on the model of --encoder instead of the pipeline's
+BASELINES = ("majority", "tfidf", "probe", "supervised", "setfit", ENCODED, "zero_shot")
 SCHEMA = pa.schema(
     {
         "task": pa.string(),
@@ -50,6 +56,7 @@ SCHEMA = pa.schema(
         "draw": pa.int32(),
         "method": pa.string(),
         "rows": pa.string(),
+        "settings": pa.string(),
         "accuracy": pa.float64(),
         "ensemble": pa.float64(),  # accuracy of the teachers together; null for other methods
         "seconds": pa.float64(),
@@ -69,6 +76,7 @@ class Cell:
     draw: int
     method: str
     rows: str  # test or development
+    settings: str = ""  # hash of all settings of a pipeline; the encoder of a baseline that has one
 
     def files(self, data: Path, folder: Path) -> dict[str, Path]:
         """Return the files of the labelled, unlabelled and measured rows; development rows are written into ``folder``."""
@@ -86,20 +94,46 @@ def main() -> None:
     """Run what is missing, then print."""
     options = _options()
     if options.cell:
-        print(json.dumps(measure(Cell(**json.loads(options.cell)), options.threads, options.model)))
+        print(json.dumps(measure(Cell(**json.loads(options.cell)), options.threads, options.encoder)))
         return
     wanted = [
-        Cell(task, options.per_label, draw, method, options.rows)
-        for draw in options.draws
+        Cell(task, options.per_label, draw, method, options.rows, settings)
         for task in options.tasks
         for method in options.methods
+        for settings in [settings_of(task, method, options.encoder)]
+        for draw in options.draws
     ]
     if not options.table:
-        _run([cell for cell in wanted if cell not in _finished(options.results)], options)
-    shown = [row for row in read(options.results) if row["rows"] == options.rows and row["per_label"] == options.per_label]
+        missing = [cell for cell in wanted if cell not in _finished(options.results)]
+        if not options.encoder and any(cell.method == ENCODED for cell in missing):
+            print(f"{ENCODED!r} is left out: --encoder names no folder", file=sys.stderr)
+            missing = [cell for cell in missing if cell.method != ENCODED]
+        _run(sorted(missing, key=lambda cell: cell.draw), options)
+    shown = [row for row in read(options.results) if _belongs(row, options)]
     print("\n".join(table(shown, options.methods)))
     if options.plot:
         plot(shown, options.methods, options.plot)
+
+
+@cache
+def settings_of(task: str, method: str, encoder: str) -> str:
+    """Return what tells a method's results from those it had with other defaults, or another encoder."""
+    if method in BASELINES:
+        return "/".join(Path(encoder).resolve().parts[-2:]) if method == ENCODED and encoder else ""
+    from petkit.config.loader import load_pipeline
+
+    spec = load_pipeline(HERE.parent / "pipelines" / f"{task}.yaml", CONFIGURATIONS[method]).spec
+    said = spec.model_dump_json(exclude={"data", "compute", "evaluation", "baselines"})
+    return hashlib.sha256(said.encode()).hexdigest()[:12]
+
+
+def _belongs(row: dict[str, Any], options: argparse.Namespace) -> bool:
+    """Say whether a result is one of those asked for; those of earlier defaults are kept in the file, and not shown."""
+    if row["rows"] != options.rows or row["per_label"] != options.per_label or row["method"] not in options.methods:
+        return False
+    return row["settings"] == settings_of(row["task"], row["method"], options.encoder) or (
+        row["method"] == ENCODED and not options.encoder
+    )
 
 
 # -- results ---------------------------------------------------------------------------------------
@@ -189,7 +223,7 @@ def _run(cells: Sequence[Cell], options: argparse.Namespace) -> None:
 
 def _in_a_process(cell: Cell, options: argparse.Namespace) -> dict[str, Any] | None:
     command = [sys.executable, __file__, "--cell", json.dumps(asdict(cell)), "--threads", str(options.threads)]
-    command += ["--model", options.model] if options.model else []
+    command += ["--encoder", options.encoder]
     threads = {"OMP_NUM_THREADS": str(options.threads), "GOMP_SPINCOUNT": "1000"}
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **threads}, check=False)
     if done.returncode:
@@ -203,7 +237,7 @@ def _in_a_process(cell: Cell, options: argparse.Namespace) -> dict[str, Any] | N
     return row
 
 
-def measure(cell: Cell, threads: int, setfit_model: str = "") -> dict[str, Any]:
+def measure(cell: Cell, threads: int, encoder: str = "") -> dict[str, Any]:
     """Train and measure; return the line of the results."""
     from operations import counter
 
@@ -214,8 +248,7 @@ def measure(cell: Cell, threads: int, setfit_model: str = "") -> dict[str, Any]:
         overrides += [f"compute.threads={threads}", "compute.precision=float32"]
         started = time.perf_counter()
         if cell.method in BASELINES:
-            model = [f"model={setfit_model}"] if cell.method == "setfit" and setfit_model else []
-            accuracies = {"accuracy": _baseline(cell.method, pipeline, [*overrides, *model], folder / "run")}
+            accuracies = {"accuracy": _baseline(cell.method, pipeline, overrides, folder / "run", encoder)}
         else:
             accuracies = _petkit(pipeline, [*overrides, *CONFIGURATIONS[cell.method]], folder / "run")
         seconds = time.perf_counter() - started
@@ -231,8 +264,13 @@ def _petkit(pipeline: Path, overrides: Sequence[str], folder: Path) -> dict[str,
     return {"accuracy": metrics["student"]["accuracy"], "ensemble": ensemble and ensemble["accuracy"]}
 
 
-def _baseline(name: str, pipeline: Path, overrides: Sequence[str], folder: Path) -> float:
-    """Run one baseline alone, without teachers and student; return its accuracy."""
+def _baseline(name: str, pipeline: Path, overrides: Sequence[str], folder: Path, encoder: str) -> float:
+    """Run one baseline alone, without teachers and student; return its accuracy.
+
+    Args:
+        encoder: the folder of the sentence encoder, where the method has one.
+    """
+    from petkit.baselines.setfit import setfit_answer
     from petkit.config.loader import load_pipeline
     from petkit.engine.training_loop import own_random_numbers
     from petkit.events import ignore
@@ -244,9 +282,13 @@ def _baseline(name: str, pipeline: Path, overrides: Sequence[str], folder: Path)
     from petkit.task.task import Task
 
     store = RunStore(folder)
-    task = Task.checked(load_pipeline(pipeline, [*overrides, f"baselines=[{name}]"]))
+    task = Task.checked(load_pipeline(pipeline, [*overrides, *([] if name == ENCODED else [f"baselines=[{name}]"])]))
     device = device_of(task, store)
     with at_work(store, "run", ignore) as report, device.in_use(), own_random_numbers(device):
+        if name == ENCODED:
+            logits, _ = setfit_answer(Path(encoder), task, device)
+            gold = [example.label for example in task.rows("test")]
+            return float((logits.argmax(axis=1) == gold).mean())
         (step,) = baselines.steps(task, device)
         carry_out(step.name, "new", step.all_inputs(store), step.work, store, 300.0, report)
     accuracy: float = store.read(step.name, BASELINE_FILE)["metrics"]["accuracy"]
@@ -272,7 +314,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rows", default="test", choices=["test", "development"])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time")
-    parser.add_argument("--model", default="", help="the sentence encoder of setfit, a folder; default: the pipeline's model")
+    parser.add_argument("--encoder", default="", metavar="FOLDER", help=f"the model of {ENCODED!r}, such as all-MiniLM-L6-v2")
     parser.add_argument("--table", action="store_true", help="print what is finished; run nothing")
     parser.add_argument("--plot", type=Path, help="write mean accuracy against seconds and operations, as SVG")
     parser.add_argument("--cell", help=argparse.SUPPRESS)

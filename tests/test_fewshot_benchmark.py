@@ -9,8 +9,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
+from petkit.engine.device import Device
+from petkit.task.task import Task
 from tests.benchmark import BENCHMARKS, benchmark
 from tests.tiny_task import load, rows, write_rows
 
@@ -38,7 +41,8 @@ def data(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def row(task: str, draw: int, method: str, accuracy: float, **more: Any) -> dict[str, Any]:
     facts = {"ensemble": None, "seconds": 2.0, "operations": 3e12, "threads": 1, "finished": "2026-11-30T12:00:00+0000"}
-    return {"task": task, "per_label": 8, "draw": draw, "method": method, "rows": "test", "accuracy": accuracy, **facts, **more}
+    cell = {"task": task, "per_label": 8, "draw": draw, "method": method, "rows": "test", "settings": ""}
+    return {**cell, "accuracy": accuracy, **facts, **more}
 
 
 def test_development_rows_are_those_of_other_draws(fewshot: ModuleType, data: Path) -> None:
@@ -60,6 +64,51 @@ def test_results_are_kept_line_by_line(fewshot: ModuleType, here: Path) -> None:
     assert (
         fewshot.Cell("trec", 8, 1, "default", "test") in finished and fewshot.Cell("trec", 8, 1, "probe", "test") not in finished
     )
+
+
+def test_results_of_earlier_defaults_and_other_encoders_are_not_mixed_with_others(
+    fewshot: ModuleType, data: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = fewshot.settings_of("ag_news", "default", "")
+    assert now != fewshot.settings_of("ag_news", "default, no descriptions", "") != fewshot.settings_of("trec", "default", "")
+    lines = [
+        row("ag_news", 0, "default", 0.5, settings="of earlier defaults"),
+        row("ag_news", 0, "default", 0.7, settings=now),
+        row("ag_news", 0, fewshot.ENCODED, 0.8, settings="encoders/one"),
+        row("ag_news", 0, fewshot.ENCODED, 0.6, settings="encoders/two"),
+        row("ag_news", 0, "a configuration of earlier", 0.9),
+    ]
+    for line in lines:
+        fewshot._add(here / "results.parquet", line)
+    shared = ["fewshot.py", "--results", str(here / "results.parquet"), "--tasks", "ag_news", "--draws", "0"]
+    shared += ["--methods", "default", fewshot.ENCODED]
+    for options, default, encoded in ((["--encoder", "encoders/two"], "70.0", "60.0"), ([], "70.0", "70.0 ± 14.1 (2)")):
+        monkeypatch.setattr(sys, "argv", [*shared, "--table", *options])
+        fewshot.main()
+        printed = capsys.readouterr().out.splitlines()
+        assert [line.split(" | ")[1] for line in printed[2:]] == [default, encoded]
+
+
+def test_a_sentence_encoder_is_asked_for(
+    fewshot: ModuleType, data: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--results", str(here / "results.parquet"), "--tasks", "ag_news", "--methods", fewshot.ENCODED]
+    monkeypatch.setattr(sys, "argv", ["fewshot.py", *options])
+    fewshot.main()
+    assert "--encoder names no folder" in capsys.readouterr().err
+
+
+def test_a_sentence_encoder_is_measured(fewshot: ModuleType, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every third of nine rows is the first label; SetFit itself has a test of its own."""
+    asked: list[Path] = []
+
+    def answer(folder: Path, task: Task, device: Device) -> tuple[Any, dict[str, Any]]:
+        asked.append(folder)
+        return np.eye(4)[[task.labels.index("Sports")] * 9], {}
+
+    monkeypatch.setattr("petkit.baselines.setfit.setfit_answer", answer)
+    measured = fewshot.measure(fewshot.Cell("ag_news", 8, 0, fewshot.ENCODED, "test"), 1, "encoders/one")
+    assert asked == [Path("encoders/one")] and measured["accuracy"] == pytest.approx(1 / 3)
 
 
 def test_the_table(fewshot: ModuleType) -> None:
@@ -105,10 +154,10 @@ def test_cells_are_processes_and_done_once(
     for folder in ("benchmarks", "pipelines", "patterns", "verbalizers"):
         shutil.copytree(BENCHMARKS.parent / folder, root / folder)
     script = root / "benchmarks" / "fewshot.py"
-    quick = '"quick": ["teachers.seeds=[1]", "teachers.steps=1", "student.steps=1", "keep_patterns=1"],\n}\nBASELINES'
-    script.write_text(script.read_text().replace("}\nBASELINES", quick))
+    quick = '"quick": ["teachers.seeds=[1]", "teachers.steps=1", "student.steps=1", "keep_patterns=1"],\n}\nENCODED'
+    script.write_text(script.read_text().replace("}\nENCODED", quick))
     monkeypatch.setattr(fewshot, "__file__", str(script))
-    options = argparse.Namespace(results=data / "results.parquet", threads=1, jobs=2, model="")
+    options = argparse.Namespace(results=data / "results.parquet", threads=1, jobs=2, encoder="")
     cells = [fewshot.Cell("ag_news", 8, 0, method, "test") for method in ("quick", "probe")]
     fewshot._run([*cells, fewshot.Cell("ag_news", 8, 7, "quick", "test")], options)
     found = fewshot.read(options.results)

@@ -28,8 +28,17 @@ _PARTS = ("Transformer", "Pooling", "Normalize")
 
 
 def _answer(task: Task, device: Device, job: Job) -> Answer:
-    """Train SetFit with its own defaults, on sentence vectors by mean pooling where the model has no modules of its own."""
-    folder, multi, gold = open_folder(task.spec.model).path, task.label_kind.multi, targets(task)
+    """Train SetFit on the pipeline's model."""
+    return setfit_answer(open_folder(task.spec.model).path, task, device)
+
+
+def setfit_answer(folder: Path, task: Task, device: Device) -> Answer:
+    """Train SetFit with its own defaults, on sentence vectors by mean pooling where the model has no modules of its own.
+
+    Args:
+        folder: the encoder: a masked language model, or one trained for sentence vectors.
+    """
+    multi, gold = task.label_kind.multi, targets(task)
     check_modules(folder)
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer
