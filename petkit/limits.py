@@ -34,6 +34,9 @@ WORDS_PER_LABEL = 100
 WORD_CHARACTERS = 100
 # Words of all labels: each is looked up in the tokenizer for every pattern.
 WORDS = 10_000
+# Rows made up for one label, and for all: some four say what a label is about; more belong into data.train.
+DESCRIPTIONS_PER_LABEL = 100
+DESCRIPTIONS = 10_000
 SEEDS = 100
 # Patterns × seeds × generations: each is a trained model, kept in the run folder.
 TEACHERS = 1_000

@@ -83,7 +83,9 @@ patterns:
 VERBALIZER = """\
 # What this is: the words that stand for each label in the slot of a pattern; a label may have several.
 # How to run:   petkit validate {folder}/pipeline.yaml says which words the model does not know.
-# Change first: pick words that the label's texts would really be called by.
+# Change first: pick words that the label's texts would really be called by. With few labelled rows, or none, also make up some
+#               texts per label, as different as real ones are; teachers learn from them too. Next to the key labels:
+#               descriptions: {{a label: [a text, another text], another label: [a text]}}
 """
 
 

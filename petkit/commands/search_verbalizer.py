@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shlex
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
 
 from petkit.config.loader import Pipeline
 from petkit.config.rules import in_pipeline
-from petkit.config.schema.pipeline import AutoVerbalizerSpec, VerbalizerSpec
+from petkit.config.schema.pipeline import AutoVerbalizerSpec, Described, VerbalizerSpec
 from petkit.engine.device import choose_device
 from petkit.errors import InvalidInput, Problem, did_you_mean, shown_path
 from petkit.events import OnEvent, Progress, RunStarted, StepFinished, StepStarted, ignore, report_notes
@@ -42,6 +43,7 @@ class FoundVerbalizer:
     words: dict[str, dict[str, float]]  # label → word → log-likelihood ratio in nats per row, over the patterns; best first
     named: dict[str, dict[str, float]]  # the same for words that the pipeline names, where they are one token in every pattern
     kind: str  # of the pipeline's verbalizer
+    descriptions: dict[str, tuple[Described, ...]] = field(default_factory=dict)  # of the pipeline's verbalizer
 
     def yaml(self, file: str) -> str:
         """Return the verbalizer file's text; ``file`` is how it is called."""
@@ -54,6 +56,10 @@ class FoundVerbalizer:
         for label, words in self.words.items():
             scores = ", ".join(f"{score:.2f}" for score in words.values())
             lines.append(f"  {_flow([label])[1:-1]}: {_flow(list(words))}  # log-likelihood ratio {scores}\n")
+        lines += ["descriptions:\n"] if self.descriptions else []
+        for label, texts in self.descriptions.items():
+            lines.append(f"  {_flow([label])[1:-1]}:\n")
+            lines += [f"    - {_flow([text])[1:-1]}\n" for text in texts]
         return "".join(lines)
 
     def write(self, path: Path, pipeline: Pipeline, *, force: bool) -> None:
@@ -99,21 +105,24 @@ def search_verbalizer(pipeline: Pipeline, pattern: str | None = None, on_event: 
         words={label: dict(words) for label, words in found.words[patterns[0]].items()},
         named={label: dict(words) for label, words in found.named.items()},
         kind=written.kind,
+        descriptions=written.descriptions,
     )
 
 
 def _with_words_to_find(pipeline: Pipeline) -> Pipeline:
     """Return the pipeline with words for all patterns to be found in the place of those it names."""
     auto = (pipeline.spec.verbalizer.auto or AutoVerbalizerSpec()).model_copy(update={"scope": "joint"})
-    verbalizer = VerbalizerSpec(labels=dict.fromkeys(pipeline.spec.labels, ()), auto=auto)
+    described = pipeline.spec.verbalizer.descriptions
+    verbalizer = VerbalizerSpec(labels=dict.fromkeys(pipeline.spec.labels, ()), auto=auto, descriptions=described)
     spec = pipeline.spec.model_copy(update={"verbalizer": verbalizer})
     if wrong := in_pipeline(spec.model_dump()):
         raise InvalidInput([pipeline.problem(place, message) for place, message in wrong])
     return replace(pipeline, spec=spec)
 
 
-def _flow(texts: list[str]) -> str:
+def _flow(values: Sequence[Described]) -> str:
     """Return a list as YAML on one line."""
+    texts = [text for value in values for text in ([value] if isinstance(value, str) else value.values())]
     style = None if _LINE_BREAKS.isdisjoint("".join(texts)) else '"'
-    text: str = yaml.safe_dump(texts, default_flow_style=True, default_style=style, allow_unicode=True, width=float("inf"))
+    text: str = yaml.safe_dump(list(values), default_flow_style=True, default_style=style, allow_unicode=True, width=float("inf"))
     return text.strip()

@@ -19,7 +19,7 @@ from petkit.prompts.token_store import TokenStore
 from petkit.prompts.tokenizer import PieceTokenizer
 from petkit.prompts.verbalizer import LabelWord
 from petkit.stages.baselines import refuse_impossible
-from petkit.task.checks import sample_notes
+from petkit.task.checks import DESCRIPTIONS, sample_notes
 from petkit.task.task import Task
 
 _SHOWN = 5
@@ -59,6 +59,7 @@ def check_pipeline(pipeline: Pipeline) -> Check:
     refuse_impossible(pipeline)
     counts = Counter(label for example in task.train for label in example.labels)
     rows: dict[str, Sequence[Example]] = {"train": task.train} if task.train else {}
+    rows |= {DESCRIPTIONS: task.described} if task.described else {}
     rows["unlabeled"] = list(islice(task.source("unlabeled"), SAMPLE))
     rows |= {"test": list(task.source("test"))} if "test" in task.scans else {}
     tokens = dict(_tokenised(task, rows))
@@ -96,7 +97,7 @@ def _remarks(task: Task, legibility: Mapping[str, Legibility]) -> Iterator[tuple
     for name, read in legibility.items():
         part, _, student = name.partition(" ")
         tokenizer = task.student_tokenizer if student else task.tokenizer
-        if remark := read.remark(task.source(part).shown, tokenizer.name):
+        if remark := read.remark(task.shown(part), tokenizer.name):
             yield remark, read.doubtful
 
 
@@ -140,6 +141,10 @@ def _warnings(task: Task, test: Sequence[Example]) -> Iterable[str]:
             yield f"{source.shown}: the largest label has more than three times the rows of the smallest; the classifier will lean to it"
         if task.spec.label_kind == "multi" and all(len(example.labels) == 1 for example in task.train):
             yield f"{source.shown}: every row has exactly one label; label_kind: single would separate the labels better"
+    for description in task.described:
+        if same := [row for row in train.get(text_key(description), ()) if row.labels != description.labels]:
+            label = task.labels[description.labels[0]]
+            yield f"{task.source('train').shown}: line {same[0].line} has the text of a description of label {label!r} under another label"
     unlabeled = task.source("unlabeled")
     texts = Counter(text_key(example) for example in unlabeled)
     if repeated := sum(count - 1 for count in texts.values()):
@@ -147,7 +152,7 @@ def _warnings(task: Task, test: Sequence[Example]) -> Iterable[str]:
     if task.spec.data.test is None:
         return
     source = task.source("test")
-    yield from seen_in_training(source.shown, test, task.train, "line")
+    yield from seen_in_training(source.shown, test, task.train, "line", task.described)
     if shared := sum(text_key(example) in texts for example in test):
         yield f"{source.shown}: {shared:,} of {len(test):,} rows are also in the unlabelled set; use such figures with care"
     yield from _repeats(by_text(test), source)

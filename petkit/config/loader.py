@@ -19,7 +19,8 @@ from pydantic_core import ErrorDetails
 
 from petkit import limits
 from petkit.config import library
-from petkit.config.rules import Mistakes, beyond_caps, in_pipeline, value_of
+from petkit.config.caps import beyond_caps
+from petkit.config.rules import Mistakes, in_pipeline, value_of
 from petkit.config.schema.adapter import adapter_class
 from petkit.config.schema.pipeline import DEVICE, PipelineSpec
 from petkit.config.schema.section import NAME

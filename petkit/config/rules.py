@@ -2,8 +2,8 @@
 
 Every rule takes a section as written, passes over values of a wrong type (the schema reports those) and returns where in it
 something is wrong, and what. The sections of the schema check their own; the loader applies all of them to a whole file,
-because pydantic skips those of a section that has a wrong value. How much of everything a file may hold (:func:`beyond_caps`)
-is looked at before its values are, which then need not fear their number.
+because pydantic skips those of a section that has a wrong value. How much of everything a file may hold
+(:mod:`petkit.config.caps`) is looked at before its values are, which then need not fear their number.
 """
 
 from __future__ import annotations
@@ -12,30 +12,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
-from petkit import limits
 from petkit.config.pattern_syntax import parse_pattern
 from petkit.config.registry import LOSS_NAMES
-from petkit.errors import listed
+from petkit.errors import did_you_mean, listed
 
 Place: TypeAlias = tuple[str | int, ...]
 Mistakes: TypeAlias = list[tuple[Place, str]]
 
 _SINGLE = "is about one label per row, and label_kind is multi"
 LONGEST_NUMBER = 20  # digits of a class number; Python refuses to read thousands of them
-
-# How many of what there may be, and what to do with more of them.
-_ENTRIES = (limits.ENTRIES, "entries", "too large for a configuration file")
-_LABELS = (limits.LABELS, "labels", "join the rare ones")
-_WORDS = (limits.WORDS_PER_LABEL, "words", "keep the most telling ones")
-_CAPS: dict[Place, tuple[int, str, str]] = {
-    ("patterns",): (limits.PATTERNS, "patterns", "keep the best ones; petkit rank-patterns orders some at a time"),
-    ("verbalizer", "labels"): _LABELS,
-    ("data", "label_names"): _LABELS,
-    ("student", "thresholds"): _LABELS,
-    ("soft_labels", "prior"): _LABELS,
-    ("teachers", "seeds"): (limits.SEEDS, "seeds", "each seed trains every pattern again"),
-}
-_LABEL_WORDS = ("verbalizer", "labels")
 
 
 def in_pattern(pattern: Mapping[str, Any]) -> Mistakes:
@@ -63,6 +48,7 @@ def in_verbalizer(verbalizer: Mapping[str, Any]) -> Mistakes:
         found.append((("kind",), "a label vector answers at one mask, and words of several tokens need several (choose one)"))
     if not multi_token and verbalizer.get("decoding", "parallel") != "parallel":
         found.append((("decoding",), "is for words of several tokens (set multi_token: true)"))
+    found += _in_descriptions(verbalizer.get("descriptions"), labels)
     if automatic or not labels or not isinstance(labels, Mapping):
         return found
     if len(labels) < 2:
@@ -80,6 +66,20 @@ def in_verbalizer(verbalizer: Mapping[str, Any]) -> Mistakes:
                 found.append((("labels", label), f"label {label!r} lists {word!r} twice"))
             else:
                 found.append((("labels", label), f"{word!r} is shared by labels {owner[word]!r} and {label!r}"))
+    return found
+
+
+def _in_descriptions(descriptions: Any, labels: Any) -> Mistakes:
+    """Return which labels with descriptions are unknown, and which have none."""
+    if not isinstance(descriptions, Mapping):
+        return []
+    known = list(labels) if isinstance(labels, Mapping) else []
+    found: Mistakes = []
+    for label, texts in descriptions.items():
+        if known and label not in known:
+            found.append((("descriptions", label), f"label {label!r} is not in the verbalizer ({did_you_mean(label, known)})"))
+        elif isinstance(texts, (tuple, list)) and not texts:
+            found.append((("descriptions", label), f"label {label!r} has no descriptions (write some, or leave it out)"))
     return found
 
 
@@ -191,6 +191,12 @@ def _without_labelled_rows(data: Mapping[str, Any]) -> Mistakes:
     value = partial(value_of, data)
     needs_rows = "needs labelled rows, and data.train names none"
     found: Mistakes = [(("verbalizer", "auto"), needs_rows)] if value("verbalizer", "auto") is not None else []
+    labels, descriptions = value("verbalizer", "labels"), value("verbalizer", "descriptions")
+    if isinstance(labels, Mapping) and isinstance(descriptions, Mapping) and descriptions:
+        missing = [label for label in labels if label not in descriptions]
+        message = f"has none for {listed(missing)}; teachers learn from nothing else where data.train names no labelled rows"
+        message += " (write some, or descriptions: {} to leave the patterns untrained)"
+        found += [(("verbalizer", "descriptions"), message)] if missing else []
     from_rows = {"weighting": ("train_accuracy", "out_of_fold"), "teacher_temperature": ("out_of_fold",), "prior": ("train",)}
     chosen = {key: value("soft_labels", key) for key, choices in from_rows.items() if value("soft_labels", key) in choices}
     found += [(("soft_labels", key), f"{choice} {needs_rows}") for key, choice in chosen.items()]
@@ -271,54 +277,3 @@ def _number(value: Any) -> float:
 def _below(place: Place, mistakes: Mistakes) -> Mistakes:
     """Return the mistakes of a section at their places in the whole."""
     return [((*place, *inside), message) for inside, message in mistakes]
-
-
-def beyond_caps(data: Mapping[str, Any]) -> Mistakes:
-    """Return where raw data holds too much: entries of lists and mappings, characters of texts, teachers."""
-    found: Mistakes = []
-    pending: list[tuple[Place, Any]] = [((), data)]
-    while pending:
-        path, value = pending.pop()
-        if isinstance(value, str):
-            most = limits.WORD_CHARACTERS if path[:2] == _LABEL_WORDS else limits.TEXT_CHARACTERS
-            if len(value) > most:
-                found.append((path, f"{len(value):,} characters are more than {most:,} (shorten it)"))
-        elif isinstance(value, (Mapping, tuple, list)):
-            most, of, hint = _WORDS if path[:2] == _LABEL_WORDS and len(path) > 2 else _CAPS.get(path, _ENTRIES)
-            if len(value) > most:
-                found.append((path, f"{len(value):,} {of} are more than {most:,} ({hint})"))
-                continue
-            inside = value.items() if isinstance(value, Mapping) else enumerate(value)
-            long = [key for key in value if len(key) > limits.KEY_CHARACTERS] if isinstance(value, Mapping) else []
-            found += [(path, f"a key of {len(key):,} characters; at most {limits.KEY_CHARACTERS}") for key in long]
-            pending += [((*path, key), entry) for key, entry in inside]
-    return found or _too_many_together(data)
-
-
-def _too_many_together(data: Mapping[str, Any]) -> Mistakes:
-    """Return where lists that are short enough by themselves make too many words, or teachers (``auto`` is counted later)."""
-    found: Mistakes = []
-    labels = value_of(data, "verbalizer", "labels")
-    lists = labels.values() if isinstance(labels, Mapping) else ()
-    words = sum(len(entry) for entry in lists if isinstance(entry, (tuple, list)))
-    if words > limits.WORDS:
-        found.append((_LABEL_WORDS, f"{words:,} words of all labels are more than {limits.WORDS:,} ({_WORDS[2]})"))
-    patterns, seeds = data.get("patterns"), value_of(data, "teachers", "seeds")
-    if isinstance(patterns, (tuple, list)) and isinstance(seeds, (tuple, list)):
-        kept = min(_count(data.get("keep_patterns")) or len(patterns), len(patterns))
-        message = too_many_teachers(kept, len(seeds), 1 + _count(value_of(data, "generations", "count")))
-        found += [(("teachers", "seeds"), message)] if message else []
-    return found
-
-
-def _count(value: Any) -> int:
-    return value if type(value) is int and value > 0 else 0
-
-
-def too_many_teachers(patterns: int, seeds: int, generations: int) -> str:
-    """Return why so many teachers are too many; empty if they are not."""
-    teachers = patterns * seeds * generations
-    if teachers <= limits.TEACHERS:
-        return ""
-    factors = f"{patterns:,} patterns × {seeds:,} seeds × {generations:,} generations"
-    return f"{factors} are {teachers:,} teachers; at most {limits.TEACHERS:,} (take fewer seeds, or set keep_patterns)"

@@ -24,7 +24,7 @@ Place: TypeAlias = tuple[str, int | None]
 _MOST = f"{limits.PATTERNS} patterns or {limits.LABELS:,} labels at most"
 # Here a plain scalar is text as written: label `0`, word `007`, column `yes`.
 _TEXT_KEYS = frozenset({"text", "id", "task"})
-_TEXT_HOLDERS = frozenset({"labels", "label_names", "columns"})
+_TEXT_HOLDERS = frozenset({"labels", "descriptions", "label_names", "columns"})
 _TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "timestamp", "seq", "map"))
 _INT = re.compile(r"[-+]?[0-9]+")
 NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from petkit.data.examples import Example
@@ -24,11 +24,22 @@ def by_text(examples: Iterable[Example]) -> dict[int, list[Example]]:
     return grouped
 
 
-def seen_in_training(source: str, test: Iterable[Example], train: Iterable[Example], by: Literal["id", "line"]) -> list[str]:
-    """Return a warning where rows of ``test`` have a text of ``train``; it calls the file ``source`` and names rows ``by`` id or line."""
-    keys = {text_key(example) for example in train}
-    leaked = [example for example in test if text_key(example) in keys]
-    if not leaked:
-        return []
-    named = ", ".join(f"{getattr(example, by)!s:.80}" for example in leaked[:SHOWN_LINES])
-    return [f"{source}: {len(leaked):,} rows are also labelled rows of train ({by}s {named}); their accuracy says nothing"]
+def seen_in_training(
+    source: str,
+    test: Sequence[Example],
+    train: Iterable[Example],
+    by: Literal["id", "line"],
+    described: Iterable[Example] = (),
+) -> list[str]:
+    """Return a warning where rows of ``test`` have a text of ``train``; it calls the file ``source`` and names rows ``by`` id or line.
+
+    Rows made up for the labels, ``described``, count as rows of train.
+    """
+    found = []
+    for rows, called in ((train, "labelled rows of train"), (described, "descriptions of the verbalizer")):
+        keys = {text_key(example) for example in rows}
+        leaked = [example for example in test if text_key(example) in keys]
+        if leaked:
+            named = ", ".join(f"{getattr(example, by)!s:.80}" for example in leaked[:SHOWN_LINES])
+            found.append(f"{source}: {len(leaked):,} rows are also {called} ({by}s {named}); their accuracy says nothing")
+    return found

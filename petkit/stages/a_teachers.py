@@ -2,7 +2,8 @@
 
 Every teacher is a step of its own, seeded alone, so that adding a teacher changes no other. Its logits are a second step, so
 that new unlabelled text does not train it again. Teachers of later generations (iPET, section 3.4) need the logits of those
-that label their rows. Without labelled rows, the first generation is every pattern untrained: logits without training.
+that label their rows. Without labelled rows and descriptions of the labels, the first generation is every pattern untrained:
+logits without training.
 """
 
 from __future__ import annotations

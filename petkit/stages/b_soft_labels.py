@@ -168,7 +168,9 @@ def _report(job: Job, pairs: TeacherAgreement, tally: _Tally, settings: SoftLabe
         notice(f"{total:,} of {tally.rows:,} rows are kept ({total / tally.rows:.1%}): {shown}{more}")
     for label, won, kept in counts:
         if won == 0:
-            notice(f"the teachers predict label {label!r} for no unlabelled row; check its label words and labelled rows")
+            notice(
+                f"the teachers predict label {label!r} for no unlabelled row; check its label words, labelled rows and descriptions"
+            )
         elif not tally.ensemble.kind.multi and is_rare(kept, total, len(counts)):
             of = "" if kept == won else f" (of {won:,} before the selection of rows)"
             notice(f"label {label!r} has {kept:,} of {total:,} rows{of}; the student will hardly learn it")

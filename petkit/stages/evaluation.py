@@ -80,7 +80,9 @@ def _evaluate(job: Job, task: Task, device: Device, models: TeacherModels) -> No
     given = student_decision.chosen(student)
     metrics["student"] = evaluate(student, targets, task.labels, student_decision).to_dict()
     metrics["warnings"] = (
-        seen_in_training("data.test", examples, task.train, "id") + _collapsed(given, targets > 0, task.labels) + lost
+        seen_in_training("data.test", examples, task.train, "id", task.described)
+        + _collapsed(given, targets > 0, task.labels)
+        + lost
     )
     for warning in metrics["warnings"]:
         job.on_event(Notice(job.step, warning))

@@ -9,15 +9,19 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from petkit import limits
+from petkit.config.caps import too_many_teachers
 from petkit.config.loader import Pipeline
-from petkit.config.rules import in_prior, too_many_teachers
+from petkit.config.rules import in_prior
 from petkit.config.schema.pipeline import PipelineSpec
+from petkit.data.descriptions import described_rows
 from petkit.data.examples import Example, ExampleSource, Scan, labels_in
 from petkit.errors import InvalidInput, Problem, did_you_mean, listed
 from petkit.formatting import counted, hidden_difference
 from petkit.prompts.pvp import PVP, task_fields
 from petkit.task.teacher_list import generation_count, list_teachers, others
 
+# Key of the rows made from verbalizer.descriptions among the scans; not a key of the section data.
+DESCRIPTIONS = "descriptions"
 # Enough rows to estimate lengths, speed and disk.
 KEPT_ROWS = 256
 # Enough of them to know what each label's share is.
@@ -71,6 +75,10 @@ def scan_data(pipeline: Pipeline, labels: Sequence[str]) -> tuple[dict[str, Scan
         problems += scan_problems(pipeline, part, scan)
     if "unlabeled" in scans:
         scans["unlabeled"] = scans["unlabeled"].drawn(used_rows(spec))
+    if spec.verbalizer.descriptions and labels:
+        described, wrong = described_rows(spec.verbalizer.descriptions, fields, labels, multi=spec.label_kind == "multi")
+        scans[DESCRIPTIONS] = described
+        problems += [pipeline.problem(("verbalizer", "descriptions", *place), *said) for place, *said in wrong]
     return scans, problems
 
 
@@ -169,13 +177,13 @@ def label_problems(pipeline: Pipeline, labels: Sequence[str]) -> list[Problem]:
 
 def teacher_problems(pipeline: Pipeline, labels: int, scans: Mapping[str, Scan], train_rows: int) -> list[Problem]:
     """Return why a generation of teachers would have no other teacher, or no rows, to learn from."""
-    spec = pipeline.spec
+    spec, described = pipeline.spec, DESCRIPTIONS in scans
     kept = spec.patterns if spec.keep_patterns == "all" else spec.patterns[: spec.keep_patterns]
     trained = 1 + generation_count(spec.generations, train_rows, labels)
     too_many = too_many_teachers(len(kept), len(spec.teachers.seeds), trained)
     if too_many:
         return [pipeline.problem(("generations", "count"), too_many)]
-    generations = list_teachers(kept, spec.teachers.seeds, spec.generations, train_rows, labels)
+    generations = list_teachers(kept, spec.teachers.seeds, spec.generations, train_rows, labels, described=described)
     if len(generations) > 1 and not train_rows and scans["unlabeled"].rows < labels:
         message = f"{scans['unlabeled'].rows} rows cannot teach {labels} labels"
         few = (("data", "unlabeled"), message, "add unlabelled rows")
@@ -185,6 +193,10 @@ def teacher_problems(pipeline: Pipeline, labels: int, scans: Mapping[str, Scan],
     for before, generation in pairwise(generations):
         if any(not others(teacher, before) for teacher in generation):
             message = "each teacher learns from others, and there is no other"
-            hint = "add a pattern or a seed" if train_rows else "add a pattern: without labelled rows seeds do not differ"
+            hint = (
+                "add a pattern or a seed"
+                if train_rows or described
+                else "add a pattern: without labelled rows seeds do not differ"
+            )
             return [pipeline.problem(("generations", "count"), message, hint)]
     return []

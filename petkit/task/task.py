@@ -27,6 +27,7 @@ from petkit.runs.fingerprint import Inputs
 from petkit.runs.signals import stop_if_requested
 from petkit.storage.row_array import HELD_ROWS
 from petkit.task import checks
+from petkit.task.checks import DESCRIPTIONS
 from petkit.task.model_checks import backbones_of, four_bit_problems, teacher_setting_problems, with_learning_rate
 from petkit.task.start_prompt import with_starts
 from petkit.task.teacher_list import Teacher, list_teachers
@@ -118,6 +119,11 @@ class Task:
         return self.scans["train"].head if "train" in self.scans else ()
 
     @property
+    def described(self) -> Sequence[Example]:
+        """The rows made up for the labels, on which teachers train too."""
+        return self.scans[DESCRIPTIONS].head if DESCRIPTIONS in self.scans else ()
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What to know about labels, their words and the files of rows, short of a mistake."""
         labels = self.spec.labels
@@ -128,7 +134,8 @@ class Task:
     def generations(self) -> Sequence[Sequence[Teacher]]:
         """The teachers of every generation."""
         spec = self.spec
-        return list_teachers(spec.patterns, spec.teachers.seeds, spec.generations, len(self.train), len(self.labels))
+        seeds, rows, described = spec.teachers.seeds, len(self.train), bool(self.described)
+        return list_teachers(spec.patterns, seeds, spec.generations, rows, len(self.labels), described=described)
 
     @property
     def teachers(self) -> Sequence[Teacher]:
@@ -214,11 +221,20 @@ class Task:
         """Return ``train``, ``unlabeled`` or ``test`` as a stream of examples."""
         return checks.source_of(self.spec, self.fields, self.labels, part)
 
-    def targets(self) -> NDArray[np.int64] | NDArray[np.float32]:
-        """Return the labels of the labelled rows: class indices ``(rows,)``, or 0 and 1 ``(rows, labels)`` (multi)."""
+    def shown(self, part: str) -> str:
+        """Return how messages call a part of the data."""
+        return f"verbalizer.{part}" if part == DESCRIPTIONS else self.source(part).shown
+
+    def targets(self, *, described: bool = False) -> NDArray[np.int64] | NDArray[np.float32]:
+        """Return the labels of the labelled rows: class indices ``(rows,)``, or 0 and 1 ``(rows, labels)`` (multi).
+
+        Args:
+            described: also those of the rows made up for the labels, after the others.
+        """
+        rows = [*self.train, *(self.described if described else ())]
         if self.label_kind.multi:
-            return targets_of(self.train, len(self.labels))
-        return np.array([example.label for example in self.train], np.int64)
+            return targets_of(rows, len(self.labels))
+        return np.array([example.label for example in rows], np.int64)
 
     def rows(self, part: str) -> Iterator[Example]:
         """Yield the rows of a part of the data; they must be those that were checked and hashed at the start."""
@@ -251,14 +267,14 @@ class Task:
         if name not in self.stores:
             tokenizer = self.student_tokenizer if apart else self.tokenizer
             self.stores[name] = store = TokenStore.build(
-                self.train if part == "train" else self._rows(part, scan),
+                scan.head if part in ("train", DESCRIPTIONS) else self._rows(part, scan),
                 tokenizer,
                 list(dict.fromkeys(keys)),
                 self.student_max_length if apart else self.max_length,
                 self.spec.truncate,
                 self.scratch_of(part, name),
             )
-            if store.legibility and (remark := store.legibility.remark(self.source(part).shown, tokenizer.name)):
+            if store.legibility and (remark := store.legibility.remark(self.shown(part), tokenizer.name)):
                 self.on_event(Notice("data", remark))
         return self.stores[name]
 

@@ -15,7 +15,7 @@ ENOUGH_ROWS = 1000
 
 @dataclass(frozen=True)
 class Teacher:
-    """One teacher; ``pattern`` is its index. Without labelled rows, those of generation 0 are not trained."""
+    """One teacher; ``pattern`` is its index. Without labelled rows and descriptions, those of generation 0 are not trained."""
 
     name: str
     pattern: int
@@ -25,14 +25,20 @@ class Teacher:
 
 
 def list_teachers(
-    patterns: Sequence[PatternSpec], seeds: Sequence[int], settings: GenerationsSpec, train_rows: int, labels: int
+    patterns: Sequence[PatternSpec],
+    seeds: Sequence[int],
+    settings: GenerationsSpec,
+    train_rows: int,
+    labels: int,
+    *,
+    described: bool = False,
 ) -> list[list[Teacher]]:
     """Return the teachers of every generation, the last of which labels the unlabelled set.
 
-    Without labelled rows, generation 0 is every pattern untrained.
+    Without labelled rows, and where no label is ``described``, generation 0 is every pattern untrained.
     """
     pairs = [(index, pattern.id, seed) for index, pattern in enumerate(patterns) for seed in seeds]
-    if train_rows:
+    if train_rows or described:
         first = [Teacher(f"{name}-{seed}", index, seed, 0) for index, name, seed in pairs]
     else:
         first = [Teacher(f"{pattern.id}-untrained", index, seeds[0], 0, trained=False) for index, pattern in enumerate(patterns)]

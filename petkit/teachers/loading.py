@@ -70,7 +70,7 @@ class _Shared:
 
 
 def load_teachers(store: RunStore, teachers: Iterable[str], device: Device) -> list[LoadedTeacher]:
-    """Load teachers of a finished run; without labelled rows each is the backbone itself. Those on one backbone share it."""
+    """Load teachers of a finished run; those that learnt from nothing are the backbone itself. Those on one backbone share it."""
     shared = _Shared(device)
     return [_load_teacher(store, teacher, shared) for teacher in teachers]
 

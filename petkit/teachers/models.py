@@ -204,7 +204,7 @@ class SharedBackbone(TeacherModels):
 
 
 def teacher_scorer(store: RunStore, task: Task, models: TeacherModels, teacher: Teacher) -> AbstractContextManager[LabelScorer]:
-    """Lend a teacher of the run, ready to score; without labelled rows it is its pattern untrained."""
+    """Lend a teacher of the run, ready to score; one that learnt from nothing is its pattern untrained."""
     pvp = task.pvps[teacher.pattern]
     return models.trained(store.path(teacher_model(teacher.name)), pvp) if teacher.trained else models.untrained(pvp)
 

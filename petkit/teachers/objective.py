@@ -32,7 +32,7 @@ from petkit.prompts.tokenizer import PieceTokenizer
 class TrainingRows:
     """What one teacher learns from."""
 
-    encoded: Sequence[Encoded]  # the labelled rows, ready for the model
+    encoded: Sequence[Encoded]  # the labelled rows, descriptions and pseudo-labelled rows, ready for the model
     targets: Tensor  # class indices (rows,), or (rows, labels) of 0 and 1
     second: Sequence[Encoded] = ()  # the same rows under a second pattern, where consistency compares with it
     unlabeled: Callable[[IndexArray], list[Encoded]] | None = None  # encodes rows by number, for a masked-LM loss

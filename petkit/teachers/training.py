@@ -27,6 +27,7 @@ from petkit.runs.layout import TEACHER_FILE, teacher_logits
 from petkit.runs.step import Job
 from petkit.storage.atomic import write_json
 from petkit.storage.parquet_shards import read_matrix, write_shard
+from petkit.task.checks import DESCRIPTIONS
 from petkit.task.task import Task
 from petkit.task.teacher_list import Teacher
 from petkit.teachers.ipet import draw_rows, mean_probabilities, wanted_counts
@@ -65,6 +66,7 @@ def training_inputs(task: Task, device: Device, teacher: Teacher, labellers: Seq
         "step.version": 3 if task.spec.teachers.drops_units else 2,
         **_second_pattern_inputs(task, teacher),
         "data.train": task.scans["train"].sha256 if task.train else None,
+        **({"verbalizer.descriptions": task.scans[DESCRIPTIONS].sha256} if task.described else {}),
         "teachers.seed": teacher.seed,
         **flat("teachers", task.spec.teachers.fingerprint_settings()),
         **task.start_inputs["teachers"],
@@ -83,7 +85,7 @@ def _second_pattern_inputs(task: Task, teacher: Teacher) -> Inputs:
 
 
 class TeacherTraining:
-    """The work of a teacher's steps that train, on labelled rows and on unlabelled ones that its ``labellers`` label."""
+    """The work of a teacher's steps that train, on rows of given labels and on unlabelled ones that its ``labellers`` label."""
 
     def __init__(
         self, task: Task, device: Device, models: TeacherModels, teacher: Teacher, labellers: Sequence[Teacher] = ()
@@ -96,7 +98,7 @@ class TeacherTraining:
     def train(self, job: Job) -> None:
         """Train on all rows and write the model."""
         rows, targets = self._rows(job)
-        gold = self._encoded_gold(self.teacher.pattern)
+        gold = rows[: len(self.task.train)]
         untrained = 0.0
         if self.settings.adapted is not None:  # its first predictions are not those of the model alone
             with self.models.untrained(self.pvp) as scorer:
@@ -125,7 +127,7 @@ class TeacherTraining:
         job.facts.update(self._smaller_batches(len(targets) - max(map(len, held_out))))
         fold_logits = list(parts.load())
         for number, fold in list(enumerate(held_out))[len(fold_logits) :]:
-            kept = np.setdiff1d(np.arange(len(targets)), fold)  # labelled rows come first; drawn rows stay in every fold
+            kept = np.setdiff1d(np.arange(len(targets)), fold)  # labelled rows come first; others stay in every fold
             seed_everything(self.teacher.seed)
             with self.models.new(self.pvp, normalised=self.settings.scores_vocabulary) as scorer:
                 self._fit(scorer, rows, targets, job, kept, number, len(held_out))
@@ -139,24 +141,28 @@ class TeacherTraining:
     # -- rows ------------------------------------------------------------------------------------
 
     def _rows(self, job: Job) -> tuple[list[Encoded], NDArray[Any]]:
-        """Return the labelled rows, then those that other teachers labelled, and the targets of all."""
-        gold, targets = self._encoded_gold(self.teacher.pattern), self.task.targets()
+        """Return the labelled rows, those made up for the labels, then those that other teachers labelled, and all targets."""
+        known, targets = self._encoded_known(self.teacher.pattern), self.task.targets(described=True)
         if not self.labellers:
-            return gold, targets
-        settings, counts = self.task.spec.generations, np.bincount(targets, minlength=len(self.task.labels)).tolist()
+            return known, targets
+        settings = self.task.spec.generations
+        counts = np.bincount(self.task.targets(), minlength=len(self.task.labels)).tolist()
         logits = (read_matrix(job.store.path(teacher_logits(other.name)), "logits") for other in self.labellers)
         probabilities = mean_probabilities(logits)  # (rows, labels)
         wanted = wanted_counts(counts, settings.scale, self.teacher.generation, settings.per_label_from_zero, len(probabilities))
-        from_zero = not any(counts) and self.teacher.generation == 1
+        from_zero = not any(counts) and not self.labellers[0].trained
         drawn = draw_rows(probabilities, wanted, self.task.labels, teacher_random(self.teacher), most_likely=from_zero)
         if drawn.shortages:
             job.on_event(Notice(job.step, f"fewer unlabelled rows than wanted: {', '.join(drawn.shortages)}"))
         self._pseudo_labelled = drawn.rows
-        return gold + self._encoded_unlabeled(drawn.rows, self.teacher.pattern), np.concatenate([targets, drawn.labels])
+        return known + self._encoded_unlabeled(drawn.rows, self.teacher.pattern), np.concatenate([targets, drawn.labels])
 
-    def _encoded_gold(self, pattern: int) -> list[Encoded]:
+    def _encoded_known(self, pattern: int) -> list[Encoded]:
+        """Return the rows whose labels are given: the labelled ones, then those made up for the labels."""
         pvp, rows = self.task.pvps[pattern], self.task.tokens("train") if self.task.train else ()
-        return [pvp.encode(tokens, own=number) for number, tokens in enumerate(rows)]
+        described = self.task.tokens(DESCRIPTIONS) if self.task.described else ()
+        labelled = [pvp.encode(tokens, own=number) for number, tokens in enumerate(rows)]
+        return labelled + [pvp.encode(tokens) for tokens in described]
 
     def _encoded_unlabeled(self, numbers: IndexArray, pattern: int) -> list[Encoded]:
         store, pvp = self.task.tokens("unlabeled"), self.task.pvps[pattern]
@@ -217,7 +223,7 @@ class TeacherTraining:
         if self.settings.consistency.kind != "second_pattern":
             return None, []
         index = self.task.second_pattern(self.teacher.pattern)
-        rows = self._encoded_gold(index) + self._encoded_unlabeled(self._pseudo_labelled, index)
+        rows = self._encoded_known(index) + self._encoded_unlabeled(self._pseudo_labelled, index)
         pvp = self.task.pvps[index]
         if pvp.verbalizer.kind != "words":
             return scorer, rows  # label vectors score every pattern
@@ -262,7 +268,7 @@ def describe(task: Task, teacher: Teacher) -> dict[str, Any]:
         **({} if teacher.trained and spec.teachers.adapted is None else {"model": spec.model}),
         "adapter": spec.teachers.adapter.model_dump(mode="json", exclude={"start"}),
         "pattern": spec.patterns[teacher.pattern].model_dump(mode="json"),
-        "verbalizer": pvp.verbalizer.model_dump(mode="json"),
+        "verbalizer": pvp.verbalizer.model_dump(mode="json", exclude={"descriptions"}),
         "demonstrations": None
         if shown is None
         else {"per_label": shown.per_label, "filled": [[ids.tolist() for ids in examples] for examples in shown.filled]},

@@ -57,7 +57,7 @@ def test_the_table_shows_found_and_named_words(search: Command, tiny: Path) -> N
 def test_json(search: Command) -> None:
     found = json.loads(search("--json", "--quiet").out)
 
-    assert sorted(found) == ["kind", "named", "patterns", "rows", "words"]
+    assert sorted(found) == ["descriptions", "kind", "named", "patterns", "rows", "words"]
     assert (found["kind"], found["patterns"], found["rows"]) == ("words", ["colon", "brackets"], 4)
     assert list(found["words"]) == ["World", "Sports"]
     for words in found["words"].values():
@@ -132,6 +132,17 @@ def test_the_way_words_are_read_is_kept(search: Command, tiny: Path) -> None:
     assert search("--out", "words.yaml").code == 0
 
     assert load_pipeline(tiny / "pipeline.yaml", ["verbalizer=words.yaml"]).spec.verbalizer.kind == "soft"
+
+
+def test_descriptions_are_kept(search: Command, tiny: Path) -> None:
+    written = {"World": ["Elections: held #1.", 'a\u2028b "c" \x85'], "Sports": [{"text": "They won."}]}
+    (tiny / "verbalizer.yaml").write_text(f"{project.VERBALIZER}\ndescriptions: {json.dumps(written)}\n")
+
+    assert search("--out", "words.yaml").code == 0
+
+    kept = load_pipeline(tiny / "pipeline.yaml", ["verbalizer=words.yaml"]).spec.verbalizer.descriptions
+    assert kept == load_pipeline(tiny / "pipeline.yaml").spec.verbalizer.descriptions
+    assert {label: list(texts) for label, texts in kept.items()} == {**written, "World": ["Elections: held #1.", 'a\u2028b "c"']}
 
 
 def test_named_words_of_several_tokens_have_no_score(search: Command, tiny: Path) -> None:

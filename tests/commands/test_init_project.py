@@ -151,7 +151,7 @@ def test_a_label_without_a_word_of_its_own_gets_a_note(label: str, here: Path) -
     why = taken if label == "praise" else "its name is not a single word of the embedded model"
     reported = f"verbalizer.yaml: choose a word for label {label!r}; {why}"
     assert reported in scaffold.notes
-    with pytest.raises(InvalidInput, match=r"verbalizer\.yaml:6"):
+    with pytest.raises(InvalidInput, match=r"verbalizer\.yaml:8"):
         check(scaffold)
 
 

@@ -68,7 +68,9 @@ def test_labels_that_nobody_gives_or_keeps(pipeline_file: Path, copy: Path) -> N
     logits[:, 3:, 2] -= 50
     publish(copy, logits)
     _, _, reported = label(pipeline_file, copy)
-    assert reported == ["the teachers predict label 'Science' for no unlabelled row; check its label words and labelled rows"]
+    assert reported == [
+        "the teachers predict label 'Science' for no unlabelled row; check its label words, labelled rows and descriptions"
+    ]
     _, _, reported = label(pipeline_file, copy, "soft_labels.min_probability=0.5")
     assert reported[0].endswith("rows are kept (90.0%): Sports 96%, Science 0%, World 0%")
     assert reported[2] == "label 'World' has 0 of 27 rows (of 2 before the selection of rows); the student will hardly learn it"

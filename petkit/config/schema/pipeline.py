@@ -88,6 +88,11 @@ class AutoVerbalizerSpec(Section):
     scope: Literal["pattern", "joint"] = Field("pattern", description="words of each pattern's own, or the same for all patterns")
 
 
+_MadeUp: TypeAlias = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+# A row made up for a label: its text, or the text of each field where patterns use several.
+Described: TypeAlias = _MadeUp | dict[str, _MadeUp]
+
+
 class VerbalizerSpec(Section):
     """The label words: how each label is said in the slot."""
 
@@ -109,6 +114,12 @@ class VerbalizerSpec(Section):
         "words", description="read the words; or train a vector per label that starts as their mean, by product or by cosine"
     )
     auto: AutoVerbalizerSpec | None = Field(None, description="find the words instead of naming them; labels are those of train")
+    descriptions: dict[LabelName, tuple[Described, ...]] = Field(
+        default_factory=dict,
+        max_length=limits.LABELS,
+        description="label → texts made up for it, and for no other; every teacher trains on them too, without labelled rows "
+        "on them alone",
+    )
 
 
 class DemonstrationsSpec(Section):

@@ -1,0 +1,86 @@
+"""How much of everything a configuration file may hold, looked at before its values are, which then need not fear their number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from petkit import limits
+from petkit.config.rules import Mistakes, Place, value_of
+
+# How many of what there may be, and what to do with more of them.
+_ENTRIES = (limits.ENTRIES, "entries", "too large for a configuration file")
+_LABELS = (limits.LABELS, "labels", "join the rare ones")
+_WORDS = (limits.WORDS_PER_LABEL, "words", "keep the most telling ones")
+_CAPS: dict[Place, tuple[int, str, str]] = {
+    ("patterns",): (limits.PATTERNS, "patterns", "keep the best ones; petkit rank-patterns orders some at a time"),
+    ("verbalizer", "labels"): _LABELS,
+    ("data", "label_names"): _LABELS,
+    ("student", "thresholds"): _LABELS,
+    ("soft_labels", "prior"): _LABELS,
+    ("verbalizer", "descriptions"): _LABELS,
+    ("teachers", "seeds"): (limits.SEEDS, "seeds", "each seed trains every pattern again"),
+}
+_LABEL_WORDS = ("verbalizer", "labels")
+_DESCRIPTIONS = ("verbalizer", "descriptions")
+_DESCRIBED = (limits.DESCRIPTIONS_PER_LABEL, "descriptions", "keep those that differ most; data.train takes more rows")
+_OF_A_LABEL: dict[Place, tuple[int, str, str]] = {_LABEL_WORDS: _WORDS, _DESCRIPTIONS: _DESCRIBED}
+
+
+def beyond_caps(data: Mapping[str, Any]) -> Mistakes:
+    """Return where raw data holds too much: entries of lists and mappings, characters of texts, teachers."""
+    found: Mistakes = []
+    pending: list[tuple[Place, Any]] = [((), data)]
+    while pending:
+        path, value = pending.pop()
+        if isinstance(value, str):
+            most = limits.WORD_CHARACTERS if path[:2] == _LABEL_WORDS else limits.TEXT_CHARACTERS
+            if len(value) > most:
+                found.append((path, f"{len(value):,} characters are more than {most:,} (shorten it)"))
+        elif isinstance(value, (Mapping, tuple, list)):
+            most, of, hint = _CAPS.get(path, _ENTRIES) if len(path) != 3 else _OF_A_LABEL.get(path[:2], _ENTRIES)
+            if len(value) > most:
+                found.append((path, f"{len(value):,} {of} are more than {most:,} ({hint})"))
+                continue
+            inside = value.items() if isinstance(value, Mapping) else enumerate(value)
+            long = [key for key in value if len(key) > limits.KEY_CHARACTERS] if isinstance(value, Mapping) else []
+            found += [(path, f"a key of {len(key):,} characters; at most {limits.KEY_CHARACTERS}") for key in long]
+            pending += [((*path, key), entry) for key, entry in inside]
+    return found or _too_many_together(data)
+
+
+def _too_many_together(data: Mapping[str, Any]) -> Mistakes:
+    """Return where lists that are short enough by themselves make too many words, or teachers (``auto`` is counted later)."""
+    found: Mistakes = []
+    labels = value_of(data, "verbalizer", "labels")
+    lists = labels.values() if isinstance(labels, Mapping) else ()
+    words = sum(len(entry) for entry in lists if isinstance(entry, (tuple, list)))
+    if words > limits.WORDS:
+        found.append((_LABEL_WORDS, f"{words:,} words of all labels are more than {limits.WORDS:,} ({_WORDS[2]})"))
+    described = value_of(data, *_DESCRIPTIONS)
+    rows = (
+        sum(len(entry) for entry in described.values() if isinstance(entry, (tuple, list)))
+        if isinstance(described, Mapping)
+        else 0
+    )
+    if rows > limits.DESCRIPTIONS:
+        found.append((_DESCRIPTIONS, f"{rows:,} of all labels are more than {limits.DESCRIPTIONS:,} ({_DESCRIBED[2]})"))
+    patterns, seeds = data.get("patterns"), value_of(data, "teachers", "seeds")
+    if isinstance(patterns, (tuple, list)) and isinstance(seeds, (tuple, list)):
+        kept = min(_count(data.get("keep_patterns")) or len(patterns), len(patterns))
+        message = too_many_teachers(kept, len(seeds), 1 + _count(value_of(data, "generations", "count")))
+        found += [(("teachers", "seeds"), message)] if message else []
+    return found
+
+
+def _count(value: Any) -> int:
+    return value if type(value) is int and value > 0 else 0
+
+
+def too_many_teachers(patterns: int, seeds: int, generations: int) -> str:
+    """Return why so many teachers are too many; empty if they are not."""
+    teachers = patterns * seeds * generations
+    if teachers <= limits.TEACHERS:
+        return ""
+    factors = f"{patterns:,} patterns × {seeds:,} seeds × {generations:,} generations"
+    return f"{factors} are {teachers:,} teachers; at most {limits.TEACHERS:,} (take fewer seeds, or set keep_patterns)"
