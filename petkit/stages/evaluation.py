@@ -34,8 +34,8 @@ from petkit.teachers.models import TeacherModels, teacher_scorer
 from petkit.teachers.scoring import shard_logits
 from petkit.teachers.untrained import content_free_logits, priors_of, sample_logits, untrained
 
-# Enough for the label priors of patterns untrained: each share is known to about two hundredths.
-CALIBRATION_ROWS = 500
+# Enough for the label priors of patterns untrained: each share is known to about three hundredths.
+CALIBRATION_ROWS = 200
 
 
 def steps(task: Task, device: Device, models: TeacherModels) -> list[Step]:
@@ -43,7 +43,7 @@ def steps(task: Task, device: Device, models: TeacherModels) -> list[Step]:
     if task.spec.data.test is None:
         return []
     inputs: Inputs = {
-        "step.version": 4,
+        "step.version": 5,
         **task.unlabeled_inputs(),
         "label_kind": task.spec.label_kind,
         **flat("student", {"thresholds": task.spec.student.thresholds}),

@@ -26,6 +26,8 @@ DESCRIPTIONS = "descriptions"
 KEPT_ROWS = 256
 # Enough of them to know what each label's share is.
 FEWEST_ROWS = 500
+# How often a student reads each row: measured, more rows read once each made no better student (docs/defaults.md).
+PASSES = 3
 
 
 def find_labels(pipeline: Pipeline) -> tuple[tuple[str, ...], list[Problem]]:
@@ -92,15 +94,15 @@ def sample_notes(spec: PipelineSpec, scan: Scan) -> list[str]:
 
 
 def used_rows(spec: PipelineSpec) -> int:
-    """Return how many unlabelled rows the teachers label: with ``auto``, as many as the student's steps can read.
+    """Return how many unlabelled rows the teachers label: with ``auto``, so many that the student reads each three times.
 
     Further generations choose among all rows, whatever their number.
     """
     wanted, student = spec.soft_labels.rows, spec.student
     if wanted == "all" or (wanted == "auto" and spec.generations.count != 0):
         return sys.maxsize
-    read = math.ceil(student.steps * student.batch_size / spec.soft_labels.top_share)
-    return max(FEWEST_ROWS, read) if wanted == "auto" else wanted
+    enough = math.ceil(student.steps * student.batch_size / (PASSES * spec.soft_labels.top_share))
+    return max(FEWEST_ROWS, enough) if wanted == "auto" else wanted
 
 
 def scan_problems(pipeline: Pipeline, part: str, scan: Scan) -> list[Problem]:

@@ -32,8 +32,8 @@ from petkit.task.model_checks import backbones_of, four_bit_problems, teacher_se
 from petkit.task.start_prompt import with_starts
 from petkit.task.teacher_list import Teacher, list_teachers
 
-# The accuracy of a teacher is then known to about two hundredths.
-TEACHER_TEST_ROWS = 500
+# The accuracy of a teacher is then known to about three hundredths.
+TEACHER_TEST_ROWS = 250
 
 
 @dataclass(frozen=True)

@@ -175,7 +175,7 @@ def test_it_is_reported_when_training_loses_what_the_model_knew(
     assert reported == result.metrics["warnings"]
     (line,) = [line for line in reported if "collapsed" not in line]
     assert line.startswith("training lost some of what the model knew") and f"{before:.1%}" in line and f"{after:.1%}" in line
-    assert "% of 120 test rows right" in line  # teachers are evaluated on 500 of many
+    assert "% of 120 test rows right" in line  # teachers are evaluated on 250 of many
     show_result(result)
     assert f"warning: {line}\n" in capsys.readouterr().out
 

@@ -28,8 +28,8 @@ QUICK = ("teachers.seeds=[1]", "teachers.steps=2", "student.steps=3")
     ("overrides", "expected"),
     [
         (("student.steps=10",), 500),
-        (("student.steps=400", "student.batch_size=16"), 6_400),
-        (("student.steps=400", "student.batch_size=16", "soft_labels.top_share=0.3"), 21_334),
+        (("student.steps=400", "student.batch_size=16"), 2_134),
+        (("student.steps=400", "student.batch_size=16", "soft_labels.top_share=0.3"), 7_112),
         (("soft_labels.rows=7", "generations.count=1"), 7),
         (("generations.count=1",), 10**9),
         (("soft_labels.rows=all",), 10**9),

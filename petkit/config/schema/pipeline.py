@@ -150,7 +150,7 @@ class EvaluationSpec(Section):
 
     teachers: Literal["sample", "all", "none"] = Field(
         "sample",
-        description="test rows for the patterns untrained, the teachers and their ensemble; sample: at most 500 of them; "
+        description="test rows for the patterns untrained, the teachers and their ensemble; sample: at most 250 of them; "
         "none: the student alone is evaluated",
     )
 

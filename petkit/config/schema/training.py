@@ -205,7 +205,7 @@ class SoftLabelsSpec(Section):
 
     rows: Annotated[int, Field(ge=1, le=10**9)] | Literal["auto", "all"] = Field(
         "auto",
-        description="unlabelled rows that the teachers label, drawn at random; auto: those that the student's steps can read, "
+        description="unlabelled rows that the teachers label, drawn at random; auto: as many as the student reads three times each, "
         "at least 500, and all of them where generations choose among them",
     )
     combine: Literal["logits", "log_probs", "probs"] = Field("logits", description="what is averaged over the teachers")
