@@ -24,6 +24,8 @@ from petkit.task.task import Task
 
 _SHOWN = 5
 SAMPLE = 5000
+# With 77 intents, teachers were right on half of their own training rows; the largest task of the library has 15 labels.
+MANY_LABELS = 30
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,9 @@ def repeated_settings(spec: PipelineSpec) -> Iterable[str]:
 def _warnings(task: Task, test: Sequence[Example]) -> Iterable[str]:
     yield from task.notes
     yield from repeated_settings(task.spec)
+    if len(task.labels) > MANY_LABELS:
+        hint = "describe them (verbalizer.descriptions), and compare with baselines: [probe, supervised]"
+        yield f"{len(task.labels)} labels: cloze questions tell so many apart badly from a few rows each ({hint})"
     train = by_text(task.train)
     if task.train:
         source, counts = task.source("train"), Counter(label for example in task.train for label in example.labels)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from petkit.cli.console import show_check
+from petkit.commands import validate
 from petkit.commands.validate import Check, check_pipeline
 from petkit.config.loader import load_pipeline
 from tests.cli import project
@@ -154,6 +155,14 @@ def test_a_byte_level_tokenizer_knows_everything(checked: Checked) -> None:
 
 def test_three_times_as_many_rows_are_no_doubt(checked: Checked) -> None:
     assert checked(train=[WORLD, SPORTS, ("a", "World"), ("b", "World")]).warnings == ()
+
+
+@pytest.mark.parametrize(("many", "reported"), [(1, True), (2, False)])
+def test_more_labels_than_cloze_questions_tell_apart(
+    many: int, reported: bool, checked: Checked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(validate, "MANY_LABELS", many)
+    assert any("2 labels: cloze questions tell so many apart badly" in warning for warning in checked().warnings) == reported
 
 
 def test_shown_to_a_person(checked: Checked, capsys: pytest.CaptureFixture[str]) -> None:
