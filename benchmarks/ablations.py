@@ -70,7 +70,7 @@ PIECES: dict[str, Piece] = {
     "dropout 0.1 alone": Piece(("teachers.dropout=0.1",)),
     "no labelled rows in stage C": DEFAULT.and_("student.hard_weight=0"),
     "no confidence weights": DEFAULT.and_("soft_labels.confidence_weights=false"),
-    "no training, calibrated": Piece(("data.train=null", "soft_labels.calibration=batch")),
+    "no training, calibrated": Piece(("data.train=null", "verbalizer.descriptions={}", "soft_labels.calibration=batch")),
     # How long teachers and students are trained, from where, and how much of them.
     "teachers 30": TEACHERS.and_("teachers.steps=30"),
     "teachers 30, half": TEACHERS.and_("teachers.steps=30", "teachers.freeze=half"),

@@ -34,10 +34,11 @@ import pyarrow.parquet as pq
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "fewshot.parquet"
 TASKS = ("ag_news", "sst2", "trec", "sick", "imdb")
+STUDENT_OF_0_1 = ("student.steps=400", "student.learning_rate=5e-5", "soft_labels.rows=6400")
 # Configurations of petkit, as overrides of the task's pipeline file; other methods by the name of their baseline.
 CONFIGURATIONS: dict[str, list[str]] = {
     "default": [],
-    "trainings of 0.1.0": ["teachers.stop_loss=0", "student.steps=400", "student.learning_rate=5e-5"],
+    "trainings of 0.1.0": ["verbalizer.descriptions={}", "teachers.stop_loss=0", *STUDENT_OF_0_1],
     "default, no descriptions": ["verbalizer.descriptions={}"],
     "descriptions, no labelled rows": ["data.train=null"],
     "nothing labelled, nothing described": ["data.train=null", "verbalizer.descriptions={}", "soft_labels.calibration=batch"],
@@ -45,7 +46,8 @@ CONFIGURATIONS: dict[str, list[str]] = {
     "default, three seeds": ["teachers.seeds=[1,2,3]"],
     "default, student half frozen": ["student.freeze=half"],
     "default, batch calibration": ["soft_labels.calibration=batch"],
-    "default, iPET": ["generations.count=1"],
+    "default, iPET": ["generations.count=1", "soft_labels.rows=800"],
+    "default, no gold labels": ["student.hard_weight=0"],
 }
 ENCODED = "setfit, sentence encoder"  # the baseline setfit on the model of --encoder instead of the pipeline's
 BASELINES = ("majority", "tfidf", "probe", "supervised", "setfit", ENCODED, "zero_shot")
@@ -76,7 +78,7 @@ class Cell:
     draw: int
     method: str
     rows: str  # test or development
-    settings: str = ""  # hash of all settings of a pipeline; the encoder of a baseline that has one
+    settings: str = ""  # hash of the settings that the method reads; the encoder of one that has an encoder
 
     def files(self, data: Path, folder: Path) -> dict[str, Path]:
         """Return the files of the labelled, unlabelled and measured rows; development rows are written into ``folder``."""
@@ -100,6 +102,7 @@ def main() -> None:
         Cell(task, options.per_label, draw, method, options.rows, settings)
         for task in options.tasks
         for method in options.methods
+        if _is_there(task, method)
         for settings in [settings_of(task, method, options.encoder)]
         for draw in options.draws
     ]
@@ -109,7 +112,11 @@ def main() -> None:
             print(f"{ENCODED!r} is left out: --encoder names no folder", file=sys.stderr)
             missing = [cell for cell in missing if cell.method != ENCODED]
         _run(sorted(missing, key=lambda cell: cell.draw), options)
-    shown = [row for row in read(options.results) if _belongs(row, options)]
+    found = read(options.results)
+    encoders = sorted({row["settings"] for row in found if row["method"] == ENCODED})
+    if ENCODED in options.methods and not options.encoder and len(encoders) == 1:
+        options.encoder = encoders[0]
+    shown = [row for row in found if _belongs(row, options)]
     print("\n".join(table(shown, options.methods)))
     if options.plot:
         plot(shown, options.methods, options.plot)
@@ -118,22 +125,39 @@ def main() -> None:
 @cache
 def settings_of(task: str, method: str, encoder: str) -> str:
     """Return what tells a method's results from those it had with other defaults, or another encoder."""
+    if method == ENCODED:
+        return "/".join(Path(encoder).resolve().parts[-2:]) if encoder else ""
+    from petkit.stages.evaluation import CALIBRATION_ROWS
+    from petkit.task.checks import used_rows
+    from petkit.task.task import TEACHER_TEST_ROWS
+
+    spec = _spec(task, CONFIGURATIONS.get(method, ()))
+    student = spec.student.for_width(1).model_dump(mode="json")
+    prompts = [spec.model_dump(mode="json", include={"patterns", "verbalizer"})]
     if method in BASELINES:
-        return "/".join(Path(encoder).resolve().parts[-2:]) if method == ENCODED and encoder else ""
+        read: list[Any] = {"supervised": [student], "zero_shot": prompts}.get(method, [])
+    else:  # what auto stands for counts, too
+        others = {"data", "compute", "evaluation", "baselines", "adapt", "pretrain_prompt", "student"}
+        meant = [used_rows(spec), spec.teachers.stops_below, TEACHER_TEST_ROWS, CALIBRATION_ROWS]
+        read = [spec.model_dump(mode="json", exclude=others), student, meant]
+    return hashlib.sha256(json.dumps(read).encode()).hexdigest()[:12] if read else ""
+
+
+def _is_there(task: str, method: str) -> bool:
+    """Say whether a configuration differs from others: those about descriptions do only where there are some."""
+    return "descri" not in method or bool(_spec(task).verbalizer.descriptions)
+
+
+def _spec(task: str, overrides: Sequence[str] = ()) -> Any:
     from petkit.config.loader import load_pipeline
 
-    spec = load_pipeline(HERE.parent / "pipelines" / f"{task}.yaml", CONFIGURATIONS[method]).spec
-    said = spec.model_dump_json(exclude={"data", "compute", "evaluation", "baselines"})
-    return hashlib.sha256(said.encode()).hexdigest()[:12]
+    return load_pipeline(HERE.parent / "pipelines" / f"{task}.yaml", overrides).spec
 
 
 def _belongs(row: dict[str, Any], options: argparse.Namespace) -> bool:
     """Say whether a result is one of those asked for; those of earlier defaults are kept in the file, and not shown."""
-    if row["rows"] != options.rows or row["per_label"] != options.per_label or row["method"] not in options.methods:
-        return False
-    return row["settings"] == settings_of(row["task"], row["method"], options.encoder) or (
-        row["method"] == ENCODED and not options.encoder
-    )
+    asked = row["rows"] == options.rows and row["per_label"] == options.per_label and row["method"] in options.methods
+    return bool(asked and row["settings"] == settings_of(row["task"], row["method"], options.encoder))
 
 
 # -- results ---------------------------------------------------------------------------------------

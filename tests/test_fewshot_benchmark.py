@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from petkit.engine.device import Device
+from petkit.task import checks
 from petkit.task.task import Task
 from tests.benchmark import BENCHMARKS, benchmark
 from tests.tiny_task import load, rows, write_rows
@@ -70,7 +71,9 @@ def test_results_of_earlier_defaults_and_other_encoders_are_not_mixed_with_other
     fewshot: ModuleType, data: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = fewshot.settings_of("ag_news", "default", "")
-    assert now != fewshot.settings_of("ag_news", "default, no descriptions", "") != fewshot.settings_of("trec", "default", "")
+    others = [("ag_news", "default, no descriptions"), ("trec", "default"), ("ag_news", "supervised"), ("ag_news", "zero_shot")]
+    assert len({now, *(fewshot.settings_of(task, method, "") for task, method in others)}) == 5
+    assert fewshot.settings_of("ag_news", "majority", "") == fewshot.settings_of("trec", "probe", "") == ""
     lines = [
         row("ag_news", 0, "default", 0.5, settings="of earlier defaults"),
         row("ag_news", 0, "default", 0.7, settings=now),
@@ -82,11 +85,24 @@ def test_results_of_earlier_defaults_and_other_encoders_are_not_mixed_with_other
         fewshot._add(here / "results.parquet", line)
     shared = ["fewshot.py", "--results", str(here / "results.parquet"), "--tasks", "ag_news", "--draws", "0"]
     shared += ["--methods", "default", fewshot.ENCODED]
-    for options, default, encoded in ((["--encoder", "encoders/two"], "70.0", "60.0"), ([], "70.0", "70.0 ± 14.1 (2)")):
+    for options, shown in ((["--encoder", "encoders/two"], ["70.0", "60.0"]), ([], ["70.0"])):
         monkeypatch.setattr(sys, "argv", [*shared, "--table", *options])
         fewshot.main()
         printed = capsys.readouterr().out.splitlines()
-        assert [line.split(" | ")[1] for line in printed[2:]] == [default, encoded]
+        assert [line.split(" | ")[1] for line in printed[2:]] == shown
+
+
+def test_what_auto_stands_for_counts_as_a_setting(fewshot: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = fewshot.settings_of("trec", "default", "")
+    fewshot.settings_of.cache_clear()
+    monkeypatch.setattr(checks, "PASSES", 1)
+    assert fewshot.settings_of("trec", "default", "") != before
+    fewshot.settings_of.cache_clear()
+
+
+def test_configurations_about_descriptions_need_some(fewshot: ModuleType) -> None:
+    assert fewshot._is_there("trec", "default, no descriptions") and not fewshot._is_there("sick", "default, no descriptions")
+    assert fewshot._is_there("sick", "default")
 
 
 def test_a_sentence_encoder_is_asked_for(

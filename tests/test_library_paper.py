@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from petkit.config.loader import load_pipeline
 from petkit.data.records import format_of
+from petkit.task.checks import used_rows
 from tests.library import PAPER, ROOT, opening_comment, parts_of, problems_of, shown
 
 PET = ("ag_news", "mnli", "yahoo", "yelp")  # Schick & Schütze, EACL 2021
@@ -68,6 +70,8 @@ def test_settings_are_the_papers_and_written_out(path: Path) -> None:
     assert spec.soft_labels.combine == "logits" and spec.soft_labels.weighting == "train_accuracy"
     assert spec.soft_labels.confidence_weights is False and spec.soft_labels.calibration == "none"
     assert spec.generations.count == 0
+    # Every step, every row.
+    assert spec.teachers.stop_loss == 0 and used_rows(spec) == sys.maxsize
     # Another default tomorrow must not change them.
     assert {*OPTIMIZER, "seeds", "steps", "batch_size", "dropout"} <= {*said["teachers"]}
     assert {*student} <= {*said["student"]}

@@ -136,8 +136,11 @@ def _warnings(task: Task, test: Sequence[Example]) -> Iterable[str]:
     yield from task.notes
     yield from repeated_settings(task.spec)
     if len(task.labels) > MANY_LABELS:
-        hint = "describe them (verbalizer.descriptions), and compare with baselines: [probe, supervised]"
-        yield f"{len(task.labels)} labels: cloze questions tell so many apart badly from a few rows each ({hint})"
+        described = {label for example in task.described for label in example.labels}
+        hints = ["describe them (verbalizer.descriptions)"] if len(described) < len(task.labels) else []
+        hints += ["compare with baselines: [probe, supervised]"] if task.train else []
+        hint = f" ({', '.join(hints)})" if hints else ""
+        yield f"{len(task.labels)} labels: cloze questions do not separate so many well from few rows per label{hint}"
     train = by_text(task.train)
     if task.train:
         source, counts = task.source("train"), Counter(label for example in task.train for label in example.labels)

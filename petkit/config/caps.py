@@ -64,7 +64,9 @@ def _too_many_together(data: Mapping[str, Any]) -> Mistakes:
         else 0
     )
     if rows > limits.DESCRIPTIONS:
-        found.append((_DESCRIPTIONS, f"{rows:,} of all labels are more than {limits.DESCRIPTIONS:,} ({_DESCRIBED[2]})"))
+        found.append(
+            (_DESCRIPTIONS, f"{rows:,} descriptions of all labels are more than {limits.DESCRIPTIONS:,} ({_DESCRIBED[2]})")
+        )
     patterns, seeds = data.get("patterns"), value_of(data, "teachers", "seeds")
     if isinstance(patterns, (tuple, list)) and isinstance(seeds, (tuple, list)):
         kept = min(_count(data.get("keep_patterns")) or len(patterns), len(patterns))

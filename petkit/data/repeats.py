@@ -33,7 +33,7 @@ def seen_in_training(
 ) -> list[str]:
     """Return a warning where rows of ``test`` have a text of ``train``; it calls the file ``source`` and names rows ``by`` id or line.
 
-    Rows made up for the labels, ``described``, count as rows of train.
+    Those with the text of a row made up for a label, ``described``, get a warning of their own.
     """
     found = []
     for rows, called in ((train, "labelled rows of train"), (described, "descriptions of the verbalizer")):

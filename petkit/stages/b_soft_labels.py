@@ -169,7 +169,7 @@ def _report(job: Job, pairs: TeacherAgreement, tally: _Tally, settings: SoftLabe
     for label, won, kept in counts:
         if won == 0:
             notice(
-                f"the teachers predict label {label!r} for no unlabelled row; check its label words, labelled rows and descriptions"
+                f"the teachers predict label {label!r} for no unlabelled row; check its label words and what its teachers learn it from"
             )
         elif not tally.ensemble.kind.multi and is_rare(kept, total, len(counts)):
             of = "" if kept == won else f" (of {won:,} before the selection of rows)"

@@ -204,11 +204,12 @@ def _lost_by_training(
     low, high = found.interval
     if high >= 0:
         return []
+    other = "other descriptions (verbalizer.descriptions), " if task.described and not task.train else ""
     rate = "teachers.learning_rate" if task.spec.teachers.adapted is None else "teachers.adapter.learning_rate"
     return [
         f"training lost some of what the model knew: the untrained patterns have {found.baseline:.1%} of {len(targets):,} test rows right, "
         f"the trained teachers {found.student:.1%} ({100 * found.difference:+.1f} points, {100 * low:+.1f} to {100 * high:+.1f}; "
-        f"fewer teachers.steps or a lower {rate} may keep it)"
+        f"{other}fewer teachers.steps or a lower {rate} may keep it)"
     ]
 
 

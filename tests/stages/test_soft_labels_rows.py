@@ -69,7 +69,7 @@ def test_labels_that_nobody_gives_or_keeps(pipeline_file: Path, copy: Path) -> N
     publish(copy, logits)
     _, _, reported = label(pipeline_file, copy)
     assert reported == [
-        "the teachers predict label 'Science' for no unlabelled row; check its label words, labelled rows and descriptions"
+        "the teachers predict label 'Science' for no unlabelled row; check its label words and what its teachers learn it from"
     ]
     _, _, reported = label(pipeline_file, copy, "soft_labels.min_probability=0.5")
     assert reported[0].endswith("rows are kept (90.0%): Sports 96%, Science 0%, World 0%")
