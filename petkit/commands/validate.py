@@ -149,6 +149,8 @@ def _warnings(task: Task, test: Sequence[Example]) -> Iterable[str]:
             yield f"{source.shown}: the largest label has more than three times the rows of the smallest; the classifier will lean to it"
         if task.spec.label_kind == "multi" and all(len(example.labels) == 1 for example in task.train):
             yield f"{source.shown}: every row has exactly one label; label_kind: single would separate the labels better"
+    if task.spec.label_kind == "multi" and task.described and not task.train:
+        yield "verbalizer.descriptions: each has one label, and teachers learn from nothing else: they will rarely give a row several"
     for description in task.described:
         if same := [row for row in train.get(text_key(description), ()) if row.labels != description.labels]:
             label = task.labels[description.labels[0]]

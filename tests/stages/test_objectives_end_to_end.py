@@ -27,6 +27,7 @@ WHOLE = {
     "iPET": ("generations.count=2", "generations.scale=2"),
     "iPET as far as it goes": ("generations.count=auto", "generations.scale=12", "generations.teacher_share=1"),
     "no labelled rows": ("data.train=null",),
+    "descriptions": ("verbalizer.descriptions={World: [market news], Sports: [game, team]}",),
     "iPET from nothing": ("data.train=null", "generations.count=1", "generations.per_label_from_zero=3"),
     "adapters": ("teachers.adapter=lora", "student.adapter=lora", "student.keep_adapter=true"),
     "masked LM": ("teachers.auxiliary_mlm_weight=0.1",),

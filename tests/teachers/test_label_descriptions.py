@@ -106,6 +106,11 @@ def test_rows_of_several_labels(model_folder: Callable[[str], Path], here: Path,
     path = write_task(here / "task", model_folder("bert"))
     run_task(path, here / "run", *QUICK, NO_ROWS, DESCRIPTIONS, "label_kind=multi", stages=("a",))
     assert learned[0].targets.tolist() == [[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    warned = [
+        "rarely give a row several" in " ".join(check_pipeline(load(path, *more, "label_kind=multi")).warnings)
+        for more in ((NO_ROWS, DESCRIPTIONS), (NO_ROWS,), (DESCRIPTIONS,))
+    ]
+    assert warned == [True, False, False]
 
 
 def test_rows_of_two_fields(model_folder: Callable[[str], Path], here: Path, learned: list[TrainingRows]) -> None:
