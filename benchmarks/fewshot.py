@@ -49,6 +49,7 @@ CONFIGURATIONS: dict[str, list[str]] = {
     "default, iPET": ["generations.count=1", "soft_labels.rows=800"],
     "default, no gold labels": ["student.hard_weight=0"],
 }
+ABOUT_DESCRIPTIONS = ("default, no descriptions", "descriptions, no labelled rows")
 ENCODED = "setfit, sentence encoder"  # the baseline setfit on the model of --encoder instead of the pipeline's
 BASELINES = ("majority", "tfidf", "probe", "supervised", "setfit", ENCODED, "zero_shot")
 SCHEMA = pa.schema(
@@ -144,8 +145,8 @@ def settings_of(task: str, method: str, encoder: str) -> str:
 
 
 def _is_there(task: str, method: str) -> bool:
-    """Say whether a configuration differs from others: those about descriptions do only where there are some."""
-    return "descri" not in method or bool(_spec(task).verbalizer.descriptions)
+    """Say whether a task has a configuration: those about descriptions need some."""
+    return method not in ABOUT_DESCRIPTIONS or bool(_spec(task).verbalizer.descriptions)
 
 
 def _spec(task: str, overrides: Sequence[str] = ()) -> Any:

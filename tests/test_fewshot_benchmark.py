@@ -101,8 +101,9 @@ def test_what_auto_stands_for_counts_as_a_setting(fewshot: ModuleType, monkeypat
 
 
 def test_configurations_about_descriptions_need_some(fewshot: ModuleType) -> None:
+    assert set(fewshot.ABOUT_DESCRIPTIONS) < set(fewshot.CONFIGURATIONS)
     assert fewshot._is_there("trec", "default, no descriptions") and not fewshot._is_there("sick", "default, no descriptions")
-    assert fewshot._is_there("sick", "default")
+    assert fewshot._is_there("sick", "default") and fewshot._is_there("sick", "nothing labelled, nothing described")
 
 
 def test_a_sentence_encoder_is_asked_for(
@@ -170,8 +171,8 @@ def test_cells_are_processes_and_done_once(
     for folder in ("benchmarks", "pipelines", "patterns", "verbalizers"):
         shutil.copytree(BENCHMARKS.parent / folder, root / folder)
     script = root / "benchmarks" / "fewshot.py"
-    quick = '"quick": ["teachers.seeds=[1]", "teachers.steps=1", "student.steps=1", "keep_patterns=1"],\n}\nENCODED'
-    script.write_text(script.read_text().replace("}\nENCODED", quick))
+    quick = '"quick": ["teachers.seeds=[1]", "teachers.steps=1", "student.steps=1", "keep_patterns=1"],\n}\nABOUT'
+    script.write_text(script.read_text().replace("}\nABOUT", quick))
     monkeypatch.setattr(fewshot, "__file__", str(script))
     options = argparse.Namespace(results=data / "results.parquet", threads=1, jobs=2, encoder="")
     cells = [fewshot.Cell("ag_news", 8, 0, method, "test") for method in ("quick", "probe")]

@@ -21,8 +21,7 @@ _CAPS: dict[Place, tuple[int, str, str]] = {
     ("verbalizer", "descriptions"): _LABELS,
     ("teachers", "seeds"): (limits.SEEDS, "seeds", "each seed trains every pattern again"),
 }
-_LABEL_WORDS = ("verbalizer", "labels")
-_DESCRIPTIONS = ("verbalizer", "descriptions")
+_LABEL_WORDS, _DESCRIPTIONS = ("verbalizer", "labels"), ("verbalizer", "descriptions")
 _DESCRIBED = (limits.DESCRIPTIONS_PER_LABEL, "descriptions", "keep those that differ most; data.train takes more rows")
 _OF_A_LABEL: dict[Place, tuple[int, str, str]] = {_LABEL_WORDS: _WORDS, _DESCRIPTIONS: _DESCRIBED}
 
@@ -50,23 +49,17 @@ def beyond_caps(data: Mapping[str, Any]) -> Mistakes:
 
 
 def _too_many_together(data: Mapping[str, Any]) -> Mistakes:
-    """Return where lists that are short enough by themselves make too many words, or teachers (``auto`` is counted later)."""
+    """Return where lists that are short enough by themselves make too many words, descriptions or teachers (``auto`` is counted later)."""
     found: Mistakes = []
-    labels = value_of(data, "verbalizer", "labels")
-    lists = labels.values() if isinstance(labels, Mapping) else ()
-    words = sum(len(entry) for entry in lists if isinstance(entry, (tuple, list)))
-    if words > limits.WORDS:
-        found.append((_LABEL_WORDS, f"{words:,} words of all labels are more than {limits.WORDS:,} ({_WORDS[2]})"))
-    described = value_of(data, *_DESCRIPTIONS)
-    rows = (
-        sum(len(entry) for entry in described.values() if isinstance(entry, (tuple, list)))
-        if isinstance(described, Mapping)
-        else 0
-    )
-    if rows > limits.DESCRIPTIONS:
-        found.append(
-            (_DESCRIPTIONS, f"{rows:,} descriptions of all labels are more than {limits.DESCRIPTIONS:,} ({_DESCRIBED[2]})")
-        )
+    for place, of, most, hint in (
+        (_LABEL_WORDS, "words", limits.WORDS, _WORDS[2]),
+        (_DESCRIPTIONS, "descriptions", limits.DESCRIPTIONS, _DESCRIBED[2]),
+    ):
+        by_label = value_of(data, *place)
+        lists = by_label.values() if isinstance(by_label, Mapping) else ()
+        count = sum(len(entry) for entry in lists if isinstance(entry, (tuple, list)))
+        if count > most:
+            found.append((place, f"{count:,} {of} of all labels are more than {most:,} ({hint})"))
     patterns, seeds = data.get("patterns"), value_of(data, "teachers", "seeds")
     if isinstance(patterns, (tuple, list)) and isinstance(seeds, (tuple, list)):
         kept = min(_count(data.get("keep_patterns")) or len(patterns), len(patterns))

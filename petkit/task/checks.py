@@ -195,10 +195,7 @@ def teacher_problems(pipeline: Pipeline, labels: int, scans: Mapping[str, Scan],
     for before, generation in pairwise(generations):
         if any(not others(teacher, before) for teacher in generation):
             message = "each teacher learns from others, and there is no other"
-            hint = (
-                "add a pattern or a seed"
-                if train_rows or described
-                else "add a pattern: without labelled rows seeds do not differ"
-            )
+            alone = "add a pattern: without labelled rows seeds do not differ"
+            hint = "add a pattern or a seed" if train_rows or described else alone
             return [pipeline.problem(("generations", "count"), message, hint)]
     return []

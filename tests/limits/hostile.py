@@ -125,6 +125,8 @@ CONFIGURATION = (
     Hostile("900 labels of many words", "verbalizer.yaml", labels(900, 60), ("verbalizer.yaml:485: more than 30,000 values",)),
     Hostile("300 words of a label", "verbalizer.yaml", b"labels:\n  a: [b]\n" + labels(1, 300)[8:], ("verbalizer.yaml:3: 300 words are more than 100",)),
     Hostile("words of all labels", "verbalizer.yaml", labels(500, 30), ("verbalizer.yaml:1: 15,000 words of all labels are more than 10,000",)),
+    Hostile("300 descriptions of a label", "verbalizer.yaml", labels(2) + b"descriptions:\n  a: [" + b"b, " * 300 + b"]\n", ("verbalizer.yaml:5: verbalizer.descriptions.a: 300 descriptions are more than 100 (keep those that differ most",)),
+    Hostile("descriptions of all labels", "verbalizer.yaml", labels(2) + b"descriptions:\n" + b"".join(b"  a%d: [" % label + b"b, " * 50 + b"]\n" for label in range(300)), ("verbalizer.yaml:4: verbalizer.descriptions: 15,000 descriptions of all labels are more than 10,000",)),
     Hostile("a word of 500 kB", "verbalizer.yaml", b"labels: {a: [b], c: [" + b"d" * 500_000 + b"]}", ("verbalizer.yaml:1: 500,000 characters are more than 100 (shorten it)",)),
     Hostile("a label of 500 kB", "verbalizer.yaml", b"labels: {a: [b], ? " + b"c" * 500_000 + b"\n : [d]}", ("verbalizer.yaml:1: a key of 500,000 characters; at most 200",)),
     Hostile("a pattern of 500 kB", "patterns.yaml", b'patterns:\n  - id: a\n    text: "{mask} {text} ' + b"{" * 500_000 + b'"\n', ("patterns.yaml:3: 500,014 characters are more than 10,000",)),
