@@ -68,7 +68,7 @@ PIECES: dict[str, Piece] = {
     "automatic verbalizer": Piece(("verbalizer={auto: {per_label: 3}}",)),
     "R-Drop": Piece(("teachers.r_drop_weight=1", "teachers.dropout=0.1")),
     "dropout 0.1 alone": Piece(("teachers.dropout=0.1",)),
-    "no labelled rows in stage C": DEFAULT.and_("student.hard_weight=0"),
+    "labelled rows in stage C": DEFAULT.and_("student.hard_weight=0.2"),
     "no confidence weights": DEFAULT.and_("soft_labels.confidence_weights=false"),
     "no training, calibrated": Piece(("data.train=null", "verbalizer.descriptions={}", "soft_labels.calibration=batch")),
     # How long teachers and students are trained, from where, and how much of them.

@@ -44,10 +44,8 @@ CONFIGURATIONS: dict[str, list[str]] = {
     "nothing labelled, nothing described": ["data.train=null", "verbalizer.descriptions={}", "soft_labels.calibration=batch"],
     "default, 60 steps": ["teachers.steps=60", "teachers.stop_loss=0"],
     "default, three seeds": ["teachers.seeds=[1,2,3]"],
-    "default, student half frozen": ["student.freeze=half"],
-    "default, batch calibration": ["soft_labels.calibration=batch"],
     "default, iPET": ["generations.count=1", "soft_labels.rows=800"],
-    "default, no gold labels": ["student.hard_weight=0"],
+    "labelled rows in stage C": ["student.hard_weight=0.2"],
 }
 ABOUT_DESCRIPTIONS = ("default, no descriptions", "descriptions, no labelled rows")
 ENCODED = "setfit, sentence encoder"  # the baseline setfit on the model of --encoder instead of the pipeline's
@@ -238,7 +236,7 @@ def plot(rows: Sequence[dict[str, Any]], methods: Sequence[str], path: Path) -> 
 
 
 def _run(cells: Sequence[Cell], options: argparse.Namespace) -> None:
-    _data()
+    data_folder()
     with ThreadPoolExecutor(options.jobs) as pool:
         for work in as_completed([pool.submit(_in_a_process, cell, options) for cell in cells]):
             if row := work.result():
@@ -269,19 +267,20 @@ def measure(cell: Cell, threads: int, encoder: str = "") -> dict[str, Any]:
     pipeline = HERE.parent / "pipelines" / f"{cell.task}.yaml"
     with tempfile.TemporaryDirectory() as name, counter() as counting:
         folder = Path(name)
-        overrides = [f"data.{part}={path}" for part, path in cell.files(_data(), folder).items()]
+        overrides = [f"data.{part}={path}" for part, path in cell.files(data_folder(), folder).items()]
         overrides += [f"compute.threads={threads}", "compute.precision=float32"]
         started = time.perf_counter()
         if cell.method in BASELINES:
             accuracies = {"accuracy": _baseline(cell.method, pipeline, overrides, folder / "run", encoder)}
         else:
-            accuracies = _petkit(pipeline, [*overrides, *CONFIGURATIONS[cell.method]], folder / "run")
+            accuracies = run_petkit(pipeline, [*overrides, *CONFIGURATIONS[cell.method]], folder / "run")
         seconds = time.perf_counter() - started
     facts = {"seconds": seconds, "operations": float(counting.get_total_flops()), "threads": threads}
     return {**asdict(cell), "ensemble": None, **accuracies, **facts, "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
 
 
-def _petkit(pipeline: Path, overrides: Sequence[str], folder: Path) -> dict[str, float | None]:
+def run_petkit(pipeline: Path, overrides: Sequence[str], folder: Path) -> dict[str, float | None]:
+    """Run a pipeline; return the ``accuracy`` of its student and that of its ``ensemble``."""
     import petkit
 
     metrics = petkit.run(pipeline, folder, overrides=overrides).metrics or {}
@@ -320,7 +319,8 @@ def _baseline(name: str, pipeline: Path, overrides: Sequence[str], folder: Path,
     return accuracy
 
 
-def _data() -> Path:
+def data_folder() -> Path:
+    """Return the folder of the few-shot tasks, which PETKIT_BENCH_DATA names."""
     given = os.environ.get("PETKIT_BENCH_DATA", "")
     for folder in (Path(given), Path(given) / "data"):
         if given and (folder / "ag_news").is_dir():

@@ -59,7 +59,7 @@ def write_task(folder: Path, model: Path, fields: Sequence[str] = ("text",), pat
         "model": str(model),
         "max_length": 32,
         "teachers": {"seeds": [1, 2], "steps": 40, "stop_loss": 0, "batch_size": 4, "learning_rate": 0.005},
-        "student": {"steps": 40, "batch_size": 6, "learning_rate": 0.005},
+        "student": {"steps": 40, "batch_size": 6, "learning_rate": 0.005, "hard_weight": 0.2},
         "compute": {"device": "cpu", "precision": "float32", "threads": 1},
     }
     (folder / "pipeline.yaml").write_text(yaml.safe_dump(pipeline, sort_keys=False))

@@ -87,8 +87,7 @@ def in_training(settings: Mapping[str, Any]) -> Mistakes:
     """Return which objectives cannot work with the other settings of teachers or of a student, and a seed that is named twice."""
     loss, seeds = settings.get("loss", "cross_entropy"), settings.get("seeds")
     r_drop = _number(settings.get("r_drop_weight")) > 0
-    changed = [key for key in ("label_smoothing", "focal_gamma") if _number(settings.get(key)) > 0]
-    changed += ["class_weights"] if settings.get("class_weights") == "balanced" else []
+    changed = _cross_entropy_changes(settings)
     found: Mistakes = []
     if r_drop and _number(settings.get("dropout")) == 0:
         found.append((("r_drop_weight",), "compares two dropout passes, and dropout is 0 (set dropout: 0.1)"))
@@ -101,8 +100,6 @@ def in_training(settings: Mapping[str, Any]) -> Mistakes:
             ("contrastive", "weight"): _number(value_of(settings, "contrastive", "weight")) > 0,
         }
         found += [(key, "compares answers of all labels, and loss is next_token") for key, given in compared.items() if given]
-    if settings.get("hard_weight") == 0:
-        found += [((key,), "changes the gold-label loss, and hard_weight is 0") for key in changed]
     targets, scaled = value_of(settings, "adapter", "target_modules"), value_of(settings, "adapter", "feedforward_modules")
     if isinstance(targets, (tuple, list)) and isinstance(scaled, (tuple, list)):  # what auto means depends on the model
         strange = [end for end in scaled if isinstance(end, str) and end not in targets]
@@ -113,9 +110,18 @@ def in_training(settings: Mapping[str, Any]) -> Mistakes:
     return found
 
 
+def _cross_entropy_changes(settings: Mapping[str, Any]) -> list[str]:
+    """Return the keys that make the cross-entropy another loss."""
+    changed = [key for key in ("label_smoothing", "focal_gamma") if _number(settings.get(key)) > 0]
+    return changed + (["class_weights"] if settings.get("class_weights") == "balanced" else [])
+
+
 def in_student(settings: Mapping[str, Any]) -> Mistakes:
     """Return what cannot work in a student's settings."""
     found, adapter = in_training(settings), settings.get("adapter", "none")
+    if settings.get("hard_weight", 0) == 0:
+        why = "changes the loss on labelled rows, and hard_weight is 0 (set hard_weight: 0.2)"
+        found += [((key,), why) for key in _cross_entropy_changes(settings)]
     kind = adapter.get("kind") if isinstance(adapter, Mapping) else adapter
     if settings.get("keep_adapter") is True and kind == "none":
         found.append((("keep_adapter",), "there is no adapter to keep (set adapter: lora)"))

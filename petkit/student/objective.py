@@ -35,7 +35,7 @@ class StudentTargets:
         row_weights: weight of each unlabelled row, shape ``(rows,)``.
         gold: class indices of the labelled rows ``(rows,)``, or ``(rows, labels)`` of 0 and 1.
         temperature: of the student's logits.
-        hard_weight: share of the gold-label loss.
+        hard_weight: share of the loss on labelled rows.
     """
 
     soft_labels: Tensor | RowArray
@@ -128,7 +128,7 @@ class StudentObjective:
         return losses.info_nce(features, view, contrastive.temperature)
 
     def _main(self, logits: Tensor, step: StepRows) -> Tensor:
-        """Return the soft-label loss and the gold-label loss in their shares."""
+        """Return the losses on soft-labelled and labelled rows in their shares."""
         targets, count = self.targets, len(step.rows)
         soft, weights = (
             torch.as_tensor(entries[step.rows]).to(logits.device) for entries in (targets.soft_labels, targets.row_weights)

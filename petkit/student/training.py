@@ -125,7 +125,7 @@ class _StudentRows:
         return collate([self.pattern.encode(row) for row in tokens], self.task.student_tokenizer)
 
     def steps(self, kept: RowArray) -> Iterator[StepRows]:
-        """Yield unlabelled rows of weight above 0 and, while the gold-label loss has a share, labelled rows."""
+        """Yield unlabelled rows of weight above 0 and, while labelled rows have a share of the loss, those."""
         settings, keys = self.task.spec.student, self.pattern.keys
         steps, seed = settings.steps, settings.seed
         drawn = drawn_batches(

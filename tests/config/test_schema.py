@@ -243,4 +243,4 @@ def test_settings_of_the_student_in_force() -> None:
     off = StudentSpec(hard_weight=0.0).fingerprint_settings()
 
     assert {"model", "temperature", "masked_share", "gold_batch_size"}.isdisjoint(off)
-    assert {"masked_share", "gold_batch_size"} < set(StudentSpec(consistency_weight=1.0).fingerprint_settings())
+    assert {"masked_share", "gold_batch_size"} < set(StudentSpec(consistency_weight=1.0, hard_weight=0.1).fingerprint_settings())

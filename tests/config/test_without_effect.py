@@ -54,7 +54,6 @@ IDLE: list[tuple[str, str, str]] = [
     ("pretrain_prompt.mlm_share=0.5", "objective is next_sentence", "pretrain_prompt.objective=both"),
 ]
 OFF = {  # they have an effect by default
-    "student.gold_batch_size=2": "student.hard_weight=0",
     "evaluation.teachers=none": "data.test=null",
     "teachers.freeze=half": "teachers.adapter=lora",
     "student.freeze=1": "student.adapter=lora",

@@ -185,8 +185,8 @@ def test_passes_of_a_teacher(settings: TeachersSpec, count: float) -> None:
 
 
 def test_passes_of_a_student() -> None:
-    assert passes(StudentSpec()) == 1.25  # labelled rows in addition
-    assert passes(StudentSpec(hard_weight=0, consistency_weight=1, feature_weight=1)) == pytest.approx(2 + 1 / 3)
+    assert passes(StudentSpec(hard_weight=0.2)) == 1.25  # labelled rows in addition
+    assert passes(StudentSpec(consistency_weight=1, feature_weight=1)) == pytest.approx(2 + 1 / 3)
 
 
 # -- disk --------------------------------------------------------------------------------------------

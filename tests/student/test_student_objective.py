@@ -76,7 +76,7 @@ def bench(model_folder: Callable[[str], Path]) -> Make:
         return model
 
     def make(gold: Tensor = GOLD, soft: Tensor = SOFT, hard_weight: float = 0.3, teacher: Any = None, **settings: Any) -> Bench:
-        spec = StudentSpec.model_validate({"temperature": T, **settings})
+        spec = StudentSpec.model_validate({"temperature": T, "hard_weight": hard_weight, **settings})
         plain, model = lively(), lively()
         student = Student(ClassifierLogits(model), None if teacher is None else teacher.shape[1]).train()
         set_dropout(student, spec.dropout)

@@ -267,7 +267,9 @@ class StudentSpec(AdaptedSection):
         None, description="divides the student's logits in the loss; default: soft_labels.temperature"
     )
     divergence: Annotated[str, DIVERGENCE_NAMES] = Field("kl", description="distance of student and soft labels")
-    hard_weight: Share = Field(0.2, description="share of the gold-label cross-entropy in the loss")
+    hard_weight: Share = Field(
+        0.0, description="share of the cross-entropy of labelled rows in the loss; 0, as in the paper: soft labels alone"
+    )
     label_smoothing: PartialShare = Field(0.0, description="share of the gold label given to all labels alike")
     focal_gamma: Weight = Field(0.0, description="exponent of the focal loss on labelled rows; 0: plain cross-entropy")
     class_weights: Literal["none", "balanced"] = Field("none", description="balanced: labelled rows of rare labels weigh more")
