@@ -14,7 +14,7 @@ from torch import Tensor
 from petkit.config.registry import DIVERGENCE_NAMES, LOSS_NAMES, Registry
 from petkit.losses.classification import balanced_class_weights, binary_cross_entropy, cross_entropy, decoupled_label, hinge
 from petkit.losses.consistency import consistency, r_drop
-from petkit.losses.contrastive import info_nce, supervised_contrastive
+from petkit.losses.contrastive import info_nce, mutual_information_bound, supervised_contrastive
 from petkit.losses.distillation import (
     binary_distillation,
     distillation,
@@ -42,6 +42,7 @@ __all__ = [
     "jensen_shannon",
     "label_conditioning",
     "masked_lm",
+    "mutual_information_bound",
     "next_token_cross_entropy",
     "r_drop",
     "reverse_distillation",

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from petkit.losses.classification import cross_entropy
 from petkit.losses.numerics import weighted_mean
+
+_SATURATED = 0.01  # share of log n
 
 
 def supervised_contrastive(vectors: Tensor, labels: Tensor, temperature: float) -> Tensor:
@@ -36,7 +41,7 @@ def supervised_contrastive(vectors: Tensor, labels: Tensor, temperature: float) 
 def info_nce(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
     """Return ``-log [exp(q_i·k_i / T) / Σ_j exp(q_i·k_j / T)]`` (van den Oord et al. 2018, equation 4).
 
-    ``ln rows`` less this value is a lower bound on the mutual information of queries and keys.
+    :func:`mutual_information_bound` makes a lower bound on the mutual information of queries and keys of it.
 
     Args:
         queries: shape ``(rows, dim)``, brought to length 1 here.
@@ -48,6 +53,33 @@ def info_nce(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
     """
     partners = torch.arange(len(queries), device=queries.device)
     return cross_entropy(_cosines(queries, keys) / temperature, partners)
+
+
+class InformationBound(NamedTuple):
+    """A lower bound on the mutual information of two views.
+
+    Attributes:
+        nats: ``log n - loss``; below 0 it says nothing.
+        saturated: the bound is within 1 % of ``log n``, the most that n rows can show: the information may be far greater.
+    """
+
+    nats: float
+    saturated: bool
+
+
+def mutual_information_bound(loss: float, n: int) -> InformationBound:
+    """Return the bound that a value of :func:`info_nce` over ``n`` rows gives (van den Oord et al. 2018, equation 8).
+
+    Raises:
+        ValueError: fewer than two rows, which tell nothing apart.
+
+    >>> mutual_information_bound(loss=0.3133, n=2).nats
+    0.3798...
+    """
+    if n < 2:
+        raise ValueError(f"a bound needs at least two rows, not {n}")
+    most = math.log(n)
+    return InformationBound(most - loss, loss < _SATURATED * most)
 
 
 def _cosines(left: Tensor, right: Tensor) -> Tensor:

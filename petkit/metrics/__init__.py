@@ -1,10 +1,19 @@
-"""Figures about predictions with known labels: decisions, metrics with intervals, and the comparison with baselines.
+"""Figures about predictions with known labels: decisions, metrics with intervals, information measures, and the comparison with baselines.
 
 Pure functions over numpy arrays; what combines teachers is :mod:`petkit.ensemble`, what writes reports the stages.
 """
 
 from petkit.metrics.comparison import Comparison, compare, verdict
 from petkit.metrics.decision import Decision
+from petkit.metrics.information import (
+    cross_entropy,
+    entropy,
+    jensen_shannon,
+    jensen_shannon_distance,
+    kl_divergence,
+    mutual_information,
+    perplexity,
+)
 from petkit.metrics.metrics import LabelMetrics, Metrics, MultiLabelMetrics, OrdinalMetrics, SingleLabelMetrics, evaluate
 
 __all__ = [
@@ -16,6 +25,13 @@ __all__ = [
     "OrdinalMetrics",
     "SingleLabelMetrics",
     "compare",
+    "cross_entropy",
+    "entropy",
     "evaluate",
+    "jensen_shannon",
+    "jensen_shannon_distance",
+    "kl_divergence",
+    "mutual_information",
+    "perplexity",
     "verdict",
 ]
