@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from petkit import limits
-from petkit.config.rules import Mistakes, Place, value_of
+from petkit.config.rules import CLASS_WEIGHTS, Mistakes, Place, value_of
 
 # How many of what there may be, and what to do with more of them.
 _ENTRIES = (limits.ENTRIES, "entries", "too large for a configuration file")
@@ -18,6 +18,7 @@ _CAPS: dict[Place, tuple[int, str, str]] = {
     ("data", "label_names"): _LABELS,
     ("student", "thresholds"): _LABELS,
     ("soft_labels", "prior"): _LABELS,
+    **dict.fromkeys(CLASS_WEIGHTS, _LABELS),
     ("verbalizer", "descriptions"): _LABELS,
     ("teachers", "seeds"): (limits.SEEDS, "seeds", "each seed trains every pattern again"),
 }

@@ -20,6 +20,7 @@ Place: TypeAlias = tuple[str | int, ...]
 Mistakes: TypeAlias = list[tuple[Place, str]]
 
 _SINGLE = "is about one label per row, and label_kind is multi"
+CLASS_WEIGHTS: tuple[tuple[str, str], ...] = (("teachers", "class_weights"), ("student", "class_weights"))
 LONGEST_NUMBER = 20  # digits of a class number; Python refuses to read thousands of them
 
 
@@ -89,6 +90,8 @@ def in_training(settings: Mapping[str, Any]) -> Mistakes:
     r_drop = _number(settings.get("r_drop_weight")) > 0
     changed = _cross_entropy_changes(settings)
     found: Mistakes = []
+    if settings.get("class_weights") == {}:
+        found.append((("class_weights",), "names no label (write label: weight, or none)"))
     if r_drop and _number(settings.get("dropout")) == 0:
         found.append((("r_drop_weight",), "compares two dropout passes, and dropout is 0 (set dropout: 0.1)"))
     if loss != "cross_entropy" and loss in LOSS_NAMES:
@@ -113,7 +116,8 @@ def in_training(settings: Mapping[str, Any]) -> Mistakes:
 def _cross_entropy_changes(settings: Mapping[str, Any]) -> list[str]:
     """Return the keys that make the cross-entropy another loss."""
     changed = [key for key in ("label_smoothing", "focal_gamma") if _number(settings.get(key)) > 0]
-    return changed + (["class_weights"] if settings.get("class_weights") == "balanced" else [])
+    weights = settings.get("class_weights")
+    return changed + (["class_weights"] if weights == "balanced" or isinstance(weights, Mapping) else [])
 
 
 def in_student(settings: Mapping[str, Any]) -> Mistakes:
@@ -219,9 +223,8 @@ def _in_label_kind(data: Mapping[str, Any]) -> Mistakes:
     found: Mistakes = []
     labels, thresholds = value("verbalizer", "labels"), value("student", "thresholds")
     labels = labels if isinstance(labels, Mapping) else {}
-    if labels and isinstance(thresholds, Mapping):
-        unknown = [label for label in thresholds if label not in labels]
-        found += [(("student", "thresholds", label), f"label {label!r} is not in the verbalizer") for label in unknown]
+    for place in (("student", "thresholds"), *CLASS_WEIGHTS) if labels else ():
+        found += _below(place, unknown_labels(value(*place), list(labels)))
     if value("label_kind") != "multi":
         if isinstance(thresholds, (int, float, Mapping)) and not isinstance(thresholds, bool) and thresholds != 0.5:
             found.append((("student", "thresholds"), "the most probable label wins; thresholds are for label_kind: multi"))
@@ -254,12 +257,18 @@ def _in_label_kind(data: Mapping[str, Any]) -> Mistakes:
     return found + [(place, message) for place, (applies, message) in used.items() if applies]
 
 
+def unknown_labels(by_label: Any, labels: Sequence[str]) -> Mistakes:
+    """Return the keys of a mapping from labels to values that are no labels; places are inside the mapping."""
+    known = set(labels)
+    unknown = [label for label in by_label if label not in known] if isinstance(by_label, Mapping) else []
+    return [((label,), f"label {label!r} is not in the verbalizer") for label in unknown]
+
+
 def in_prior(prior: Any, labels: Sequence[str]) -> Mistakes:
     """Return where the shares of a class prior (``soft_labels.prior``) do not fit the labels; places are inside ``soft_labels``."""
     if not isinstance(prior, Mapping):
         return []
-    known = set(labels)
-    found: Mistakes = [(("prior", label), f"label {label!r} is not in the verbalizer") for label in prior if label not in known]
+    found = _below(("prior",), unknown_labels(prior, labels))
     if missing := [label for label in labels if label not in prior]:
         found.append((("prior",), f"has no share for: {listed(missing)}"))
     if not any(map(_number, prior.values())):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -110,6 +112,19 @@ def decoupled_label(word_log_probs: Tensor, labels: Tensor) -> Tensor:
     log_q, gold = word_log_probs.float(), labels.unsqueeze(1)
     terms = log1mexp(log_q).scatter(1, gold, log_q.gather(1, gold))  # (batch, labels)
     return weighted_mean(-terms.sum(dim=-1))
+
+
+def class_weights_of(setting: str | Mapping[str, float], targets: Tensor, labels: Sequence[str]) -> Tensor | None:
+    """Return the class weights that a setting stands for, shape ``(labels,)``; None where all rows weigh the same.
+
+    Args:
+        setting: ``none``, ``balanced``, or label → weight; labels that it does not name weigh 1.
+        targets: as :func:`balanced_class_weights` takes them.
+        labels: in class order.
+    """
+    if setting == "balanced":
+        return balanced_class_weights(targets, len(labels))
+    return None if isinstance(setting, str) else torch.tensor([setting.get(label, 1.0) for label in labels])
 
 
 def balanced_class_weights(targets: Tensor, labels: int) -> Tensor:

@@ -6,7 +6,7 @@ divergence by default. Losses of weight 0 are not computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -20,6 +20,7 @@ from petkit.engine.device import Device
 from petkit.engine.inference import ClassifierLogits
 from petkit.engine.sampling import StepRows
 from petkit.engine.token_masking import TokenMasking
+from petkit.losses.classification import class_weights_of
 from petkit.models.batch import Batch, IndexArray
 from petkit.prompts.tokenizer import PieceTokenizer
 from petkit.storage.row_array import RowArray
@@ -70,7 +71,7 @@ class StudentObjective:
     """The loss of the student, called with the :class:`Student` and the :class:`StepRows`.
 
     Args:
-        labels: number of labels.
+        labels: in class order.
         batch_of: assembles numbered unlabelled and labelled rows into one batch (on the processor).
         teacher_features: a teacher's features of numbered unlabelled rows ``(rows, hidden)``, where they are distilled.
     """
@@ -79,7 +80,7 @@ class StudentObjective:
         self,
         settings: StudentSpec,
         targets: StudentTargets,
-        labels: int,
+        labels: Sequence[str],
         batch_of: Callable[[IndexArray, IndexArray | None], Batch],
         tokenizer: PieceTokenizer,
         device: Device,
@@ -88,7 +89,7 @@ class StudentObjective:
         self.settings, self.targets, self.batch_of = settings, targets, batch_of
         self.device, self.teacher_features = device, teacher_features
         self.masking = cache(partial(TokenMasking, tokenizer, always=True))
-        self.class_weights = losses.balanced_class_weights(targets.gold, labels) if settings.class_weights == "balanced" else None
+        self.class_weights = class_weights_of(settings.class_weights, targets.gold, labels)
 
     def __call__(self, student: Any, step: StepRows) -> Tensor:
         """Return the loss of one step, shape ``()``."""

@@ -47,7 +47,7 @@ def train_student(job: Job, task: Task, device: Device, teacher: AbstractContext
         losses = fit(
             student,
             rows.steps(kept),
-            StudentObjective(settings, targets, len(task.labels), rows.batch, task.student_tokenizer, device, features),
+            StudentObjective(settings, targets, task.labels, rows.batch, task.student_tokenizer, device, features),
             settings.in_training,
             device,
             lambda step, loss: job.trained(step, settings.steps, loss),

@@ -11,7 +11,7 @@ from itertools import pairwise
 from petkit import limits
 from petkit.config.caps import too_many_teachers
 from petkit.config.loader import Pipeline
-from petkit.config.rules import in_prior
+from petkit.config.rules import in_prior, unknown_labels
 from petkit.config.schema.pipeline import PipelineSpec
 from petkit.data.descriptions import described_rows
 from petkit.data.examples import Example, ExampleSource, Scan, labels_in
@@ -169,7 +169,11 @@ def label_problems(pipeline: Pipeline, labels: Sequence[str]) -> list[Problem]:
     auto = pipeline.spec.verbalizer.auto
     if auto is None or not labels:
         return []
-    wrong = [(("soft_labels", *place), message) for place, message in in_prior(pipeline.spec.soft_labels.prior, labels)]
+    spec = pipeline.spec
+    wrong = [(("soft_labels", *place), message) for place, message in in_prior(spec.soft_labels.prior, labels)]
+    for name, section in (("teachers", spec.teachers), ("student", spec.student)):
+        unknown = unknown_labels(section.class_weights, labels)
+        wrong += [((name, "class_weights", *place), message) for place, message in unknown]
     needed = len(labels) * auto.per_label
     if auto.candidates < needed:
         message = f"{auto.candidates} candidates are too few: {len(labels)} labels of {auto.per_label} words need {needed}"

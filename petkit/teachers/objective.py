@@ -21,6 +21,7 @@ from petkit.config.schema.training import TeachersSpec
 from petkit.engine.device import Device
 from petkit.engine.sampling import StepRows
 from petkit.engine.token_masking import TokenMasking
+from petkit.losses.classification import class_weights_of
 from petkit.models.batch import Batch, IndexArray, collate
 from petkit.models.label_scorers import LabelScorer
 from petkit.prompts.pattern import Encoded
@@ -51,7 +52,7 @@ class TeacherObjective:
         settings: TeachersSpec,
         pvp: PVP,
         data: TrainingRows,
-        labels: int,
+        labels: Sequence[str],
         tokenizer: PieceTokenizer,
         device: Device,
         second: LabelScorer | None = None,
@@ -59,7 +60,7 @@ class TeacherObjective:
         self.settings, self.pvp, self.data, self.tokenizer, self.device = settings, pvp, data, tokenizer, device
         self.second = second
         self.masking = cache(partial(TokenMasking, tokenizer))
-        self.class_weights = losses.balanced_class_weights(data.targets, labels) if settings.class_weights == "balanced" else None
+        self.class_weights = class_weights_of(settings.class_weights, data.targets, labels)
 
     def __call__(self, scorer: Any, step: StepRows) -> Tensor:
         """Return the loss of one step, shape ``()``."""

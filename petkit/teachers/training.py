@@ -202,7 +202,7 @@ class TeacherTraining:
         needs_text = settings.auxiliary_mlm_weight > 0
         unlabeled = partial(self._encoded_unlabeled, pattern=self.teacher.pattern) if needs_text else None
         data = TrainingRows(rows, torch.from_numpy(targets), second_rows, unlabeled)
-        objective = TeacherObjective(settings, self.pvp, data, len(self.task.labels), self.task.tokenizer, self.device, second)
+        objective = TeacherObjective(settings, self.pvp, data, self.task.labels, self.task.tokenizer, self.device, second)
         a_pass = -(-len(rows) // rows_per_step(len(rows), settings.batch_size))  # steps until every row was seen
         return fit(
             scorer,

@@ -278,6 +278,12 @@ def test_too_few_candidates_are_seen_before_any_work(planted: Path) -> None:
         Task.checked(load(planted, "verbalizer={auto: {candidates: 8, per_label: 3}}"))
 
 
+@pytest.mark.parametrize("section", ["teachers={", "student={hard_weight: 0.5, "])
+def test_class_weights_of_labels_that_train_does_not_have(section: str, planted: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"class_weights\.Sport: label 'Sport' is not in the verbalizer"):
+        Task.checked(load(planted, AUTO, f"{section}class_weights: {{Sport: 2, World: 3}}}}"))
+
+
 def test_labels_of_the_task_are_those_of_train(planted: Path) -> None:
     empty = "verbalizer={labels: {World: [], Sports: [], Science: []}, auto: {per_label: 1}}"
 

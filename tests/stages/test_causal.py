@@ -210,7 +210,7 @@ def test_next_token_is_the_loss_of_transformers(arch: str, several: bool, causal
     encoded = [pvp.encode(tokens) for tokens in task.tokens("train")]
     targets = torch.from_numpy(task.targets())
     data = TrainingRows(encoded, targets)
-    objective = TeacherObjective(task.spec.teachers, pvp, data, len(task.labels), task.tokenizer, device)
+    objective = TeacherObjective(task.spec.teachers, pvp, data, task.labels, task.tokenizer, device)
     model = load_language_model(task.spec.model)
     numbers = np.array([0, 4, 7, 2])
     scorer = scorer_of(model, pvp)

@@ -22,7 +22,7 @@ from petkit.models.batch import Batch, IndexArray, collate
 from petkit.models.loading import new_classifier
 from petkit.prompts.pattern import CompiledPattern, Encoded, Pattern
 from petkit.student.objective import Student, StudentObjective, StudentTargets
-from tests.teachers.teacher_bench import TEXTS, TOKENIZER, near
+from tests.teachers.teacher_bench import LABELS, TEXTS, TOKENIZER, near
 
 DEVICE = Device("cpu", "float32", 1)
 GOLD_TEXTS = ["a good game", "no question", "the market", "science is great"]
@@ -69,7 +69,7 @@ def bench(model_folder: Callable[[str], Path]) -> Make:
 
     def lively() -> Any:
         torch.manual_seed(1)
-        model, _ = new_classifier(str(model_folder("bert")), ["Sports", "Science", "World"], "eager")
+        model, _ = new_classifier(str(model_folder("bert")), LABELS, "eager")
         with torch.no_grad():
             for weight in model.parameters():
                 weight.mul_(8 if weight.ndim > 1 else 1)
@@ -94,7 +94,7 @@ def bench(model_folder: Callable[[str], Path]) -> Make:
             return wanted
 
         targets = StudentTargets(soft, WEIGHTS, gold, T, hard_weight)
-        objective = StudentObjective(spec, targets, 3, batch_of, TOKENIZER, DEVICE, features)
+        objective = StudentObjective(spec, targets, LABELS, batch_of, TOKENIZER, DEVICE, features)
         return Bench(student, objective, plain, seen, asked)
 
     return make
@@ -152,13 +152,17 @@ def test_other_divergences(divergence: str, bench: Make) -> None:
     near(made.loss(), 0.7 * T**2 * share(rows) + 0.3 * gold)
 
 
-def test_gold_rows_smoothed_focused_and_weighted(bench: Make) -> None:
-    made = bench(label_smoothing=0.3, focal_gamma=2.0, class_weights="balanced", hard_weight=1.0)
+@pytest.mark.parametrize(
+    ("class_weights", "of_labels"),
+    [("balanced", [4 / 3, 4 / 6, 4 / 3]), ({"World": 5.0}, [1, 1, 5]), ({"World": 5, "Sports": 0.5, "Science": 2}, [0.5, 2, 5])],
+)
+def test_gold_rows_smoothed_focused_and_weighted(class_weights: Any, of_labels: list[float], bench: Make) -> None:
+    made = bench(label_smoothing=0.3, focal_gamma=2.0, class_weights=class_weights, hard_weight=1.0)
     logits, _ = made.untouched()
     log_q = logits[3:].log_softmax(-1)
     soft = 0.7 * torch.eye(3)[GOLD[GOLD_ROWS]] + 0.1
     rows = -(soft * (1 - log_q.exp()) ** 2 * log_q).sum(-1)
-    weights = torch.tensor([4 / 3, 4 / 6, 4 / 3])[GOLD[GOLD_ROWS]]
+    weights = torch.tensor(of_labels)[GOLD[GOLD_ROWS]]
     near(made.loss(), (weights * rows).sum() / weights.sum())
 
 

@@ -27,6 +27,7 @@ from tests.tiny import pieces
 DEVICE = Device("cpu", "float32", 1)
 TOKENIZER = pieces("wordpiece")
 WORDS = {"Sports": ["sports", "football"], "Science": ["science"], "World": ["world"]}
+LABELS = list(WORDS)
 TEXTS = ["the game was very good", "it is a question", "market news", "not the answer", "this team is bad", "all of the world"]
 GOLD = torch.tensor([0, 1, 2, 1, 0, 2])
 ROWS = np.array([3, 0, 4, 5])
@@ -88,7 +89,7 @@ def make_bench(folder: Path, pvp: PVP | None, targets: Tensor, second: PVP | Non
     other = None if second is None else scorer_of(scorer.reader, second).train()
     rows, second_rows = encoded(pvp), [] if second is None else encoded(second)
     data = TrainingRows(rows, targets, second_rows, lambda numbers: [rows[number] for number in numbers])
-    return Bench(pvp, scorer, TeacherObjective(spec, pvp, data, 3, TOKENIZER, DEVICE, other), plain, seen)
+    return Bench(pvp, scorer, TeacherObjective(spec, pvp, data, LABELS, TOKENIZER, DEVICE, other), plain, seen)
 
 
 def lively_model(folder: Path) -> Any:

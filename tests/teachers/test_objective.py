@@ -53,6 +53,14 @@ def test_rare_labels_weigh_more_where_class_weights_are_balanced(bench: Make) ->
     near(made.loss(), (weights * -logits.log_softmax(-1)[torch.arange(4), gold]).sum() / weights.sum())
 
 
+def test_rows_weigh_what_their_label_does(bench: Make) -> None:
+    made = bench(class_weights={"World": 4.0, "Sports": 0.5})
+    gold = GOLD[ROWS]
+    weights = torch.tensor([0.5, 1.0, 4.0])[gold]
+    rows = -made.label_logits(made.chosen).log_softmax(-1)[torch.arange(4), gold]
+    near(made.loss(), (weights * rows).sum() / weights.sum())
+
+
 def test_smoothing_and_focus(bench: Make) -> None:
     made = bench(label_smoothing=0.3, focal_gamma=2.0)
     log_q = made.label_logits(made.chosen).log_softmax(-1)
@@ -82,11 +90,12 @@ def test_decoupled_labels_are_judged_over_the_whole_vocabulary(bench: Make) -> N
     near(made.loss(), sum(rows) / 4)
 
 
-def test_several_labels_per_row(bench: Make) -> None:
+@pytest.mark.parametrize("chosen", ["balanced", {"Science": 3.0}])
+def test_several_labels_per_row(chosen: Any, bench: Make) -> None:
     targets = torch.tensor([[1, 0, 0], [0, 1, 1], [0, 0, 0], [1, 1, 1], [0, 0, 1], [1, 0, 1]], dtype=torch.float32)
-    made = bench(targets=targets, class_weights="balanced")
+    made = bench(targets=targets, class_weights=chosen)
     q, gold = made.label_logits(made.chosen).sigmoid(), targets[ROWS]
-    weights = 6 / (3 * targets.sum(0))
+    weights = 6 / (3 * targets.sum(0)) if chosen == "balanced" else torch.tensor([1.0, 3.0, 1.0])
     losses = -(gold * q.log() + (1 - gold) * (1 - q).log()) * weights / weights.mean()
     near(made.loss(), losses.sum(-1).mean())
 

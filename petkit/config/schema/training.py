@@ -26,6 +26,7 @@ from petkit.config.schema.section import (
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Steps = Annotated[int, Field(ge=1, le=10_000_000)]
 BatchSize = Annotated[int, Field(ge=1, le=65_536)]
+ClassWeights = Literal["none", "balanced"] | dict[LabelName, PositiveFloat]
 EVEN_CHANCE = 0.5
 _STOP_STEPS, _STOP_LOSS = 8, 0.05  # one batch alone may be easy
 # Measured on the embedded model (docs/defaults.md); wider models need the lower rates of their papers.
@@ -138,7 +139,9 @@ class TeachersSpec(AdaptedSection):
     )
     label_smoothing: PartialShare = Field(0.0, description="share of the gold label given to all labels alike")
     focal_gamma: Weight = Field(0.0, description="exponent of the focal loss; 0: plain cross-entropy")
-    class_weights: Literal["none", "balanced"] = Field("none", description="balanced: rows of rare labels weigh more")
+    class_weights: ClassWeights = Field(
+        "none", description="balanced: rows of rare labels weigh more; or label → weight of its rows (others: 1)"
+    )
     auxiliary_mlm_weight: PartialShare = Field(0.0, description="share of the masked-LM loss on unlabelled rows; the paper: 1e-4")
     label_conditioning_weight: Weight = Field(0.0, description="weight of ADAPET's label-conditioned masked-LM loss")
     unlabeled_batch_size: Annotated[
@@ -272,7 +275,7 @@ class StudentSpec(AdaptedSection):
     )
     label_smoothing: PartialShare = Field(0.0, description="share of the gold label given to all labels alike")
     focal_gamma: Weight = Field(0.0, description="exponent of the focal loss on labelled rows; 0: plain cross-entropy")
-    class_weights: Literal["none", "balanced"] = Field("none", description="balanced: labelled rows of rare labels weigh more")
+    class_weights: ClassWeights = Field("none", description="as that of teachers, for labelled rows")
     feature_weight: Weight = Field(
         0.0,
         description="weight of the distance between the student's first hidden vector, projected, and a teacher's at the mask",
