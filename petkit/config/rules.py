@@ -235,20 +235,12 @@ def _in_label_kind(data: Mapping[str, Any]) -> Mistakes:
             message = f"label {label!r} contains {separator!r}, which separates labels (set data.label_separator)"
             found.append((("verbalizer", "labels", label), message))
     count, prior = value("generations", "count"), value("soft_labels", "prior")
-    loss, divergence = value("teachers", "loss", default="cross_entropy"), value("student", "divergence", default="kl")
-    contrastive = {
-        section: value(section, "contrastive", "partners", default="same_label") == "same_label"
-        and _number(value(section, "contrastive", "weight")) > 0
-        for section in ("teachers", "student")
-    }
+    loss = value("teachers", "loss", default="cross_entropy")
     used: dict[Place, tuple[bool, str]] = {
         ("generations", "count"): (_number(count) > 0 or count == "auto", f"{_SINGLE} (iPET draws rows by label)"),
         ("verbalizer", "auto"): (value("verbalizer", "auto") is not None, _SINGLE),
         ("teachers", "loss"): (loss != "cross_entropy", f"{loss} {_SINGLE}"),
-        ("student", "divergence"): (divergence != "kl", f"{divergence} {_SINGLE}"),
         ("demonstrations", "per_label"): (_number(value("demonstrations", "per_label")) > 0, _SINGLE),
-        ("teachers", "contrastive", "weight"): (contrastive["teachers"], _SINGLE),
-        ("student", "contrastive", "weight"): (contrastive["student"], _SINGLE),
         ("soft_labels", "calibration"): (value("soft_labels", "calibration") == "batch", _SINGLE),
         ("soft_labels", "prior"): (prior in ("uniform", "train") or isinstance(prior, Mapping), _SINGLE),
         ("soft_labels", "min_probability"): (_number(value("soft_labels", "min_probability")) > 0, _SINGLE),

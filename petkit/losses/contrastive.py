@@ -18,11 +18,12 @@ _SATURATED = 0.01  # share of log n
 def supervised_contrastive(vectors: Tensor, labels: Tensor, temperature: float) -> Tensor:
     """Return ``-1/|P(i)| Σ_{j∈P(i)} log [exp(z_i·z_j / T) / Σ_{k≠i} exp(z_i·z_k / T)]`` (Khosla et al. 2020, equation 2).
 
-    P(i) are the other rows with i's label. The mean is over rows that have a partner; without any, it is 0.
+    P(i) are the other rows with i's label. The mean is over rows that have a partner; without any, it is 0. Where rows have any
+    number of labels, a partner counts as often as it shares one with i (Su et al. 2022).
 
     Args:
         vectors: shape ``(rows, dim)``; z are these at length 1.
-        labels: class indices, shape ``(rows,)``.
+        labels: class indices, shape ``(rows,)``, or 0 and 1, shape ``(rows, labels)``.
         temperature: T of the cosines, usually 0.07 to 0.3.
 
     >>> vectors = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])  # cosines 1 and 0; the third row has no partner
@@ -30,11 +31,12 @@ def supervised_contrastive(vectors: Tensor, labels: Tensor, temperature: float) 
     0.3132...
     """
     itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    partners = (labels.unsqueeze(1) == labels) & ~itself  # (rows, rows)
+    shared = (labels.unsqueeze(1) == labels).float() if labels.ndim == 1 else labels.float() @ labels.float().T
+    partners = shared.masked_fill(itself, 0.0)  # (rows, rows): how often each counts
     cosines = _cosines(vectors, vectors) / temperature
     log_probs = functional.log_softmax(cosines.masked_fill(itself, torch.finfo(torch.float32).min), dim=-1)
     counts = partners.sum(dim=-1)
-    rows = -log_probs.masked_fill(~partners, 0.0).sum(dim=-1) / counts.clamp_min(1)
+    rows = -(partners * log_probs.masked_fill(partners == 0, 0.0)).sum(dim=-1) / counts.clamp_min(1)
     return weighted_mean(rows, counts > 0)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -61,19 +63,32 @@ def jensen_shannon(student_logits: Tensor, soft_labels: Tensor, temperature: flo
 
 
 def binary_distillation(
-    student_logits: Tensor, teacher_logits: Tensor, temperature: float, row_weights: Tensor | None = None
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    temperature: float,
+    row_weights: Tensor | None = None,
+    divergence: Callable[..., Tensor] = distillation,
 ) -> Tensor:
     """Return ``T² · Σ_c [BCE(s_c / T, σ(t_c)) - H(σ(t_c))]``: one binary KL per label, summed over labels.
 
-    Hinton et al. 2015, section 2, for labels that do not exclude each other. Exactly 0 where ``s / T`` equals ``t``.
-    Arguments as in ``distillation``, but for t: logits, already divided by the teachers' temperature.
+    Hinton et al. 2015, section 2, for labels that do not exclude each other: each is a question of its own, with the answers
+    yes and no. Exactly 0 where ``s / T`` equals ``t``. Arguments as in ``distillation``, but for t: logits, already divided by
+    the teachers' temperature.
+
+    Args:
+        divergence: of the two answers' distributions, where it is not ``distillation``; called as that is.
 
     >>> yes_or_no = torch.tensor([[0.2], [0.5]]).logit()  # of the teachers and of the student
     >>> binary_distillation(yes_or_no[1:], yes_or_no[:1], 1.0).item()  # 0.2 ln 0.4 + 0.8 ln 1.6
     0.1927...
     """
-    log_p, log_q = log_probs(teacher_logits, True), log_probs(student_logits.float() / temperature, True)
-    return temperature**2 * weighted_mean(kl(log_p, log_q), row_weights)
+    labels = student_logits.shape[-1]
+    # The logit of no is 0: (batch · labels, 2).
+    theirs, ours = (
+        torch.stack([yes, torch.zeros_like(yes)], -1).flatten(0, 1) for yes in (teacher_logits.float(), student_logits)
+    )
+    weights = None if row_weights is None else row_weights.repeat_interleave(labels)
+    return labels * divergence(ours, log_probs(theirs), temperature, weights)
 
 
 def feature_distillation(student_features: Tensor, teacher_features: Tensor) -> Tensor:

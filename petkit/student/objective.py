@@ -120,8 +120,9 @@ class StudentObjective:
         """Return the contrastive loss of the rows' features, shape ``(batch, hidden)``."""
         contrastive = self.settings.contrastive
         if contrastive.partners == "same_label":
-            # The gold label of labelled rows, and the teachers' most likely one of other rows.
-            labels = torch.as_tensor(self.targets.soft_labels[step.rows]).argmax(dim=1)
+            # The gold labels of labelled rows, and of other rows those that the teachers give them.
+            soft = torch.as_tensor(self.targets.soft_labels[step.rows])
+            labels = (soft > 0).float() if self.targets.multi else soft.argmax(dim=1)
             if step.added is not None:
                 labels = torch.cat([labels, self.targets.gold[step.added]])
             return losses.supervised_contrastive(features, labels.to(features.device), contrastive.temperature)
@@ -134,7 +135,9 @@ class StudentObjective:
         soft, weights = (
             torch.as_tensor(entries[step.rows]).to(logits.device) for entries in (targets.soft_labels, targets.row_weights)
         )
-        divergence = losses.binary_distillation if targets.multi else losses.DIVERGENCES[self.settings.divergence]
+        divergence = losses.DIVERGENCES[self.settings.divergence]
+        if targets.multi:
+            divergence = partial(losses.binary_distillation, divergence=divergence)
         distilled = divergence(logits[:count], soft, targets.temperature, weights)
         gold = None if step.added is None else self._gold_loss(logits[count:], targets.gold[step.added].to(logits.device))
         return losses.student_loss(distilled, gold, targets.hard_weight)

@@ -114,9 +114,6 @@ def test_what_needs_none(here: Path, line: str) -> None:
         ("generations: {count: auto}", f"generations.count: {SINGLE} (iPET draws rows by label)"),
         ("teachers: {loss: hinge}", f"teachers.loss: hinge {SINGLE}"),
         ("demonstrations: {per_label: 1}", f"demonstrations.per_label: {SINGLE}"),
-        ("teachers: {contrastive: {weight: 0.1}}", f"teachers.contrastive.weight: {SINGLE}"),
-        ("student: {contrastive: {weight: 0.1}}", f"student.contrastive.weight: {SINGLE}"),
-        ("student: {divergence: reverse_kl}", f"student.divergence: reverse_kl {SINGLE}"),
     ],
 )
 def test_what_is_about_one_label_per_row(here: Path, line: str, reported: str) -> None:

@@ -22,6 +22,16 @@ def test_supervised_contrastive_number() -> None:
     assert sharp == pytest.approx(math.log1p(2 * math.exp(-10)), rel=1e-3)
 
 
+def test_partners_of_several_labels_count_by_the_labels_they_share() -> None:
+    labels = torch.tensor([[1, 1, 0], [1, 1, 1], [1, 0, 0], [0, 0, 0]])
+    near, far = -math.log(math.e / (math.e + 2)), -math.log(1 / (math.e + 2))  # of a row in one's own direction, and across
+    rows = [(2 * near + far) / 3, (2 * near + far) / 3, far]  # the third's own direction has the row without a label
+    assert losses.supervised_contrastive(CORNERS, labels, 1.0).item() == number(sum(rows) / 3)
+    one_each = torch.eye(3)[torch.tensor([0, 0, 1, 1])]
+    same = losses.supervised_contrastive(CORNERS, torch.tensor([0, 0, 1, 1]), 0.3)
+    torch.testing.assert_close(losses.supervised_contrastive(CORNERS, one_each, 0.3), same)
+
+
 @pytest.mark.parametrize("rows", [0, 1, 3])
 def test_supervised_contrastive_without_partners_is_zero(rows: int) -> None:
     vectors = torch.randn(rows, 4, requires_grad=True)

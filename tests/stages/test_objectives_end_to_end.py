@@ -65,7 +65,8 @@ WHOLE = {
         "data.label_separator=/", "teachers.consistency.kind=second_pattern", "teachers.label_conditioning_weight=1",
         "teachers.r_drop_weight=1", "teachers.dropout=0.1", "teachers.class_weights=balanced", "teachers.focal_gamma=1",
         "student.feature_weight=1", "student.consistency_weight=1", "student.r_drop_weight=1", "student.dropout=0.1",
-        "student.class_weights=balanced", "soft_labels.weighting=out_of_fold", "soft_labels.confidence_weights=false",
+        "student.class_weights=balanced", "student.divergence=reverse_kl", "student.contrastive.weight=1",
+        "teachers.contrastive.weight=1", "soft_labels.weighting=out_of_fold", "soft_labels.confidence_weights=false",
     ),
 }  # fmt: skip
 

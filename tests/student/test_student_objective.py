@@ -166,6 +166,27 @@ def test_gold_rows_smoothed_focused_and_weighted(class_weights: Any, of_labels: 
     near(made.loss(), (weights * rows).sum() / weights.sum())
 
 
+def test_rows_of_several_labels_contrasted_and_compared_another_way(bench: Make) -> None:
+    logits_of_teachers = SOFT * 3 + 3
+    made = bench(SEVERAL, logits_of_teachers, divergence="reverse_kl", contrastive={"weight": 0.5, "temperature": 0.3})
+    logits, features = made.untouched()
+    p, q = logits_of_teachers[ROWS].sigmoid(), (logits[:3] / T).sigmoid()
+    rows = (q * (q / p).log() + (1 - q) * ((1 - q) / (1 - p)).log()).sum(-1)
+    own, gold = logits[3:].sigmoid(), SEVERAL[GOLD_ROWS]
+    binary = -(gold * own.log() + (1 - gold) * (1 - own).log()).sum(-1).mean()
+    labels = torch.cat([(logits_of_teachers[ROWS] > 0).float(), gold])
+    z = features / features.norm(dim=-1, keepdim=True)
+    pulled = []
+    for row in range(5):
+        others = [other for other in range(5) if other != row]
+        log_q = (z[others] @ z[row] / 0.3).log_softmax(0)
+        shared = labels[others] @ labels[row]
+        if shared.any():
+            pulled.append(-(shared * log_q).sum() / shared.sum())
+    assert len(pulled) > 0
+    near(made.loss(), 0.7 * T**2 * share(rows) + 0.3 * binary + 0.5 * torch.stack(pulled).mean())
+
+
 def test_rows_of_several_labels(bench: Make) -> None:
     logits_of_teachers = SOFT * 3
     made = bench(SEVERAL, logits_of_teachers)
