@@ -64,8 +64,7 @@ class RunDisplay:
                 console.note(f"{event.step}: {event.why} … ", end="")
                 self._line_open = True
             case StepFinished():
-                figures = {name: f"{value:.3g}" if isinstance(value, float) else value for name, value in event.facts.items()}
-                facts = ", ".join(f"{name} {value}" for name, value in figures.items() if name != "seconds")
+                facts = ", ".join(_figure(name, value) for name, value in event.facts.items() if name != "seconds")
                 named = "" if self._line_open else f"{event.step}: "
                 console.note(f"{named}done in {event.seconds:.1f} s" + (f" ({facts})" if facts else ""))
                 self._line_open = False
@@ -80,3 +79,9 @@ class RunDisplay:
         if self._line_open:
             console.note("")
             self._line_open = False
+
+
+def _figure(name: str, value: object) -> str:
+    """Return a fact of a step as its line shows it; losses and entropies with their unit."""
+    shown = f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{name} {shown}" + (" nats" if {"loss", "entropy"} & set(name.split("_")) else "")
