@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from petkit.config.loader import Pipeline, load_pipeline
+from petkit.config.yaml_document import Location
 from petkit.models.loading import load_tokenizer
 from petkit.prompts.pvp import compile_pvps
 from petkit.prompts.tokenizer import PieceTokenizer
@@ -71,7 +72,8 @@ def commands(path: Path) -> list[Command]:
 def parts_of(pipeline: Pipeline) -> set[str]:
     """Return the pattern and verbalizer files that a pipeline read, seen from the current folder."""
     spec = pipeline.spec
-    places = [("patterns", index, "id") for index in range(len(spec.patterns))]
+    places: list[Location] = [("patterns", index, "id") for index in range(len(spec.patterns))]
+    places += [("patterns", index, "verbalizer", "labels") for index, pattern in enumerate(spec.patterns) if pattern.verbalizer]
     return {pipeline.document.place(place)[0] for place in (*places, ("verbalizer", "labels"))}
 
 

@@ -11,7 +11,7 @@ import pytest
 from petkit.config.loader import load_pipeline
 from petkit.data.records import format_of
 from petkit.task.checks import used_rows
-from tests.library import PAPER, ROOT, opening_comment, parts_of, problems_of, shown
+from tests.library import PAPER, ROOT, opening_comment, problems_of, shown
 
 PET = ("ag_news", "mnli", "yahoo", "yelp")  # Schick & Schütze, EACL 2021
 SUPERGLUE = ("boolq", "cb", "rte", "wic")  # Schick & Schütze, NAACL 2021
@@ -33,11 +33,11 @@ TASKS = {
     "ag_news": (6, "World Sports Business Tech", "hf://fancyzhx/ag_news/test"),
     "yelp": (4, "terrible bad okay good great", "hf://Yelp/yelp_review_full/test"),
     "yahoo": (6, "Society Science Health Education Computer Sports Business Entertainment Relationship Politics", None),
-    "mnli": (2, "Yes Maybe No", "hf://nyu-mll/multi_nli/validation_matched"),
-    "rte": (4, "Yes No", "hf://aps/super_glue/rte/validation"),
-    "cb": (4, "Yes No Maybe", "hf://aps/super_glue/cb/validation"),
-    "boolq": (3, "No Yes", "hf://aps/super_glue/boolq/validation"),
-    "wic": (2, "No Yes", "hf://aps/super_glue/wic/validation"),
+    "mnli": (4, "Right Maybe Wrong", "hf://nyu-mll/multi_nli/validation_matched"),
+    "rte": (5, "Yes No", "hf://aps/super_glue/rte/validation"),
+    "cb": (5, "Yes No Maybe", "hf://aps/super_glue/cb/validation"),
+    "boolq": (6, "No Yes", "hf://aps/super_glue/boolq/validation"),
+    "wic": (3, "No Yes", "hf://aps/super_glue/wic/validation"),
 }
 
 
@@ -109,13 +109,20 @@ def test_published_accuracies_stand_in_the_comment(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["mnli", "boolq"])
-def test_second_verbalizer_is_a_command_of_its_own(name: str) -> None:
-    """Two verbalizers are two runs: a pipeline has one."""
-    path = ROOT / "pipelines" / "paper" / f"{name}.yaml"
-    first, second = (f"verbalizers/{name}_v{version}.yaml" for version in (1, 2))
-    own = parts_of(load_pipeline(path))
-    other = ({first, second} - own).pop()
+def test_every_pattern_goes_with_both_verbalizers(name: str) -> None:
+    spec = load_pipeline(ROOT / "pipelines" / "paper" / f"{name}.yaml").spec
+    words = [tuple(words[0] for words in spec.verbalizer_of(pattern).labels.values()) for pattern in spec.patterns]
+    one, other = (("Right", "Maybe", "Wrong"), ("Yes", "Maybe", "No")) if name == "mnli" else (("No", "Yes"), ("false", "true"))
 
-    assert len(own & {first, second}) == 1
-    assert any(f"--set verbalizer={other}" in line for line in opening_comment(path))
-    assert "A pipeline has one verbalizer" in " ".join(opening_comment(path))
+    assert words == [one, other] * (len(words) // 2)
+    assert [pattern.id for pattern in spec.patterns[:2]] == [f"paper-p1-{name}_v{version}" for version in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("rte", ("true", "false")), ("cb", ("true", "false", "neither")), ("wic", ("2", "b"))]
+)
+def test_last_pattern_has_label_words_of_its_own(name: str, words: tuple[str, ...]) -> None:
+    spec = load_pipeline(ROOT / "pipelines" / "paper" / f"{name}.yaml").spec
+
+    assert [pattern.id for pattern in spec.patterns if pattern.verbalizer] == [spec.patterns[-1].id]
+    assert tuple(own for (own,) in spec.verbalizer_of(spec.patterns[-1]).labels.values()) == words

@@ -12,7 +12,7 @@ import yaml
 
 from petkit.config.loader import Pipeline
 from petkit.config.rules import in_pipeline
-from petkit.config.schema.pipeline import AutoVerbalizerSpec, Described, VerbalizerSpec
+from petkit.config.schema.pipeline import AutoVerbalizerSpec, Described, PatternSpec, PipelineSpec, VerbalizerSpec
 from petkit.engine.device import choose_device
 from petkit.errors import InvalidInput, Problem, did_you_mean, shown_path
 from petkit.events import OnEvent, Progress, RunStarted, StepFinished, StepStarted, ignore, report_notes
@@ -87,7 +87,7 @@ def search_verbalizer(pipeline: Pipeline, pattern: str | None = None, on_event: 
     if pattern is not None and pattern not in known:
         raise InvalidInput([Problem.of_option("--pattern", f"unknown pattern {pattern!r}", did_you_mean(pattern, known))])
     written = pipeline.spec.verbalizer
-    task = Task.checked(_with_words_to_find(pipeline))
+    task = Task.checked(_with_words_to_find(pipeline, pattern))
     report_notes(task.notes, on_event)
     if pattern is not None:
         task = task.narrowed([pattern], None)
@@ -95,7 +95,7 @@ def search_verbalizer(pipeline: Pipeline, pattern: str | None = None, on_event: 
     started = time.monotonic()
     on_event(RunStarted(1))
     on_event(StepStarted(_STEP, f"{len(task.train)} labelled rows in {len(patterns)} pattern{'s' * (len(patterns) > 1)}"))
-    device, named = choose_device(task.spec.compute), written if any(written.labels.values()) else None
+    device, named = choose_device(task.spec.compute), _all_words(pipeline.spec)
     with device.in_use():
         found = search_label_words(task, device, lambda done, total: on_event(Progress(_STEP, done, total, "rows")), named=named)
     on_event(StepFinished(_STEP, time.monotonic() - started, {}))
@@ -109,12 +109,32 @@ def search_verbalizer(pipeline: Pipeline, pattern: str | None = None, on_event: 
     )
 
 
-def _with_words_to_find(pipeline: Pipeline) -> Pipeline:
-    """Return the pipeline with words for all patterns to be found in the place of those it names."""
+def _all_words(spec: PipelineSpec) -> VerbalizerSpec | None:
+    """Return the words that the pipeline names, in all its verbalizers; None where it names none."""
+    if not any(spec.verbalizer.labels.values()):
+        return None
+    verbalizers = [spec.verbalizer_of(pattern) for pattern in spec.patterns]
+    labels = {
+        label: tuple(dict.fromkeys(word for verbalizer in verbalizers for word in verbalizer.labels[label]))
+        for label in spec.labels
+    }
+    return spec.verbalizer.model_copy(update={"labels": labels})
+
+
+def _with_words_to_find(pipeline: Pipeline, pattern: str | None) -> Pipeline:
+    """Return the pipeline with words for all patterns to be found in the place of those it names.
+
+    A pattern that several verbalizers go with counts once, under the name of ``pattern`` if that is one of them.
+    """
+    by_text: dict[object, PatternSpec] = {}
+    for entry in sorted(pipeline.spec.patterns, key=lambda entry: entry.id != pattern):
+        by_text.setdefault(entry.text, entry.model_copy(update={"verbalizer": None}))
     auto = (pipeline.spec.verbalizer.auto or AutoVerbalizerSpec()).model_copy(update={"scope": "joint"})
     described = pipeline.spec.verbalizer.descriptions
     verbalizer = VerbalizerSpec(labels=dict.fromkeys(pipeline.spec.labels, ()), auto=auto, descriptions=described)
-    spec = pipeline.spec.model_copy(update={"verbalizer": verbalizer})
+    spec = pipeline.spec.model_copy(
+        update={"verbalizer": verbalizer, "patterns": tuple(by_text.values()), "keep_patterns": "all"}
+    )
     if wrong := in_pipeline(spec.model_dump()):
         raise InvalidInput([pipeline.problem(place, message) for place, message in wrong])
     return replace(pipeline, spec=spec)

@@ -31,22 +31,33 @@ def beyond_caps(data: Mapping[str, Any]) -> Mistakes:
     """Return where raw data holds too much: entries of lists and mappings, characters of texts, teachers."""
     found: Mistakes = []
     pending: list[tuple[Place, Any]] = [((), data)]
+    seen: set[int] = set()  # verbalizers: several patterns may answer with one, which the loader then puts into each
     while pending:
-        path, value = pending.pop()
+        place, value = pending.pop()
+        path = _in_one_verbalizer(place)
+        if path == ("verbalizer",):
+            if id(value) in seen:
+                continue
+            seen.add(id(value))
         if isinstance(value, str):
             most = limits.WORD_CHARACTERS if path[:2] == _LABEL_WORDS else limits.TEXT_CHARACTERS
             if len(value) > most:
-                found.append((path, f"{len(value):,} characters are more than {most:,} (shorten it)"))
+                found.append((place, f"{len(value):,} characters are more than {most:,} (shorten it)"))
         elif isinstance(value, (Mapping, tuple, list)):
             most, of, hint = _CAPS.get(path, _ENTRIES) if len(path) != 3 else _OF_A_LABEL.get(path[:2], _ENTRIES)
             if len(value) > most:
-                found.append((path, f"{len(value):,} {of} are more than {most:,} ({hint})"))
+                found.append((place, f"{len(value):,} {of} are more than {most:,} ({hint})"))
                 continue
             inside = value.items() if isinstance(value, Mapping) else enumerate(value)
             long = [key for key in value if len(key) > limits.KEY_CHARACTERS] if isinstance(value, Mapping) else []
-            found += [(path, f"a key of {len(key):,} characters; at most {limits.KEY_CHARACTERS}") for key in long]
-            pending += [((*path, key), entry) for key, entry in inside]
+            found += [(place, f"a key of {len(key):,} characters; at most {limits.KEY_CHARACTERS}") for key in long]
+            pending += [((*place, key), entry) for key, entry in inside]
     return found or _too_many_together(data)
+
+
+def _in_one_verbalizer(place: Place) -> Place:
+    """Return a place inside a pattern's own verbalizer as if that were the pipeline's."""
+    return place[2:] if place[:1] == ("patterns",) and place[2:3] == ("verbalizer",) else place
 
 
 def _too_many_together(data: Mapping[str, Any]) -> Mistakes:
@@ -56,9 +67,10 @@ def _too_many_together(data: Mapping[str, Any]) -> Mistakes:
         (_LABEL_WORDS, "words", limits.WORDS, _WORDS[2]),
         (_DESCRIPTIONS, "descriptions", limits.DESCRIPTIONS, _DESCRIBED[2]),
     ):
-        by_label = value_of(data, *place)
-        lists = by_label.values() if isinstance(by_label, Mapping) else ()
-        count = sum(len(entry) for entry in lists if isinstance(entry, (tuple, list)))
+        count = _entries_of_labels(value_of(data, *place))
+        if place == _LABEL_WORDS and isinstance(data.get("patterns"), (tuple, list)):
+            own = [value_of(pattern, *place) for pattern in data["patterns"] if isinstance(pattern, Mapping)]
+            count += sum(map(_entries_of_labels, own))
         if count > most:
             found.append((place, f"{count:,} {of} of all labels are more than {most:,} ({hint})"))
     patterns, seeds = data.get("patterns"), value_of(data, "teachers", "seeds")
@@ -67,6 +79,11 @@ def _too_many_together(data: Mapping[str, Any]) -> Mistakes:
         message = too_many_teachers(kept, len(seeds), 1 + _count(value_of(data, "generations", "count")))
         found += [(("teachers", "seeds"), message)] if message else []
     return found
+
+
+def _entries_of_labels(by_label: Any) -> int:
+    lists = by_label.values() if isinstance(by_label, Mapping) else ()
+    return sum(len(entry) for entry in lists if isinstance(entry, (tuple, list)))
 
 
 def _count(value: Any) -> int:

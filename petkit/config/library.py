@@ -76,11 +76,13 @@ def read(name: str, kind: str, folder: Path = Path()) -> Document:
 
 
 def read_pipeline(name: str) -> Document:
-    """Read the pipeline with this name; one of the library has its patterns and verbalizer from there, by name."""
+    """Read the pipeline with this name; one of the library has its patterns and verbalizers from there, by name."""
     document = read(name, "pipelines")
     if named(name):
-        for key in ("patterns", "verbalizer"):
-            document.data[key] = PREFIX + Path(document.data[key]).stem
+        for key in document.data.keys() & {"patterns", "verbalizer", "verbalizers"}:
+            files = document.data[key]
+            names = [PREFIX + Path(file).stem for file in ([files] if isinstance(files, str) else files)]
+            document.data[key] = names[0] if isinstance(files, str) else tuple(names)
     return document
 
 

@@ -20,13 +20,13 @@ from pydantic_core import ErrorDetails
 from petkit import limits
 from petkit.config import library
 from petkit.config.caps import beyond_caps
+from petkit.config.grafting import graft_verbalizer, put_together
 from petkit.config.rules import Mistakes, in_pipeline, value_of
 from petkit.config.schema.adapter import adapter_class
 from petkit.config.schema.pipeline import DEVICE, PipelineSpec
 from petkit.config.schema.section import NAME
 from petkit.config.yaml_document import NUMBER, Document, Location, parse_document
 from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, shortened, split_hint
-from petkit.formatting import binary_size
 
 _WORDS = {
     "int_type": "must be a whole number",
@@ -100,8 +100,7 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
     path = library.locate(name, "pipelines")
     folder = path.resolve().parent
     problems = [problem for override in overrides for problem in _apply(override, document, folder, here)]
-    problems += _graft_patterns(document, here.get(("patterns",), folder))
-    problems += _graft_verbalizer(document, here.get(("verbalizer",), folder))
+    problems += put_together(document, lambda key: here.get((key,), folder))
     if too_much := beyond_caps(document.data):
         raise BeyondLimit([*problems, *_placed(too_much, document)])
     _resolve_paths(document.data, library.data_folder(path) if library.named(name) else folder, here)
@@ -147,7 +146,7 @@ def _apply(override: str, document: Document, folder: Path, here: dict[Location,
         return [replace(problem, line=None) for problem in error.problems]
     data, problems = document.data, list[Problem]()
     if location[0] == "verbalizer" and location[1:]:
-        problems = _graft_verbalizer(document, here.get(("verbalizer",), folder))
+        problems = graft_verbalizer(document, here.get(("verbalizer",), folder))
     for depth, name in enumerate(location[:-1], 1):
         if data.get(name) is None:
             data[name] = {}
@@ -163,66 +162,6 @@ def _apply(override: str, document: Document, folder: Path, here: dict[Location,
     document.places[location] = (shown, None)
     here[location] = Path.cwd()
     return problems
-
-
-def _graft_patterns(document: Document, folder: Path) -> list[Problem]:
-    """Replace pattern file names by the patterns in them."""
-    written = document.data.get("patterns")
-    files = (written,) if isinstance(written, str) else written
-    if not isinstance(files, tuple) or not files or not all(isinstance(entry, str) for entry in files):
-        return []
-    problems: list[Problem] = []
-    patterns: list[Any] = []
-    size = 0
-    for name in files:
-        with suppress(OSError, ValueError, InvalidInput):  # reported when it is read
-            size += library.locate(name, "patterns", folder).stat().st_size
-    if size > limits.CONFIG_BYTES:
-        message = f"pattern files exceed {binary_size(limits.CONFIG_BYTES)} in total"
-        raise BeyondLimit([document.problem(("patterns",), message)])
-    for name in files:
-        try:
-            source = library.read(name, "patterns", folder)
-        except InvalidInput as error:
-            problems += _named_in(error, document, ("patterns",))
-            continue
-        others = [key for key in source.data if key != "patterns"]
-        problems += [source.problem((key,), "unknown key", did_you_mean(key, ["patterns"]), key=key) for key in others]
-        found = source.data.get("patterns")
-        if not isinstance(found, tuple):
-            problems.append(source.problem((), "must contain a list under the key 'patterns'", key="patterns"))
-            continue
-        for location, place in source.places.items():
-            if location[:1] == ("patterns",) and len(location) > 1:
-                document.places[("patterns", int(location[1]) + len(patterns), *location[2:])] = place
-        patterns += found
-    document.data["patterns"] = tuple(patterns)
-    if problems and not patterns:
-        document.data["patterns"] = ({"id": "unread", "text": "{unread} {mask}"},)
-    return problems
-
-
-def _graft_verbalizer(document: Document, folder: Path) -> list[Problem]:
-    """Replace a verbalizer file name by the verbalizer in it."""
-    written = document.data.get("verbalizer")
-    if not isinstance(written, str):
-        return []
-    try:
-        source = library.read(written, "verbalizers", folder)
-    except InvalidInput as error:
-        document.data["verbalizer"] = {"labels": {"unread": ("a",), "unread too": ("b",)}}
-        return _named_in(error, document, ("verbalizer",))
-    document.data["verbalizer"] = source.data
-    document.places |= {("verbalizer", *location): place for location, place in source.places.items()}
-    return []
-
-
-def _named_in(error: InvalidInput, document: Document, location: Location) -> list[Problem]:
-    """Say of a missing file where it was named; leave other mistakes at their own place."""
-    return [
-        document.problem(location, f"{shortened(found.file, 300)}: {found.message}", found.hint) if found.line is None else found
-        for found in error.problems
-    ]
 
 
 def _resolve_paths(data: dict[str, Any], folder: Path, here: dict[Location, Path]) -> None:
@@ -246,10 +185,21 @@ def _placed(mistakes: Mistakes, document: Document) -> list[Problem]:
         document.problem(
             place,
             *split_hint(_by_origin(place, message, document)),
-            key="" if place[0] == "patterns" or place[:2] == ("verbalizer", "labels") else None,
+            key=_shown_key(place),
         )
         for place, message in mistakes
     ]
+
+
+def _shown_key(place: Location) -> str | None:
+    """Return the key to show of a place whose message does not say what it is about; None: all of it."""
+    if _in_own_verbalizer(place):
+        return "" if place[3:4] == ("labels",) and place[4:] else ".".join(map(str, place[2:]))
+    return "" if place[0] == "patterns" or place[:2] == ("verbalizer", "labels") else None
+
+
+def _in_own_verbalizer(place: Location) -> bool:
+    return place[:1] == ("patterns",) and place[2:3] == ("verbalizer",)
 
 
 def _by_origin(place: Location, message: str, document: Document) -> str:
@@ -261,6 +211,12 @@ def _by_origin(place: Location, message: str, document: Document) -> str:
 
 def _problems(error: ValidationError, document: Document) -> list[Problem]:
     """Return what the rules and pydantic found, placed and in plain words."""
+
+    def problem(location: Location, message: str, hint: str = "") -> Problem:
+        return document.problem(
+            location, message, hint, key=".".join(map(str, location[2:])) if _in_own_verbalizer(location) else None
+        )
+
     details, mistakes = [], in_pipeline(document.data)  # of all sections: pydantic checks those without a wrong value
     for detail in error.errors():
         if detail["type"] == "petkit":  # of values and defaults, which are not in the data
@@ -278,12 +234,12 @@ def _problems(error: ValidationError, document: Document) -> list[Problem]:
         if location in holders or (detail["type"] == "too_short" and detail["input"]):
             continue  # a branch of a union that was not meant, or a list: a value inside is wrong, and reported
         if detail["type"] == "extra_forbidden" and location[-2:] == ("adapter", "start"):
-            problems.append(document.problem(location, "only prompt_tuning starts from a folder", "set kind: prompt_tuning"))
+            problems.append(problem(location, "only prompt_tuning starts from a folder", "set kind: prompt_tuning"))
         elif detail["type"] == "extra_forbidden":
             known = _known_keys(location[:-1], document.data)
-            problems.append(document.problem(location, "unknown key", did_you_mean(str(location[-1]), known)))
+            problems.append(problem(location, "unknown key", did_you_mean(str(location[-1]), known)))
         elif detail["type"] == "missing":
-            problems.append(document.problem(location, "required key is missing"))
+            problems.append(problem(location, "required key is missing"))
         elif location in reported:  # another branch of a union
             first = problems[reported[location]]
             so_far, _, value = first.message.partition(", not ")
@@ -291,7 +247,7 @@ def _problems(error: ValidationError, document: Document) -> list[Problem]:
             problems[reported[location]] = replace(first, message=f"{so_far} or {also}" + (f", not {value}" if value else ""))
         else:
             reported[location] = len(problems)
-            problems.append(document.problem(location, _in_words(detail)))
+            problems.append(problem(location, _in_words(detail)))
     return problems
 
 

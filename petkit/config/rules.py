@@ -25,13 +25,18 @@ LONGEST_NUMBER = 20  # digits of a class number; Python refuses to read thousand
 
 
 def in_pattern(pattern: Mapping[str, Any]) -> Mistakes:
-    """Return what is wrong with a pattern's text."""
-    name, text = pattern.get("id"), pattern.get("text")
+    """Return what is wrong with a pattern's text, and with a verbalizer of its own."""
+    name, text, own = pattern.get("id"), pattern.get("text"), pattern.get("verbalizer")
+    found: Mistakes = []
+    if isinstance(own, Mapping):
+        found += _below(("verbalizer",), in_verbalizer(own))
+        shared = {"auto": "words are found for the pipeline's verbalizer", "descriptions": "belong to the pipeline's verbalizer"}
+        found += [(("verbalizer", key), f"{why} (leave it out here)") for key, why in shared.items() if own.get(key)]
     segments = (text,) if isinstance(text, str) else text
     if not isinstance(segments, (tuple, list)) or not all(isinstance(segment, str) for segment in segments):
-        return []
+        return found
     named = f"pattern {name!r}" if isinstance(name, str) else "pattern without an id"
-    return [(("text",), f"{named}: {problem}") for problem in parse_pattern(tuple(segments))[1]]
+    return [*found, *((("text",), f"{named}: {problem}") for problem in parse_pattern(tuple(segments))[1])]
 
 
 def in_verbalizer(verbalizer: Mapping[str, Any]) -> Mistakes:
@@ -168,6 +173,9 @@ def in_pipeline(data: Mapping[str, Any]) -> Mistakes:
     for place, rule in _SECTIONS.items():
         if isinstance(section := value(*place), Mapping):
             found += _below(place, rule(section))
+    for index, pattern in written:
+        if isinstance(pattern.get("verbalizer"), Mapping):
+            found += _below(("patterns", index, "verbalizer"), _in_own_verbalizer(pattern["verbalizer"], value("verbalizer")))
     if isinstance(data.get("data"), Mapping) and value("data", "train") is None:
         found += _without_labelled_rows(data)
     found += _in_label_kind(data)
@@ -179,6 +187,20 @@ def in_pipeline(data: Mapping[str, Any]) -> Mistakes:
         found.append((("keep_patterns",), f"keeps {keep} of {len(patterns)} patterns (say all, or a smaller number)"))
     if patterns is not None and len(patterns) < 2 and value("teachers", "consistency", "kind") == "second_pattern":
         found.append((("teachers", "consistency", "kind"), "second_pattern needs two patterns"))
+    return found
+
+
+def _in_own_verbalizer(own: Mapping[str, Any], shared: Any) -> Mistakes:
+    """Return where a pattern's verbalizer is not about the labels of the pipeline's; places are inside it."""
+    if value_of({"verbalizer": shared}, "verbalizer", "auto") is not None:
+        return [((), "the pipeline's verbalizer has words found for every pattern (remove verbalizer.auto, or this one)")]
+    labels, others = own.get("labels"), value_of({"verbalizer": shared}, "verbalizer", "labels")
+    if not isinstance(labels, Mapping) or not isinstance(others, Mapping) or not labels or not others:
+        return []
+    unknown = [label for label in labels if label not in others]
+    found: Mistakes = [(("labels", label), f"label {label!r} is not in the pipeline's verbalizer") for label in unknown]
+    if missing := [label for label in others if label not in labels]:
+        found.append((("labels",), f"has no words for {listed(missing)}, which the pipeline's verbalizer has"))
     return found
 
 

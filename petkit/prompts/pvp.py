@@ -123,7 +123,7 @@ def compile_pvps(
     problems: list[Problem] = []
     for index, pattern in enumerate(spec.patterns):
         text, named = ("patterns", index, "text"), f"pattern {pattern.id!r}"
-        verbalizer = spec.verbalizer if verbalizers is None else verbalizers[pattern.id]
+        verbalizer = spec.verbalizer_of(pattern) if verbalizers is None else verbalizers[pattern.id]
         pvp, wrong = compile_pvp(pattern, verbalizer, tokenizer, max_length, spec.truncate)
         compiled = pvp.pattern
         if tokenizer.causal and not compiled.pattern.answers_last:
@@ -139,7 +139,7 @@ def compile_pvps(
             message = f"{named} alone takes {shown} tokens, so its examples would have no text"
             problems.append(pipeline.problem(("demonstrations", "max_tokens"), message, "raise it"))
         for word in wrong:
-            location, message = ("verbalizer", "labels", word.label), f"label {word.label!r}: {word.message}"
+            location, message = (*spec.verbalizer_place(index), "labels", word.label), f"label {word.label!r}: {word.message}"
             problems.append(pipeline.problem(location, message, word.hint, key=""))
         pvps.append(pvp)
     return pvps, problems

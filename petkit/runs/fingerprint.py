@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from petkit.config.schema.pipeline import DemonstrationsSpec, VerbalizerSpec
+from petkit.config.schema.pipeline import DemonstrationsSpec, PipelineSpec, VerbalizerSpec
 
 Value: TypeAlias = "str | int | float | bool | list[str] | list[int] | dict[str, list[str]] | None"
 Inputs: TypeAlias = Mapping[str, Value]
@@ -36,6 +36,17 @@ def label_words(labels: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
 def verbalizer_inputs(verbalizer: VerbalizerSpec) -> Inputs:
     """Return the settings of a verbalizer, without its words."""
     return {f"verbalizer.{name}": getattr(verbalizer, name) for name in ("multi_token", "decoding", "kind")}
+
+
+def own_verbalizer_inputs(spec: PipelineSpec) -> Inputs:
+    """Return the verbalizers that patterns have of their own, by pattern."""
+    found: dict[str, Value] = {}
+    for pattern in spec.patterns:
+        if pattern.verbalizer is not None:
+            own = spec.verbalizer_of(pattern)
+            settings = {"labels": label_words(own.labels), **verbalizer_inputs(own)}
+            found |= {f"{pattern.id}.{name}": value for name, value in settings.items()}
+    return found
 
 
 def demonstration_inputs(shown: DemonstrationsSpec) -> Inputs:

@@ -15,7 +15,14 @@ from petkit.errors import IncompleteRun
 from petkit.events import Event, StepFinished
 from petkit.prompt_search.label_words import search_label_words
 from petkit.prompt_search.pattern_ranking import rank
-from petkit.runs.fingerprint import Inputs, demonstration_inputs, label_words, model_inputs, verbalizer_inputs
+from petkit.runs.fingerprint import (
+    Inputs,
+    demonstration_inputs,
+    label_words,
+    model_inputs,
+    own_verbalizer_inputs,
+    verbalizer_inputs,
+)
 from petkit.runs.layout import LABEL_WORDS, LABEL_WORDS_FILE, RANKING, RANKING_FILE
 from petkit.runs.step import Job, Step
 from petkit.runs.store import RunStore
@@ -46,6 +53,7 @@ def steps(task: Task, device: Device) -> list[Step]:
             **({"sampled rows": SAMPLE} if task.scans["unlabeled"].rows > SAMPLE else {}),
             "verbalizer": label_words(spec.verbalizer.labels),
             **verbalizer_inputs(spec.verbalizer),
+            **own_verbalizer_inputs(spec),
             **demonstration_inputs(spec.demonstrations),
         }
         found.append(Step(RANKING, "a", inputs, lambda job: _rank(job, task, device), needs))

@@ -133,19 +133,22 @@ def teacher_setting_problems(pipeline: Pipeline, tokenizer: PieceTokenizer, pvps
     masked_view = teachers.contrastive.weight > 0 and teachers.contrastive.partners == "masked_view"
     soft = next((pvp.id for pvp in pvps if pvp.pattern.soft_tokens), "")
     shares = f"second_pattern shares one model between patterns, and pattern {soft!r} has soft tokens"
-    for_words = f"{teachers.loss} needs words, and verbalizer.kind is {spec.verbalizer.kind}"
+    vectors = next((pvp.verbalizer.kind for pvp in pvps if pvp.verbalizer.kind != "words"), "")
+    for_words = f"{teachers.loss} needs words, and verbalizer.kind is {vectors}"
     needs_words = teachers.loss in ("decoupled_label", "next_token")
+    surest_first = [index for index, pvp in enumerate(pvps) if pvp.verbalizer.decoding == "max_first"]
+    decoding = (*spec.verbalizer_place(surest_first[0] if surest_first else 0), "decoding")
     rules = (
         (not causal and teachers.loss == "next_token", ("teachers", "loss"), for_causal, "use cross_entropy"),
         (causal and teachers.auxiliary_mlm_weight > 0, ("teachers", "auxiliary_mlm_weight"), masks, "set it to 0"),
         (causal and teachers.label_conditioning_weight > 0, ("teachers", "label_conditioning_weight"), masks, "set it to 0"),
         (causal and hides_words, kind, f"word_masking {masks}", "use second_pattern"),
         (causal and masked_view, ("teachers", "contrastive", "partners"), f"masked_view {masks}", "use same_label"),
-        (causal and spec.verbalizer.decoding == "max_first", ("verbalizer", "decoding"), f"max_first {masks}", "use parallel"),
+        (causal and bool(surest_first), decoding, f"max_first {masks}", "use parallel"),
         (causal and "setfit" in spec.baselines, ("baselines",), encoder, "leave it out"),
         (second_pattern and bool(soft), kind, shares, "use word_masking"),
         (second_pattern and spec.keep_patterns == 1, kind, "second_pattern needs two patterns, and keep_patterns leaves one", ""),
-        (needs_words and spec.verbalizer.kind != "words", ("teachers", "loss"), for_words, ""),
+        (needs_words and bool(vectors), ("teachers", "loss"), for_words, ""),
     )
     return [pipeline.problem(place, message, hint) for applies, place, message, hint in rules if applies]
 

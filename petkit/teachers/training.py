@@ -267,7 +267,7 @@ def describe(task: Task, teacher: Teacher) -> dict[str, Any]:
         # A teacher's folder contains a model only where it has one of its own.
         **({} if teacher.trained and spec.teachers.adapted is None else {"model": spec.model}),
         "adapter": spec.teachers.adapter.model_dump(mode="json", exclude={"start"}),
-        "pattern": spec.patterns[teacher.pattern].model_dump(mode="json"),
+        "pattern": spec.patterns[teacher.pattern].model_dump(mode="json", exclude={"verbalizer"}),
         "verbalizer": pvp.verbalizer.model_dump(mode="json", exclude={"descriptions"}),
         "demonstrations": None
         if shown is None

@@ -168,7 +168,7 @@ def test_every_mistake_of_every_file_is_reported_once(here: Path) -> None:
             "pipelines/news.yaml:10: student.steps: must be greater than or equal to 1, not 0",
             "patterns/topic.yaml:4: pattern id 'topic-colon' is used twice",
             "patterns/topic.yaml:5: pattern 'topic-colon': no {mask}; the slot for the label word is missing",
-            "patterns/topic.yaml:6: patterns.1.colour: unknown key (known: id, text)",
+            "patterns/topic.yaml:6: patterns.1.colour: unknown key (known: id, text, verbalizer)",
             "verbalizers/news.yaml:2: verbalizer.labels.World.2: must not be empty",
             "verbalizers/news.yaml:3: 'sports' is shared by labels 'World' and 'Sports'",
         ]

@@ -31,8 +31,9 @@ RAISED = {
 def older(here: Path) -> Path:
     """A copy of the folder that the older petkit left, as the current folder."""
     shutil.copytree(MADE, here, dirs_exist_ok=True)
-    pipeline = here / "pipeline.yaml"
-    pipeline.write_text(pipeline.read_text().replace("student: {", "student: {learning_rate: 5.0e-5, "))  # the default then
+    for name, then in (("pipeline", "learning_rate: 5.0e-5, hard_weight: 0.2"), ("adapters", "hard_weight: 0.2")):
+        pipeline = here / f"{name}.yaml"
+        pipeline.write_text(pipeline.read_text().replace("student: {", f"student: {{{then}, "))  # the defaults then
     return here
 
 

@@ -59,25 +59,6 @@ class DataSpec(Section):
         return self.columns.get(field, field)
 
 
-class PatternSpec(Section):
-    """One cloze pattern: one text, or two for models with sentence pairs."""
-
-    rule = in_pattern
-
-    id: Name = Field(description="short name, used in tables and folder names")
-    text: PatternText | tuple[PatternText, ...] = Field(description="one segment, or a list of two")
-
-    @property
-    def segments(self) -> tuple[str, ...]:
-        """The segment texts, one or two."""
-        return (self.text,) if isinstance(self.text, str) else self.text
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """The names of the fields, in the order of the text."""
-        return field_names(parse_pattern(self.segments)[0])
-
-
 class AutoVerbalizerSpec(Section):
     """Label words found on the labelled rows by likelihood ratio (PETAL, Schick et al. 2020)."""
 
@@ -120,6 +101,28 @@ class VerbalizerSpec(Section):
         description="label → texts made up for it, and for no other; every teacher trains on them too, without labelled rows "
         "on them alone",
     )
+
+
+class PatternSpec(Section):
+    """One cloze pattern: one text, or two for models with sentence pairs."""
+
+    rule = in_pattern
+
+    id: Name = Field(description="short name, used in tables and folder names")
+    text: PatternText | tuple[PatternText, ...] = Field(description="one segment, or a list of two")
+    verbalizer: VerbalizerSpec | None = Field(
+        None, description="label words of its own, for the same labels: a verbalizer file, or the verbalizer itself"
+    )
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """The segment texts, one or two."""
+        return (self.text,) if isinstance(self.text, str) else self.text
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of the fields, in the order of the text."""
+        return field_names(parse_pattern(self.segments)[0])
 
 
 class DemonstrationsSpec(Section):
@@ -169,7 +172,10 @@ class PipelineSpec(Section):
     keep_patterns: Literal["all"] | Annotated[int, Field(ge=1, le=limits.PATTERNS)] = Field(
         "all", description="how many of the patterns to use, best first in the ranking of petkit rank-patterns"
     )
-    verbalizer: VerbalizerSpec = Field(description="a verbalizer file, or the verbalizer itself")
+    verbalizer: VerbalizerSpec = Field(
+        description="a verbalizer file, or the verbalizer itself; in its place verbalizers: a list of files, each of which goes "
+        "with every pattern"
+    )
     model: str = Field(
         "embedded",
         min_length=1,
@@ -194,7 +200,8 @@ class PipelineSpec(Section):
     def without_effect(self) -> Mistakes:
         """Return the settings that can change nothing because of another section."""
         segments = (segment for pattern in self.patterns for segment in pattern.segments)
-        new = self.verbalizer.kind != "words" or any("{soft" in segment for segment in segments)
+        vectors = any((pattern.verbalizer or self.verbalizer).kind != "words" for pattern in self.patterns)
+        new = vectors or any("{soft" in segment for segment in segments)
         idle: dict[tuple[str, str], tuple[bool, str]] = {
             ("data", "label_separator"): (self.label_kind != "multi", f"label_kind is {self.label_kind}"),
             ("teachers", "new_learning_rate"): (not new, "no pattern has soft tokens, and verbalizer.kind is words"),
@@ -212,6 +219,16 @@ class PipelineSpec(Section):
     def labels(self) -> tuple[str, ...]:
         """The labels named in the verbalizer, in the order of class numbers (none where auto takes those of train)."""
         return tuple(self.verbalizer.labels)
+
+    def verbalizer_of(self, pattern: PatternSpec) -> VerbalizerSpec:
+        """Return the verbalizer that a pattern answers with, its labels in the order of class numbers."""
+        if (own := pattern.verbalizer) is None:
+            return self.verbalizer
+        return own.model_copy(update={"labels": {label: own.labels[label] for label in self.labels}})
+
+    def verbalizer_place(self, index: int) -> tuple[str | int, ...]:
+        """Return where the verbalizer of the pattern with this number is written."""
+        return ("verbalizer",) if self.patterns[index].verbalizer is None else ("patterns", index, "verbalizer")
 
     @property
     def hub_names(self) -> tuple[str, ...]:
