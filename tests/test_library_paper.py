@@ -14,7 +14,7 @@ from petkit.task.checks import used_rows
 from tests.library import PAPER, ROOT, opening_comment, problems_of, shown
 
 PET = ("ag_news", "mnli", "yahoo", "yelp")  # Schick & Schütze, EACL 2021
-SUPERGLUE = ("boolq", "cb", "rte", "wic")  # Schick & Schütze, NAACL 2021
+SUPERGLUE = ("boolq", "cb", "multirc", "rte", "wic")  # Schick & Schütze, NAACL 2021
 OPTIMIZER = {
     "learning_rate": 1e-5, "warmup": 0.0, "weight_decay": 0.01, "adam_epsilon": 1e-8, "max_grad_norm": 1.0,
 }  # fmt: skip
@@ -37,6 +37,7 @@ TASKS = {
     "rte": (5, "Yes No", "hf://aps/super_glue/rte/validation"),
     "cb": (5, "Yes No Maybe", "hf://aps/super_glue/cb/validation"),
     "boolq": (6, "No Yes", "hf://aps/super_glue/boolq/validation"),
+    "multirc": (4, "No Yes", None),
     "wic": (3, "No Yes", "hf://aps/super_glue/wic/validation"),
 }
 
@@ -62,7 +63,7 @@ def test_settings_are_the_papers_and_written_out(path: Path) -> None:
     spec, said = load_pipeline(path).spec, written(path)
 
     assert spec.model == spec.student_model == ("roberta-large" if path.stem in PET else "albert-xxlarge-v2")
-    assert (spec.max_length, spec.truncate, spec.teachers.seeds) == (256, "tail", (1, 2, 3))
+    assert (spec.max_length, spec.truncate, spec.teachers.seeds) == (512 if path.stem == "multirc" else 256, "tail", (1, 2, 3))
     assert spec.teachers.model_dump() | OPTIMIZER | teachers == spec.teachers.model_dump()
     student = OPTIMIZER | {"steps": 5000, "batch_size": 16, "hard_weight": 0.0, "dropout": teachers["dropout"]}
     assert spec.student.model_dump() | student == spec.student.model_dump()
@@ -119,7 +120,8 @@ def test_every_pattern_goes_with_both_verbalizers(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("rte", ("true", "false")), ("cb", ("true", "false", "neither")), ("wic", ("2", "b"))]
+    ("name", "words"),
+    [("multirc", ("False", "True")), ("rte", ("true", "false")), ("cb", ("true", "false", "neither")), ("wic", ("2", "b"))],
 )
 def test_last_pattern_has_label_words_of_its_own(name: str, words: tuple[str, ...]) -> None:
     spec = load_pipeline(ROOT / "pipelines" / "paper" / f"{name}.yaml").spec

@@ -188,6 +188,12 @@ def evaluate(
         str, typer.Argument(metavar="DATA", help="Labelled rows: jsonl, json, csv, tsv, parquet or hf://.", show_default=False)
     ],
     set_: options.Columns = [],  # noqa: B006 (typer copies it)
+    group: Annotated[
+        str | None,
+        typer.Option(
+            "--group", metavar="COLUMN", help="Rows with the same value here belong together: exact match.", show_default=False
+        ),
+    ] = None,
     with_: options.With = "student",
     offline: Offline = False,
     json: Json = False,
@@ -206,7 +212,7 @@ def evaluate(
     set_columns(predictor, settings)
     for note in predictor.notes:
         console.note(note)
-    metrics = evaluate_file(predictor, data, console.note).to_dict()
+    metrics = evaluate_file(predictor, data, console.note, group=group).to_dict()
     console.show_json(metrics) if json else console.show_metrics(metrics)
 
 

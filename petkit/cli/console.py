@@ -132,9 +132,14 @@ def _show_comparison(metrics: dict[str, Any]) -> None:
         rows.append((f"baseline {name}", *(("", accuracy, "") if name == "zero_shot" else ("", "", accuracy))))
     title = f"{_right(metrics['label_kind'] == 'multi')} on {metrics['rows']:,} test rows"
     _table([title, "untrained", "calibrated", "trained"], rows)
+    judged: dict[str, Any] = {name: metrics[name] for name in ("ensemble", "student") if name in metrics}
+    judged |= {f"baseline {name}": row["metrics"] for name, row in metrics.get("baselines", {}).items()}
+    if "grouped" in student:
+        matches = [
+            (name, f"{row['grouped']['groups']:,}", _percent(row["grouped"]["exact_match"])) for name, row in judged.items()
+        ]
+        _table(["all rows of a group right", "groups", "share"], matches)
     if "mae" in student:
-        judged: dict[str, Any] = {name: metrics[name] for name in ("ensemble", "student") if name in metrics}
-        judged |= {f"baseline {name}": row["metrics"] for name, row in metrics.get("baselines", {}).items()}
         distances = [(name, *(f"{row[figure]:.3f}" for figure in ("mae", "expected_mae"))) for name, row in judged.items()]
         _table([_MAE, "of the label", "of the expected value"], distances)
     if teachers and metrics["teacher_rows"] < metrics["rows"]:
@@ -154,6 +159,9 @@ def show_metrics(metrics: dict[str, Any]) -> None:
     for name in [name for name in shares if name in metrics]:
         interval = metrics[f"{name}_interval"]
         rows.append((shares[name], _percent(metrics[name]), " to ".join(map(_percent, interval)) if interval else ""))
+    if grouped := metrics.get("grouped"):
+        interval = " to ".join(map(_percent, grouped["exact_match_interval"]))
+        rows.append((f"all right, of {grouped['groups']:,} groups", _percent(grouped["exact_match"]), interval))
     if multi:
         rows.append(("decisions right", _percent(metrics["label_accuracy"]), ""))
     rows += [(title, f"{metrics[name]:.4f}", "") for name, title in numbers.items() if name in metrics]

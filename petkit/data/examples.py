@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import chain, repeat
 from typing import Any
 
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 
 from petkit import limits
 from petkit.config.schema.pipeline import DataSpec
+from petkit.data.groups import GroupNumbers, GroupReader, numbers_of
 from petkit.data.labels import LabelReader, NotLabels, is_missing
 from petkit.data.records import TOO_LONG, Record, class_names, delimiter_note, read_records, table_kind
 from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, listed, shown_path
@@ -27,7 +26,7 @@ _EMPTY = "empty"
 _WORDS_OF_A_NAME = 3  # a cell of more of them is a sentence, and not the name of a column
 _SHOWN_LINES = 5
 LONE_SURROGATE = "contains a lone surrogate (invalid Unicode)"
-_WHICH_COLUMN = "data.columns says which column is which"
+WHICH_COLUMN = "data.columns says which column is which"
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -76,6 +75,7 @@ class Scan:
     head: tuple[Example, ...] = field(default=(), repr=False, compare=False)  # valid, as many as were to be kept
     notes: tuple[str, ...] = ()  # what to know about the file, short of a mistake
     sample: Sample | None = None
+    groups: GroupNumbers | None = field(default=None, repr=False, compare=False)  # of all rows, where they have groups
 
     @property
     def rows_of_source(self) -> int:
@@ -140,6 +140,7 @@ class ExampleSource:
     keep: Collection[str] | None = ()  # columns that an example keeps as they were read; None: all
     blank: bool = False  # whether texts may be empty
     of_model: bool = False  # whether the labels are those of a finished model
+    group: str | None = None  # column that says which rows belong together
 
     def __post_init__(self) -> None:
         self.shown = self.source if self.source.startswith("hf://") else shown_path(self.source)
@@ -147,6 +148,7 @@ class ExampleSource:
         self.empty = 0  # rows that were left out in the latest pass, and the lines of the first
         self.empty_lines: list[int] = []
         self.multi = self.kind == "multi" and self.labels is not None
+        self.groups: GroupReader | None = None  # of the latest pass
         self._label_index = {label: index for index, label in enumerate(self.labels or ())}
 
     def __iter__(self) -> Iterator[Example]:
@@ -164,7 +166,7 @@ class ExampleSource:
             self._add(digest, example)
             if next(wanted):
                 yield example
-        if digest.hexdigest() != (scan.sha256 if sample is None else sample.sha256):
+        if self._hash(digest) != (scan.sha256 if sample is None else sample.sha256):
             raise InvalidInput([Problem.of_file(self.shown, "changed while petkit was working with it", "run again")])
 
     def scan(self, keep: int = 0, check: Callable[[Example], list[Problem]] | None = None) -> Scan:
@@ -199,13 +201,15 @@ class ExampleSource:
         alike = {replace(problem, line=None) for problem in problems}
         if bad == rows > 1 and len(alike) == 1 and problems[0].message in (_MISSING, _NO_LABEL):
             only = problems[0]
-            hint = "; ".join(filter(None, (only.hint, _WHICH_COLUMN)))
+            hint = "; ".join(filter(None, (only.hint, WHICH_COLUMN)))
             problems = [replace(only, line=None, message=f"{only.message}, in all {rows:,} rows", hint=hint)]
         elif bad > SHOWN_PROBLEMS:
             problems.append(Problem.of_file(self.shown, f"… and {bad - SHOWN_PROBLEMS:,} more rows like these"))
         if rows == 0 and not problems:
             problems.append(Problem.of_file(self.shown, "every row is empty" if self.empty else NO_ROWS))
-        return Scan(rows, digest.hexdigest(), tuple(problems), columns, tuple(head), () if problems else tuple(self._notes(rows)))
+        notes = () if problems else tuple(self._notes(rows))
+        groups = None if self.groups is None or problems else numbers_of(self.groups.starts, rows)
+        return Scan(rows, self._hash(digest), tuple(problems), columns, tuple(head), notes, groups=groups)
 
     def _lacks_header(self, columns: Sequence[str]) -> bool:
         """Say whether the first line of a table is a row: none of the columns in use, but a label, a number or a sentence."""
@@ -234,8 +238,15 @@ class ExampleSource:
         said = (sorted(example.fields.items()), example.labels if self.multi else example.label)
         digest.update(repr(said).encode("utf-8", "surrogatepass"))
 
+    def _hash(self, digest: hashlib._Hash) -> str:
+        """Return the hash of all rows and of where groups begin."""
+        if self.groups is not None:
+            digest.update(repr(self.groups.starts).encode())
+        return digest.hexdigest()
+
     def _records(self) -> Iterator[Record]:
         used = {self.data.column(name) for name in (*self.fields, "id", *(() if self.labels is None else ("label",)))}
+        used |= set() if self.group is None else {self.group}
         return read_records(self.source, None if self.keep is None else used.union(self.keep))
 
     def _checked(self, records: Iterable[Record]) -> Iterator[tuple[Example | None, list[Problem]]]:
@@ -243,7 +254,8 @@ class ExampleSource:
         if names is None and self.labels is not None:
             names = class_names(self.source, self.data.column("label"))
         reader = LabelReader(self.labels, names, self.multi, self.data.label_separator, self.of_model)
-        bad, self.empty, self.empty_lines = 0, 0, []
+        bad, self.empty, self.empty_lines, good = 0, 0, [], 0
+        self.groups = None if self.group is None else GroupReader(self.group)
         for index, record in enumerate(records, 1):
             if self.most_rows is not None and index > self.most_rows:
                 message = f"more than {self.most_rows:,} labelled rows"
@@ -255,6 +267,8 @@ class ExampleSource:
                 fields = {field: self._text(row, self.data.column(field)) for field in self.fields}
                 labels = () if self.labels is None else self._labels(row, self.data.column("label"), reader)
                 name = self._id(row, self.data.column("id"), f"row-{index}")
+                if self.groups is not None and (wrong := self.groups.read(good, record.values, record.line))[0]:
+                    row.refuse(self.groups.column, *wrong)
             if self.skips_empty and any(problem.message == _EMPTY for problem in row.problems):
                 self.empty += 1
                 self.empty_lines += [record.line] if self.empty <= _SHOWN_LINES else []
@@ -263,6 +277,7 @@ class ExampleSource:
                 bad += 1
                 yield None, row.problems
                 continue
+            good += 1
             one, several = (None, labels) if self.multi else (labels[0] if labels else None, ())
             yield Example(name, fields, one, record.line, several, self._kept(record.values)), row.problems
 
@@ -311,32 +326,3 @@ class ExampleSource:
         if found is None:
             return row.refuse(column, _NO_LABEL, "an empty list says that none applies" if self.multi else "")
         return tuple(sorted(self._label_index[label] for label in found))
-
-
-def labels_in(source: str, data: DataSpec, *, ordinal: bool = False) -> tuple[str, ...]:
-    """Return the distinct labels of a source: in the order of its class names, else as numbers, else (not ordinal) by alphabet."""
-    column = data.column("label")
-    if (names := class_names(source, column)) is not None:
-        return names
-    problem = partial(Problem.of_file, shown_path(source), key=column)
-    labels: set[str] = set()
-    reader = LabelReader(None)
-    for record in read_records(source, {column}):
-        label = ""
-        with suppress(NotLabels):  # reported when the rows are read
-            label = next(iter(reader.read(record.values.get(column)) or ()), "")
-        labels |= {label} if label else set()
-        beyond = ""
-        if len(label) > limits.KEY_CHARACTERS:
-            beyond = f"label is {len(label):,} characters long; the maximum is {limits.KEY_CHARACTERS}"
-        elif len(labels) > limits.LABELS:
-            beyond = f"contains more than {limits.LABELS:,} different labels"
-        if beyond:
-            raise BeyondLimit([problem(beyond, _WHICH_COLUMN, line=record.line)])
-    if len(labels) < 2:
-        raise InvalidInput([problem(f"contains {'one label' if labels else 'no labels'}; a classifier needs at least two")])
-    numbers = all(label.removeprefix("-").isdecimal() for label in labels)
-    if ordinal and not numbers:
-        message = "the order of its labels is unknown, and label_kind is ordinal"
-        raise InvalidInput([problem(message, "list them: labels: {low: [], …}")])
-    return tuple(sorted(labels, key=lambda label: (int(label) if numbers else 0, label)))

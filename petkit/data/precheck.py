@@ -29,6 +29,7 @@ def look_at_pipeline(pipeline: Pipeline) -> None:
     """Look at the data files of a pipeline."""
     data = pipeline.spec.data
     used = {data.column(name) for spec in pipeline.spec.patterns for name in (*spec.fields, "label", "id")}
+    used |= set() if data.group is None else {data.group}
     problems: list[Problem] = []
     for source in dict.fromkeys(filter(None, (data.train, data.unlabeled, data.test))):
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -10,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from petkit.metrics.metrics import Z
+from petkit.metrics.bootstrap import matched_interval
+from petkit.metrics.groups import difference_interval
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Comparison:
         return "worth it" if low > 0 else "not worth it on these rows" if high < 0 else "no clear difference"
 
 
-def compare(student_right: NDArray[np.bool_], baseline_right: NDArray[np.bool_]) -> Comparison:
-    """Compare two classifiers on the same rows by the interval of Agresti and Min.
+def compare(
+    student_right: NDArray[np.bool_], baseline_right: NDArray[np.bool_], groups: NDArray[np.int64] | None = None
+) -> Comparison:
+    """Compare two classifiers on the same rows by the interval of Agresti and Min; of groups of rows, by a bootstrap of groups.
 
     A row counts only by which classifier alone labelled it rightly, so that rows that are hard for both do not widen the
-    interval. It is Wald's interval of a difference of matched proportions with half a row more in each of the four cells,
-    which keeps its level where few rows differ ("Simple improved confidence intervals for comparing matched proportions",
-    Statistics in Medicine 24, 2005, 729-740).
+    interval (:func:`~petkit.metrics.bootstrap.matched_interval`).
 
     >>> compare(np.array([True] * 9 + [False]), np.array([True] * 3 + [False] * 7)).outcome
     'worth it'
@@ -46,12 +46,15 @@ def compare(student_right: NDArray[np.bool_], baseline_right: NDArray[np.bool_])
     Args:
         student_right: whether the student labelled the row rightly, shape ``(rows,)``, at least one row.
         baseline_right: the same of the baseline, for the same rows in the same order.
+        groups: the number of each row's group, rising; None where rows stand alone.
     """
     rows = len(student_right)
+    if groups is not None:
+        difference = student_right.astype(np.int64) - baseline_right
+        own, other = float(student_right.mean()), float(baseline_right.mean())
+        return Comparison(own, other, float(difference.mean()), difference_interval(difference, groups))
     better, worse = int((student_right & ~baseline_right).sum()), int((baseline_right & ~student_right).sum())
-    middle = (better - worse) / (rows + 2)
-    half = Z * math.sqrt(((better + worse + 1) / (rows + 2) - middle**2) / (rows + 2))
-    interval = max(-1.0, middle - half), min(1.0, middle + half)
+    interval = matched_interval(better - worse, better + worse, rows)
     return Comparison(float(student_right.mean()), float(baseline_right.mean()), (better - worse) / rows, interval)
 
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any, TypeAlias
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from petkit.ensemble import FloatArray, LabelKind, log_softmax
 from petkit.ensemble.label_kind import Floats
+from petkit.metrics.bootstrap import Interval, bootstrap_confusion, bootstrap_decisions, wilson
 from petkit.metrics.decision import Chosen, Decision, scale_of
+from petkit.metrics.groups import GroupMetrics, accuracy_interval, f1_intervals, group_metrics
 
-BOOTSTRAPS = 2000
 ECE_BINS = 15
-Z = 1.959964  # of a 95 % interval, in standard deviations
-
-Counts: TypeAlias = NDArray[np.int64]
-Interval: TypeAlias = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -41,6 +37,7 @@ class Metrics:
         nll: mean ``-log p(gold)`` per row in nats; with several labels per row, the sum over the labels' yes or no.
         brier: mean squared distance of probabilities and gold, summed over labels (0 to 2 with one label; Brier 1950).
         ece: expected calibration error of the answers; with several labels per row, of every yes and no.
+        grouped: the figures of groups, where rows have them; intervals are then those of drawn groups.
     """
 
     rows: int
@@ -52,10 +49,14 @@ class Metrics:
     brier: float
     ece: float
     labels: dict[str, LabelMetrics]
+    grouped: GroupMetrics | None = field(default=None, kw_only=True)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
-        return asdict(self)
+        found = asdict(self)
+        if self.grouped is None:
+            del found["grouped"]
+        return found
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,13 @@ class MultiLabelMetrics(Metrics):
     label_accuracy: float
 
 
-def evaluate(logits: FloatArray, targets: FloatArray, labels: tuple[str, ...], decision: Decision) -> Metrics:
+def evaluate(
+    logits: FloatArray,
+    targets: FloatArray,
+    labels: tuple[str, ...],
+    decision: Decision,
+    groups: NDArray[np.int64] | None = None,
+) -> Metrics:
     """Compare label logits with gold labels of any kind.
 
     >>> logits, targets = np.array([[2.0, 0.0], [0.0, 1.0]]), np.array([[1, 0], [1, 0]])
@@ -105,6 +112,7 @@ def evaluate(logits: FloatArray, targets: FloatArray, labels: tuple[str, ...], d
         logits: shape ``(rows, labels)``, at least one row.
         targets: 1 where a row has a label, 0 elsewhere, shape ``(rows, labels)``.
         labels: label names in class order.
+        groups: the number of each row's group, rising, shape ``(rows,)``; None where rows stand alone.
     """
     gold, chosen = targets > 0, decision.chosen(logits)  # (rows, labels) each
     probabilities, accuracy = decision.kind.probabilities(logits), decision.accuracy(logits, targets)
@@ -114,12 +122,18 @@ def evaluate(logits: FloatArray, targets: FloatArray, labels: tuple[str, ...], d
         "accuracy": accuracy,
         "accuracy_interval": wilson(accuracy, len(gold)),
         "macro_f1": macro_f1,
+        "grouped": None,
         "brier": float(((probabilities - gold) ** 2).sum(axis=1).mean()),
         "labels": per_label,
     }
+    f1_of_groups: tuple[Interval | None, ...] = ()
+    if groups is not None:
+        right_rows = (chosen == gold).all(axis=1)
+        shared |= {"grouped": group_metrics(right_rows, groups), "accuracy_interval": accuracy_interval(right_rows, groups)}
+        f1_of_groups = f1_intervals(chosen, gold, groups)
     if decision.kind.multi:
         scores, right = logits.astype(np.float64), chosen == gold
-        micro_f1_interval, shared["macro_f1_interval"] = bootstrap_decisions(chosen, gold)
+        micro_f1_interval, shared["macro_f1_interval"] = f1_of_groups or bootstrap_decisions(chosen, gold)
         return MultiLabelMetrics(
             **shared,
             nll=float((np.logaddexp(0, scores) - gold * scores).sum(axis=1).mean()),
@@ -131,7 +145,7 @@ def evaluate(logits: FloatArray, targets: FloatArray, labels: tuple[str, ...], d
     truth, predicted = targets.argmax(axis=1), logits.argmax(axis=1)  # (rows,) each
     confusion = np.bincount(truth * len(labels) + predicted, minlength=len(labels) ** 2).reshape(len(labels), -1)
     shared |= {
-        "macro_f1_interval": bootstrap_confusion(confusion),
+        "macro_f1_interval": f1_of_groups[1] if f1_of_groups else bootstrap_confusion(confusion),
         "nll": float(-log_softmax(logits)[gold].mean(dtype=np.float64)),
         "ece": calibration_error(probabilities.max(axis=1), probabilities.argmax(axis=1) == truth),
         "confusion": confusion.tolist(),
@@ -169,78 +183,3 @@ def calibration_error(confidence: Floats, correct: Chosen, bins: int = ECE_BINS)
     sums = np.bincount(index, weights=confidence, minlength=bins)
     hits = np.bincount(index, weights=correct, minlength=bins)
     return float(np.abs(sums - hits).sum() / len(confidence))
-
-
-def bootstrap_confusion(confusion: Counts, seed: int = 0) -> Interval | None:
-    """Return the 95 % interval of macro-F1, rows having one label."""
-
-    def figures(draws: Counts) -> tuple[Floats, ...]:
-        tables = draws.reshape(-1, *confusion.shape)
-        hits = np.diagonal(tables, axis1=1, axis2=2)  # (draws, labels)
-        return (_macro_f1(hits, tables.sum(axis=1) + tables.sum(axis=2)),)
-
-    return _bootstrap(confusion.reshape(-1), figures, int(confusion.sum()), seed)[0]
-
-
-def bootstrap_decisions(chosen: Chosen, gold: Chosen, seed: int = 0) -> list[Interval | None]:
-    """Return 95 % intervals of micro-F1 and macro-F1; arguments ``(rows, labels)``."""
-    outcomes, counts = np.unique(np.hstack([chosen, gold]), axis=0, return_counts=True)
-    chosen, gold = np.hsplit(outcomes, 2)  # (outcomes, labels)
-    # As floats: numpy multiplies whole numbers slowly, and these are exact.
-    both, either = (chosen & gold).astype(float), chosen.astype(float) + gold
-
-    def figures(draws: Counts) -> tuple[Floats, ...]:
-        hits, total = draws @ both, draws @ either  # (draws, labels)
-        return _ratio(2 * hits.sum(axis=1), total.sum(axis=1)), _macro_f1(hits, total)
-
-    labelled = int(counts[either.any(axis=1)].sum())  # the rows that F1 depends on
-    return _bootstrap(counts, figures, labelled, seed)
-
-
-def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> Floats:
-    """Return ``part / whole``, NaN where ``whole`` is 0; arguments of one shape."""
-    return np.asarray(np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0))
-
-
-def _macro_f1(hits: NDArray[Any], total: NDArray[Any]) -> Floats:
-    """Return the mean F1 of the labels that occur or are predicted ``(draws,)``, from counts ``(draws, labels)``."""
-    return _ratio(np.nansum(_ratio(2 * hits, total), axis=1), (total > 0).sum(axis=1))
-
-
-def _bootstrap(
-    counts: Counts, figures: Callable[[Counts], tuple[Floats, ...]], rows_counted: int, seed: int
-) -> list[Interval | None]:
-    """Return a percentile bootstrap interval of each of ``figures``, computed from how often each outcome occurs.
-
-    Rows matter only through their outcome, so drawing rows with replacement is a multinomial draw of outcomes. Where all
-    draws are alike, as those of rows that are all right, the interval is Wilson's.
-
-    Args:
-        counts: shape ``(outcomes,)``; ``figures`` takes draws of shape ``(draws, outcomes)``.
-        rows_counted: number of rows that the figures depend on; without any they have no interval.
-    """
-    random, rows = np.random.default_rng(seed), int(counts.sum())
-    # A few hundred draws at a time: many labels make many outcomes.
-    chunk = max(1, min(BOOTSTRAPS, 4_000_000 // len(counts)))
-    sizes = (min(chunk, BOOTSTRAPS - start) for start in range(0, BOOTSTRAPS, chunk))
-    found = [figures(random.multinomial(rows, counts / rows, size=size)) for size in sizes]
-    drawn = [np.concatenate(values) for values in zip(*found, strict=True)]
-    return [_interval(values, rows_counted) if rows_counted else None for values in drawn]
-
-
-def _interval(draws: Floats, rows: int) -> Interval:
-    """Return the interval that 95 % of the draws are in; a draw without any label has no F1."""
-    low, high = np.nanpercentile(draws, [2.5, 97.5]).tolist()
-    return wilson(low, rows) if low == high else (low, high)
-
-
-def wilson(share: float, rows: int) -> Interval:
-    """Return the 95 % score interval of a share of rows (Wilson 1927), which has a width for 0 and 100 % too.
-
-    >>> low, high = wilson(1.0, rows=20)
-    >>> round(low, 3), high
-    (0.839, 1.0)
-    """
-    middle, half = share + Z**2 / (2 * rows), Z * np.sqrt(share * (1 - share) / rows + (Z / (2 * rows)) ** 2)
-    low, high = (float((middle + side * half) / (1 + Z**2 / rows)) for side in (-1, 1))
-    return (0.0 if share == 0 else low, 1.0 if share == 1 else high)

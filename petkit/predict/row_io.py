@@ -20,7 +20,9 @@ from petkit.predict.columns import OutputColumns
 from petkit.predict.predictor import Prediction, Predictor, text_mistake
 
 
-def source_of(path: str, predictor: Predictor, *, labelled: bool, keep: Sequence[str] | None = ()) -> ExampleSource:
+def source_of(
+    path: str, predictor: Predictor, *, labelled: bool, keep: Sequence[str] | None = (), group: str | None = None
+) -> ExampleSource:
     """Return a file as examples with the predictor's fields and, where it is ``labelled``, its labels.
 
     Rows with labels but without a text are refused or left out, as in the run. Without labels a text may be empty, and the
@@ -34,9 +36,8 @@ def source_of(path: str, predictor: Predictor, *, labelled: bool, keep: Sequence
         empty=predictor.empty if labelled else None,
     )
     labels = predictor.labels if labelled else None
-    return ExampleSource(
-        path, data, predictor.fields, labels, predictor.decision.kind, keep=keep, blank=not labelled, of_model=True
-    )
+    kind = predictor.decision.kind
+    return ExampleSource(path, data, predictor.fields, labels, kind, keep=keep, blank=not labelled, of_model=True, group=group)
 
 
 def _columns_of(path: str, predictor: Predictor) -> dict[str, str]:
@@ -59,12 +60,16 @@ def file_rows(path: str, predictor: Predictor, columns: OutputColumns) -> Iterat
     return source.unchanged(scan)
 
 
-def evaluate_file(predictor: Predictor, path: str, on_note: Callable[[str], None] = lambda note: None) -> Metrics:
+def evaluate_file(
+    predictor: Predictor, path: str, on_note: Callable[[str], None] = lambda note: None, *, group: str | None = None
+) -> Metrics:
     """Return the metrics of a predictor on a labelled file; refuse all its bad rows, and labels the model does not know.
 
-    ``on_note`` is called with what to know about how the file was read.
+    Args:
+        on_note: called with what to know about how the file was read.
+        group: column that says which rows belong together.
     """
-    source = source_of(path, predictor, labelled=True)
+    source = source_of(path, predictor, labelled=True, group=group)
     scan = source.scan()
     if scan.problems:
         raise InvalidInput(scan.problems)
@@ -74,7 +79,7 @@ def evaluate_file(predictor: Predictor, path: str, on_note: Callable[[str], None
     for chunk in chunks(source, _size):
         blocks.append(predictor.score([example.fields for example in chunk]))
         targets.append(targets_of(chunk, len(predictor.labels)))
-    return evaluate(np.concatenate(blocks), np.concatenate(targets), predictor.labels, predictor.decision)
+    return evaluate(np.concatenate(blocks), np.concatenate(targets), predictor.labels, predictor.decision, scan.groups)
 
 
 def argument_rows(texts: Sequence[str], predictor: Predictor) -> list[Example]:

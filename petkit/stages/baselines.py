@@ -60,11 +60,11 @@ def read_results(store: RunStore, task: Task) -> dict[str, Any]:
     """Return the metrics of the baselines and the verdict on the student, which extend those of a finished evaluation."""
     if not (names := _named(task.spec)):
         return {}
-    student = _right(store.path(EVALUATION), "student")
+    student, groups = _right(store.path(EVALUATION), "student"), task.scans["test"].groups
     comparisons, results = {}, {}
     for name in names:
         step = baseline(name)
-        comparisons[name] = compare(student, _right(store.path(step), "label"))
+        comparisons[name] = compare(student, _right(store.path(step), "label"), groups)
         results[name] = {
             **store.read(step, BASELINE_FILE),
             "seconds": store.facts(step)["seconds"],
@@ -84,7 +84,7 @@ def _run(name: str, task: Task, device: Device, job: Job) -> None:
     examples = list(task.rows("test"))
     targets = targets_of(examples, len(task.labels))  # (rows, labels)
     decision = Decision(task.label_kind)
-    metrics = evaluate(logits, targets, task.labels, decision)
+    metrics = evaluate(logits, targets, task.labels, decision, task.scans["test"].groups)
     write_json(job.folder / BASELINE_FILE, {"settings": settings, "metrics": metrics.to_dict()})
     columns = {
         "id": [example.id for example in examples],

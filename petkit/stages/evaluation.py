@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from petkit.data.examples import targets_of
+from petkit.data.groups import GroupNumbers
 from petkit.data.repeats import seen_in_training
 from petkit.engine.device import Device, prepare_for_inference
 from petkit.ensemble import Ensemble, FloatArray, calibrate, combine
@@ -63,6 +64,7 @@ def _evaluate(job: Job, task: Task, device: Device, models: TeacherModels) -> No
     decision = Decision(task.label_kind)
     student_decision = Decision(task.label_kind, tuple(map(task.spec.student.threshold, task.labels)))
     sample = task.teacher_test_rows
+    groups = task.scans["test"].groups  # (rows,)
     metrics: dict[str, Any] = {"rows": len(examples), "label_kind": task.spec.label_kind}
     columns: dict[str, Any] = {"id": [example.id for example in examples], "gold": decision.named(targets > 0, task.labels)}
     progress, lost = _Progress(job, task, len(sample)), []
@@ -70,15 +72,17 @@ def _evaluate(job: Job, task: Task, device: Device, models: TeacherModels) -> No
         ensemble = Ensemble.from_json(job.store.read(SOFT_LABELS, ENSEMBLE_FILE))
         logits = _teacher_logits(job, task, device, models, sample, progress)
         combined = ensemble.combine(np.stack([logits.teachers[name] for name in ensemble.members]))
-        metrics |= {"teacher_rows": len(sample), **_teacher_metrics(task, ensemble, logits, combined, targets[sample])}
-        lost = _lost_by_training(task, ensemble, logits.patterns, combined, targets[sample])
+        metrics |= {"teacher_rows": len(sample), **_teacher_metrics(task, ensemble, logits, targets[sample])}
+        of_sample = None if groups is None else groups[sample]
+        metrics["ensemble"] = evaluate(combined, targets[sample], task.labels, decision, of_sample).to_dict()
+        lost = _lost_by_training(task, ensemble, logits.patterns, combined, targets[sample], of_sample)
         named = dict(zip(sample.tolist(), decision.named(decision.chosen(combined), task.labels), strict=True))
         columns["ensemble"] = [named.get(row) for row in range(len(examples))]
         job.facts.update(ensemble_accuracy=metrics["ensemble"]["accuracy"])
     models.release()
     student = _student_logits(job, task, device, progress)
     given = student_decision.chosen(student)
-    metrics["student"] = evaluate(student, targets, task.labels, student_decision).to_dict()
+    metrics["student"] = evaluate(student, targets, task.labels, student_decision, groups).to_dict()
     metrics["warnings"] = (
         seen_in_training("data.test", examples, task.train, "id", task.described)
         + _collapsed(given, targets > 0, task.labels)
@@ -143,10 +147,8 @@ def _teacher_logits(
     return _TeacherLogits(patterns, teachers)
 
 
-def _teacher_metrics(
-    task: Task, ensemble: Ensemble, logits: _TeacherLogits, combined: FloatArray, targets: FloatArray
-) -> dict[str, Any]:
-    """Return the figures of the patterns untrained, the teachers and their ensemble; all arrays have shape ``(rows, labels)``."""
+def _teacher_metrics(task: Task, ensemble: Ensemble, logits: _TeacherLogits, targets: FloatArray) -> dict[str, Any]:
+    """Return the figures of the patterns untrained, together too, and of the teachers; all arrays have shape ``(rows, labels)``."""
     decision, before = Decision(task.label_kind), logits.patterns
 
     def accuracies(answers: Mapping[str, FloatArray]) -> dict[str, float]:
@@ -169,7 +171,6 @@ def _teacher_metrics(
             for teacher in task.teachers
         },
         "untrained_ensemble": {"accuracy": together["raw"]},
-        "ensemble": evaluate(combined, targets, task.labels, decision).to_dict(),
     }
 
 
@@ -190,7 +191,12 @@ def _unknown_tokens(task: Task) -> list[str]:
 
 
 def _lost_by_training(
-    task: Task, ensemble: Ensemble, patterns: Sequence[Mapping[str, FloatArray]], combined: FloatArray, targets: FloatArray
+    task: Task,
+    ensemble: Ensemble,
+    patterns: Sequence[Mapping[str, FloatArray]],
+    combined: FloatArray,
+    targets: FloatArray,
+    groups: GroupNumbers | None,
 ) -> list[str]:
     """Return a warning where the patterns of the teachers knew more untrained, beyond chance; nothing is chosen on the test set."""
     if not any(teacher.trained for teacher in task.teachers):
@@ -199,8 +205,8 @@ def _lost_by_training(
     pattern_of = {teacher.name: patterns[teacher.pattern] for teacher in task.teachers}
     alike = np.stack([pattern_of[name].get(way, pattern_of[name]["raw"]) for name in ensemble.members])
     untrained_logits = combine(alike, ensemble.weights.astype(np.float32), ensemble.how, ensemble.kind)
-    right = [(decision.chosen(logits) == (targets > 0)).all(axis=-1) for logits in (combined, untrained_logits)]
-    found = compare(*right)
+    trained, before = ((decision.chosen(logits) == (targets > 0)).all(axis=-1) for logits in (combined, untrained_logits))
+    found = compare(trained, before, groups)
     low, high = found.interval
     if high >= 0:
         return []

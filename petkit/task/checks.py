@@ -14,7 +14,8 @@ from petkit.config.loader import Pipeline
 from petkit.config.rules import in_prior, unknown_labels
 from petkit.config.schema.pipeline import PipelineSpec
 from petkit.data.descriptions import described_rows
-from petkit.data.examples import Example, ExampleSource, Scan, labels_in
+from petkit.data.examples import Example, ExampleSource, Scan
+from petkit.data.label_set import labels_in
 from petkit.errors import InvalidInput, Problem, did_you_mean, listed
 from petkit.formatting import counted, hidden_difference
 from petkit.prompts.pvp import PVP, task_fields
@@ -46,7 +47,8 @@ def source_of(spec: PipelineSpec, fields: Sequence[str], labels: Sequence[str], 
     """Return ``train``, ``unlabeled`` or ``test`` as a stream of examples."""
     known = None if part == "unlabeled" else labels or None
     most = limits.LABELLED_ROWS if part == "train" else None  # they are kept in memory
-    return ExampleSource(getattr(spec.data, part), spec.data, fields, known, spec.label_kind, most)
+    group = spec.data.group if part == "test" else None
+    return ExampleSource(getattr(spec.data, part), spec.data, fields, known, spec.label_kind, most, group=group)
 
 
 def unequal_words(pvps: Sequence[PVP]) -> list[str]:

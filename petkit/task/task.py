@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from petkit.config.loader import Pipeline
 from petkit.config.schema.pipeline import PipelineSpec, VerbalizerSpec
 from petkit.data.examples import Example, ExampleSource, Scan, drawn_numbers, targets_of
+from petkit.data.groups import drawn_groups
 from petkit.data.labels import alike
 from petkit.engine.device import Device
 from petkit.ensemble import LabelKind
@@ -150,7 +151,8 @@ class Task:
             return np.zeros(0, np.int64)
         if wanted == "all" or rows <= TEACHER_TEST_ROWS:
             return np.arange(rows)
-        return drawn_numbers(rows, TEACHER_TEST_ROWS)
+        groups = self.scans["test"].groups
+        return drawn_numbers(rows, TEACHER_TEST_ROWS) if groups is None else drawn_groups(groups, TEACHER_TEST_ROWS)
 
     @property
     def hard_weight(self) -> float:

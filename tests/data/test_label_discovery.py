@@ -10,8 +10,8 @@ import pytest
 
 from petkit import limits
 from petkit.config.schema.pipeline import DataSpec
-from petkit.data import examples
-from petkit.data.examples import labels_in
+from petkit.data import label_set
+from petkit.data.label_set import labels_in
 from petkit.errors import InvalidInput
 
 
@@ -61,7 +61,7 @@ def test_one_label_is_too_few_and_texts_are_too_many(here: Path, monkeypatch: py
 
 
 def test_a_source_that_names_its_classes_keeps_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(examples, "class_names", lambda source, column: ("World", "Art") if column == "topic" else None)
+    monkeypatch.setattr(label_set, "class_names", lambda source, column: ("World", "Art") if column == "topic" else None)
     assert labels_in("hf://news/train", DataSpec(unlabeled="", columns={"label": "topic"})) == ("World", "Art")
 
 
@@ -74,7 +74,7 @@ def test_the_alphabet_is_not_a_scale(here: Path, monkeypatch: pytest.MonkeyPatch
 
     labels([3, 1, 2], here)
     assert labels_in("train.jsonl", DataSpec(unlabeled=""), ordinal=True) == ("1", "2", "3")
-    monkeypatch.setattr(examples, "class_names", lambda source, column: ("low", "high"))
+    monkeypatch.setattr(label_set, "class_names", lambda source, column: ("low", "high"))
     assert labels_in("hf://stars/train", DataSpec(unlabeled=""), ordinal=True) == ("low", "high")
 
 

@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 from petkit.cli.console import show_metrics
 from petkit.ensemble import LabelKind
 from petkit.metrics import Decision, Metrics, compare, evaluate
-from petkit.metrics.metrics import wilson
+from petkit.metrics.bootstrap import wilson
 
 NAMES = ("+1", "-1", "0")
 

@@ -12,7 +12,8 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_score,
 
 from petkit.ensemble import log_softmax
 from petkit.metrics import Decision, SingleLabelMetrics, evaluate
-from petkit.metrics.metrics import bootstrap_confusion, calibration_error
+from petkit.metrics.bootstrap import bootstrap_confusion
+from petkit.metrics.metrics import calibration_error
 
 Floats: TypeAlias = NDArray[np.float32]
 Labels: TypeAlias = NDArray[np.int64]

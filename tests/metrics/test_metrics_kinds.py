@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, log_loss, precision_score, recall_score
 
 from petkit.ensemble import LabelKind
+from petkit.metrics.bootstrap import bootstrap_decisions
 from petkit.metrics.decision import Decision
-from petkit.metrics.metrics import MultiLabelMetrics, OrdinalMetrics, SingleLabelMetrics, bootstrap_decisions, evaluate
+from petkit.metrics.metrics import MultiLabelMetrics, OrdinalMetrics, SingleLabelMetrics, evaluate
 
 NAMES = ("a", "b", "c")
 MULTI = Decision(LabelKind.MULTI)

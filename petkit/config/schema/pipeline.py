@@ -49,6 +49,11 @@ class DataSpec(Section):
         "|", description="between the labels of a row in text, as in good|sports, where label_kind is multi"
     )
 
+    group: Annotated[str, StringConstraints(min_length=1, max_length=limits.KEY_CHARACTERS)] | None = Field(
+        None,
+        description="column of the test set that says which rows belong together, as the answers to a question do; evaluated "
+        "together, and drawn together for intervals",
+    )
     empty: Literal["skip", "refuse"] | None = Field(
         None,
         description="rows without a text: left out, or refused; default: skip in the unlabelled set, refuse in train and test",
@@ -207,6 +212,7 @@ class PipelineSpec(Section):
             ("teachers", "new_learning_rate"): (not new, "no pattern has soft tokens, and verbalizer.kind is words"),
             ("generations", "per_label_from_zero"): (self.data.train is not None, "there are labelled rows"),
             ("student", "gold_batch_size"): (self.data.train is None, "data.train names no labelled rows"),
+            ("data", "group"): (self.data.test is None, "data.test names no rows to evaluate on"),
             ("evaluation", "teachers"): (self.data.test is None, "data.test names no rows to evaluate on"),
         }
         return super().without_effect() + [
