@@ -27,7 +27,8 @@ from petkit.config.loader import load_pipeline
 from petkit.config.schema.pipeline import ComputeSpec, PatternSpec, VerbalizerSpec
 from petkit.engine.device import Device, choose_device, prepare_for_inference
 from petkit.engine.inference import label_logits
-from petkit.models.label_scorers import LabelScorer, MultiTokenScorer, WordScorer
+from petkit.models.label_scorer import LabelScorer
+from petkit.models.label_scorers import MultiTokenScorer, WordScorer
 from petkit.models.loading import EMBEDDED, load_masked_lm, load_tokenizer
 from petkit.prompts.pattern import Encoded
 from petkit.prompts.pvp import compile_pvp

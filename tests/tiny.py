@@ -38,6 +38,7 @@ ARCHITECTURES = {
 }
 # Causal models, for the tests that ask for them; GPT-2's and Llama's tokenizers have no padding token.
 CAUSAL = {"gpt2": "bytebpe-open", "llama": "sentencepiece-open", "qwen2": "bytebpe-open-qwen"}
+DISCRIMINATOR = "discriminator"
 MAX_LENGTH = 64
 # Every one of these is a single token of every kind, at the start of a text and after a space.
 WORDS = (
@@ -70,18 +71,24 @@ def pieces(kind: str) -> PieceTokenizer:
 
 
 def tiny_model_folder(arch: str, path: Path) -> Path:
-    """Save a random language model of ``arch`` with its tokenizer: 2 layers of 32 units, dropout 0.1, 64 positions."""
-    return save_tiny_model(arch, tiny_tokenizer({**ARCHITECTURES, **CAUSAL}[arch]), path)
+    """Save a random language model of ``arch`` with its tokenizer: 2 layers of 32 units, dropout 0.1, 64 positions.
+
+    ``discriminator`` is ELECTRA's: it answers of every token whether it was replaced.
+    """
+    return save_tiny_model(arch, tiny_tokenizer({**ARCHITECTURES, **CAUSAL, DISCRIMINATOR: "wordpiece"}[arch]), path)
 
 
 def save_tiny_model(arch: str, tokenizer: Any, path: Path) -> Path:
     """Save a random language model of ``arch`` for any tokenizer, and the tokenizer with it."""
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForPreTraining
 
+    kind: Any = AutoModelForCausalLM if arch in CAUSAL else AutoModelForMaskedLM
+    if arch == DISCRIMINATOR:
+        arch, kind = "electra", AutoModelForPreTraining
     config = AutoConfig.for_model(arch, **(_causal_config if arch in CAUSAL else _config)(arch, tokenizer))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = (AutoModelForCausalLM if arch in CAUSAL else AutoModelForMaskedLM).from_config(config)
+        model = kind.from_config(config)
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
     return path

@@ -14,7 +14,7 @@ from petkit.engine.device import Device, choose_device
 from petkit.ensemble import FloatArray, LabelKind, calibrate, combine
 from petkit.events import OnEvent, ignore, report_notes
 from petkit.metrics import Decision
-from petkit.models.label_scorers import LabelScorer
+from petkit.models.label_scorer import LabelScorer
 from petkit.prompts.pvp import PVP
 from petkit.task.task import Task
 from petkit.teachers.scoring import shard_logits

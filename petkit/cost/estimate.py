@@ -21,7 +21,7 @@ from petkit.errors import InvalidInput, Problem
 from petkit.events import STAGES, Stage
 from petkit.formatting import duration, size
 from petkit.models.batch import Batch
-from petkit.models.loading import ModelSize, model_size
+from petkit.models.size import ModelSize, model_size
 from petkit.prompts.pattern import Encoded
 from petkit.prompts.pvp import tokenised
 from petkit.prompts.tokenizer import PieceTokenizer
@@ -199,7 +199,7 @@ class StepCosts:
                     break
             return spent / calls
 
-        models = teacher_models(spec.model, spec.teachers.adapted, device, task.start_hash("teachers"))
+        models = teacher_models(spec.model, spec.teachers.adapted, device, task.start_hash("teachers"), spec.teachers.scoring)
         with torch.random.fork_rng(devices=[]):
             started = time.perf_counter()
             with models.untrained(task.pvps[0]) as scorer:

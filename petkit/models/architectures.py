@@ -1,16 +1,22 @@
-"""The two kinds of language models: masked ones, which fill masks, and causal ones, which predict the next token."""
+"""The kinds of language models: masked ones, which fill masks, causal ones, which predict the next token, and discriminators,
+which say which tokens were replaced.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 
-from petkit.errors import first_line
+from petkit.errors import ModelRefused, first_line
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
+Scoring: TypeAlias = Literal["mask", "replaced_token", "next_token"]
+# What a pipeline asks for; auto: by the one head that the checkpoint has.
+WantedScoring: TypeAlias = Scoring | Literal["auto"]
 # Vision-language models that read text alone as the language model in them does.
 VISION_LANGUAGE = frozenset({"qwen2_vl", "qwen2_5_vl", "qwen3_vl"})
 
@@ -31,10 +37,38 @@ def is_causal(config: PretrainedConfig) -> bool:
     return config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or config.model_type in VISION_LANGUAGE
 
 
-def language_model_class(config: PretrainedConfig) -> Any:
-    """Return transformers' auto class of a language model."""
-    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMaskedLM
+def scoring_of(config: PretrainedConfig, weights: Collection[str], wanted: WantedScoring, shown: str) -> Scoring:
+    """Return how a checkpoint's head answers a pattern; refuse a way for which it has no head, and a choice that it leaves open."""
 
+    def has(*heads: str) -> bool:
+        return any(name.startswith(heads) for name in weights)
+
+    if is_causal(config):
+        if wanted not in ("auto", "next_token"):
+            raise ModelRefused(
+                f"{shown}: teachers.scoring is {wanted}, and a {config.model_type!r} model predicts the next token"
+            )
+        return "next_token"
+    if wanted == "next_token":
+        raise ModelRefused(f"{shown}: teachers.scoring is next_token, and a {config.model_type!r} model is not a causal one")
+    discriminates, generates = (config.model_type == "electra" and has(f"{head}_") for head in ("discriminator", "generator"))
+    if wanted == "replaced_token" and not discriminates:
+        why = "the checkpoint has no discriminator head (use one such as google/electra-base-discriminator)"
+        if has("mask_predictions."):
+            why = f"transformers has no class for the discriminator head of a {config.model_type!r} model"
+        raise ModelRefused(f"{shown}: {why}")
+    if wanted == "auto" and discriminates and generates:
+        heads = "the heads of a generator and of a discriminator"
+        raise ModelRefused(f"{shown}: the checkpoint has {heads} (choose with teachers.scoring: mask or replaced_token)")
+    return "replaced_token" if wanted == "replaced_token" or (wanted == "auto" and discriminates) else "mask"
+
+
+def language_model_class(config: PretrainedConfig, scoring: Scoring | None = None) -> Any:
+    """Return transformers' auto class of a language model; without ``scoring``, of a causal or masked one."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMaskedLM, AutoModelForPreTraining
+
+    if scoring == "replaced_token":
+        return AutoModelForPreTraining
     if not is_causal(config):
         return AutoModelForMaskedLM
     return AutoModelForImageTextToText if config.model_type in VISION_LANGUAGE else AutoModelForCausalLM

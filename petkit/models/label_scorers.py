@@ -3,16 +3,16 @@
 :class:`WordScorer` reads one token per label word (PET, equation 1), :class:`MultiTokenScorer` words of several tokens (Schick &
 Schütze 2021, "It's Not Just Size", section 3.1), :class:`NextTokenScorer` the same in causal models, and :class:`VectorScorer` a
 trained vector per label (WARP, Hambardzumyan et al. 2021; ProtoVerb, Cui et al. 2022). The first and the last read causal models
-as well, at a row's last token. Pipelines choose among them by name; other packages add theirs by entry points.
+as well, at a row's last token; discriminators have a scorer of their own (:mod:`~petkit.models.replaced_token`). Pipelines choose
+among them by name; other packages add theirs by entry points.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,70 +20,18 @@ from torch.nn import functional
 
 from petkit.config.registry import LABEL_SCORER_NAMES, Registry
 from petkit.errors import ModelRefused
-from petkit.models.adapters.base import Adapter
 from petkit.models.batch import Batch
-from petkit.models.mask_reader import MaskReader, SoftTokens
+from petkit.models.label_scorer import LabelScorer, TokenIds, averaging_of, label_means
+from petkit.models.mask_reader import MaskReader
+from petkit.models.replaced_token import ReplacedTokenScorer, is_discriminator
 from petkit.prompts.pvp import PVP
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# Labels → words → tokens.
-TokenIds: TypeAlias = Sequence[Sequence[Sequence[int]]]
 PROTOTYPE_TEMPERATURE = 0.1
 # Vocabulary rows held at once while normalising: 2^25 floats are 128 MB.
 _LOGITS_AT_ONCE = 2**25
-
-
-class LabelScorer(nn.Module, ABC):
-    """A language model that answers with label logits; every ``forward`` returns ``(batch, labels)`` in float32.
-
-    Built on a :class:`~petkit.models.mask_reader.MaskReader` instead of a model, it shares the model with that reader's own
-    scorer. Soft tokens, label vectors and an adapter are trained in addition to the model.
-    """
-
-    def __init__(self, model: PreTrainedModel | MaskReader, soft_tokens: int = 0) -> None:
-        super().__init__()
-        self.reader = model if isinstance(model, MaskReader) else MaskReader(model)
-        self.soft = SoftTokens(self.reader.model, soft_tokens) if soft_tokens else None
-        self.adapter: Adapter | None = None
-
-    @abstractmethod
-    def forward(self, batch: Batch) -> Tensor:
-        """Return label logits, shape ``(batch, labels)``, float32."""
-
-    @property
-    def features(self) -> Tensor:
-        """The encoder's row at each (first) mask in the last forward pass, shape ``(batch, hidden)``."""
-        assert self.reader.features is not None
-        return self.reader.features
-
-    def own_parameters(self) -> dict[str, nn.Parameter]:
-        """Return the parameters the model did not come with, but for an adapter's: soft tokens, label vectors."""
-        return {} if self.soft is None else {"soft_tokens": self.soft.vectors}
-
-    def own_state(self) -> dict[str, Tensor]:
-        """Return the values of :meth:`own_parameters`."""
-        return {name: value.detach() for name, value in self.own_parameters().items()}
-
-    def load_own_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what :meth:`own_state` gave."""
-        expected = self.own_state()
-        shapes = {name: tuple(value.shape) for name, value in state.items()}
-        if shapes != {name: tuple(value.shape) for name, value in expected.items()}:
-            raise ModelRefused("the teacher's soft tokens or label vectors are missing or made for another pattern")
-        for name, value in state.items():
-            expected[name].copy_(value)
-
-    def release(self) -> None:
-        """Leave the reader to another scorer."""
-        if self.soft is not None:
-            self.soft.detach()
-
-    def detach(self) -> PreTrainedModel:
-        """Undo all hooks and return the plain model."""
-        self.release()
-        return self.reader.detach()
 
 
 class WordScorer(LabelScorer):
@@ -94,7 +42,7 @@ class WordScorer(LabelScorer):
 
     def __init__(self, model: PreTrainedModel | MaskReader, words: TokenIds, soft_tokens: int = 0) -> None:
         super().__init__(model, soft_tokens)
-        self.register_buffer("averaging", _averaging(words), persistent=False)
+        self.register_buffer("averaging", averaging_of(words), persistent=False)
         self.register_buffer("tokens", torch.tensor([word[0] for label in words for word in label]), persistent=False)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -102,7 +50,7 @@ class WordScorer(LabelScorer):
             word_logits = self.reader.read_masks(batch)[:, self.tokens]  # (batch, words)
         else:
             word_logits = self.reader.read_masks(batch, lambda hidden: self.reader.columns(hidden, self.tokens))
-        return _label_means(word_logits, self.averaging)
+        return label_means(word_logits, self.averaging)
 
 
 class MultiTokenScorer(LabelScorer):
@@ -138,7 +86,7 @@ class MultiTokenScorer(LabelScorer):
         known = sorted({token for word in flat for token in word})
         places = {token: place for place, token in enumerate(known)}
         columns = [[places[token] for token in word] + [0] * (max(lengths) - len(word)) for word in flat]
-        self.register_buffer("averaging", _averaging(words), persistent=False)
+        self.register_buffer("averaging", averaging_of(words), persistent=False)
         self.register_buffer("tokens", torch.tensor(known), persistent=False)
         self.register_buffer("columns", torch.tensor(columns), persistent=False)  # (words, longest): places in ``tokens``
         self._features: Tensor | None = None
@@ -164,7 +112,7 @@ class MultiTokenScorer(LabelScorer):
                 else:
                     scores.append(own.mean(-1) if self.decoding == "parallel" else own.sum(-1))
             order = [number for length in self.lengths for number in self._numbers[length]]
-            return _label_means(torch.cat(scores, dim=1), self.averaging[order])
+            return label_means(torch.cat(scores, dim=1), self.averaging[order])
 
     def _read(self, copies: Sequence[Batch], lengths: Sequence[int]) -> list[Tensor]:
         """Return log-probabilities ``(batch, length, known tokens)`` from the first mask on of each copy, in one forward pass."""
@@ -248,7 +196,7 @@ class NextTokenScorer(MultiTokenScorer):
         copies = [batch.appended([own] * size, longest) for own in self.beginnings]
         blocks = self._read(copies, [len(own) + 1 for own in self.beginnings])
         scores = [blocks[copy][:, range(len(own)), own].mean(-1) for copy, own in self._continuations]  # (batch,) each
-        return _label_means(torch.stack(scores, dim=1), self.averaging)
+        return label_means(torch.stack(scores, dim=1), self.averaging)
 
 
 class VectorScorer(LabelScorer):
@@ -264,7 +212,7 @@ class VectorScorer(LabelScorer):
         if projection is None:
             model_type = self.reader.model.config.model_type
             raise ModelRefused(f"a {model_type!r} model has no output vectors to start label vectors from (use kind: words)")
-        averaging = _averaging(words).to(projection.weight.device)  # (words, labels)
+        averaging = averaging_of(words).to(projection.weight.device)  # (words, labels)
         tokens = [word[0] for label in words for word in label]
         with torch.no_grad():
             self.vectors = nn.Parameter(averaging.T @ projection.weight[tokens].float())  # (labels, hidden)
@@ -286,20 +234,10 @@ class VectorScorer(LabelScorer):
             return cosine / PROTOTYPE_TEMPERATURE
 
 
-def _label_means(word_scores: Tensor, averaging: Tensor) -> Tensor:
-    """Return label logits ``(batch, labels)`` in float32: the mean over each label's words of their scores ``(batch, words)``."""
-    with torch.autocast(word_scores.device.type, enabled=False):  # it would round the sums to bfloat16 again
-        return word_scores.float() @ averaging
-
-
-def _averaging(words: TokenIds) -> Tensor:
-    """Return the matrix ``(words, labels)`` that turns word scores into their mean per label."""
-    counts = torch.tensor([len(label) for label in words])
-    return torch.diag(1 / counts).repeat_interleave(counts, dim=0)
-
-
 def _of_words(model: Any, pvp: PVP, soft_tokens: int, normalised: bool) -> LabelScorer:
     words = pvp.words.token_ids
+    if is_discriminator(model.model if isinstance(model, MaskReader) else model):
+        return ReplacedTokenScorer(model, words, soft_tokens)
     if pvp.words.longest == 1 and not normalised:
         return WordScorer(model, words, soft_tokens)
     if pvp.pattern.open_ended:

@@ -11,14 +11,21 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from petkit.errors import ModelRefused, PetkitError, first_line, shown_path
-from petkit.models.architectures import is_causal, is_masked_lm, language_model_class, why_not_left_to_right
+from petkit.models.architectures import (
+    Scoring,
+    WantedScoring,
+    is_causal,
+    is_masked_lm,
+    language_model_class,
+    scoring_of,
+    why_not_left_to_right,
+)
 from petkit.models.hub import hub_folder
 from petkit.models.safety.config_values import validation_mistake
 from petkit.models.safety.model_folder import (
@@ -29,7 +36,14 @@ from petkit.models.safety.model_folder import (
     file_times,
     refuse_strange_vocabulary,
 )
-from petkit.models.safety.weight_files import left_over_layers, numbers_built, numbers_in, refuse_absurd, refuse_not_finite
+from petkit.models.safety.weight_files import (
+    left_over_layers,
+    numbers_built,
+    numbers_in,
+    refuse_absurd,
+    refuse_not_finite,
+    shapes_in,
+)
 from petkit.prompts.tokenizer import PieceTokenizer
 from petkit.storage.integrity import refuse_damaged, sha256
 
@@ -64,6 +78,11 @@ class ModelFolder:
         quiet.set_verbosity_error()
         config: PretrainedConfig = AutoConfig.from_pretrained(str(self.path), trust_remote_code=False)
         return config
+
+    @cached_property
+    def weights(self) -> frozenset[str]:
+        """The names of the tensors in the checkpoint."""
+        return frozenset(shapes_in(self.path))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -165,14 +184,25 @@ def check_language_model(config: PretrainedConfig, name: str, *, masked: bool = 
     raise ModelRefused(f"{shown_name(name)}: a {config.model_type!r} model {why}")
 
 
-def load_language_model(name: str, attention: str | None = None, four_bit: FourBit | None = None) -> PreTrainedModel:
-    """Load a masked or a causal language model in float32, in evaluation mode, with transformers' own attention by default."""
+def scoring_by(name: str, wanted: WantedScoring = "auto") -> Scoring:
+    """Return how a model answers a pattern: at a mask, by the next token, or by telling replaced tokens."""
+    return scoring_of(load_config(name), open_folder(name).weights, wanted, shown_name(name))
+
+
+def load_language_model(
+    name: str, attention: str | None = None, four_bit: FourBit | None = None, scoring: WantedScoring = "auto"
+) -> PreTrainedModel:
+    """Load a masked or a causal language model, or a discriminator, in float32 and evaluation mode.
+
+    ``attention`` is its implementation, by default transformers' own choice; ``scoring``, how the model is to answer.
+    """
     config = load_config(name)
     check_language_model(config, name)
-    kind = language_model_class(config)
+    chosen = scoring_by(name, scoring)
+    kind = language_model_class(config, chosen)
     model, missing = _load_weights(kind, name, attention)
     if missing:
-        head = "language-model" if is_causal(config) else "masked-LM"
+        head = {"mask": "masked-LM", "next_token": "language-model", "replaced_token": "discriminator"}[chosen]
         message = f"the checkpoint has no {head} head: {missing[0]} is missing (use a checkpoint saved from {kind.__name__})"
         raise ModelRefused(f"{shown_name(name)}: {message}")
     if is_causal(config) and (why := why_not_left_to_right(model)):
@@ -186,7 +216,7 @@ def load_language_model(name: str, attention: str | None = None, four_bit: FourB
 def load_masked_lm(name: str, attention: str | None = None) -> PreTrainedModel:
     """Load a language model, as :func:`load_language_model` does, that must be a masked one."""
     check_language_model(load_config(name), name, masked=True)
-    return load_language_model(name, attention)
+    return load_language_model(name, attention, scoring="mask")
 
 
 def check_classifier(config: PretrainedConfig, name: str) -> None:
@@ -233,37 +263,6 @@ def load_classifier(folder: str) -> PreTrainedModel:
     if missing:
         raise ModelRefused(f"{shown_name(folder)}: not a sequence classifier: {missing[0]} is missing")
     return model
-
-
-@dataclass(frozen=True)
-class ModelSize:
-    """The numbers that memory and disk depend on: all parameters (tied ones count once), and the widths of single parts."""
-
-    parameters: int
-    layers: int
-    heads: int
-    hidden: int  # width of a token's vector
-    inner: int  # width of the feed-forward layers
-    vocabulary: int
-
-
-def model_size(name: str, labels: int | None = None) -> ModelSize:
-    """Return the size of a language model, or of a classifier over so many ``labels``, by its configuration alone."""
-    from transformers import AutoModelForSequenceClassification
-
-    config: Any = load_config(name)
-    kind = language_model_class(config)
-    if labels is not None:
-        kind, config.num_labels = AutoModelForSequenceClassification, labels
-    text = config.get_text_config()
-    return ModelSize(
-        parameters=numbers_built(kind, config).parameters,
-        layers=text.num_hidden_layers,
-        heads=getattr(text, "num_attention_heads", None) or 1,  # not every model has attention
-        hidden=text.hidden_size,
-        inner=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
-        vocabulary=text.vocab_size,
-    )
 
 
 def shown_name(name: str) -> str:

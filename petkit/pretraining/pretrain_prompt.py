@@ -33,7 +33,8 @@ from petkit.events import Notice, OnEvent, ignore
 from petkit.models.adapters.attach import attach
 from petkit.models.adapters.base import Adapter
 from petkit.models.batch import Batch
-from petkit.models.label_scorers import LabelScorer, WordScorer
+from petkit.models.label_scorer import LabelScorer
+from petkit.models.label_scorers import WordScorer
 from petkit.models.loading import load_masked_lm, shown_name
 from petkit.models.mask_reader import MaskReader
 from petkit.models.safety.probe import check_reading

@@ -21,7 +21,7 @@ from petkit.events import Notice
 from petkit.metrics import Decision, compare, evaluate
 from petkit.metrics.decision import Chosen
 from petkit.models.batch import IndexArray
-from petkit.models.label_scorers import LabelScorer
+from petkit.models.label_scorer import LabelScorer
 from petkit.prompts.pvp import PVP
 from petkit.runs.fingerprint import Inputs, flat
 from petkit.runs.layout import ENSEMBLE_FILE, EVALUATION, METRICS_FILE, SOFT_LABELS, STUDENT, STUDENT_FILE, teacher_model

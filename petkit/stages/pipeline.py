@@ -147,7 +147,8 @@ class RunResult:
 
 def all_steps(task: Task, device: Device) -> list[Step]:
     """Return every step of a prepared pipeline in order (see :mod:`petkit.stages.preparation`)."""
-    models = teacher_models(task.spec.model, task.spec.teachers.adapted, device, task.start_hash("teachers"))
+    teachers = task.spec.teachers
+    models = teacher_models(task.spec.model, teachers.adapted, device, task.start_hash("teachers"), teachers.scoring)
     return [
         *a_teachers.steps(task, device, models),
         *b_soft_labels.steps(task),

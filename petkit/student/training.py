@@ -20,7 +20,7 @@ from petkit.errors import IncompleteRun
 from petkit.models.adapters.attach import trained_part
 from petkit.models.batch import Batch, IndexArray, collate
 from petkit.models.freezing import freeze_lower
-from petkit.models.label_scorers import LabelScorer
+from petkit.models.label_scorer import LabelScorer
 from petkit.runs.layout import ENSEMBLE_FILE, SOFT_LABELS, STUDENT_FILE
 from petkit.runs.step import Job
 from petkit.runs.store import RunStore

@@ -85,8 +85,10 @@ def _backbone(section: str, pipeline: Pipeline, labels: Sequence[str]) -> tuple[
             problems.append(pipeline.problem((section, "freeze"), message, "use half"))
         # A missing head, damaged weights and unsuited adapters show only when the model is built.
         model, head = None, list[str]()
+        if teaches:
+            loading.scoring_by(name, spec.teachers.scoring)
         if teaches and (name != loading.EMBEDDED or trained.adapted):
-            model = loading.load_language_model(name)
+            model = loading.load_language_model(name, scoring=spec.teachers.scoring)
             if name != loading.EMBEDDED:
                 check_reading(model, loading.shown_name(name))
         elif not teaches and (name not in (loading.EMBEDDED, spec.model) or trained.adapted):
@@ -136,6 +138,8 @@ def teacher_setting_problems(pipeline: Pipeline, tokenizer: PieceTokenizer, pvps
     vectors = next((pvp.verbalizer.kind for pvp in pvps if pvp.verbalizer.kind != "words"), "")
     for_words = f"{teachers.loss} needs words, and verbalizer.kind is {vectors}"
     needs_words = teachers.loss in ("decoupled_label", "next_token")
+    judges = loading.scoring_by(spec.model, teachers.scoring) == "replaced_token"
+    no_mask = f"needs a masked-LM head, and {name} is a discriminator"
     surest_first = [index for index, pvp in enumerate(pvps) if pvp.verbalizer.decoding == "max_first"]
     decoding = (*spec.verbalizer_place(surest_first[0] if surest_first else 0), "decoding")
     rules = (
@@ -145,6 +149,12 @@ def teacher_setting_problems(pipeline: Pipeline, tokenizer: PieceTokenizer, pvps
         (causal and hides_words, kind, f"word_masking {masks}", "use second_pattern"),
         (causal and masked_view, ("teachers", "contrastive", "partners"), f"masked_view {masks}", "use same_label"),
         (causal and bool(surest_first), decoding, f"max_first {masks}", "use parallel"),
+        (judges and teachers.auxiliary_mlm_weight > 0, ("teachers", "auxiliary_mlm_weight"), no_mask, "set it to 0"),
+        (judges and teachers.label_conditioning_weight > 0, ("teachers", "label_conditioning_weight"), no_mask, "set it to 0"),
+        (judges and teachers.loss == "decoupled_label", ("teachers", "loss"), f"decoupled_label {no_mask}", "use cross_entropy"),
+        (judges and bool(vectors), ("verbalizer", "kind"), f"{vectors} {no_mask}", "use words"),
+        (judges and spec.verbalizer.auto is not None, ("verbalizer", "auto"), no_mask, "name the words"),
+        (judges and bool(surest_first), decoding, f"max_first {no_mask}", "use parallel"),
         (causal and "setfit" in spec.baselines, ("baselines",), encoder, "leave it out"),
         (second_pattern and bool(soft), kind, shares, "use word_masking"),
         (second_pattern and spec.keep_patterns == 1, kind, "second_pattern needs two patterns, and keep_patterns leaves one", ""),

@@ -19,7 +19,8 @@ from petkit.config.schema.section import beyond_bound
 from petkit.engine.device import Device
 from petkit.engine.inference import FloatArray, label_logits
 from petkit.errors import IncompleteRun, shown_path
-from petkit.models.label_scorers import LabelScorer
+from petkit.models.architectures import WantedScoring
+from petkit.models.label_scorer import LabelScorer
 from petkit.models.loading import load_tokenizer, model_fingerprint, shown_name
 from petkit.prompts.pvp import PVP, Demonstrations, compile_pvp
 from petkit.prompts.tokenizer import PieceTokenizer
@@ -53,7 +54,7 @@ class _Shared:
         self._models: dict[str, TeacherModels] = {}
 
     def lender(
-        self, name: str, adapter: Mapping[str, Any], folder: Path, pvp: PVP, *, trained: bool
+        self, name: str, adapter: Mapping[str, Any], folder: Path, pvp: PVP, *, trained: bool, scoring: WantedScoring
     ) -> Callable[[], AbstractContextManager[LabelScorer]]:
         """Return what lends the model of a teacher in ``folder`` that starts from the backbone ``name``."""
         if trained and adapter["kind"] == "none":
@@ -65,7 +66,8 @@ class _Shared:
             why = beyond_bound(error) or "adapter is damaged (petkit verify checks the run)"
             raise IncompleteRun(f"{shown_path(folder / TEACHER_FILE)}: {why}") from None
         adapted = None if isinstance(spec, NoAdapter) else spec
-        models = self._models.setdefault(json.dumps([name, adapter]), teacher_models(name, adapted, self.device))
+        lent = teacher_models(name, adapted, self.device, scoring=scoring)
+        models = self._models.setdefault(json.dumps([name, adapter, scoring]), lent)
         return (lambda: models.trained(folder, pvp)) if trained else (lambda: models.untrained(pvp))
 
 
@@ -101,6 +103,5 @@ def _load_teacher(store: RunStore, teacher: str, shared: _Shared) -> LoadedTeach
         # A new row is not among the labelled rows, so their numbers do not matter.
         numbers = tuple(tuple(range(len(examples))) for examples in filled)
         pvp = replace(pvp, demonstrations=Demonstrations(shown["per_label"], filled, numbers))
-    return LoadedTeacher(
-        pvp, tokenizer, shared.lender(name, about["adapter"], folder, pvp, trained=trained), tuple(about["fields"])
-    )
+    lend = shared.lender(name, about["adapter"], folder, pvp, trained=trained, scoring=about.get("scoring", "auto"))
+    return LoadedTeacher(pvp, tokenizer, lend, tuple(about["fields"]))

@@ -20,7 +20,9 @@ from petkit.config.schema.adapter import AnyAdapter, PromptEncoderSpec
 from petkit.engine.device import Device, prepare_for_inference, release_memory
 from petkit.models.adapters.attach import attach, start_from_folder
 from petkit.models.adapters.base import Adapter, read_adapter
-from petkit.models.label_scorers import LABEL_SCORERS, LabelScorer
+from petkit.models.architectures import WantedScoring
+from petkit.models.label_scorer import LabelScorer
+from petkit.models.label_scorers import LABEL_SCORERS
 from petkit.models.loading import load_language_model
 from petkit.models.mask_reader import MaskReader
 from petkit.prompts.pvp import PVP
@@ -57,8 +59,8 @@ class TeacherModels(ABC):
 
     spec: AnyAdapter | None = None  # the adapter that is trained
 
-    def __init__(self, backbone: str, device: Device) -> None:
-        self.backbone, self.device = backbone, device
+    def __init__(self, backbone: str, device: Device, scoring: WantedScoring = "auto") -> None:
+        self.backbone, self.device, self.scoring = backbone, device, scoring
         self._reader: MaskReader | None = None
 
     @abstractmethod
@@ -97,7 +99,7 @@ class TeacherModels(ABC):
         """Return the mask reader of the shared backbone without an adapter."""
         if self._reader is None:
             with torch.random.fork_rng(devices=[]):
-                model = load_language_model(self.backbone, four_bit=self.device.four_bit(self.spec))
+                model = load_language_model(self.backbone, four_bit=self.device.four_bit(self.spec), scoring=self.scoring)
             self._own_attention = model.config._attn_implementation
             # Frozen weights may be stored in the format they are multiplied in: autocast would cast them in every step.
             prepare_for_inference(model, self.device)
@@ -106,9 +108,17 @@ class TeacherModels(ABC):
         return self._reader
 
 
-def teacher_models(backbone: str, adapter: AnyAdapter | None, device: Device, start_sha256: str | None = None) -> TeacherModels:
+def teacher_models(
+    backbone: str,
+    adapter: AnyAdapter | None,
+    device: Device,
+    start_sha256: str | None = None,
+    scoring: WantedScoring = "auto",
+) -> TeacherModels:
     """Return what lends the models of teachers that train an adapter (from the prompt of this hash), or the whole model."""
-    return OwnModels(backbone, device) if adapter is None else SharedBackbone(backbone, adapter, device, start_sha256)
+    if adapter is None:
+        return OwnModels(backbone, device, scoring)
+    return SharedBackbone(backbone, adapter, device, start_sha256, scoring)
 
 
 class OwnModels(TeacherModels):
@@ -117,7 +127,8 @@ class OwnModels(TeacherModels):
     @contextmanager
     def new(self, pvp: PVP, *, normalised: bool = False) -> Iterator[LabelScorer]:
         self.release()
-        scorer = scorer_of(load_language_model(self.backbone, self.device.training_attention), pvp, normalised=normalised)
+        model = load_language_model(self.backbone, self.device.training_attention, scoring=self.scoring)
+        scorer = scorer_of(model, pvp, normalised=normalised)
         yield scorer.to(self.device.name)
         _free(scorer)
 
@@ -137,8 +148,15 @@ class SharedBackbone(TeacherModels):
 
     spec: AnyAdapter
 
-    def __init__(self, backbone: str, adapter: AnyAdapter, device: Device, start_sha256: str | None = None) -> None:
-        super().__init__(backbone, device)
+    def __init__(
+        self,
+        backbone: str,
+        adapter: AnyAdapter,
+        device: Device,
+        start_sha256: str | None = None,
+        scoring: WantedScoring = "auto",
+    ) -> None:
+        super().__init__(backbone, device, scoring)
         self.spec, self._start_sha256 = adapter, start_sha256
         self._adapter: Adapter | None = None
         self._states: dict[Path, dict[str, Tensor]] = {}

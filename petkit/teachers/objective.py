@@ -23,7 +23,7 @@ from petkit.engine.sampling import StepRows
 from petkit.engine.token_masking import TokenMasking
 from petkit.losses.classification import class_weights_of
 from petkit.models.batch import Batch, IndexArray, collate
-from petkit.models.label_scorers import LabelScorer
+from petkit.models.label_scorer import LabelScorer
 from petkit.prompts.pattern import Encoded
 from petkit.prompts.pvp import PVP
 from petkit.prompts.tokenizer import PieceTokenizer
@@ -72,10 +72,11 @@ class TeacherObjective:
         targets = self.data.targets[step.rows].to(device)
         logits = scorer(on_device)  # (batch, labels)
         features = scorer.features  # (batch, hidden), of the pass above
-        main = self._main(logits, targets)
+        apart = self.data.multi or scorer.answers_apart
+        main = self._main(logits, targets, apart=apart)
         again = scorer(on_device) if settings.r_drop_weight else None
         if again is not None:
-            main = (main + self._main(again, targets)) / 2
+            main = (main + self._main(again, targets, apart=apart)) / 2
         loss = main
         if step.added is not None:
             loss = losses.auxiliary(main, self._masked_lm(scorer, step), settings.auxiliary_mlm_weight)
@@ -90,12 +91,15 @@ class TeacherObjective:
             loss = loss + settings.label_conditioning_weight * self._label_conditioning(scorer, step)
         return loss
 
-    def _main(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def _main(self, logits: Tensor, targets: Tensor, *, apart: bool) -> Tensor:
+        """Return the loss over label logits ``(batch, labels)``; ``apart``: each label is answered with yes or no."""
         settings = self.settings
         if settings.loss != "cross_entropy":
             return losses.LOSSES[settings.loss](logits, targets)
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)
-        loss = losses.binary_cross_entropy if self.data.multi else losses.cross_entropy
+        if apart and not self.data.multi:
+            targets = torch.nn.functional.one_hot(targets, logits.shape[1]).to(logits.dtype)  # (batch, labels)
+        loss = losses.binary_cross_entropy if apart else losses.cross_entropy
         return loss(
             logits, targets, label_smoothing=settings.label_smoothing, class_weights=weights, focal_gamma=settings.focal_gamma
         )

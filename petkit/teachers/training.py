@@ -20,7 +20,7 @@ from petkit.events import Notice
 from petkit.models.adapters.attach import trained_part
 from petkit.models.batch import IndexArray
 from petkit.models.freezing import freeze_lower
-from petkit.models.label_scorers import LabelScorer
+from petkit.models.label_scorer import LabelScorer
 from petkit.prompts.pattern import Encoded
 from petkit.runs.fingerprint import Inputs, demonstration_inputs, flat, label_words, model_inputs, verbalizer_inputs
 from petkit.runs.layout import TEACHER_FILE, teacher_logits
@@ -51,6 +51,7 @@ def scoring_inputs(task: Task, device: Device, teacher: Teacher) -> Inputs:
         "verbalizer": label_words(pvp.verbalizer.labels),
         **verbalizer_inputs(pvp.verbalizer),
         **demonstration_inputs(spec.demonstrations),
+        **({} if spec.teachers.scoring == "auto" else {"teachers.scoring": spec.teachers.scoring}),
         # Untrained, the other adapters leave the model as it is.
         **({"four_bit": True} if spec.teachers.adapter.kind == "qlora" else {}),
     }
@@ -266,6 +267,7 @@ def describe(task: Task, teacher: Teacher) -> dict[str, Any]:
     return {
         # A teacher's folder contains a model only where it has one of its own.
         **({} if teacher.trained and spec.teachers.adapted is None else {"model": spec.model}),
+        **({} if spec.teachers.scoring == "auto" else {"scoring": spec.teachers.scoring}),
         "adapter": spec.teachers.adapter.model_dump(mode="json", exclude={"start"}),
         "pattern": spec.patterns[teacher.pattern].model_dump(mode="json", exclude={"verbalizer"}),
         "verbalizer": pvp.verbalizer.model_dump(mode="json", exclude={"descriptions"}),

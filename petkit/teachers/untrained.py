@@ -11,7 +11,7 @@ from petkit.engine.inference import FloatArray, label_logits
 from petkit.ensemble import CONTENT_FREE, batch_prior, contextual_prior
 from petkit.errors import InvalidInput
 from petkit.events import OnEvent, RunStarted, StepFinished, StepStarted, ignore
-from petkit.models.label_scorers import LabelScorer
+from petkit.models.label_scorer import LabelScorer
 from petkit.prompts.pattern import Encoded
 from petkit.prompts.pvp import PVP
 from petkit.task.task import Task
@@ -31,7 +31,7 @@ def untrained(
         message = "untrained patterns have no words to read before they are found"
         hint = "petkit search-verbalizer writes them into a file to name here"
         raise InvalidInput([task.pipeline.problem(("verbalizer", "auto"), message, hint)])
-    lent = teacher_models(task.spec.model, None, device) if models is None else models
+    lent = teacher_models(task.spec.model, None, device, scoring=task.spec.teachers.scoring) if models is None else models
     on_event(RunStarted(len(task.pvps)))
     with quick_collections():
         for pvp in task.pvps:

@@ -106,7 +106,7 @@ def test_value_of_several_kinds(here: Path, line: str, reported: list[str]) -> N
         ("techers: {}", "techers: unknown key (did you mean 'teachers'?)"),
         (
             "teachers: {lr: 1}",
-            "teachers.lr: unknown key (known: weight_decay, adam_epsilon, max_grad_norm, dropout, adapter, freeze, learning_rate, seeds, steps, stop_loss,",
+            "teachers.lr: unknown key (known: weight_decay, adam_epsilon, max_grad_norm, dropout, adapter, freeze, learning_rate, seeds, scoring, steps,",
         ),
         ("student: {hard_weigth: 1}", "student.hard_weigth: unknown key (did you mean 'hard_weight'?)"),
         ("soft_labels: {temprature: 1}", "soft_labels.temprature: unknown key (did you mean 'temperature'?)"),

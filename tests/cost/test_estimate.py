@@ -18,7 +18,7 @@ from petkit.cost import estimate
 from petkit.cost.estimate import Disk, StepCosts, passes
 from petkit.errors import InvalidInput
 from petkit.events import RunStarted
-from petkit.models.loading import model_size
+from petkit.models.size import model_size
 from petkit.runs.layout import SOFT_LABELS, STUDENT
 from petkit.runs.store import RunStore
 from petkit.stages.pipeline import Forecast, all_steps, device_of, dry_run, prepare

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from petkit.losses import cross_entropy
 from petkit.models.batch import Batch, collate
-from petkit.models.label_scorers import TokenIds
+from petkit.models.label_scorer import TokenIds
 from petkit.models.loading import load_masked_lm, load_tokenizer
 from petkit.prompts.pattern import Encoded
 from petkit.prompts.tokenizer import PieceTokenizer

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from petkit.models.batch import Batch, collate
-from petkit.models.label_scorers import TokenIds
+from petkit.models.label_scorer import TokenIds
 from petkit.models.loading import load_language_model, load_tokenizer
 from petkit.prompts.pattern import Encoded
 from petkit.prompts.tokenizer import PieceTokenizer

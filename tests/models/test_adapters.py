@@ -25,7 +25,8 @@ from petkit.models.adapters.attach import attach, trained_part
 from petkit.models.adapters.base import STATE_FILE, Adapter, read_adapter
 from petkit.models.architectures import is_causal
 from petkit.models.batch import Batch
-from petkit.models.label_scorers import LabelScorer, TokenIds, WordScorer
+from petkit.models.label_scorer import LabelScorer, TokenIds
+from petkit.models.label_scorers import WordScorer
 from petkit.models.loading import load_config, load_masked_lm, new_classifier
 from tests.models import open_rows
 from tests.models.masked_rows import LONGEST, load, single_words

@@ -15,7 +15,8 @@ from petkit.engine.device import Device, inference, prepare_for_inference
 from petkit.errors import ModelRefused
 from petkit.losses import cross_entropy
 from petkit.models.batch import collate
-from petkit.models.label_scorers import PROTOTYPE_TEMPERATURE, LabelScorer, MultiTokenScorer, VectorScorer, WordScorer
+from petkit.models.label_scorer import LabelScorer
+from petkit.models.label_scorers import PROTOTYPE_TEMPERATURE, MultiTokenScorer, VectorScorer, WordScorer
 from petkit.models.mask_reader import MaskReader
 from tests.models.masked_rows import EVERY, NO_PROJECTION, load, mean_of_words, rows, single_words
 from tests.tiny import ARCHITECTURES

@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import MambaConfig, MambaForCausalLM
 
-from petkit.models.loading import EMBEDDED, load_language_model, model_size, new_classifier
+from petkit.models.loading import EMBEDDED, load_language_model, new_classifier
+from petkit.models.size import model_size
 from tests.tiny import ARCHITECTURES, CAUSAL
 
 

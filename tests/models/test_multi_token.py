@@ -17,7 +17,8 @@ from petkit.engine.training_loop import set_dropout
 from petkit.losses import cross_entropy
 from petkit.models import label_scorers as label_scorer
 from petkit.models.batch import collate
-from petkit.models.label_scorers import MultiTokenScorer, TokenIds, WordScorer
+from petkit.models.label_scorer import TokenIds
+from petkit.models.label_scorers import MultiTokenScorer, WordScorer
 from petkit.models.loading import load_masked_lm
 from petkit.prompts.pattern import Encoded
 from petkit.prompts.tokenizer import PieceTokenizer

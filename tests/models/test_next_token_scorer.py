@@ -17,7 +17,8 @@ from petkit.engine.training_loop import set_dropout
 from petkit.errors import ModelRefused
 from petkit.losses import cross_entropy
 from petkit.models.batch import Batch, collate
-from petkit.models.label_scorers import NextTokenScorer, TokenIds, VectorScorer, WordScorer
+from petkit.models.label_scorer import TokenIds
+from petkit.models.label_scorers import NextTokenScorer, VectorScorer, WordScorer
 from petkit.models.loading import load_language_model, longest_input
 from petkit.prompts.pattern import Encoded
 from petkit.prompts.tokenizer import PieceTokenizer

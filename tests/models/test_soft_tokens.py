@@ -14,7 +14,8 @@ from petkit.engine.device import Device, inference, prepare_for_inference
 from petkit.errors import ModelRefused
 from petkit.losses import cross_entropy
 from petkit.models.batch import Batch
-from petkit.models.label_scorers import LabelScorer, MultiTokenScorer, VectorScorer, WordScorer
+from petkit.models.label_scorer import LabelScorer
+from petkit.models.label_scorers import MultiTokenScorer, VectorScorer, WordScorer
 from petkit.models.mask_reader import SoftTokens
 from tests.models.masked_rows import EVERY, load, long_words, single_words
 

@@ -16,7 +16,7 @@ from petkit.engine.device import Device
 from petkit.engine.sampling import StepRows
 from petkit.engine.training_loop import set_dropout
 from petkit.models.batch import collate
-from petkit.models.label_scorers import LabelScorer
+from petkit.models.label_scorer import LabelScorer
 from petkit.models.loading import load_masked_lm
 from petkit.prompts.pattern import Encoded
 from petkit.prompts.pvp import PVP, compile_pvp

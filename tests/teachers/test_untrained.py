@@ -16,7 +16,7 @@ from petkit.ensemble import batch_prior, contextual_prior
 from petkit.errors import InvalidInput
 from petkit.events import Event, RunStarted, StepFinished, StepStarted
 from petkit.models.batch import Batch
-from petkit.models.label_scorers import LabelScorer
+from petkit.models.label_scorer import LabelScorer
 from petkit.prompts.pvp import PVP
 from petkit.task.task import Task
 from petkit.teachers import models as teacher_models

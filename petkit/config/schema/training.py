@@ -116,6 +116,11 @@ class TeachersSpec(AdaptedSection):
     seeds: Annotated[tuple[Seed, ...], Counts(lambda teachers: False)] = Field(
         (1,), min_length=1, max_length=limits.SEEDS, description="one teacher per pattern and seed"
     )
+    scoring: Annotated[Literal["auto", "mask", "replaced_token", "next_token"], Counts(lambda teachers: False)] = Field(
+        "auto",
+        description="how the model answers: mask; replaced_token: a discriminator (ELECTRA) judges each label word in the slot; "
+        "next_token: a causal model; auto: by the head it has",
+    )
     steps: Steps = Field(100, description="optimizer steps of each teacher, at most")
     stop_loss: Annotated[
         Weight | Literal["auto"], Counts(lambda teachers: teachers.stops_below > 0 and teachers.steps > _STOP_STEPS)

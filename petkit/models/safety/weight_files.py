@@ -41,18 +41,22 @@ def read_mapping(path: Path, largest: int = _LARGEST_JSON) -> dict[str, Any]:
     return content
 
 
+def shapes_in(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Return name and shape of every tensor in the weights of a model folder, by their headers."""
+    if (folder / WEIGHTS).is_file():
+        return header_of(folder / WEIGHTS)
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, tensors in sorted(_shards(folder).items()):
+        found = header_of(folder / name)
+        if missing := sorted(tensors - found.keys()):
+            raise ModelRefused(f"{shown_path(folder)}: {INDEX} is damaged: {name} does not contain {missing[0]}")
+        shapes |= found
+    return shapes
+
+
 def numbers_in(folder: Path) -> int:
     """Return how many numbers the weights of a model folder contain, by their headers."""
-    shown = shown_path(folder)
-    if (folder / WEIGHTS).is_file():
-        shapes = header_of(folder / WEIGHTS)
-    else:
-        shapes = {}
-        for name, tensors in sorted(_shards(folder).items()):
-            found = header_of(folder / name)
-            if missing := sorted(tensors - found.keys()):
-                raise ModelRefused(f"{shown}: {INDEX} is damaged: {name} does not contain {missing[0]}")
-            shapes |= found
+    shown, shapes = shown_path(folder), shapes_in(folder)
     numbers = sum(math.prod(shape) for shape in shapes.values())
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
