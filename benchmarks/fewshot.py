@@ -131,14 +131,16 @@ def settings_of(task: str, method: str, encoder: str) -> str:
     from petkit.task.task import TEACHER_TEST_ROWS
 
     spec = _spec(task, CONFIGURATIONS.get(method, ()))
-    student = spec.student.for_width(1).model_dump(mode="json")
-    prompts = [spec.model_dump(mode="json", include={"patterns", "verbalizer"})]
+    # Only what can change a result, so that a new key changes no hash.
+    student = spec.student.for_width(1).fingerprint_settings()
+    prompts = [spec.model_dump(mode="json", include={"patterns", "verbalizer"}, exclude_none=True)]
     if method in BASELINES:
         read: list[Any] = {"supervised": [student], "zero_shot": prompts}.get(method, [])
     else:  # what auto stands for counts, too
-        others = {"data", "compute", "evaluation", "baselines", "adapt", "pretrain_prompt", "student"}
-        meant = [used_rows(spec), spec.teachers.stops_below, TEACHER_TEST_ROWS, CALIBRATION_ROWS]
-        read = [spec.model_dump(mode="json", exclude=others), student, meant]
+        used, settings = {"demonstrations", "teachers", "generations", "soft_labels"}, spec.fingerprint_settings()
+        meant = [used_rows(spec), spec.teachers.stops_below, TEACHER_TEST_ROWS, CALIBRATION_ROWS, spec.teachers.seeds]
+        whole = [spec.label_kind, spec.model, spec.max_length, spec.truncate, spec.keep_patterns]
+        read = [prompts, student, meant, whole, {key: settings[key] for key in sorted(used)}]
     return hashlib.sha256(json.dumps(read).encode()).hexdigest()[:12] if read else ""
 
 
@@ -250,11 +252,8 @@ def _in_a_process(cell: Cell, options: argparse.Namespace) -> dict[str, Any] | N
     threads = {"OMP_NUM_THREADS": str(options.threads), "GOMP_SPINCOUNT": "1000"}
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **threads}, check=False)
     if done.returncode:
-        print(
-            f"{cell} failed: {(done.stderr.strip().splitlines() or [f'exit code {done.returncode}'])[-1]}",
-            file=sys.stderr,
-            flush=True,
-        )
+        why = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        print(f"{cell} failed: {why}", file=sys.stderr, flush=True)
         return None
     row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return row

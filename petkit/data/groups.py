@@ -52,7 +52,7 @@ def numbers_of(starts: Iterable[int], rows: int) -> GroupNumbers:
     [0, 0, 1, 2, 2]
     """
     begins = np.zeros(rows, np.int64)
-    begins[list(starts)] = 1
+    begins[[start for start in starts if start < rows]] = 1  # a group may have no row left where rows without a text are left out
     return np.asarray(np.cumsum(begins) - 1)
 
 

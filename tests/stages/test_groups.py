@@ -73,3 +73,16 @@ def test_teachers_are_evaluated_on_whole_groups(grouped: Path, monkeypatch: pyte
     sample = Task.checked(load(grouped, "data.group=question")).teacher_test_rows
 
     assert len(sample) == 6 and {*(sample % 3)} == {0, 1, 2} and len({*(sample // 3)}) == 2
+
+
+def test_groups_of_rows_that_are_left_out(grouped: Path, here: Path) -> None:
+    """The second group loses its first row, the last group all of its rows."""
+    lines = [json.loads(line) for line in (grouped.parent / "test.jsonl").read_text().splitlines()]
+    for number in (3, 12, 13, 14):
+        lines[number]["text"] = " "
+    write_rows(here / "test.jsonl", lines)
+    task = Task.checked(load(grouped, f"data.test={here / 'test.jsonl'}", "data.group=question", "data.empty=skip"))
+
+    assert task.scans["test"].groups is not None
+    assert task.scans["test"].groups.tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert len(list(task.rows("test"))) == 11
