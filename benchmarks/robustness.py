@@ -26,6 +26,7 @@ import fewshot
 import yaml
 
 Rows: TypeAlias = list[dict[str, Any]]
+TASKS = [task for task in fewshot.TASKS if task != "sick"]  # whose rows are pairs, which the bad patterns are not about
 RESULTS = fewshot.HERE / "results" / "robustness.jsonl"
 # Patterns that a hurried person might write: the mask has nothing to do with the label.
 BAD_PATTERNS = [{"id": "weather", "text": "It was a {mask} day. {text}"}, {"id": "end", "text": "{text} and the {mask}"}]
@@ -71,7 +72,8 @@ def main() -> None:
     wanted = [(task, draw, name) for draw in options.draws for name in options.conditions for task in options.tasks]
     with ThreadPoolExecutor(options.jobs) as pool:
         for work in as_completed([pool.submit(_in_a_process, cell, options) for cell in wanted if cell not in done]):
-            row = work.result()
+            if (row := work.result()) is None:
+                continue
             done[row["task"], row["draw"], row["condition"]] = row
             with options.results.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
@@ -79,7 +81,7 @@ def main() -> None:
     print(f"| rows and patterns | {' | '.join(f'{task}: ensemble, student' for task in options.tasks)} |")
     print("|---" * (len(options.tasks) + 1) + "|")
     for name in options.conditions:
-        cells = [[done[task, draw, name] for draw in options.draws] for task in options.tasks]
+        cells = [[done[task, draw, name] for draw in options.draws if (task, draw, name) in done] for task in options.tasks]
         shown = [", ".join(_mean([row[of] for row in rows]) for of in ("ensemble", "student")) for rows in cells]
         print(f"| {name} | {' | '.join(shown)} |")
 
@@ -112,10 +114,13 @@ def _with_bad_patterns(pipeline: Path, folder: Path) -> Path:
     return path
 
 
-def _in_a_process(cell: tuple[str, int, str], options: argparse.Namespace) -> dict[str, Any]:
+def _in_a_process(cell: tuple[str, int, str], options: argparse.Namespace) -> dict[str, Any] | None:
     command = [sys.executable, __file__, "--cell", json.dumps(cell), "--threads", str(options.threads)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=False)
+    if done.returncode:
+        print(f"{cell} failed", file=sys.stderr, flush=True)
+        return None
     row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return row
 
@@ -125,13 +130,13 @@ def _read(path: Path) -> Rows:
 
 
 def _mean(shares: Sequence[float]) -> str:
-    return f"{100 * sum(shares) / len(shares):.1f}"
+    return f"{100 * sum(shares) / len(shares):.1f}" if shares else "–"
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--tasks", nargs="+", default=["trec", "sst2"], choices=fewshot.TASKS)
+    parser.add_argument("--tasks", nargs="+", default=["trec", "sst2"], choices=TASKS)
     parser.add_argument("--conditions", nargs="+", default=list(CONDITIONS), choices=list(CONDITIONS), metavar="CONDITION")
     parser.add_argument("--draws", nargs="+", type=int, default=[0])
     parser.add_argument("--threads", type=int, default=2)

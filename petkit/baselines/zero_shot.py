@@ -11,6 +11,7 @@ from petkit.engine.device import Device
 from petkit.ensemble import FloatArray, batch_prior, calibrate, combine
 from petkit.runs.fingerprint import (
     Inputs,
+    answering_inputs,
     demonstration_inputs,
     label_words,
     model_inputs,
@@ -47,7 +48,7 @@ def _inputs(task: Task, device: Device) -> Inputs:
     for pattern, pvp in zip(spec.patterns, task.pvps, strict=True):
         inputs[f"pattern.{pvp.id}"] = list(pattern.segments)
         inputs[f"verbalizer.{pvp.id}"] = label_words(pvp.verbalizer.labels)
-    inputs |= {**verbalizer_inputs(spec.verbalizer), **own_verbalizer_inputs(spec)}
+    inputs |= {**verbalizer_inputs(spec.verbalizer), **own_verbalizer_inputs(spec), **answering_inputs(spec.teachers.scoring)}
     if spec.demonstrations.per_label:
         inputs |= {**demonstration_inputs(spec.demonstrations), "data.train": task.scans["train"].sha256}
     return inputs

@@ -64,7 +64,7 @@ class RunDisplay:
                 console.note(f"{event.step}: {event.why} … ", end="")
                 self._line_open = True
             case StepFinished():
-                facts = ", ".join(_figure(name, value) for name, value in event.facts.items() if name != "seconds")
+                facts = ", ".join(_figure(event.step, name, value) for name, value in event.facts.items() if name != "seconds")
                 named = "" if self._line_open else f"{event.step}: "
                 console.note(f"{named}done in {event.seconds:.1f} s" + (f" ({facts})" if facts else ""))
                 self._line_open = False
@@ -81,7 +81,11 @@ class RunDisplay:
             self._line_open = False
 
 
-def _figure(name: str, value: object) -> str:
-    """Return a fact of a step as its line shows it; losses and entropies with their unit."""
+def _figure(step: str, name: str, value: object) -> str:
+    """Return a fact of a step as its line shows it; entropies and the teachers' losses with their unit.
+
+    The student's loss has none: it is multiplied by the squared temperature, and may contain distances of vectors.
+    """
     shown = f"{value:.3g}" if isinstance(value, float) else str(value)
-    return f"{name} {shown}" + (" nats" if {"loss", "entropy"} & set(name.split("_")) else "")
+    words = set(name.split("_"))
+    return f"{name} {shown}" + (" nats" if "entropy" in words or ("loss" in words and step.startswith("stage_a/")) else "")

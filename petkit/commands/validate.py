@@ -123,7 +123,7 @@ def repeated_settings(spec: PipelineSpec) -> Iterable[str]:
     """Yield a warning for every list of a pipeline that names one thing twice."""
     texts: dict[object, list[str]] = defaultdict(list)
     for pattern in spec.patterns:
-        texts[pattern.text, repr(pattern.verbalizer)].append(pattern.id)
+        texts[pattern.text, repr(spec.verbalizer_of(pattern))].append(pattern.id)
     for names in [names for names in texts.values() if len(names) > 1]:
         yield f"patterns {' and '.join(map(repr, names))} have the same text; their teachers differ by nothing"
     lists = (("baselines", spec.baselines), ("data.label_names", spec.data.label_names or ()))

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from petkit import limits
 from petkit.config import library
@@ -22,6 +22,7 @@ from petkit.formatting import binary_size
 _UNREAD: Mapping[str, Any] = {"labels": {"unread": ("a",), "unread too": ("b",)}}
 # How deep inside a verbalizer of a pattern values keep their lines, down to each label: they are repeated in every pattern.
 _KEPT_DEPTH = 2
+FolderOf: TypeAlias = Callable[[Location], Path]
 
 
 class _Verbalizer(NamedTuple):
@@ -34,20 +35,26 @@ class _Verbalizer(NamedTuple):
         """Return its places where it is put at ``location``."""
         return {(*location, *inside): place for inside, place in self.places.items() if len(inside) <= depth}
 
+    def in_pattern(self, index: int) -> dict[Location, Place]:
+        """Return its places in a pattern: those of its keys, and of its labels."""
+        kept = {inside: place for inside, place in self.places.items() if len(inside) < _KEPT_DEPTH or inside[:1] == ("labels",)}
+        return _Verbalizer(self.content, kept).below(("patterns", index, "verbalizer"), _KEPT_DEPTH)
 
-def put_together(document: Document, folder_of: Callable[[str], Path]) -> list[Problem]:
+
+def put_together(document: Document, folder_of: FolderOf) -> list[Problem]:
     """Read the files that a pipeline names for its patterns and verbalizers; returns what is wrong with them.
 
     Args:
-        folder_of: key of the pipeline → the folder from which its files are named.
+        folder_of: place in the pipeline → the folder from which a file there is named.
 
     Raises:
         BeyondLimit: more than a pipeline may hold.
     """
     files = _Files(document)
-    problems = _graft_patterns(files, folder_of("patterns"))
-    problems += graft_verbalizer(document, folder_of("verbalizer"), files)
-    return problems + _pair_with_verbalizers(files, folder_of("verbalizers"))
+    overridden = document.place(("verbalizer",))[0].startswith("--set ")
+    problems = _graft_patterns(files, folder_of(("patterns",)))
+    problems += graft_verbalizer(document, folder_of(("verbalizer",)), files)
+    return problems + _pair_with_verbalizers(files, folder_of, overridden=overridden)
 
 
 def graft_verbalizer(document: Document, folder: Path, files: _Files | None = None) -> list[Problem]:
@@ -64,7 +71,8 @@ def _give(document: Document, verbalizer: _Verbalizer | None) -> None:
     """Make this the pipeline's verbalizer; where it could not be read, one that patterns have of their own."""
     if verbalizer is None:
         patterns = document.data.get("patterns")
-        own = [pattern.get("verbalizer") for pattern in patterns or () if isinstance(pattern, Mapping)]
+        written = patterns if isinstance(patterns, tuple) else ()
+        own = [pattern.get("verbalizer") for pattern in written if isinstance(pattern, Mapping)]
         content = next((entry for entry in own if isinstance(entry, Mapping)), _UNREAD)
         document.data["verbalizer"] = {"labels": content.get("labels", _UNREAD["labels"])}
     else:
@@ -77,21 +85,27 @@ class _Files:
 
     def __init__(self, document: Document) -> None:
         self.document, self.size = document, 0
-        self.read: dict[Path, _Verbalizer] = {}
+        self.read: dict[Path, _Verbalizer | None] = {}  # None: what is wrong with it was reported
 
     def verbalizer(self, name: str, location: Location, folder: Path) -> tuple[_Verbalizer | None, list[Problem]]:
         """Return the verbalizer in a file that is named at ``location``, or what is wrong with the file."""
+        path = None
         try:
             path = library.locate(name, "verbalizers", folder)
             if path in self.read:
                 return self.read[path], []
+            with suppress(OSError, ValueError):  # reported when it is read
+                self.size += path.stat().st_size
+            if self.size > limits.CONFIG_BYTES:
+                message = f"verbalizer files exceed {binary_size(limits.CONFIG_BYTES)} in total"
+                raise BeyondLimit([self.document.problem(location, message)])
             source = library.read(name, "verbalizers", folder)
+        except BeyondLimit:
+            raise
         except InvalidInput as error:
+            if path is not None:
+                self.read[path] = None
             return None, _named_in(error, self.document, location)
-        self.size += path.stat().st_size
-        if self.size > limits.CONFIG_BYTES:
-            message = f"verbalizer files exceed {binary_size(limits.CONFIG_BYTES)} in total"
-            raise BeyondLimit([self.document.problem(location, message)])
         self.read[path] = _Verbalizer(source.data, source.places)
         return self.read[path], []
 
@@ -109,6 +123,8 @@ def _graft_patterns(files: _Files, folder: Path) -> list[Problem]:
     patterns: list[Any] = []
     folders: list[Path] = []
     size = 0
+    for old in [old for old in document.places if old[:1] == ("patterns",) and len(old) > 1]:
+        del document.places[old]  # of the files' names
     for name in names:
         with suppress(OSError, ValueError, InvalidInput):  # reported when it is read
             size += library.locate(name, "patterns", folder).stat().st_size
@@ -139,8 +155,10 @@ def _graft_patterns(files: _Files, folder: Path) -> list[Problem]:
 
 
 def _graft_own_verbalizers(files: _Files, patterns: Sequence[Any], folders: Sequence[Path]) -> list[Problem]:
-    """Replace the verbalizer files that patterns name by the verbalizers in them."""
+    """Replace the verbalizer files that patterns name by the verbalizers in them; too many patterns are reported later."""
     problems: list[Problem] = []
+    if len(patterns) > limits.PATTERNS:
+        return problems
     whole = list(patterns)
     for index, (pattern, folder) in enumerate(zip(patterns, folders, strict=True)):
         name = pattern.get("verbalizer") if isinstance(pattern, Mapping) else None
@@ -149,13 +167,13 @@ def _graft_own_verbalizers(files: _Files, patterns: Sequence[Any], folders: Sequ
             verbalizer, found = files.verbalizer(name, location, folder)
             problems += found
             whole[index] = {**pattern, "verbalizer": None if verbalizer is None else verbalizer.content}
-            files.document.places |= {} if verbalizer is None else verbalizer.below(location, _KEPT_DEPTH)
+            files.document.places |= {} if verbalizer is None else verbalizer.in_pattern(index)
     if any(new is not old for new, old in zip(whole, patterns, strict=True)):
         files.document.data["patterns"] = tuple(whole)
     return problems
 
 
-def _pair_with_verbalizers(files: _Files, folder: Path) -> list[Problem]:
+def _pair_with_verbalizers(files: _Files, folder_of: FolderOf, *, overridden: bool) -> list[Problem]:
     """Replace ``verbalizers`` by one pattern for every pair of a pattern and a verbalizer, named ``<pattern>-<verbalizer>``.
 
     The first of them becomes the pipeline's verbalizer, whose labels and descriptions count.
@@ -165,8 +183,9 @@ def _pair_with_verbalizers(files: _Files, folder: Path) -> list[Problem]:
     if written is None:
         return []
     if document.data.get("verbalizer") is not None:
-        return [document.problem(location, "verbalizer is given too", "keep one of them, or set verbalizer: null")]
-    named, problems = _named_verbalizers(written, files, folder)
+        hint = "add --set verbalizers=null" if overridden else "keep one of them, or set verbalizer: null"
+        return [document.problem(location, "verbalizer is given too", hint)]
+    named, problems = _named_verbalizers(written, files, folder_of)
     first = next(iter(named.values()), None)
     _give(document, first)
     patterns = document.data.get("patterns")
@@ -192,13 +211,13 @@ def _pair_with_verbalizers(files: _Files, folder: Path) -> list[Problem]:
                 problems.append(document.problem((*at, "verbalizer"), message, "leave one of them out", key=""))
             # With the first one a pattern answers as any pattern does.
             own = {} if verbalizer is first else {"verbalizer": verbalizer.content}
-            document.places |= verbalizer.below((*at, "verbalizer"), _KEPT_DEPTH) if own else {}
+            document.places |= verbalizer.in_pattern(len(pairs)) if own else {}
             pairs.append({**pattern, "id": f"{pattern['id']}-{name}", **own})
     document.data["patterns"] = tuple(pairs)
     return problems
 
 
-def _named_verbalizers(written: Any, files: _Files, folder: Path) -> tuple[dict[str, _Verbalizer], list[Problem]]:
+def _named_verbalizers(written: Any, files: _Files, folder_of: FolderOf) -> tuple[dict[str, _Verbalizer], list[Problem]]:
     """Return the verbalizers of a list of files, named as these are, or of a mapping from names to files or verbalizers."""
     document, location = files.document, ("verbalizers",)
     entries: list[tuple[str, str | int, Any]]  # name, key and what is written
@@ -220,7 +239,7 @@ def _named_verbalizers(written: Any, files: _Files, folder: Path) -> tuple[dict[
             message = f"{shortened(repr(name), 100)} becomes part of teachers' names: small letters, digits, - and _ only"
             problems.append(document.problem(at, message, mapping))
         if isinstance(entry, str):
-            verbalizer, found = files.verbalizer(entry, at, folder)
+            verbalizer, found = files.verbalizer(entry, at, folder_of(at))
             problems += found
             named |= {} if verbalizer is None else {name: verbalizer}
         else:

@@ -100,7 +100,7 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
     path = library.locate(name, "pipelines")
     folder = path.resolve().parent
     problems = [problem for override in overrides for problem in _apply(override, document, folder, here)]
-    problems += put_together(document, lambda key: here.get((key,), folder))
+    problems += put_together(document, lambda place: _named_from(place, here, folder))
     if too_much := beyond_caps(document.data):
         raise BeyondLimit([*problems, *_placed(too_much, document)])
     _resolve_paths(document.data, library.data_folder(path) if library.named(name) else folder, here)
@@ -146,7 +146,7 @@ def _apply(override: str, document: Document, folder: Path, here: dict[Location,
         return [replace(problem, line=None) for problem in error.problems]
     data, problems = document.data, list[Problem]()
     if location[0] == "verbalizer" and location[1:]:
-        problems = graft_verbalizer(document, here.get(("verbalizer",), folder))
+        problems = graft_verbalizer(document, _named_from(("verbalizer",), here, folder))
     for depth, name in enumerate(location[:-1], 1):
         if data.get(name) is None:
             data[name] = {}
@@ -164,13 +164,18 @@ def _apply(override: str, document: Document, folder: Path, here: dict[Location,
     return problems
 
 
+def _named_from(location: Location, here: Mapping[Location, Path], folder: Path) -> Path:
+    """Return the folder from which a file is named: that of the ``--set`` which wrote the value or what is around it."""
+    return next((here[location[:depth]] for depth in range(len(location), 0, -1) if location[:depth] in here), folder)
+
+
 def _resolve_paths(data: dict[str, Any], folder: Path, here: dict[Location, Path]) -> None:
     """Make file names absolute: relative ones belong to the file (or the ``--set``) that names them."""
     for location in _PATHS:
         value = value_of(data, *location)
         if not isinstance(value, str) or not value or value.startswith("hf://") or value == "embedded":
             continue
-        named_in = next((here[location[:depth]] for depth in (3, 2, 1) if location[:depth] in here), folder)
+        named_in = _named_from(location, here, folder)
         with suppress(RuntimeError, ValueError, OSError):  # no such user, or no possible name: refused when it is opened
             path = named_in / Path(value).expanduser()
             if location[-1] != "model" or path.is_dir() or value.startswith((".", "/", "~")):  # or a name on the hub

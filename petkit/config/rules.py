@@ -122,7 +122,7 @@ def _cross_entropy_changes(settings: Mapping[str, Any]) -> list[str]:
     """Return the keys that make the cross-entropy another loss."""
     changed = [key for key in ("label_smoothing", "focal_gamma") if _number(settings.get(key)) > 0]
     weights = settings.get("class_weights")
-    return changed + (["class_weights"] if weights == "balanced" or isinstance(weights, Mapping) else [])
+    return changed + (["class_weights"] if weights == "balanced" or (isinstance(weights, Mapping) and weights) else [])
 
 
 def in_student(settings: Mapping[str, Any]) -> Mistakes:
@@ -198,7 +198,10 @@ def _in_own_verbalizer(own: Mapping[str, Any], shared: Any) -> Mistakes:
     if not isinstance(labels, Mapping) or not isinstance(others, Mapping) or not labels or not others:
         return []
     unknown = [label for label in labels if label not in others]
-    found: Mistakes = [(("labels", label), f"label {label!r} is not in the pipeline's verbalizer") for label in unknown]
+    found: Mistakes = [
+        (("labels", label), f"label {label!r} is not in the pipeline's verbalizer ({did_you_mean(label, list(others))})")
+        for label in unknown
+    ]
     if missing := [label for label in others if label not in labels]:
         found.append((("labels",), f"has no words for {listed(missing)}, which the pipeline's verbalizer has"))
     return found
@@ -271,18 +274,21 @@ def _in_label_kind(data: Mapping[str, Any]) -> Mistakes:
     return found + [(place, message) for place, (applies, message) in used.items() if applies]
 
 
-def unknown_labels(by_label: Any, labels: Sequence[str]) -> Mistakes:
-    """Return the keys of a mapping from labels to values that are no labels; places are inside the mapping."""
+def unknown_labels(by_label: Any, labels: Sequence[str], where: str = "in the verbalizer") -> Mistakes:
+    """Return the keys of a mapping from labels to values that are no labels; places are inside the mapping.
+
+    ``where`` says where the labels come from.
+    """
     known = set(labels)
     unknown = [label for label in by_label if label not in known] if isinstance(by_label, Mapping) else []
-    return [((label,), f"label {label!r} is not in the verbalizer") for label in unknown]
+    return [((label,), f"label {label!r} is not {where} ({did_you_mean(label, labels)})") for label in unknown]
 
 
-def in_prior(prior: Any, labels: Sequence[str]) -> Mistakes:
+def in_prior(prior: Any, labels: Sequence[str], where: str = "in the verbalizer") -> Mistakes:
     """Return where the shares of a class prior (``soft_labels.prior``) do not fit the labels; places are inside ``soft_labels``."""
     if not isinstance(prior, Mapping):
         return []
-    found = _below(("prior",), unknown_labels(prior, labels))
+    found = _below(("prior",), unknown_labels(prior, labels, where))
     if missing := [label for label in labels if label not in prior]:
         found.append((("prior",), f"has no share for: {listed(missing)}"))
     if not any(map(_number, prior.values())):

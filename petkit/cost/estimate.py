@@ -21,6 +21,7 @@ from petkit.errors import InvalidInput, Problem
 from petkit.events import STAGES, Stage
 from petkit.formatting import duration, size
 from petkit.models.batch import Batch
+from petkit.models.loading import scoring_by
 from petkit.models.size import ModelSize, model_size
 from petkit.prompts.pattern import Encoded
 from petkit.prompts.pvp import tokenised
@@ -110,6 +111,7 @@ class Trained:
     size: ModelSize
     rows: Sequence[Encoded]
     step_seconds: float = 0.0
+    copies: int = 1  # how often each row is read in a step
 
     @property
     def parameters(self) -> int:
@@ -128,7 +130,8 @@ class Trained:
         model, settings, length = self.size, self.settings, max(len(row.ids) for row in self.rows)
         whole = settings.adapted is None or (isinstance(settings, StudentSpec) and settings.adapted.mergeable)
         # Activations kept: Korthikanti et al. (2022), equation 1, in float32 and with attention as a matrix of its own.
-        kept = self.depth * model.layers * settings.batch_size * length * (66 * model.hidden + 9 * model.heads * length)
+        rows = settings.batch_size * self.copies
+        kept = self.depth * model.layers * rows * length * (66 * model.hidden + 9 * model.heads * length)
         memory = base + _FLOAT * model.parameters + _PER_TRAINED * self.parameters + int(kept * passes(settings))
         disk = _FLOAT * model.parameters + _TOKENIZER_ENTRY * model.vocabulary if whole else _FLOAT * self.parameters
         step_seconds = self.step_seconds * passes(settings) * (1 + 2 * self.depth) / 3
@@ -146,7 +149,11 @@ class StepCosts:
         self.labels, self.rows = len(task.labels), task.scans["unlabeled"].rows
         self.loading = self.scoring = 0.0  # seconds of the teachers' model, and of it per row, once measured
         texts = [row.fields for row in task.scans["unlabeled"].head]
-        self.teacher = Trained(spec.teachers, model_size(spec.model), task.pvps[0].encode_texts(texts, task.tokenizer))
+        encoded = task.pvps[0].encode_texts(texts, task.tokenizer)
+        # A discriminator reads a row with each label word.
+        judges = scoring_by(spec.model, spec.teachers.scoring) == "replaced_token"
+        copies = max(sum(map(len, pvp.words.words)) for pvp in task.pvps) if judges else 1
+        self.teacher = Trained(spec.teachers, model_size(spec.model), encoded, copies=copies)
         plain = [pattern.encode(tokens) for tokens in tokenised(texts, pattern, task.student_tokenizer)]
         self.student = Trained(spec.student, model_size(spec.student_model, self.labels), plain)
 

@@ -54,6 +54,7 @@ def binary_cross_entropy(
     label_smoothing: float = 0.0,
     class_weights: Tensor | None = None,
     focal_gamma: float = 0.0,
+    row_weights: Tensor | None = None,
 ) -> Tensor:
     """Return ``-Σ_c [g_c (1 - q_c)^γ log q_c + (1 - g_c) q_c^γ log(1 - q_c)]``, q the sigmoid: a sum over labels.
 
@@ -66,6 +67,7 @@ def binary_cross_entropy(
         label_smoothing: ε, from 0 to 1.
         class_weights: not negative, shape ``(labels,)``, for a label's whole term; divided by their mean.
         focal_gamma: γ, not negative.
+        row_weights: not negative, shape ``(batch,)``; divided by their sum.
 
     >>> binary_cross_entropy(torch.zeros(1, 3), torch.tensor([[1, 0, 1]])).item()  # 3 ln 2
     2.0794...
@@ -75,7 +77,7 @@ def binary_cross_entropy(
     losses = -gold * (focal_gamma * log_no).exp() * log_yes - (1 - gold) * (focal_gamma * log_yes).exp() * log_no
     if class_weights is not None:
         losses = losses * (class_weights.float() / class_weights.float().mean().clamp_min(TINY))
-    return weighted_mean(losses.sum(dim=-1))
+    return weighted_mean(losses.sum(dim=-1), row_weights)
 
 
 def hinge(label_log_scores: Tensor, labels: Tensor, margin: float = 1.0) -> Tensor:
@@ -115,7 +117,7 @@ def decoupled_label(word_log_probs: Tensor, labels: Tensor) -> Tensor:
 
 
 def class_weights_of(setting: str | Mapping[str, float], targets: Tensor, labels: Sequence[str]) -> Tensor | None:
-    """Return the class weights that a setting stands for, shape ``(labels,)``; None where all rows weigh the same.
+    """Return the class weights that a setting stands for, at most 1, shape ``(labels,)``; None where all rows weigh the same.
 
     Args:
         setting: ``none``, ``balanced``, or label → weight; labels that it does not name weigh 1.
@@ -124,7 +126,11 @@ def class_weights_of(setting: str | Mapping[str, float], targets: Tensor, labels
     """
     if setting == "balanced":
         return balanced_class_weights(targets, len(labels))
-    return None if isinstance(setting, str) else torch.tensor([setting.get(label, 1.0) for label in labels])
+    if isinstance(setting, str):
+        return None
+    weights = [setting.get(label, 1.0) for label in labels]
+    # Only their ratios count; a sum of large ones would be infinite in float32, and the loss 0.
+    return torch.tensor([weight / max(weights) for weight in weights])
 
 
 def balanced_class_weights(targets: Tensor, labels: int) -> Tensor:

@@ -31,7 +31,7 @@ def supervised_contrastive(vectors: Tensor, labels: Tensor, temperature: float) 
     0.3132...
     """
     itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    shared = (labels.unsqueeze(1) == labels).float() if labels.ndim == 1 else labels.float() @ labels.float().T
+    shared = (labels.unsqueeze(1) == labels).float() if labels.ndim == 1 else _products(labels, labels)
     partners = shared.masked_fill(itself, 0.0)  # (rows, rows): how often each counts
     cosines = _cosines(vectors, vectors) / temperature
     log_probs = functional.log_softmax(cosines.masked_fill(itself, torch.finfo(torch.float32).min), dim=-1)
@@ -86,5 +86,10 @@ def mutual_information_bound(loss: float, n: int) -> InformationBound:
 
 def _cosines(left: Tensor, right: Tensor) -> Tensor:
     """Return the cosines of all pairs, shape ``(rows of left, rows of right)``."""
+    return _products(functional.normalize(left.float(), dim=-1), functional.normalize(right.float(), dim=-1))
+
+
+def _products(left: Tensor, right: Tensor) -> Tensor:
+    """Return the inner products of all pairs, shape ``(rows of left, rows of right)``."""
     with torch.autocast(left.device.type, enabled=False):  # a mixed-precision run would multiply in bfloat16
-        return functional.normalize(left.float(), dim=-1) @ functional.normalize(right.float(), dim=-1).T
+        return left.float() @ right.float().T

@@ -5,6 +5,7 @@ Rows of a group are often right or wrong together, so that intervals which take 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from petkit.ensemble.label_kind import Floats
-from petkit.metrics.bootstrap import BOOTSTRAPS, Interval, interval_of, macro_f1, matched_interval, ratio, wilson
+from petkit.metrics.bootstrap import BOOTSTRAPS, Interval, Z, macro_f1, matched_interval, ratio, wilson
 from petkit.metrics.decision import Chosen
 
 
@@ -53,7 +54,7 @@ def accuracy_interval(right: NDArray[np.bool_], groups: NDArray[np.int64]) -> In
     """Return the 95 % interval of the share of rows that are right; arguments as of :func:`group_metrics`."""
     sums = np.column_stack([per_group(right, groups), per_group(np.ones(len(right)), groups)])
     drawn = draw_groups(sums, lambda total: (ratio(total[:, 0], total[:, 1]),))[0]
-    return interval_of(drawn, len(sums))
+    return _interval(drawn, float(right.mean()), len(sums))
 
 
 def difference_interval(difference: NDArray[np.int64], groups: NDArray[np.int64]) -> Interval:
@@ -62,8 +63,10 @@ def difference_interval(difference: NDArray[np.int64], groups: NDArray[np.int64]
     Where all draws are alike, because the difference is the same in every group, it is that of Agresti and Min for groups.
     """
     sums = np.column_stack([per_group(difference, groups), per_group(np.ones(len(difference)), groups)])
-    low, high = np.percentile(draw_groups(sums, lambda total: (total[:, 0] / total[:, 1],))[0], [2.5, 97.5]).tolist()
-    return (low, high) if low < high else matched_interval(len(sums) * low, len(sums) * abs(low), len(sums))
+    drawn, middle = draw_groups(sums, lambda total: (total[:, 0] / total[:, 1],))[0], float(difference.mean())
+    if (drawn == drawn[0]).all():
+        return matched_interval(len(sums) * middle, len(sums) * abs(middle), len(sums))
+    return _interval(drawn, middle, len(sums), least=-1.0)
 
 
 def f1_intervals(chosen: Chosen, gold: Chosen, groups: NDArray[np.int64]) -> tuple[Interval | None, Interval | None]:
@@ -79,7 +82,8 @@ def f1_intervals(chosen: Chosen, gold: Chosen, groups: NDArray[np.int64]) -> tup
     if not counted:
         return None, None
     micro, macro = draw_groups(sums, figures)
-    return interval_of(micro, counted), interval_of(macro, counted)
+    found = (float(figure[0]) for figure in figures(sums.sum(axis=0, keepdims=True)))
+    return _interval(micro, next(found), counted), _interval(macro, next(found), counted)
 
 
 def draw_groups(sums: Floats, figures: Callable[[Floats], tuple[Floats, ...]], seed: int = 0) -> list[Floats]:
@@ -93,3 +97,21 @@ def draw_groups(sums: Floats, figures: Callable[[Floats], tuple[Floats, ...]], s
     share = np.full(count, 1 / count)
     found = [figures(random.multinomial(count, share, size=size).astype(np.float64) @ sums) for size in sizes]
     return [np.concatenate(values) for values in zip(*found, strict=True)]
+
+
+def _interval(draws: Floats, middle: float, groups: int, least: float = 0.0) -> Interval:
+    """Return the interval that 95 % of the draws are in, widened about the figure itself for few groups.
+
+    Drawn groups vary too little by ``(groups - 1) / groups``, and their variance is itself known from so many only: the widths
+    are multiplied by ``t / z · sqrt(groups / (groups - 1))``, t Student's with ``groups - 1`` degrees of freedom. Where all draws
+    are alike, as where all rows are right, it is Wilson's; of one group nothing is known.
+    """
+    from scipy.stats import t
+
+    if groups == 1:
+        return least, 1.0
+    low, high = np.nanpercentile(draws, [2.5, 97.5]).tolist()
+    if low == high:
+        return wilson(middle, groups)
+    wider = float(t.ppf(0.975, groups - 1)) / Z * math.sqrt(groups / (groups - 1))
+    return max(least, middle - wider * max(0.0, middle - low)), min(1.0, middle + wider * max(0.0, high - middle))

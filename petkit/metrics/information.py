@@ -1,7 +1,8 @@
 """How much labels and probabilities say, in bits, nats or harts (Shannon 1948; Cover & Thomas 2006, chapter 2).
 
-p and q are distributions over labels along the last axis, shape ``(…, labels)``: not negative, with sum 1. What is returned has
-the shape ``(…)``, float64. Where p has a label that q excludes, cross-entropy and divergence are infinite.
+p and q are distributions over the same labels along the last axis, shape ``(…, labels)``: not negative, with sum 1. What is
+returned has the shape ``(…)``, float64. Where p has a label that q excludes, cross-entropy and divergence are infinite. A
+ValueError says what is not a distribution, or not a unit.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from scipy.special import entr, rel_entr, xlogy
 from petkit.ensemble.label_kind import Floats
 
 Unit: TypeAlias = Literal["bit", "nat", "hart"]
-NATS: Final[dict[Unit, float]] = {"bit": math.log(2), "nat": 1.0, "hart": math.log(10)}
+NATS: Final[dict[str, float]] = {"bit": math.log(2), "nat": 1.0, "hart": math.log(10)}
 _ROUNDING = 1e-4  # of probabilities stored as float32, or printed
 
 
@@ -26,7 +27,7 @@ def entropy(p: ArrayLike, unit: Unit = "nat") -> Floats:
     >>> entropy([0.25, 0.25, 0.25, 0.25], "bit").item()
     2.0
     """
-    return np.asarray(entr(_distribution("p", p)).sum(axis=-1) / NATS[unit])
+    return np.asarray(entr(_distribution("p", p)).sum(axis=-1) / _nats(unit))
 
 
 def cross_entropy(p: ArrayLike, q: ArrayLike, unit: Unit = "nat") -> Floats:
@@ -35,9 +36,10 @@ def cross_entropy(p: ArrayLike, q: ArrayLike, unit: Unit = "nat") -> Floats:
     >>> cross_entropy([0.2, 0.8], [0.5, 0.5], "bit").item()
     1.0
     """
+    p, q = _distributions(p, q)
     with np.errstate(divide="ignore"):
-        summands = -xlogy(_distribution("p", p), _distribution("q", q))
-    return np.asarray(summands.sum(axis=-1) / NATS[unit])
+        summands = -xlogy(p, q)
+    return np.asarray(summands.sum(axis=-1) / _nats(unit))
 
 
 def kl_divergence(p: ArrayLike, q: ArrayLike, unit: Unit = "nat") -> Floats:
@@ -46,7 +48,8 @@ def kl_divergence(p: ArrayLike, q: ArrayLike, unit: Unit = "nat") -> Floats:
     >>> kl_divergence([0.2, 0.8], [0.5, 0.5], "bit").round(4).item()
     0.2781
     """
-    return np.asarray(rel_entr(_distribution("p", p), _distribution("q", q)).sum(axis=-1) / NATS[unit])
+    p, q = _distributions(p, q)
+    return _not_negative(rel_entr(p, q).sum(axis=-1)) / _nats(unit)
 
 
 def jensen_shannon(p: ArrayLike, q: ArrayLike, unit: Unit = "nat") -> Floats:
@@ -57,9 +60,9 @@ def jensen_shannon(p: ArrayLike, q: ArrayLike, unit: Unit = "nat") -> Floats:
     >>> jensen_shannon([1.0, 0.0], [0.0, 1.0], "bit").item()
     1.0
     """
-    p, q = _distribution("p", p), _distribution("q", q)
+    p, q = _distributions(p, q)
     middle = (p + q) / 2
-    return np.asarray((rel_entr(p, middle) + rel_entr(q, middle)).sum(axis=-1) / 2 / NATS[unit])
+    return _not_negative((rel_entr(p, middle) + rel_entr(q, middle)).sum(axis=-1) / 2) / _nats(unit)
 
 
 def jensen_shannon_distance(p: ArrayLike, q: ArrayLike, unit: Unit = "nat") -> Floats:
@@ -106,7 +109,7 @@ def mutual_information(x: ArrayLike, y: ArrayLike, unit: Unit = "nat", *, correc
     information = float(rel_entr(joint, alone).sum())
     if corrected:
         information -= (np.count_nonzero(joint) - len(kinds) - len(other_kinds) + 1) / (2 * len(found))
-    return information / NATS[unit]
+    return information / _nats(unit)
 
 
 def _distribution(name: str, values: ArrayLike) -> Floats:
@@ -114,4 +117,24 @@ def _distribution(name: str, values: ArrayLike) -> Floats:
     found = np.asarray(values, np.float64)
     if found.ndim == 0 or not found.shape[-1] or not (found >= 0).all() or abs(found.sum(axis=-1) - 1).max(initial=0) > _ROUNDING:
         raise ValueError(f"{name} must have probabilities along its last axis: not negative, with sum 1")
-    return found
+    return np.asarray(found / found.sum(axis=-1, keepdims=True))
+
+
+def _distributions(p: ArrayLike, q: ArrayLike) -> tuple[Floats, Floats]:
+    """Return two distributions over the same labels."""
+    found, other = _distribution("p", p), _distribution("q", q)
+    if found.shape[-1] != other.shape[-1]:
+        raise ValueError(f"p and q must be about the same labels, not {found.shape[-1]} and {other.shape[-1]}")
+    return found, other
+
+
+def _nats(unit: str) -> float:
+    """Return how many nats a unit is."""
+    if unit not in NATS:
+        raise ValueError(f"unit must be one of {', '.join(NATS)}, not {unit!r}")
+    return NATS[unit]
+
+
+def _not_negative(values: ArrayLike) -> Floats:
+    """Return divergences; of nearly equal distributions, rounding makes the sum fall below 0, and a root of it NaN."""
+    return np.maximum(np.asarray(values, np.float64), 0.0)

@@ -49,6 +49,11 @@ def own_verbalizer_inputs(spec: PipelineSpec) -> Inputs:
     return found
 
 
+def answering_inputs(scoring: str) -> Inputs:
+    """Return how the model answers, where a pipeline chooses it (``teachers.scoring``); otherwise the model's files say it."""
+    return {} if scoring == "auto" else {"teachers.scoring": scoring}
+
+
 def demonstration_inputs(shown: DemonstrationsSpec) -> Inputs:
     """Return the settings of demonstrations; None where there are none."""
     return {"demonstrations": [shown.per_label, shown.max_tokens] if shown.per_label else None}

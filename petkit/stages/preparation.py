@@ -17,6 +17,7 @@ from petkit.prompt_search.label_words import search_label_words
 from petkit.prompt_search.pattern_ranking import rank
 from petkit.runs.fingerprint import (
     Inputs,
+    answering_inputs,
     demonstration_inputs,
     label_words,
     model_inputs,
@@ -54,6 +55,7 @@ def steps(task: Task, device: Device) -> list[Step]:
             "verbalizer": label_words(spec.verbalizer.labels),
             **verbalizer_inputs(spec.verbalizer),
             **own_verbalizer_inputs(spec),
+            **answering_inputs(spec.teachers.scoring),
             **demonstration_inputs(spec.demonstrations),
         }
         found.append(Step(RANKING, "a", inputs, lambda job: _rank(job, task, device), needs))

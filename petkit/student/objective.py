@@ -146,5 +146,5 @@ class StudentObjective:
         settings = self.settings
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)
         loss = losses.binary_cross_entropy if self.targets.multi else losses.cross_entropy
-        options = {"label_smoothing": settings.label_smoothing, "focal_gamma": settings.focal_gamma}
+        options: dict[str, Any] = {"label_smoothing": settings.label_smoothing, "focal_gamma": settings.focal_gamma}
         return loss(logits, gold, class_weights=weights, **options)

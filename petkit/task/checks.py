@@ -16,7 +16,7 @@ from petkit.config.schema.pipeline import PipelineSpec
 from petkit.data.descriptions import described_rows
 from petkit.data.examples import Example, ExampleSource, Scan
 from petkit.data.label_set import labels_in
-from petkit.errors import InvalidInput, Problem, did_you_mean, listed
+from petkit.errors import InvalidInput, Problem, did_you_mean, listed, split_hint
 from petkit.formatting import counted, hidden_difference
 from petkit.prompts.pvp import PVP, task_fields
 from petkit.task.teacher_list import generation_count, list_teachers, others
@@ -171,16 +171,16 @@ def label_problems(pipeline: Pipeline, labels: Sequence[str]) -> list[Problem]:
     auto = pipeline.spec.verbalizer.auto
     if auto is None or not labels:
         return []
-    spec = pipeline.spec
-    wrong = [(("soft_labels", *place), message) for place, message in in_prior(spec.soft_labels.prior, labels)]
+    spec, where = pipeline.spec, "a label of data.train"
+    wrong = [(("soft_labels", *place), message) for place, message in in_prior(spec.soft_labels.prior, labels, where)]
     for name, section in (("teachers", spec.teachers), ("student", spec.student)):
-        unknown = unknown_labels(section.class_weights, labels)
+        unknown = unknown_labels(section.class_weights, labels, where)
         wrong += [((name, "class_weights", *place), message) for place, message in unknown]
     needed = len(labels) * auto.per_label
     if auto.candidates < needed:
         message = f"{auto.candidates} candidates are too few: {len(labels)} labels of {auto.per_label} words need {needed}"
         wrong.insert(0, (("verbalizer", "auto", "candidates"), message))
-    return [pipeline.problem(place, message) for place, message in wrong]
+    return [pipeline.problem(place, *split_hint(message)) for place, message in wrong]
 
 
 def teacher_problems(pipeline: Pipeline, labels: int, scans: Mapping[str, Scan], train_rows: int) -> list[Problem]:

@@ -135,7 +135,9 @@ def teacher_setting_problems(pipeline: Pipeline, tokenizer: PieceTokenizer, pvps
     masked_view = teachers.contrastive.weight > 0 and teachers.contrastive.partners == "masked_view"
     soft = next((pvp.id for pvp in pvps if pvp.pattern.soft_tokens), "")
     shares = f"second_pattern shares one model between patterns, and pattern {soft!r} has soft tokens"
-    vectors = next((pvp.verbalizer.kind for pvp in pvps if pvp.verbalizer.kind != "words"), "")
+    of_vectors = [index for index, pvp in enumerate(pvps) if pvp.verbalizer.kind != "words"]
+    vectors = pvps[of_vectors[0]].verbalizer.kind if of_vectors else ""
+    vectors_at = (*spec.verbalizer_place(of_vectors[0] if of_vectors else 0), "kind")
     for_words = f"{teachers.loss} needs words, and verbalizer.kind is {vectors}"
     needs_words = teachers.loss in ("decoupled_label", "next_token")
     judges = loading.scoring_by(spec.model, teachers.scoring) == "replaced_token"
@@ -152,12 +154,18 @@ def teacher_setting_problems(pipeline: Pipeline, tokenizer: PieceTokenizer, pvps
         (judges and teachers.auxiliary_mlm_weight > 0, ("teachers", "auxiliary_mlm_weight"), no_mask, "set it to 0"),
         (judges and teachers.label_conditioning_weight > 0, ("teachers", "label_conditioning_weight"), no_mask, "set it to 0"),
         (judges and teachers.loss == "decoupled_label", ("teachers", "loss"), f"decoupled_label {no_mask}", "use cross_entropy"),
-        (judges and bool(vectors), ("verbalizer", "kind"), f"{vectors} {no_mask}", "use words"),
+        (judges and bool(vectors), vectors_at, f"{vectors} {no_mask}", "use words"),
         (judges and spec.verbalizer.auto is not None, ("verbalizer", "auto"), no_mask, "name the words"),
         (judges and bool(surest_first), decoding, f"max_first {no_mask}", "use parallel"),
         (causal and "setfit" in spec.baselines, ("baselines",), encoder, "leave it out"),
         (second_pattern and bool(soft), kind, shares, "use word_masking"),
         (second_pattern and spec.keep_patterns == 1, kind, "second_pattern needs two patterns, and keep_patterns leaves one", ""),
+        (
+            second_pattern and len({pvp.verbalizer.kind for pvp in pvps}) > 1,
+            kind,
+            "second_pattern needs verbalizers of one kind",
+            "",
+        ),
         (needs_words and bool(vectors), ("teachers", "loss"), for_words, ""),
     )
     return [pipeline.problem(place, message, hint) for applies, place, message, hint in rules if applies]

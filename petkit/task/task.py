@@ -193,8 +193,10 @@ class Task:
         return None if start is None else str(start)
 
     def second_pattern(self, pattern: int) -> int:
-        """Return the index of the pattern that consistency compares with: the next one."""
-        return (pattern + 1) % len(self.pvps)
+        """Return the index of the pattern that consistency compares with: the next one of another text, if there is one."""
+        patterns, count = self.spec.patterns, len(self.pvps)
+        following = [(pattern + step) % count for step in range(1, count)]
+        return next((other for other in following if patterns[other].text != patterns[pattern].text), following[0])
 
     def common_inputs(self, device: Device) -> Inputs:
         """Return the inputs that every trained step depends on.

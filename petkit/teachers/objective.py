@@ -97,12 +97,12 @@ class TeacherObjective:
         if settings.loss != "cross_entropy":
             return losses.LOSSES[settings.loss](logits, targets)
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)
-        if apart and not self.data.multi:
-            targets = torch.nn.functional.one_hot(targets, logits.shape[1]).to(logits.dtype)  # (batch, labels)
+        form: dict[str, Any] = {"label_smoothing": settings.label_smoothing, "focal_gamma": settings.focal_gamma}
+        if apart and not self.data.multi:  # rows weigh what their label does, as they do where labels are answered together
+            right = torch.nn.functional.one_hot(targets, logits.shape[1]).to(logits.dtype)  # (batch, labels)
+            return losses.binary_cross_entropy(logits, right, row_weights=None if weights is None else weights[targets], **form)
         loss = losses.binary_cross_entropy if apart else losses.cross_entropy
-        return loss(
-            logits, targets, label_smoothing=settings.label_smoothing, class_weights=weights, focal_gamma=settings.focal_gamma
-        )
+        return loss(logits, targets, class_weights=weights, **form)
 
     def _next_token(self, scorer: Any, step: StepRows) -> Tensor:
         """Return the cross-entropy of the gold words' tokens after their rows; of several words of a label one is drawn."""

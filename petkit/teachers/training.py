@@ -22,7 +22,15 @@ from petkit.models.batch import IndexArray
 from petkit.models.freezing import freeze_lower
 from petkit.models.label_scorer import LabelScorer
 from petkit.prompts.pattern import Encoded
-from petkit.runs.fingerprint import Inputs, demonstration_inputs, flat, label_words, model_inputs, verbalizer_inputs
+from petkit.runs.fingerprint import (
+    Inputs,
+    answering_inputs,
+    demonstration_inputs,
+    flat,
+    label_words,
+    model_inputs,
+    verbalizer_inputs,
+)
 from petkit.runs.layout import TEACHER_FILE, teacher_logits
 from petkit.runs.step import Job
 from petkit.storage.atomic import write_json
@@ -51,7 +59,7 @@ def scoring_inputs(task: Task, device: Device, teacher: Teacher) -> Inputs:
         "verbalizer": label_words(pvp.verbalizer.labels),
         **verbalizer_inputs(pvp.verbalizer),
         **demonstration_inputs(spec.demonstrations),
-        **({} if spec.teachers.scoring == "auto" else {"teachers.scoring": spec.teachers.scoring}),
+        **answering_inputs(spec.teachers.scoring),
         # Untrained, the other adapters leave the model as it is.
         **({"four_bit": True} if spec.teachers.adapter.kind == "qlora" else {}),
     }
@@ -81,8 +89,13 @@ def _second_pattern_inputs(task: Task, teacher: Teacher) -> Inputs:
     if task.spec.teachers.consistency.kind != "second_pattern":
         return {}
     second = task.second_pattern(teacher.pattern)
-    words = label_words(task.pvps[second].verbalizer.labels)
-    return {"second pattern": list(task.spec.patterns[second].segments), "second pattern's verbalizer": words}
+    verbalizer = task.pvps[second].verbalizer
+    own = verbalizer_inputs(verbalizer) if task.spec.patterns[second].verbalizer is not None else {}
+    return {
+        "second pattern": list(task.spec.patterns[second].segments),
+        "second pattern's verbalizer": label_words(verbalizer.labels),
+        **{f"second pattern's {name}": value for name, value in own.items()},
+    }
 
 
 class TeacherTraining:

@@ -287,7 +287,7 @@ def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         display(events.StepFinished("stage_b", 1.25, {"rows": 4, "seconds": 1.25, "mean_entropy": 0.12345, "last_loss": 2.0}))
 
     assert "whole run" in screen.getvalue() and "left" in screen.getvalue()
-    assert "stage_b: done in 1.2 s (rows 4, mean_entropy 0.123 nats, last_loss 2 nats)" in screen.getvalue()
+    assert "stage_b: done in 1.2 s (rows 4, mean_entropy 0.123 nats, last_loss 2)" in screen.getvalue()
 
 
 def test_a_remark_gets_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,10 @@ def test_a_threshold_for_no_label_is_reported_where_it_stands(here: Path) -> Non
 
     with pytest.raises(InvalidInput) as caught:
         load_pipeline(path)
-    assert str(caught.value) == "pipeline.yaml:12: student.thresholds.Art: label 'Art' is not in the verbalizer"
+    assert (
+        str(caught.value)
+        == "pipeline.yaml:12: student.thresholds.Art: label 'Art' is not in the verbalizer (known: World, Sports)"
+    )
 
 
 def test_no_separator_is_one_mistake(here: Path) -> None:

@@ -149,7 +149,9 @@ def test_thresholds_are_for_many_labels(here: Path, written: str, reported: list
 def test_threshold_of_an_unknown_label(here: Path) -> None:
     path = write(here, f"{HEAD}label_kind: multi\nstudent:\n  thresholds:\n    World: 0.3\n    Word: 0.3\n")
 
-    assert mistakes(path) == ["pipelines/news.yaml:11: student.thresholds.Word: label 'Word' is not in the verbalizer"]
+    assert mistakes(path) == [
+        "pipelines/news.yaml:11: student.thresholds.Word: label 'Word' is not in the verbalizer (did you mean 'World'?)"
+    ]
 
 
 def test_thresholds_in_the_order_of_the_labels(here: Path) -> None:

@@ -244,3 +244,10 @@ def test_settings_of_the_student_in_force() -> None:
 
     assert {"model", "temperature", "masked_share", "gold_batch_size"}.isdisjoint(off)
     assert {"masked_share", "gold_batch_size"} < set(StudentSpec(consistency_weight=1.0, hard_weight=0.1).fingerprint_settings())
+
+
+@pytest.mark.parametrize("weights", ["balanced", {"a": 1000.0}])
+def test_weighted_cross_entropy_has_another_scale(weights: object) -> None:
+    """Where one label has nearly all of the weight, always giving it costs next to nothing."""
+    assert TeachersSpec.model_validate({"class_weights": weights}).stops_below == 0
+    assert TeachersSpec().stops_below == 0.05

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from petkit import limits
+from petkit.config import library
 from petkit.config.loader import dump_spec, load_pipeline
 from petkit.errors import BeyondLimit
 from tests.config.pipelines import PATTERNS, PIPELINE, loaded, mistakes, write
@@ -97,7 +99,7 @@ def test_mistakes_of_a_shared_file_are_reported_once(here: Path) -> None:
     assert sorted(mistakes(path)) == [
         "pipelines/news.yaml:6: verbalizers.2: verbalizers/none.yaml: no such file",
         "verbalizers/other.yaml:2: label 'World' lists 'earth' twice",
-        "verbalizers/other.yaml:3: label 'Art' is not in the pipeline's verbalizer",
+        "verbalizers/other.yaml:3: label 'Art' is not in the pipeline's verbalizer (known: World, Sports)",
         "verbalizers/other.yaml:5: verbalizer.kind: must be 'words', 'soft' or 'prototype', not 'loud'",
     ]
 
@@ -144,3 +146,65 @@ def test_every_pair_has_a_name_of_its_own_or_is_refused(here: Path, names: list[
         assert [pattern.id for pattern in loaded(path).patterns] == ids
     elif len(set(ids)) < len(ids):
         assert any("is used twice" in line for line in mistakes(path))
+
+
+@pytest.mark.parametrize(
+    "patterns", ["[../patterns/topic.yaml, none.yaml]", "[../patterns/topic.yaml, empty.yaml]", "[none.yaml]"]
+)
+def test_pattern_files_that_cannot_be_read(here: Path, patterns: str) -> None:
+    path = with_verbalizers(here, "[../verbalizers/news.yaml, ../verbalizers/other.yaml]")
+    (here / "pipelines/empty.yaml").write_text("patterns: []\n")
+    path.write_text(path.read_text().replace("../patterns/topic.yaml", patterns))
+
+    if "none" in patterns:
+        assert mistakes(path) == ["pipelines/news.yaml:5: patterns: pipelines/none.yaml: no such file"]
+    else:
+        assert len(loaded(path).patterns) == 4
+
+
+def test_patterns_that_are_none_beside_an_unread_verbalizer(here: Path) -> None:
+    path = write(here, PIPELINE.replace("../patterns/topic.yaml", "5"), verbalizer=None)
+
+    assert [line.partition(": ")[2] for line in mistakes(path)] == [
+        "verbalizer: verbalizers/news.yaml: no such file", "patterns: must be a list, not 5",
+    ]  # fmt: skip
+
+
+def test_file_of_an_override_is_named_from_the_current_folder(here: Path) -> None:
+    path = with_verbalizers(here, "{a: ../verbalizers/news.yaml, b: ../verbalizers/other.yaml}")
+    (here / "mine.yaml").write_text("labels: {World: [globe], Sports: [match]}\n")
+    spec = loaded(path, "verbalizers.b=mine.yaml")
+
+    assert spec.verbalizer_of(spec.patterns[1]).labels == {"World": ("globe",), "Sports": ("match",)}
+
+
+def test_one_verbalizer_by_an_override_needs_another(here: Path) -> None:
+    path = with_verbalizers(here, "[../verbalizers/news.yaml, ../verbalizers/other.yaml]")
+
+    assert mistakes(path, "verbalizer=verbalizers/other.yaml") == [
+        "pipelines/news.yaml:6: verbalizers: verbalizer is given too (add --set verbalizers=null)"
+    ]
+    assert loaded(path, "verbalizer=verbalizers/other.yaml", "verbalizers=null").labels == ("Sports", "World")
+
+
+def test_bad_file_that_many_patterns_name_is_read_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Counter[str]()
+    plain = library.read
+    monkeypatch.setattr(library, "read", lambda name, *rest: read.update([name]) or plain(name, *rest))
+    patterns = "patterns:\n" + "".join(
+        f'  - {{id: p{number}, text: "{{text}} {{mask}}", verbalizer: bad.yaml}}\n' for number in range(50)
+    )
+    path = write(here, patterns=patterns)
+    (here / "patterns/bad.yaml").write_text("labels: [\n")
+
+    assert len(mistakes(path)) == 1 and read["bad.yaml"] == 1
+
+
+def test_too_many_patterns_are_refused_before_their_verbalizers_are_read(here: Path) -> None:
+    patterns = "patterns:\n" + "".join(
+        f'  - {{id: p{number}, text: "{{text}} {{mask}}", verbalizer: none.yaml}}\n' for number in range(limits.PATTERNS + 1)
+    )
+    with pytest.raises(BeyondLimit, match="201 patterns are more than 200") as refused:
+        load_pipeline(write(here, patterns=patterns))
+
+    assert "none.yaml" not in str(refused.value)

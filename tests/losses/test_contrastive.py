@@ -54,3 +54,16 @@ def test_info_nce_number() -> None:
     assert losses.info_nce(CORNERS[[0, 2]], CORNERS[[1, 3]], 1.0).item() == number(0.313262)  # ln(1 + 1/e)
     assert losses.info_nce(CORNERS[[0, 2]], CORNERS[[3, 1]], 1.0).item() == number(1.313262)
     assert losses.info_nce(torch.ones(5, 3), torch.ones(5, 3), 0.1).item() == number(math.log(5))  # no information
+
+
+def test_partners_of_many_rows_are_counted_exactly_under_autocast() -> None:
+    """In bfloat16, whole numbers above 256 are rounded."""
+    vectors = torch.randn(600, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.zeros(600, 3)
+    labels[:300, 0] = 1
+    labels[100:, 1] = 1
+    plain = losses.supervised_contrastive(vectors, labels, 0.1)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = losses.supervised_contrastive(vectors, labels, 0.1)
+
+    torch.testing.assert_close(mixed, plain)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from petkit import losses
+from petkit.losses.classification import class_weights_of
 
 Case = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 T = 2.0
@@ -318,3 +319,16 @@ def test_jensen_shannon_is_bounded_and_symmetric(seed: int, scale: float) -> Non
     value = losses.jensen_shannon(s, soft(t), T).item()
     assert -1e-7 <= value <= T**2 * math.log(2) * (1 + 1e-6)
     assert value == pytest.approx(losses.jensen_shannon(t, soft(s), T).item(), rel=1e-5, abs=1e-7)
+
+
+def test_largest_class_weights_still_teach() -> None:
+    """Only the ratios of weights count, and their sum must not overflow."""
+    logits = torch.zeros(16, 2, requires_grad=True)
+    labels = torch.tensor([0] * 15 + [1])
+    weights = class_weights_of({"a": 1e38}, labels, ("a", "b"))
+    assert weights is not None and weights[0] == 1
+    loss = losses.cross_entropy(logits, labels, class_weights=weights)
+    loss.backward()
+
+    assert loss.item() == pytest.approx(math.log(2), rel=1e-5)
+    assert logits.grad is not None and logits.grad[:15].abs().sum() > 0

@@ -74,8 +74,15 @@ def test_intervals_are_those_of_drawn_groups(seed: int) -> None:
         hits, either = (given_ & gold)[rows].sum(axis=0), given_[rows].sum(axis=0) + gold[rows].sum(axis=0)
         return float((2 * hits[either > 0] / either[either > 0]).mean())
 
-    assert accuracy_interval(right, groups) == pytest.approx(by_hand(rows_of, lambda rows: right[rows].mean()), abs=0.02)
-    assert f1_intervals(given_, gold, groups)[1] == pytest.approx(by_hand(rows_of, macro), abs=0.02)
+    def widened(interval: NDArray[np.float64], middle: float) -> list[float]:
+        """Student's t with 29 degrees of freedom has 2.0452 where the normal distribution has 1.96."""
+        factor = 2.0452 / 1.95996 * np.sqrt(30 / 29)
+        return [float(middle + factor * (end - middle)) for end in interval]
+
+    every = np.arange(len(right))
+    accuracy = widened(by_hand(rows_of, lambda rows: right[rows].mean()), right.mean())
+    assert accuracy_interval(right, groups) == pytest.approx(accuracy, abs=0.02)
+    assert f1_intervals(given_, gold, groups)[1] == pytest.approx(widened(by_hand(rows_of, macro), macro(every)), abs=0.02)
 
 
 def test_intervals_of_groups_are_wider_where_rows_agree() -> None:
@@ -120,3 +127,21 @@ def test_whole_groups_are_drawn_until_there_are_enough_rows(sizes: list[int], ro
     whole = [set(np.flatnonzero(groups == group)) for group in {*groups[drawn].tolist()}]
     assert set().union(*whole) == {*drawn.tolist()}
     assert len(drawn) - max(map(len, whole)) < rows  # no more groups than it takes
+
+
+@pytest.mark.parametrize("groups", [2, 3, 5, 10])
+def test_few_groups_do_not_decide_by_chance(groups: int) -> None:
+    """Two classifiers that are equally good, each right or wrong by groups: one verdict in twenty may be wrong."""
+    random, wrong = np.random.default_rng(groups), 0
+    for _ in range(150):
+        numbers = np.repeat(np.arange(groups), 8)
+        one, other = (random.random(8 * groups) < random.beta(2, 2, size=groups)[numbers] for _ in range(2))
+        wrong += compare(one, other, numbers).outcome != "no clear difference"
+
+    assert wrong <= 15
+
+
+def test_one_group_says_nothing() -> None:
+    right = np.array([True, True, False])
+    assert accuracy_interval(right, np.zeros(3, np.int64)) == (0.0, 1.0)
+    assert compare(right, ~right, np.zeros(3, np.int64)).outcome == "no clear difference"

@@ -14,6 +14,7 @@ from sklearn.metrics import mutual_info_score
 
 from petkit import metrics
 from petkit.losses import mutual_information_bound
+from petkit.metrics import cross_entropy, entropy, jensen_shannon, jensen_shannon_distance, kl_divergence
 
 P, Q = [0.2, 0.8], [0.5, 0.5]
 
@@ -109,3 +110,29 @@ def test_bound_of_info_nce() -> None:
     assert mutual_information_bound(3.0, 8).nats < 0
     with pytest.raises(ValueError, match="at least two rows, not 1"):
         mutual_information_bound(0.0, 1)
+
+
+@given(st.lists(st.floats(0.01, 1), min_size=2, max_size=6), st.sampled_from([1e-6, 1e-9, 1e-12, 0.0]))
+def test_divergences_of_nearly_equal_distributions_are_not_negative(shares: list[float], change: float) -> None:
+    """Rounding would make them so, and their root NaN."""
+    p = np.array(shares) / sum(shares)
+    q = p * (1 + change * (-1.0) ** np.arange(len(p)))
+    q /= q.sum()
+
+    assert jensen_shannon(p, q) >= 0 and kl_divergence(p, q) >= 0
+    assert np.isfinite(jensen_shannon_distance(p, q))
+
+
+def test_probabilities_that_were_rounded_are_normalised() -> None:
+    assert kl_divergence([0.2, 0.8], [0.20004, 0.80004]) == pytest.approx(0, abs=1e-8)
+
+
+@pytest.mark.parametrize("measure", [cross_entropy, kl_divergence, jensen_shannon])
+def test_other_numbers_of_labels_are_refused(measure: Any) -> None:
+    with pytest.raises(ValueError, match="same labels, not 2 and 1"):
+        measure([0.2, 0.8], [1.0])
+
+
+def test_unknown_unit_is_refused() -> None:
+    with pytest.raises(ValueError, match="unit must be one of bit, nat, hart, not 'bits'"):
+        entropy([0.5, 0.5], "bits")  # type: ignore[arg-type]

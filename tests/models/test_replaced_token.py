@@ -86,9 +86,10 @@ def test_gradients_are_those_of_one_word_at_a_time(model_folder: Folder) -> None
 
     scorer = ReplacedTokenScorer(load_language_model(folder), words)
     functional.binary_cross_entropy_with_logits(scorer(collate(rows(tokenizer), tokenizer)), targets).backward()
-    for name, value in scorer.reader.model.named_parameters():
-        if name in expected and value.grad is not None:
-            torch.testing.assert_close(value.grad, expected[name], rtol=1e-4, atol=1e-6)
+    found = {name: value.grad for name, value in scorer.reader.model.named_parameters() if value.grad is not None}
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6)
 
 
 def test_checkpoint_says_how_it_answers(model_folder: Folder) -> None:

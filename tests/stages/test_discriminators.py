@@ -20,6 +20,8 @@ from petkit.engine.sampling import StepRows
 from petkit.engine.training_loop import set_dropout
 from petkit.errors import InvalidInput
 from petkit.models.loading import load_language_model
+from petkit.runs.fingerprint import Inputs
+from petkit.stages import baselines, preparation
 from petkit.stages.pipeline import RunResult
 from petkit.task.task import Task
 from petkit.teachers.models import scorer_of
@@ -152,3 +154,35 @@ def test_what_needs_a_masked_lm_head_is_refused(override: str, place: str, pipel
 def test_search_for_words_is_refused(pipeline: Path) -> None:
     with pytest.raises(InvalidInput, match="needs a masked-LM head"):
         search_verbalizer(load(pipeline))
+
+
+def test_choice_of_scoring_is_part_of_every_step_that_scores(pipeline: Path) -> None:
+    def inputs(*overrides: str) -> list[Inputs]:
+        task = Task.checked(load(pipeline, "keep_patterns=1", "baselines=[zero_shot]", *overrides))
+        device = Device("cpu", "float32", 1)
+        return [step.inputs for step in (*preparation.steps(task, device), *baselines.steps(task, device))]
+
+    for before, after in zip(inputs(), inputs("teachers.scoring=replaced_token"), strict=True):
+        assert after == {**before, "teachers.scoring": "replaced_token"} != before
+
+
+def test_rows_weigh_what_their_label_does(pipeline: Path) -> None:
+    """With a weight of 0 for all other labels, rows of one label alone have a gradient."""
+    task = Task.checked(load(pipeline, "teachers.class_weights={Sports: 1, Science: 1e-9, World: 1e-9}"))
+    scorer = scorer_of(load_language_model(task.spec.model), task.pvps[0])
+    set_dropout(scorer, 0.0)
+    rows = [task.pvps[0].encode(tokens) for tokens in task.tokens("train")]
+    targets = torch.from_numpy(task.targets())
+    device = Device("cpu", "float32", 1)
+    objective = TeacherObjective(
+        task.spec.teachers, task.pvps[0], TrainingRows(rows, targets), task.labels, task.tokenizer, device
+    )
+    with torch.no_grad():
+        found = objective(scorer, StepRows(np.arange(len(rows)), None, np.random.default_rng(0)))
+        chosen = [row for row, label in zip(rows, targets.tolist(), strict=True) if task.labels[label] == "Sports"]
+        logits = scorer(objective_batch(task, chosen))
+    right = torch.zeros_like(logits)
+    right[:, task.labels.index("Sports")] = 1
+    expected = functional.binary_cross_entropy_with_logits(logits, right, reduction="none").sum(1).mean()
+
+    assert found.item() == pytest.approx(expected.item(), rel=1e-4)

@@ -10,12 +10,15 @@ import pytest
 
 from petkit.commands.search_verbalizer import search_verbalizer
 from petkit.commands.validate import check_pipeline
+from petkit.engine.device import Device
 from petkit.errors import InvalidInput
 from petkit.predict.predictor import Predictor
 from petkit.prompt_search.pattern_ranking import rank_patterns
+from petkit.runs.fingerprint import Inputs
 from petkit.stages.pipeline import RunResult
 from petkit.storage.parquet_shards import read_matrix
 from petkit.task.task import Task
+from petkit.teachers.training import training_inputs
 from tests.tiny_task import TOPICS, load, planned, products, run_task
 
 ONE = "{labels: {Sports: [sports, football], Science: [science], World: [world]}}"
@@ -116,3 +119,35 @@ def test_found_label_words_do_not_go_with_verbalizers_of_their_own(pipeline_file
 
     with pytest.raises(InvalidInput, match="words found for every pattern"):
         load(pipeline_file, own, "verbalizer={auto: {per_label: 1}}")
+
+
+def test_consistency_compares_with_another_text(pipeline_file: Path) -> None:
+    task = Task.checked(load(pipeline_file, *BOTH, "teachers.consistency.kind=second_pattern"))
+
+    assert [task.second_pattern(index) for index in range(4)] == [2, 2, 0, 0]
+
+
+def test_settings_of_the_second_patterns_verbalizer_count(pipeline_file: Path) -> None:
+    def inputs(settings: str) -> Inputs:
+        own = f"{{id: b, text: '{{text}} {{mask}}', verbalizer: {{labels: {{Sports: [game], Science: [question], World: [market]}}, {settings}}}}}"
+        patterns = f"patterns=[{{id: a, text: '{{mask}} {{text}}'}}, {own}]"
+        task = Task.checked(load(pipeline_file, patterns, "teachers.consistency.kind=second_pattern"))
+        return training_inputs(task, Device("cpu", "float32", 1), task.teachers[0], ())
+
+    assert inputs("multi_token: true") != inputs("multi_token: true, decoding: max_first")
+
+
+def test_second_pattern_of_another_kind_is_refused(pipeline_file: Path) -> None:
+    own = (
+        "{id: b, text: '{text} {mask}', verbalizer: {labels: {Sports: [game], Science: [question], World: [market]}, kind: soft}}"
+    )
+    patterns = f"patterns=[{{id: a, text: '{{mask}} {{text}}'}}, {own}]"
+
+    with pytest.raises(InvalidInput, match="second_pattern needs verbalizers of one kind"):
+        Task.checked(load(pipeline_file, patterns, "teachers.consistency.kind=second_pattern"))
+
+
+def test_equal_verbalizers_under_two_names_are_pointed_out(pipeline_file: Path) -> None:
+    check = check_pipeline(load(pipeline_file, BOTH[0], f"verbalizers={{one: {ONE}, other: {ONE}}}"))
+
+    assert sum("have the same text" in warning for warning in check.warnings) == 2

@@ -145,7 +145,7 @@ class TeachersSpec(AdaptedSection):
     label_smoothing: PartialShare = Field(0.0, description="share of the gold label given to all labels alike")
     focal_gamma: Weight = Field(0.0, description="exponent of the focal loss; 0: plain cross-entropy")
     class_weights: ClassWeights = Field(
-        "none", description="balanced: rows of rare labels weigh more; or label → weight of its rows (others: 1)"
+        "none", description="balanced: rare labels weigh more; or label → weight (others: 1) of its rows, or of its yes or no"
     )
     auxiliary_mlm_weight: PartialShare = Field(0.0, description="share of the masked-LM loss on unlabelled rows; the paper: 1e-4")
     label_conditioning_weight: Weight = Field(0.0, description="weight of ADAPET's label-conditioned masked-LM loss")
@@ -171,7 +171,8 @@ class TeachersSpec(AdaptedSection):
             return self.stop_loss
         added = (self.auxiliary_mlm_weight, self.label_conditioning_weight, self.r_drop_weight, self.contrastive.weight)
         changed = self.focal_gamma, self.label_smoothing
-        plain = self.loss == "cross_entropy" and self.consistency.kind == "none" and not any((*added, *changed))
+        alike = self.class_weights == "none" and self.consistency.kind == "none"
+        plain = self.loss == "cross_entropy" and alike and not any((*added, *changed))
         return _STOP_LOSS if plain else 0.0
 
     def learnt(self, losses: Sequence[float]) -> bool:
