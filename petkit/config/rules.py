@@ -21,6 +21,7 @@ Mistakes: TypeAlias = list[tuple[Place, str]]
 
 _SINGLE = "is about one label per row, and label_kind is multi"
 CLASS_WEIGHTS: tuple[tuple[str, str], ...] = (("teachers", "class_weights"), ("student", "class_weights"))
+_ADVISED = 5  # unknown labels
 LONGEST_NUMBER = 20  # digits of a class number; Python refuses to read thousands of them
 
 
@@ -83,7 +84,8 @@ def _in_descriptions(descriptions: Any, labels: Any) -> Mistakes:
     found: Mistakes = []
     for label, texts in descriptions.items():
         if known and label not in known:
-            found.append((("descriptions", label), f"label {label!r} is not in the verbalizer ({did_you_mean(label, known)})"))
+            message = f"label {label!r} is not in the verbalizer{_advice(len(found), label, known)}"
+            found.append((("descriptions", label), message))
         elif isinstance(texts, (tuple, list)) and not texts:
             found.append((("descriptions", label), f"label {label!r} has no descriptions (write some, or leave it out)"))
     return found
@@ -199,8 +201,8 @@ def _in_own_verbalizer(own: Mapping[str, Any], shared: Any) -> Mistakes:
         return []
     unknown = [label for label in labels if label not in others]
     found: Mistakes = [
-        (("labels", label), f"label {label!r} is not in the pipeline's verbalizer ({did_you_mean(label, list(others))})")
-        for label in unknown
+        (("labels", label), f"label {label!r} is not in the pipeline's verbalizer{_advice(number, label, list(others))}")
+        for number, label in enumerate(unknown)
     ]
     if missing := [label for label in others if label not in labels]:
         found.append((("labels",), f"has no words for {listed(missing)}, which the pipeline's verbalizer has"))
@@ -281,7 +283,12 @@ def unknown_labels(by_label: Any, labels: Sequence[str], where: str = "in the ve
     """
     known = set(labels)
     unknown = [label for label in by_label if label not in known] if isinstance(by_label, Mapping) else []
-    return [((label,), f"label {label!r} is not {where} ({did_you_mean(label, labels)})") for label in unknown]
+    return [((label,), f"label {label!r} is not {where}{_advice(number, label, labels)}") for number, label in enumerate(unknown)]
+
+
+def _advice(number: int, word: str, known: Sequence[str]) -> str:
+    """Return a hint for the ``number``-th unknown word; a search for near ones for each of a thousand would take too long."""
+    return f" ({did_you_mean(word, known)})" if number < _ADVISED else ""
 
 
 def in_prior(prior: Any, labels: Sequence[str], where: str = "in the verbalizer") -> Mistakes:

@@ -280,7 +280,7 @@ def test_too_few_candidates_are_seen_before_any_work(planted: Path) -> None:
 
 @pytest.mark.parametrize("section", ["teachers={", "student={hard_weight: 0.5, "])
 def test_class_weights_of_labels_that_train_does_not_have(section: str, planted: Path) -> None:
-    with pytest.raises(InvalidInput, match=r"class_weights\.Sport: label 'Sport' is not in the verbalizer"):
+    with pytest.raises(InvalidInput, match=r"class_weights\.Sport: label 'Sport' is not a label of data.train"):
         Task.checked(load(planted, AUTO, f"{section}class_weights: {{Sport: 2, World: 3}}}}"))
 
 
