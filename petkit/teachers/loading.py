@@ -54,7 +54,7 @@ class _Shared:
         self._models: dict[str, TeacherModels] = {}
 
     def lender(
-        self, name: str, adapter: Mapping[str, Any], folder: Path, pvp: PVP, *, trained: bool, scoring: WantedScoring
+        self, name: str, adapter: Mapping[str, Any], folder: Path, pvp: PVP, *, trained: bool, scoring: WantedScoring = "auto"
     ) -> Callable[[], AbstractContextManager[LabelScorer]]:
         """Return what lends the model of a teacher in ``folder`` that starts from the backbone ``name``."""
         if trained and adapter["kind"] == "none":
