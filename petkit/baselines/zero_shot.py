@@ -9,15 +9,7 @@ import numpy as np
 from petkit.baselines.base import Answer, Baseline
 from petkit.engine.device import Device
 from petkit.ensemble import FloatArray, batch_prior, calibrate, combine
-from petkit.runs.fingerprint import (
-    Inputs,
-    answering_inputs,
-    demonstration_inputs,
-    label_words,
-    model_inputs,
-    own_verbalizer_inputs,
-    verbalizer_inputs,
-)
+from petkit.runs.fingerprint import Inputs, demonstration_inputs, label_words, model_inputs, untrained_inputs
 from petkit.runs.step import Job
 from petkit.task.task import Task
 from petkit.teachers.scoring import shard_logits
@@ -48,7 +40,7 @@ def _inputs(task: Task, device: Device) -> Inputs:
     for pattern, pvp in zip(spec.patterns, task.pvps, strict=True):
         inputs[f"pattern.{pvp.id}"] = list(pattern.segments)
         inputs[f"verbalizer.{pvp.id}"] = label_words(pvp.verbalizer.labels)
-    inputs |= {**verbalizer_inputs(spec.verbalizer), **own_verbalizer_inputs(spec), **answering_inputs(spec.teachers.scoring)}
+    inputs |= untrained_inputs(spec)
     if spec.demonstrations.per_label:
         inputs |= {**demonstration_inputs(spec.demonstrations), "data.train": task.scans["train"].sha256}
     return inputs

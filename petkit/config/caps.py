@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from petkit import limits
-from petkit.config.rules import CLASS_WEIGHTS, Mistakes, Place, value_of
+from petkit.config.rules import CLASS_WEIGHTS, Mistakes, Place, inside_own_verbalizer, value_of
 
 # How many of what there may be, and what to do with more of them.
 _ENTRIES = (limits.ENTRIES, "entries", "too large for a configuration file")
@@ -34,7 +34,7 @@ def beyond_caps(data: Mapping[str, Any]) -> Mistakes:
     seen: set[int] = set()  # verbalizers: several patterns may answer with one, which the loader then puts into each
     while pending:
         place, value = pending.pop()
-        path = _in_one_verbalizer(place)
+        path = inside_own_verbalizer(place) or place
         if path == ("verbalizer",):
             if id(value) in seen:
                 continue
@@ -53,11 +53,6 @@ def beyond_caps(data: Mapping[str, Any]) -> Mistakes:
             found += [(place, f"a key of {len(key):,} characters; at most {limits.KEY_CHARACTERS}") for key in long]
             pending += [((*place, key), entry) for key, entry in inside]
     return found or _too_many_together(data)
-
-
-def _in_one_verbalizer(place: Place) -> Place:
-    """Return a place inside a pattern's own verbalizer as if that were the pipeline's."""
-    return place[2:] if place[:1] == ("patterns",) and place[2:3] == ("verbalizer",) else place
 
 
 def _too_many_together(data: Mapping[str, Any]) -> Mistakes:

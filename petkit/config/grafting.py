@@ -89,24 +89,22 @@ class _Files:
 
     def verbalizer(self, name: str, location: Location, folder: Path) -> tuple[_Verbalizer | None, list[Problem]]:
         """Return the verbalizer in a file that is named at ``location``, or what is wrong with the file."""
-        path = None
         try:
             path = library.locate(name, "verbalizers", folder)
-            if path in self.read:
-                return self.read[path], []
+        except InvalidInput as error:
+            return None, _named_in(error, self.document, location)
+        if path not in self.read:
             with suppress(OSError, ValueError):  # reported when it is read
                 self.size += path.stat().st_size
             if self.size > limits.CONFIG_BYTES:
                 message = f"verbalizer files exceed {binary_size(limits.CONFIG_BYTES)} in total"
                 raise BeyondLimit([self.document.problem(location, message)])
-            source = library.read(name, "verbalizers", folder)
-        except BeyondLimit:
-            raise
-        except InvalidInput as error:
-            if path is not None:
+            try:
+                source = library.read(name, "verbalizers", folder)
+            except InvalidInput as error:
                 self.read[path] = None
-            return None, _named_in(error, self.document, location)
-        self.read[path] = _Verbalizer(source.data, source.places)
+                return None, _named_in(error, self.document, location)
+            self.read[path] = _Verbalizer(source.data, source.places)
         return self.read[path], []
 
 

@@ -21,7 +21,7 @@ from petkit import limits
 from petkit.config import library
 from petkit.config.caps import beyond_caps
 from petkit.config.grafting import graft_verbalizer, put_together
-from petkit.config.rules import Mistakes, in_pipeline, value_of
+from petkit.config.rules import Mistakes, in_pipeline, inside_own_verbalizer, value_of
 from petkit.config.schema.adapter import adapter_class
 from petkit.config.schema.pipeline import DEVICE, PipelineSpec
 from petkit.config.schema.section import NAME
@@ -198,13 +198,9 @@ def _placed(mistakes: Mistakes, document: Document) -> list[Problem]:
 
 def _shown_key(place: Location) -> str | None:
     """Return the key to show of a place whose message does not say what it is about; None: all of it."""
-    if _in_own_verbalizer(place):
-        return "" if place[3:4] == ("labels",) and place[4:] else ".".join(map(str, place[2:]))
+    if inside := inside_own_verbalizer(place):
+        return "" if inside[1:2] == ("labels",) and inside[2:] else ".".join(map(str, inside))
     return "" if place[0] == "patterns" or place[:2] == ("verbalizer", "labels") else None
-
-
-def _in_own_verbalizer(place: Location) -> bool:
-    return place[:1] == ("patterns",) and place[2:3] == ("verbalizer",)
 
 
 def _by_origin(place: Location, message: str, document: Document) -> str:
@@ -218,9 +214,7 @@ def _problems(error: ValidationError, document: Document) -> list[Problem]:
     """Return what the rules and pydantic found, placed and in plain words."""
 
     def problem(location: Location, message: str, hint: str = "") -> Problem:
-        return document.problem(
-            location, message, hint, key=".".join(map(str, location[2:])) if _in_own_verbalizer(location) else None
-        )
+        return document.problem(location, message, hint, key=".".join(map(str, inside_own_verbalizer(location))) or None)
 
     details, mistakes = [], in_pipeline(document.data)  # of all sections: pydantic checks those without a wrong value
     for detail in error.errors():

@@ -25,6 +25,11 @@ _ADVISED = 5  # unknown labels
 LONGEST_NUMBER = 20  # digits of a class number; Python refuses to read thousands of them
 
 
+def inside_own_verbalizer(place: Place) -> Place:
+    """Return a place inside a pattern's own verbalizer as if that were the pipeline's; the empty place for any other."""
+    return place[2:] if place[:1] == ("patterns",) and place[2:3] == ("verbalizer",) else ()
+
+
 def in_pattern(pattern: Mapping[str, Any]) -> Mistakes:
     """Return what is wrong with a pattern's text, and with a verbalizer of its own."""
     name, text, own = pattern.get("id"), pattern.get("text"), pattern.get("verbalizer")

@@ -67,13 +67,17 @@ def _bootstrap(
         counts: shape ``(outcomes,)``; ``figures`` takes draws of shape ``(draws, outcomes)``.
         rows_counted: number of rows that the figures depend on; without any they have no interval.
     """
+    return [interval_of(values, rows_counted) if rows_counted else None for values in drawn(counts, figures, seed)]
+
+
+def drawn(counts: Counts, figures: Callable[[Counts], tuple[Floats, ...]], seed: int = 0) -> list[Floats]:
+    """Return bootstrap draws of ``figures``, each of shape ``(draws,)``; arguments as of the interval's."""
     random, rows = np.random.default_rng(seed), int(counts.sum())
     # A few hundred draws at a time: many labels make many outcomes.
     chunk = max(1, min(BOOTSTRAPS, 4_000_000 // len(counts)))
     sizes = (min(chunk, BOOTSTRAPS - start) for start in range(0, BOOTSTRAPS, chunk))
     found = [figures(random.multinomial(rows, counts / rows, size=size)) for size in sizes]
-    drawn = [np.concatenate(values) for values in zip(*found, strict=True)]
-    return [interval_of(values, rows_counted) if rows_counted else None for values in drawn]
+    return [np.concatenate(values) for values in zip(*found, strict=True)]
 
 
 def interval_of(draws: Floats, rows: int) -> Interval:

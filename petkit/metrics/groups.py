@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from petkit.ensemble.label_kind import Floats
-from petkit.metrics.bootstrap import BOOTSTRAPS, Interval, Z, macro_f1, matched_interval, ratio, wilson
+from petkit.metrics.bootstrap import Interval, Z, drawn, macro_f1, matched_interval, ratio, wilson
 from petkit.metrics.decision import Chosen
 
 
@@ -53,8 +53,8 @@ def per_group(values: NDArray[np.generic], groups: NDArray[np.int64]) -> Floats:
 def accuracy_interval(right: NDArray[np.bool_], groups: NDArray[np.int64]) -> Interval:
     """Return the 95 % interval of the share of rows that are right; arguments as of :func:`group_metrics`."""
     sums = np.column_stack([per_group(right, groups), per_group(np.ones(len(right)), groups)])
-    drawn = draw_groups(sums, lambda total: (ratio(total[:, 0], total[:, 1]),))[0]
-    return _interval(drawn, float(right.mean()), len(sums))
+    shares = draw_groups(sums, lambda total: (ratio(total[:, 0], total[:, 1]),))[0]
+    return _interval(shares, float(right.mean()), len(sums))
 
 
 def difference_interval(difference: NDArray[np.int64], groups: NDArray[np.int64]) -> Interval:
@@ -63,10 +63,10 @@ def difference_interval(difference: NDArray[np.int64], groups: NDArray[np.int64]
     Where all draws are alike, because the difference is the same in every group, it is that of Agresti and Min for groups.
     """
     sums = np.column_stack([per_group(difference, groups), per_group(np.ones(len(difference)), groups)])
-    drawn, middle = draw_groups(sums, lambda total: (total[:, 0] / total[:, 1],))[0], float(difference.mean())
-    if (drawn == drawn[0]).all():
+    means, middle = draw_groups(sums, lambda total: (total[:, 0] / total[:, 1],))[0], float(difference.mean())
+    if (means == means[0]).all():
         return matched_interval(len(sums) * middle, len(sums) * abs(middle), len(sums))
-    return _interval(drawn, middle, len(sums), least=-1.0)
+    return _interval(means, middle, len(sums), least=-1.0)
 
 
 def f1_intervals(chosen: Chosen, gold: Chosen, groups: NDArray[np.int64]) -> tuple[Interval | None, Interval | None]:
@@ -86,17 +86,12 @@ def f1_intervals(chosen: Chosen, gold: Chosen, groups: NDArray[np.int64]) -> tup
     return _interval(micro, next(found), counted), _interval(macro, next(found), counted)
 
 
-def draw_groups(sums: Floats, figures: Callable[[Floats], tuple[Floats, ...]], seed: int = 0) -> list[Floats]:
+def draw_groups(sums: Floats, figures: Callable[[Floats], tuple[Floats, ...]]) -> list[Floats]:
     """Return bootstrap draws of ``figures``, each of shape ``(draws,)``, from sums over each group, shape ``(groups, sums)``.
 
     As many groups are drawn as there are, with replacement; ``figures`` takes their totals ``(draws, sums)``.
     """
-    random, count = np.random.default_rng(seed), len(sums)
-    chunk = max(1, min(BOOTSTRAPS, 4_000_000 // count))
-    sizes = (min(chunk, BOOTSTRAPS - start) for start in range(0, BOOTSTRAPS, chunk))
-    share = np.full(count, 1 / count)
-    found = [figures(random.multinomial(count, share, size=size).astype(np.float64) @ sums) for size in sizes]
-    return [np.concatenate(values) for values in zip(*found, strict=True)]
+    return drawn(np.ones(len(sums), np.int64), lambda draws: figures(draws.astype(np.float64) @ sums))
 
 
 def _interval(draws: Floats, middle: float, groups: int, least: float = 0.0) -> Interval:

@@ -38,9 +38,9 @@ def verbalizer_inputs(verbalizer: VerbalizerSpec) -> Inputs:
     return {f"verbalizer.{name}": getattr(verbalizer, name) for name in ("multi_token", "decoding", "kind")}
 
 
-def own_verbalizer_inputs(spec: PipelineSpec) -> Inputs:
-    """Return the verbalizers that patterns have of their own, by pattern."""
-    found: dict[str, Value] = {}
+def untrained_inputs(spec: PipelineSpec) -> Inputs:
+    """Return what untrained scores depend on besides model, patterns and words: verbalizers, patterns' own, and the way to answer."""
+    found: dict[str, Value] = {**verbalizer_inputs(spec.verbalizer), **answering_inputs(spec.teachers.scoring)}
     for pattern in spec.patterns:
         if pattern.verbalizer is not None:
             own = spec.verbalizer_of(pattern)

@@ -15,15 +15,7 @@ from petkit.errors import IncompleteRun
 from petkit.events import Event, StepFinished
 from petkit.prompt_search.label_words import search_label_words
 from petkit.prompt_search.pattern_ranking import rank
-from petkit.runs.fingerprint import (
-    Inputs,
-    answering_inputs,
-    demonstration_inputs,
-    label_words,
-    model_inputs,
-    own_verbalizer_inputs,
-    verbalizer_inputs,
-)
+from petkit.runs.fingerprint import Inputs, demonstration_inputs, label_words, model_inputs, untrained_inputs
 from petkit.runs.layout import LABEL_WORDS, LABEL_WORDS_FILE, RANKING, RANKING_FILE
 from petkit.runs.step import Job, Step
 from petkit.runs.store import RunStore
@@ -53,9 +45,7 @@ def steps(task: Task, device: Device) -> list[Step]:
             **shared,
             **({"sampled rows": SAMPLE} if task.scans["unlabeled"].rows > SAMPLE else {}),
             "verbalizer": label_words(spec.verbalizer.labels),
-            **verbalizer_inputs(spec.verbalizer),
-            **own_verbalizer_inputs(spec),
-            **answering_inputs(spec.teachers.scoring),
+            **untrained_inputs(spec),
             **demonstration_inputs(spec.demonstrations),
         }
         found.append(Step(RANKING, "a", inputs, lambda job: _rank(job, task, device), needs))

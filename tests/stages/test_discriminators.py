@@ -19,6 +19,7 @@ from petkit.engine.device import Device
 from petkit.engine.sampling import StepRows
 from petkit.engine.training_loop import set_dropout
 from petkit.errors import InvalidInput
+from petkit.models.batch import collate
 from petkit.models.loading import load_language_model
 from petkit.runs.fingerprint import Inputs
 from petkit.stages import baselines, preparation
@@ -112,17 +113,11 @@ def test_loss_is_the_binary_one_of_every_label(pipeline: Path) -> None:
     step = StepRows(np.arange(len(rows)), None, np.random.default_rng(0))
     with torch.no_grad():
         loss = objective(scorer, step)
-        logits = scorer(objective_batch(task, rows))
+        logits = scorer(collate(rows, task.tokenizer))
     right = functional.one_hot(targets, 3).float()
     expected = functional.binary_cross_entropy_with_logits(logits, right, reduction="none").sum(1).mean()
 
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
-
-
-def objective_batch(task: Task, rows: list) -> object:  # type: ignore[type-arg]
-    from petkit.models.batch import collate
-
-    return collate(rows, task.tokenizer)
 
 
 def test_commands_that_train_nothing(pipeline: Path) -> None:
@@ -180,7 +175,7 @@ def test_rows_weigh_what_their_label_does(pipeline: Path) -> None:
     with torch.no_grad():
         found = objective(scorer, StepRows(np.arange(len(rows)), None, np.random.default_rng(0)))
         chosen = [row for row, label in zip(rows, targets.tolist(), strict=True) if task.labels[label] == "Sports"]
-        logits = scorer(objective_batch(task, chosen))
+        logits = scorer(collate(chosen, task.tokenizer))
     right = torch.zeros_like(logits)
     right[:, task.labels.index("Sports")] = 1
     expected = functional.binary_cross_entropy_with_logits(logits, right, reduction="none").sum(1).mean()
