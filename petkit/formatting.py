@@ -47,7 +47,7 @@ def hidden_difference(one: str, other: str) -> str:
 
 def counted(number: int, name: str) -> str:
     """Return a number with the name of what it counts: ``1 step``, ``1,000 steps``."""
-    return f"{number:,} {name}{'s' if number > 1 else ''}"
+    return f"{number:,} {name}{'s' if number != 1 else ''}"
 
 
 def duration(seconds: float) -> str:

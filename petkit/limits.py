@@ -29,6 +29,8 @@ FIELDS = 20
 # A softmax over them needs a word of its own for each, and every teacher writes a number per row and label: a million rows
 # of a thousand labels are 4 GB per teacher. Larger sets of labels want retrieval, not cloze questions.
 LABELS = 1_000
+# Candidate answers of one row: each is read in the slot. ReCoRD's texts name up to some 50 entities.
+CANDIDATES = 200
 # Words of one label; verbalizer.auto finds as many at most. Their scores are averaged: more words say less.
 WORDS_PER_LABEL = 100
 WORD_CHARACTERS = 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,8 @@ from tests.cli import project
 from tests.test_docs import COMMANDS, PAGES, ROOT
 
 SEVERAL = "verbalizers"  # not a key of the specification: the loader makes patterns of it
+LABELS_OF_ROWS = ["World", "Sports"]
+CANDIDATES = "candidates"  # nor is this: the loader makes a verbalizer of it
 LEFT_OPEN = "…"
 LABELS = {"World": ["world"], "Sports": ["sports"]}
 
@@ -98,6 +101,8 @@ def as_written(row: Row) -> dict[str, Any]:
             ((key, value),) = parse_document(code, "docs/choices.md").data.items()
             if key == "text":
                 found["patterns"] = [{"id": "shown", "text": value}]
+            elif key == CANDIDATES:
+                found["verbalizer"] = {key: value}
             elif key in PipelineSpec.model_fields or key == SEVERAL:
                 found[key] = dict(value) if isinstance(value, Mapping) else value
                 section = key if isinstance(value, Mapping) else section
@@ -136,6 +141,10 @@ def test_a_pipeline_takes_what_is_written(
 ) -> None:
     monkeypatch.setattr("petkit.task.model_checks.obstacle", lambda device: None)  # packages of extras may be missing
     pipeline = project.write(here, model_folder("bert"))
+    for path in here.glob("*.jsonl"):  # with the columns of candidates
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        more = {"first": LABELS_OF_ROWS[0], "second": LABELS_OF_ROWS[1], "options": LABELS_OF_ROWS}
+        path.write_text("".join(json.dumps({**row, **more}) + "\n" for row in rows), encoding="utf-8")
     data = yaml.safe_load(pipeline.read_text(encoding="utf-8"))
     data["patterns"] = [{"id": f"p{number}", "text": "{mask} news: {text}"} for number in range(3)]
     for key, value in as_written(row).items():

@@ -14,8 +14,8 @@ NAMES = {
     "petkit.losses": """DIVERGENCES LOSSES auxiliary balanced_class_weights binary_cross_entropy binary_distillation consistency
         cross_entropy decoupled_label distillation feature_distillation hinge info_nce jensen_shannon label_conditioning masked_lm
         mutual_information_bound next_token_cross_entropy r_drop reverse_distillation student_loss supervised_contrastive""",
-    "petkit.metrics": """Comparison Decision LabelMetrics Metrics MultiLabelMetrics OrdinalMetrics SingleLabelMetrics compare
-        cross_entropy entropy evaluate jensen_shannon jensen_shannon_distance kl_divergence mutual_information perplexity
+    "petkit.metrics": """CandidateMetrics Comparison Decision LabelMetrics Metrics MultiLabelMetrics OrdinalMetrics SingleLabelMetrics answer_f1 compare
+        cross_entropy entropy evaluate evaluate_candidates jensen_shannon jensen_shannon_distance kl_divergence mutual_information perplexity
         verdict""",
     "petkit.prompts": """CompiledPattern Encoded LabelWords PVP Pattern PieceTokenizer compile_pvp find_label_words share_room
         shorten task_fields""",

@@ -123,7 +123,7 @@ def _show_comparison(metrics: dict[str, Any]) -> None:
         rows.append((f"teacher {name}", *map(_percent, figures)))
     if teachers:
         before, trained = metrics["zero_shot"]["ensemble"], any(row["trained"] for row in teachers.values())
-        figures = [before["raw"], before["batch"], *[metrics["ensemble"]["accuracy"]] * trained]
+        figures = [before["raw"], before.get("batch"), *[metrics["ensemble"]["accuracy"]] * trained]
         rows.append(("ensemble", *map(_percent, figures)))
     low, high = student["accuracy_interval"]
     rows.append(("student", "", "", f"{_percent(student['accuracy'])}  ({_percent(low)} to {_percent(high)})"))
@@ -152,7 +152,8 @@ def _show_comparison(metrics: dict[str, Any]) -> None:
 def show_metrics(metrics: dict[str, Any]) -> None:
     """Print an evaluation."""
     multi = "micro_f1" in metrics
-    shares = {"accuracy": _right(multi), "micro_f1": "micro-F1", "macro_f1": "macro-F1"}
+    shares = {"accuracy": _right(multi), "micro_f1": "micro-F1"}
+    shares |= {"macro_f1": "macro-F1"} if metrics["labels"] else {}
     numbers = {"mae": _MAE, "expected_mae": f"{_MAE} of the expected value", "quadratic_kappa": "quadratic κ"}
     numbers |= {"nll": "NLL (nats)", "brier": "Brier score", "ece": "ECE"}
     rows = []
@@ -164,8 +165,12 @@ def show_metrics(metrics: dict[str, Any]) -> None:
         rows.append((f"all right, of {grouped['groups']:,} groups", _percent(grouped["exact_match"]), interval))
     if multi:
         rows.append(("decisions right", _percent(metrics["label_accuracy"]), ""))
+    if "answer_f1" in metrics:
+        rows.append(("F1 of the answers' words", _percent(metrics["answer_f1"]), ""))
     rows += [(title, f"{metrics[name]:.4f}", "") for name, title in numbers.items() if name in metrics]
     _table(["figure", "value", "95 % interval"], [*rows, ("rows", f"{metrics['rows']:,}", "")])
+    if not metrics["labels"]:  # but candidates, in every row others
+        return
     each = [
         (label, _percent(row["precision"]), _percent(row["recall"]), _percent(row["f1"]), f"{row['rows']:,}")
         for label, row in metrics["labels"].items()
@@ -195,7 +200,10 @@ def show_check(check: Check) -> None:
     for label, count in check.label_counts.items():
         words = ", ".join(f"{word.written} → {word.token} ({'+'.join(map(str, word.token_ids))})" for word in first[label])
         labels.append((label, str(count), words or "found in stage A"))
-    _table(["label", "examples", "label words as tokens"], labels, right=(1,))
+    if check.candidates is None:
+        _table(["label", "examples", "label words as tokens"], labels, right=(1,))
+    else:
+        say(check.candidates.summary)
     for view in check.patterns:
         say(f"pattern {view.id}: {view.cut_share:.1%} of the unlabelled rows are shortened")
         say("  " + " | ".join(view.rendered))
@@ -212,11 +220,12 @@ def show_check(check: Check) -> None:
 def show_zero_shot(found: ZeroShot) -> None:
     """Print the untrained accuracies, or the label shares where no row has a label."""
     everyone = {**{f"pattern {name}": answers for name, answers in found.patterns.items()}, "ensemble": found.ensemble}
-    ways = ("raw", "contextual", "batch")
+    fixed = bool(found.ensemble.label_shares)  # candidates are not calibrated
+    ways = ("raw", "contextual", "batch") if fixed else ("raw",)
     for part in found.ensemble.accuracy:
         title = f"{_right(found.label_kind == 'multi')} on {found.rows[part]:,} {part} rows"
         _table([title, *ways], [(name, *(_percent(by.accuracy[part][way]) for way in ways)) for name, by in everyone.items()])
-    if not found.ensemble.accuracy:
+    if not found.ensemble.accuracy and fixed:
         title = f"labels of {found.rows['unlabeled']:,} rows (batch)"
         shares = [(name, *map(_percent, by.label_shares["batch"].values())) for name, by in everyone.items()]
         _table([title, *found.ensemble.label_shares["batch"]], shares)

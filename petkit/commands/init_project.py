@@ -22,7 +22,8 @@ from petkit import limits
 from petkit.config import library
 from petkit.config.loader import Pipeline
 from petkit.config.schema.pipeline import PipelineSpec
-from petkit.data.labels import LabelReader, NotLabels, alike, is_missing
+from petkit.data.cells import is_missing
+from petkit.data.labels import LabelReader, NotLabels, alike
 from petkit.data.records import Record, delimiter_note, read_records
 from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, listed, shown_path
 from petkit.formatting import counted

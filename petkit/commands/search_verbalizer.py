@@ -19,6 +19,7 @@ from petkit.events import OnEvent, Progress, RunStarted, StepFinished, StepStart
 from petkit.prompt_search.label_words import search_label_words
 from petkit.storage.atomic import write_text
 from petkit.storage.destination import destination, identities
+from petkit.task.checks import refuse_candidates
 from petkit.task.task import Task
 
 _STEP = "label words"
@@ -86,6 +87,7 @@ def search_verbalizer(pipeline: Pipeline, pattern: str | None = None, on_event: 
     known = [entry.id for entry in pipeline.spec.patterns]
     if pattern is not None and pattern not in known:
         raise InvalidInput([Problem.of_option("--pattern", f"unknown pattern {pattern!r}", did_you_mean(pattern, known))])
+    refuse_candidates(pipeline, "finds words for fixed labels")
     written = pipeline.spec.verbalizer
     task = Task.checked(_with_words_to_find(pipeline, pattern))
     report_notes(task.notes, on_event)

@@ -13,8 +13,9 @@ from petkit.config.loader import Pipeline
 from petkit.config.schema.pipeline import PipelineSpec
 from petkit.data.examples import Example, ExampleSource
 from petkit.data.repeats import by_text, seen_in_training, text_key
+from petkit.prompts.choices import EncodedChoices
 from petkit.prompts.legibility import Legibility
-from petkit.prompts.pattern import FieldKey, Pattern
+from petkit.prompts.pattern import Encoded, FieldKey, Pattern
 from petkit.prompts.token_store import TokenStore
 from petkit.prompts.tokenizer import PieceTokenizer
 from petkit.prompts.verbalizer import LabelWord
@@ -40,6 +41,22 @@ class PatternView:
 
 
 @dataclass(frozen=True)
+class CandidateView:
+    """The candidates of a task's rows."""
+
+    columns: tuple[str, ...]
+    most: int  # of a row
+    longest: int  # tokens of one, in the first 5,000 rows of each part of the data, of at most as many as a row can have
+    cut: int  # how many of those a pattern cuts
+
+    @property
+    def summary(self) -> str:
+        """One line for the terminal."""
+        where = f"column {self.columns[0]}" if len(self.columns) == 1 else f"columns {', '.join(self.columns)}"
+        return f"answers: candidates of each row, in {where}; at most {self.most} a row, the longest of {self.longest} tokens"
+
+
+@dataclass(frozen=True)
 class Check:
     """Description of a valid pipeline, with warnings."""
 
@@ -53,6 +70,7 @@ class Check:
     # Part of the data → what the tokenizer made of its first 5,000 rows; of the student's own one as "train (student)".
     legibility: dict[str, Legibility] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    candidates: CandidateView | None = None  # where each row has candidates of its own
 
 
 def check_pipeline(pipeline: Pipeline) -> Check:
@@ -67,14 +85,20 @@ def check_pipeline(pipeline: Pipeline) -> Check:
     tokens = dict(_tokenised(task, rows))
     legibility = {name: store.legibility for name, store in tokens.items() if store.legibility is not None}
     remarks = dict(_remarks(task, legibility))
+    candidates = _candidates(task, tokens)
     return Check(
         task=task.spec.task,
         rows={part: scan.rows_of_source for part, scan in task.scans.items()},
-        label_counts={label: counts[index] for index, label in enumerate(task.labels)},
+        label_counts={label: counts[index] for index, label in enumerate(task.fixed_labels)},
         teachers=sum(map(len, task.generations)),
         max_length=task.max_length,
         patterns=tuple(_views(task, rows, tokens)),
-        warnings=(*_warnings(task, rows.get("test", ())), *(remark for remark, doubtful in remarks.items() if doubtful)),
+        candidates=candidates,
+        warnings=(
+            *_warnings(task, rows.get("test", ())),
+            *_cut_candidates(candidates),
+            *(remark for remark, doubtful in remarks.items() if doubtful),
+        ),
         legibility=legibility,
         remarks=(
             *sample_notes(task.spec, task.scans["unlabeled"]),
@@ -85,7 +109,7 @@ def check_pipeline(pipeline: Pipeline) -> Check:
 
 def _tokenised(task: Task, rows: Mapping[str, Sequence[Example]]) -> Iterator[tuple[str, TokenStore]]:
     """Yield the first rows of each part of the data, tokenised for the teachers, and for a student of another model."""
-    keys = list(dict.fromkeys(key for pvp in task.pvps for key in pvp.pattern.keys))
+    keys = list(dict.fromkeys(key for pvp in task.pvps for key in pvp.keys))
     readers: dict[str, tuple[PieceTokenizer, Sequence[FieldKey], int]] = {"": (task.tokenizer, keys, task.max_length)}
     if task.student_tokenizer is not task.tokenizer:
         readers[" (student)"] = (task.student_tokenizer, task.student_pattern.keys, task.student_max_length)
@@ -107,16 +131,37 @@ def _views(task: Task, rows: Mapping[str, Sequence[Example]], tokens: Mapping[st
     mask: str = task.tokenizer.hf.mask_token or "___"  # causal models have none
     store, part = tokens["unlabeled"], "train" if task.train else "unlabeled"
     example, read = rows[part][0], tokens[part].row(0)
-    no_words = ((),) * len(task.labels)  # not searched yet
+    no_words = ((),) * len(task.fixed_labels)  # not searched yet
     for index, pvp in enumerate(task.pvps):
         cut = int(np.sum(store.row_lengths(pvp.pattern.gaps) > pvp.pattern.room))
         yield PatternView(
             id=pvp.id,
             rendered=Pattern.from_spec(task.spec.patterns[index]).render(example.fields, mask),
-            tokens=task.tokenizer.shown(pvp.encode(read, own=0 if task.train else None).ids.tolist()),
+            tokens=task.tokenizer.shown(_first_sequence(pvp.encode(read, own=0 if task.train else None)).ids.tolist()),
             cut_share=cut / max(1, store.rows),
-            words=dict(zip(task.labels, pvp.words.words or no_words, strict=True)),
+            words=dict(zip(task.fixed_labels, pvp.words.words or no_words, strict=True)),
         )
+
+
+def _first_sequence(row: Encoded) -> Encoded:
+    return row.sequences[0] if isinstance(row, EncodedChoices) else row
+
+
+def _candidates(task: Task, tokens: Mapping[str, TokenStore]) -> CandidateView | None:
+    """Return what the candidates of the rows are like; of a task with fixed labels nothing."""
+    if task.candidates is None:
+        return None
+    longest = cut = 0
+    for slot in [pvp.slot for pvp in task.pvps if pvp.slot is not None]:
+        for store in (store for part, store in tokens.items() if " " not in part):
+            lengths = np.stack([store.row_lengths([key]) for key in slot.keys])
+            longest, cut = max(longest, int(lengths.max())), cut + int((lengths > slot.most).sum())
+    return CandidateView(task.candidates.columns, len(task.labels), longest, cut)
+
+
+def _cut_candidates(found: CandidateView | None) -> Iterable[str]:
+    if found is not None and found.cut:
+        yield f"candidates: {found.cut:,} are cut: one takes at most half of the tokens that a pattern leaves (raise max_length)"
 
 
 def repeated_settings(spec: PipelineSpec) -> Iterable[str]:
@@ -135,7 +180,7 @@ def repeated_settings(spec: PipelineSpec) -> Iterable[str]:
 def _warnings(task: Task, test: Sequence[Example]) -> Iterable[str]:
     yield from task.notes
     yield from repeated_settings(task.spec)
-    if len(task.labels) > MANY_LABELS:
+    if len(task.fixed_labels) > MANY_LABELS:
         described = {label for example in task.described for label in example.labels}
         hints = ["describe them (verbalizer.descriptions)"] if len(described) < len(task.labels) else []
         hints += ["compare with baselines: [probe, supervised]"] if task.train else []
@@ -145,7 +190,7 @@ def _warnings(task: Task, test: Sequence[Example]) -> Iterable[str]:
     if task.train:
         source, counts = task.source("train"), Counter(label for example in task.train for label in example.labels)
         yield from _repeats(train, source)
-        if task.spec.label_kind != "multi" and max(counts.values()) > 3 * min(counts.values()):
+        if task.label_kind.fixed and not task.label_kind.multi and max(counts.values()) > 3 * min(counts.values()):
             yield f"{source.shown}: the largest label has more than three times the rows of the smallest; the classifier will lean to it"
         if task.spec.label_kind == "multi" and all(len(example.labels) == 1 for example in task.train):
             yield f"{source.shown}: every row has exactly one label; label_kind: single would separate the labels better"

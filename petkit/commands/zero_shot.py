@@ -57,7 +57,7 @@ def zero_shot(pipeline: Pipeline, on_event: OnEvent = ignore) -> ZeroShot:
     with device.in_use():
         answers = [_answers(task, pvp, scorer, device) for pvp, scorer in untrained(task, device, on_event)]
     notes, sampled, rows = [], len(answers[0]["raw"]["unlabeled"]), task.scans["unlabeled"].rows_of_source
-    if rows > sampled:
+    if rows > sampled and task.label_kind.fixed:
         notes.append(f"batch calibration and label shares are from {sampled:,} of {rows:,} unlabelled rows")
     if not labelled:
         notes.append("accuracy cannot be shown: there are no labelled rows (name some as data.train or data.test)")
@@ -78,6 +78,8 @@ def _answers(task: Task, pvp: PVP, scorer: LabelScorer, device: Device) -> Answe
     if "test" in task.scans:
         raw["test"] = np.concatenate(list(shard_logits(scorer, pvp, task, "test", device, lambda done: None)))
     answers: Answers = {"raw": raw}
+    if not task.label_kind.fixed:  # candidates have no prior
+        return answers
     for way, prior in priors_of(task, content_free_logits(task, pvp, scorer, device), raw["unlabeled"]).items():
         answers[way] = {part: calibrate(logits, prior) for part, logits in raw.items()}
     return answers
@@ -95,7 +97,8 @@ def _together(task: Task, answers: list[Answers]) -> Answers:
 
 def _judge(task: Task, answers: Answers, targets: Mapping[str, FloatArray]) -> Untrained:
     decision = Decision(task.label_kind)
-    shares = {way: decision.chosen(parts["unlabeled"]).mean(axis=0).tolist() for way, parts in answers.items()}
+    fixed = answers if task.label_kind.fixed else {}  # of candidates only their numbers are the same in every row
+    shares = {way: decision.chosen(parts["unlabeled"]).mean(axis=0).tolist() for way, parts in fixed.items()}
     return Untrained(
         {part: {way: decision.accuracy(parts[part], gold) for way, parts in answers.items()} for part, gold in targets.items()},
         {way: dict(zip(task.labels, own, strict=True)) for way, own in shares.items()},

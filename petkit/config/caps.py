@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from petkit import limits
-from petkit.config.rules import CLASS_WEIGHTS, Mistakes, Place, inside_own_verbalizer, value_of
+from petkit.config.mistakes import Mistakes, Place, value_of
+from petkit.config.rules import CLASS_WEIGHTS, inside_own_verbalizer
 
 # How many of what there may be, and what to do with more of them.
 _ENTRIES = (limits.ENTRIES, "entries", "too large for a configuration file")

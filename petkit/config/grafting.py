@@ -54,6 +54,7 @@ def put_together(document: Document, folder_of: FolderOf) -> list[Problem]:
     overridden = document.place(("verbalizer",))[0].startswith("--set ")
     problems = _graft_patterns(files, folder_of(("patterns",)))
     problems += graft_verbalizer(document, folder_of(("verbalizer",)), files)
+    problems += _graft_candidates(document, overridden=overridden)
     return problems + _pair_with_verbalizers(files, folder_of, overridden=overridden)
 
 
@@ -65,6 +66,21 @@ def graft_verbalizer(document: Document, folder: Path, files: _Files | None = No
     verbalizer, problems = (files or _Files(document)).verbalizer(written, ("verbalizer",), folder)
     _give(document, verbalizer)
     return problems
+
+
+def _graft_candidates(document: Document, *, overridden: bool) -> list[Problem]:
+    """Replace ``candidates`` by the verbalizer that reads them."""
+    location = ("candidates",)
+    written = document.data.pop("candidates", None)
+    if written is None:
+        return []
+    for other in ("verbalizer", "verbalizers"):
+        if document.data.get(other) is not None:
+            hint = f"add --set {other}=null" if overridden else "keep one of them"
+            return [document.problem(location, f"{other} is given too, and its labels would be the answers", hint)]
+    places = {("candidates", *place[1:]): own for place, own in document.places.items() if place[:1] == location}
+    _give(document, _Verbalizer({"candidates": written}, {(): document.place(location), **places}))
+    return []
 
 
 def _give(document: Document, verbalizer: _Verbalizer | None) -> None:

@@ -81,6 +81,8 @@ def read_pipeline(name: str) -> Document:
     if named(name):
         for key in document.data.keys() & {"patterns", "verbalizer", "verbalizers"}:
             files = document.data[key]
+            if isinstance(files, Mapping):  # written in the pipeline itself
+                continue
             names = [PREFIX + Path(file).stem for file in ([files] if isinstance(files, str) else files)]
             document.data[key] = names[0] if isinstance(files, str) else tuple(names)
     return document

@@ -21,7 +21,8 @@ from petkit import limits
 from petkit.config import library
 from petkit.config.caps import beyond_caps
 from petkit.config.grafting import graft_verbalizer, put_together
-from petkit.config.rules import Mistakes, in_pipeline, inside_own_verbalizer, value_of
+from petkit.config.mistakes import Mistakes, value_of
+from petkit.config.rules import in_pipeline, inside_own_verbalizer
 from petkit.config.schema.adapter import adapter_class
 from petkit.config.schema.pipeline import DEVICE, PipelineSpec
 from petkit.config.schema.section import NAME

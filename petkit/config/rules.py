@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
+from petkit.config.candidate_rules import in_candidates, without_fixed_labels
+from petkit.config.mistakes import Mistakes, Place, below, number, value_of
 from petkit.config.pattern_syntax import parse_pattern
 from petkit.config.registry import LOSS_NAMES
 from petkit.errors import did_you_mean, listed
-
-Place: TypeAlias = tuple[str | int, ...]
-Mistakes: TypeAlias = list[tuple[Place, str]]
 
 _SINGLE = "is about one label per row, and label_kind is multi"
 CLASS_WEIGHTS: tuple[tuple[str, str], ...] = (("teachers", "class_weights"), ("student", "class_weights"))
@@ -35,8 +34,9 @@ def in_pattern(pattern: Mapping[str, Any]) -> Mistakes:
     name, text, own = pattern.get("id"), pattern.get("text"), pattern.get("verbalizer")
     found: Mistakes = []
     if isinstance(own, Mapping):
-        found += _below(("verbalizer",), in_verbalizer(own))
+        found += below(("verbalizer",), in_verbalizer(own))
         shared = {"auto": "words are found for the pipeline's verbalizer", "descriptions": "belong to the pipeline's verbalizer"}
+        shared["candidates"] = "are the pipeline's, and every pattern answers with them"
         found += [(("verbalizer", key), f"{why} (leave it out here)") for key, why in shared.items() if own.get(key)]
     segments = (text,) if isinstance(text, str) else text
     if not isinstance(segments, (tuple, list)) or not all(isinstance(segment, str) for segment in segments):
@@ -49,6 +49,8 @@ def in_verbalizer(verbalizer: Mapping[str, Any]) -> Mistakes:
     """Return which ways of naming label words exclude each other, and which labels share words or have none."""
     labels, automatic = verbalizer.get("labels"), verbalizer.get("auto") is not None
     multi_token = verbalizer.get("multi_token") is True
+    if verbalizer.get("candidates") is not None:
+        return in_candidates(verbalizer)
     found: Mistakes = []
     if not labels and not automatic:
         found.append((("labels",), "names no labels (write each label with its words, or auto to have words found)"))
@@ -99,12 +101,12 @@ def _in_descriptions(descriptions: Any, labels: Any) -> Mistakes:
 def in_training(settings: Mapping[str, Any]) -> Mistakes:
     """Return which objectives cannot work with the other settings of teachers or of a student, and a seed that is named twice."""
     loss, seeds = settings.get("loss", "cross_entropy"), settings.get("seeds")
-    r_drop = _number(settings.get("r_drop_weight")) > 0
+    r_drop = number(settings.get("r_drop_weight")) > 0
     changed = _cross_entropy_changes(settings)
     found: Mistakes = []
     if settings.get("class_weights") == {}:
         found.append((("class_weights",), "names no label (write label: weight, or none)"))
-    if r_drop and _number(settings.get("dropout")) == 0:
+    if r_drop and number(settings.get("dropout")) == 0:
         found.append((("r_drop_weight",), "compares two dropout passes, and dropout is 0 (set dropout: 0.1)"))
     if loss != "cross_entropy" and loss in LOSS_NAMES:
         found += [((key,), f"changes the cross-entropy, and loss is {loss}") for key in changed]
@@ -112,7 +114,7 @@ def in_training(settings: Mapping[str, Any]) -> Mistakes:
         compared = {
             ("r_drop_weight",): r_drop,
             ("consistency", "kind"): value_of(settings, "consistency", "kind", default="none") != "none",
-            ("contrastive", "weight"): _number(value_of(settings, "contrastive", "weight")) > 0,
+            ("contrastive", "weight"): number(value_of(settings, "contrastive", "weight")) > 0,
         }
         found += [(key, "compares answers of all labels, and loss is next_token") for key, given in compared.items() if given]
     targets, scaled = value_of(settings, "adapter", "target_modules"), value_of(settings, "adapter", "feedforward_modules")
@@ -127,7 +129,7 @@ def in_training(settings: Mapping[str, Any]) -> Mistakes:
 
 def _cross_entropy_changes(settings: Mapping[str, Any]) -> list[str]:
     """Return the keys that make the cross-entropy another loss."""
-    changed = [key for key in ("label_smoothing", "focal_gamma") if _number(settings.get(key)) > 0]
+    changed = [key for key in ("label_smoothing", "focal_gamma") if number(settings.get(key)) > 0]
     weights = settings.get("class_weights")
     return changed + (["class_weights"] if weights == "balanced" or (isinstance(weights, Mapping) and weights) else [])
 
@@ -171,7 +173,7 @@ def in_pipeline(data: Mapping[str, Any]) -> Mistakes:
     patterns, keep = data.get("patterns"), data.get("keep_patterns")
     patterns = patterns if isinstance(patterns, (tuple, list)) else None
     written = [(index, pattern) for index, pattern in enumerate(patterns or ()) if isinstance(pattern, Mapping)]
-    found = [mistake for index, pattern in written for mistake in _below(("patterns", index), in_pattern(pattern))]
+    found = [mistake for index, pattern in written for mistake in below(("patterns", index), in_pattern(pattern))]
     owner: dict[str, int] = {}
     for index, pattern in written:
         name = pattern.get("id")
@@ -179,17 +181,19 @@ def in_pipeline(data: Mapping[str, Any]) -> Mistakes:
             found.append((("patterns", index, "id"), f"pattern id {name!r} is used twice"))
     for place, rule in _SECTIONS.items():
         if isinstance(section := value(*place), Mapping):
-            found += _below(place, rule(section))
+            found += below(place, rule(section))
     for index, pattern in written:
         if isinstance(pattern.get("verbalizer"), Mapping):
-            found += _below(("patterns", index, "verbalizer"), _in_own_verbalizer(pattern["verbalizer"], value("verbalizer")))
+            found += below(("patterns", index, "verbalizer"), _in_own_verbalizer(pattern["verbalizer"], value("verbalizer")))
     if isinstance(data.get("data"), Mapping) and value("data", "train") is None:
         found += _without_labelled_rows(data)
     found += _in_label_kind(data)
+    if value("verbalizer", "candidates") is not None:
+        found += without_fixed_labels(data)
     labels = value("verbalizer", "labels")
     found += _in_class_numbers(value("data", "label_names"), labels if isinstance(labels, Mapping) else {})
     if isinstance(labels, Mapping) and value("verbalizer", "auto") is None:
-        found += _below(("soft_labels",), in_prior(value("soft_labels", "prior"), list(labels)))
+        found += below(("soft_labels",), in_prior(value("soft_labels", "prior"), list(labels)))
     if patterns is not None and isinstance(keep, int) and keep > len(patterns):
         found.append((("keep_patterns",), f"keeps {keep} of {len(patterns)} patterns (say all, or a smaller number)"))
     if patterns is not None and len(patterns) < 2 and value("teachers", "consistency", "kind") == "second_pattern":
@@ -242,7 +246,7 @@ def _without_labelled_rows(data: Mapping[str, Any]) -> Mistakes:
     from_rows = {"weighting": ("train_accuracy", "out_of_fold"), "teacher_temperature": ("out_of_fold",), "prior": ("train",)}
     chosen = {key: value("soft_labels", key) for key, choices in from_rows.items() if value("soft_labels", key) in choices}
     found += [(("soft_labels", key), f"{choice} {needs_rows}") for key, choice in chosen.items()]
-    if _number(value("demonstrations", "per_label")) > 0:
+    if number(value("demonstrations", "per_label")) > 0:
         found.append((("demonstrations", "per_label"), needs_rows))
     baselines = value("baselines")
     trained = [name for name in baselines if name != "zero_shot"] if isinstance(baselines, (tuple, list)) else []
@@ -256,7 +260,7 @@ def _in_label_kind(data: Mapping[str, Any]) -> Mistakes:
     labels, thresholds = value("verbalizer", "labels"), value("student", "thresholds")
     labels = labels if isinstance(labels, Mapping) else {}
     for place in (("student", "thresholds"), *CLASS_WEIGHTS) if labels else ():
-        found += _below(place, unknown_labels(value(*place), list(labels)))
+        found += below(place, unknown_labels(value(*place), list(labels)))
     if value("label_kind") != "multi":
         if isinstance(thresholds, (int, float, Mapping)) and not isinstance(thresholds, bool) and thresholds != 0.5:
             found.append((("student", "thresholds"), "the most probable label wins; thresholds are for label_kind: multi"))
@@ -269,14 +273,14 @@ def _in_label_kind(data: Mapping[str, Any]) -> Mistakes:
     count, prior = value("generations", "count"), value("soft_labels", "prior")
     loss = value("teachers", "loss", default="cross_entropy")
     used: dict[Place, tuple[bool, str]] = {
-        ("generations", "count"): (_number(count) > 0 or count == "auto", f"{_SINGLE} (iPET draws rows by label)"),
+        ("generations", "count"): (number(count) > 0 or count == "auto", f"{_SINGLE} (iPET draws rows by label)"),
         ("verbalizer", "auto"): (value("verbalizer", "auto") is not None, _SINGLE),
         ("teachers", "loss"): (loss != "cross_entropy", f"{loss} {_SINGLE}"),
-        ("demonstrations", "per_label"): (_number(value("demonstrations", "per_label")) > 0, _SINGLE),
+        ("demonstrations", "per_label"): (number(value("demonstrations", "per_label")) > 0, _SINGLE),
         ("soft_labels", "calibration"): (value("soft_labels", "calibration") == "batch", _SINGLE),
         ("soft_labels", "prior"): (prior in ("uniform", "train") or isinstance(prior, Mapping), _SINGLE),
-        ("soft_labels", "min_probability"): (_number(value("soft_labels", "min_probability")) > 0, _SINGLE),
-        ("soft_labels", "top_share"): (0 < _number(value("soft_labels", "top_share")) < 1, _SINGLE),
+        ("soft_labels", "min_probability"): (number(value("soft_labels", "min_probability")) > 0, _SINGLE),
+        ("soft_labels", "top_share"): (0 < number(value("soft_labels", "top_share")) < 1, _SINGLE),
     }
     return found + [(place, message) for place, (applies, message) in used.items() if applies]
 
@@ -300,27 +304,9 @@ def in_prior(prior: Any, labels: Sequence[str], where: str = "in the verbalizer"
     """Return where the shares of a class prior (``soft_labels.prior``) do not fit the labels; places are inside ``soft_labels``."""
     if not isinstance(prior, Mapping):
         return []
-    found = _below(("prior",), unknown_labels(prior, labels, where))
+    found = below(("prior",), unknown_labels(prior, labels, where))
     if missing := [label for label in labels if label not in prior]:
         found.append((("prior",), f"has no share for: {listed(missing)}"))
-    if not any(map(_number, prior.values())):
+    if not any(map(number, prior.values())):
         found.append((("prior",), "its shares sum to 0"))
     return found
-
-
-def value_of(data: Mapping[str, Any], *keys: str, default: Any = None) -> Any:
-    """Return the value below ``keys``, or ``default`` where there is none."""
-    holder: Any = data
-    for key in keys:
-        holder = holder.get(key) if isinstance(holder, Mapping) else None
-    return default if holder is None else holder
-
-
-def _number(value: Any) -> float:
-    """Return a number as it is, and 0 for anything else (the schema reports that)."""
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else 0
-
-
-def _below(place: Place, mistakes: Mistakes) -> Mistakes:
-    """Return the mistakes of a section at their places in the whole."""
-    return [((*place, *inside), message) for inside, message in mistakes]

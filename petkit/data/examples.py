@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, repeat
@@ -14,20 +13,21 @@ from numpy.typing import NDArray
 
 from petkit import limits
 from petkit.config.schema.pipeline import DataSpec
+from petkit.data.candidates import Candidates, NotCandidates, right_candidates
+from petkit.data.cells import LONE_SURROGATE, MISSING, SURROGATE, is_missing
+from petkit.data.drawing import are_in, drawn_numbers
 from petkit.data.groups import GroupNumbers, GroupReader, numbers_of
-from petkit.data.labels import LabelReader, NotLabels, is_missing
+from petkit.data.labels import LabelReader, NotLabels
 from petkit.data.records import TOO_LONG, Record, class_names, delimiter_note, read_records, table_kind
 from petkit.errors import BeyondLimit, InvalidInput, Problem, did_you_mean, listed, shown_path
 
 SHOWN_PROBLEMS = 20
 NO_ROWS = "the file contains no rows"
-_MISSING, _NO_LABEL = "missing", "has no label"
+_NO_LABEL = "has no label"
 _EMPTY = "empty"
 _WORDS_OF_A_NAME = 3  # a cell of more of them is a sentence, and not the name of a column
 _SHOWN_LINES = 5
-LONE_SURROGATE = "contains a lone surrogate (invalid Unicode)"
 WHICH_COLUMN = "data.columns says which column is which"
-SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Example:
     fields: dict[str, str]
     label: int | None  # where it has one, and may not have several
     line: int
-    several: tuple[int, ...] = ()  # in class order, where it may have several
+    several: tuple[int, ...] = ()  # in class order, where it may have several, or several answers are right
     values: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)  # its columns, where they are kept
 
     @property
@@ -76,6 +76,7 @@ class Scan:
     notes: tuple[str, ...] = ()  # what to know about the file, short of a mistake
     sample: Sample | None = None
     groups: GroupNumbers | None = field(default=None, repr=False, compare=False)  # of all rows, where they have groups
+    candidates: int = 0  # of the row that has most of them, where rows have candidates
 
     @property
     def rows_of_source(self) -> int:
@@ -92,21 +93,6 @@ class Scan:
         sha256 = hashlib.sha256(self.sha256.encode() + numbers.astype("<i8").tobytes()).hexdigest()
         whole = self.sha256 if self.sample is None else self.sample.sha256
         return replace(self, rows=rows, sha256=sha256, sample=Sample(numbers, self.rows_of_source, whole))
-
-
-def drawn_numbers(rows: int, count: int) -> NDArray[np.int64]:
-    """Return the numbers of ``count`` of so many rows, drawn at random, rising; the same ones each time."""
-    return np.sort(np.random.default_rng(0).choice(rows, count, replace=False, shuffle=False))
-
-
-def _are_in(numbers: NDArray[np.int64]) -> Iterator[bool]:
-    """Say of 0, 1, … whether each is among rising numbers, in memory for one of them."""
-    before = -1
-    for number in numbers:
-        yield from repeat(False, int(number) - before - 1)
-        yield True
-        before = int(number)
-    yield from repeat(False)
 
 
 @dataclass(slots=True)
@@ -141,6 +127,7 @@ class ExampleSource:
     blank: bool = False  # whether texts may be empty
     of_model: bool = False  # whether the labels are those of a finished model
     group: str | None = None  # column that says which rows belong together
+    candidates: Candidates | None = None  # in place of fixed labels: which column has the right one is the label's
 
     def __post_init__(self) -> None:
         self.shown = self.source if self.source.startswith("hf://") else shown_path(self.source)
@@ -149,6 +136,7 @@ class ExampleSource:
         self.empty_lines: list[int] = []
         self.multi = self.kind == "multi" and self.labels is not None
         self.groups: GroupReader | None = None  # of the latest pass
+        self.most_candidates = 0  # of a row in the latest pass
         self._label_index = {label: index for index, label in enumerate(self.labels or ())}
 
     def __iter__(self) -> Iterator[Example]:
@@ -161,7 +149,7 @@ class ExampleSource:
     def unchanged(self, scan: Scan) -> Iterator[Example]:
         """Yield every row, or those of the scan's sample, and make sure at the end that the source is as it was scanned."""
         digest, sample = self._digest(), scan.sample
-        wanted = repeat(True) if sample is None else _are_in(sample.numbers)
+        wanted = repeat(True) if sample is None else are_in(sample.numbers)
         for example in self:
             self._add(digest, example)
             if next(wanted):
@@ -199,7 +187,7 @@ class ExampleSource:
         except InvalidInput as error:
             problems += error.problems
         alike = {replace(problem, line=None) for problem in problems}
-        if bad == rows > 1 and len(alike) == 1 and problems[0].message in (_MISSING, _NO_LABEL):
+        if bad == rows > 1 and len(alike) == 1 and problems[0].message in (MISSING, _NO_LABEL):
             only = problems[0]
             hint = "; ".join(filter(None, (only.hint, WHICH_COLUMN)))
             problems = [replace(only, line=None, message=f"{only.message}, in all {rows:,} rows", hint=hint)]
@@ -209,7 +197,8 @@ class ExampleSource:
             problems.append(Problem.of_file(self.shown, "every row is empty" if self.empty else NO_ROWS))
         notes = () if problems else tuple(self._notes(rows))
         groups = None if self.groups is None or problems else numbers_of(self.groups.starts, rows)
-        return Scan(rows, self._hash(digest), tuple(problems), columns, tuple(head), notes, groups=groups)
+        sha256, most = self._hash(digest), self.most_candidates
+        return Scan(rows, sha256, tuple(problems), columns, tuple(head), notes, groups=groups, candidates=most)
 
     def _lacks_header(self, columns: Sequence[str]) -> bool:
         """Say whether the first line of a table is a row: none of the columns in use, but a label, a number or a sentence."""
@@ -230,12 +219,14 @@ class ExampleSource:
 
     def _digest(self) -> hashlib._Hash:
         labels = None if self.labels is None else tuple(self.labels)
-        read = (sorted(self.fields), labels, "multi") if self.multi else (sorted(self.fields), labels)
+        read: tuple[Any, ...] = (sorted(self.fields), labels, "multi") if self.multi else (sorted(self.fields), labels)
+        read += () if self.candidates is None else ("candidates", self.candidates.columns)
         return hashlib.sha256(repr(read).encode())
 
     def _add(self, digest: hashlib._Hash, example: Example) -> None:
         """Hash a row's content, regardless of the order in which patterns name its fields."""
-        said = (sorted(example.fields.items()), example.labels if self.multi else example.label)
+        several = self.multi or self.candidates is not None
+        said = (sorted(example.fields.items()), example.labels if several else example.label)
         digest.update(repr(said).encode("utf-8", "surrogatepass"))
 
     def _hash(self, digest: hashlib._Hash) -> str:
@@ -247,6 +238,7 @@ class ExampleSource:
     def _records(self) -> Iterator[Record]:
         used = {self.data.column(name) for name in (*self.fields, "id", *(() if self.labels is None else ("label",)))}
         used |= set() if self.group is None else {self.group}
+        used |= set() if self.candidates is None else set(map(self.data.column, self.candidates.columns))
         return read_records(self.source, None if self.keep is None else used.union(self.keep))
 
     def _checked(self, records: Iterable[Record]) -> Iterator[tuple[Example | None, list[Problem]]]:
@@ -256,6 +248,7 @@ class ExampleSource:
         reader = LabelReader(self.labels, names, self.multi, self.data.label_separator, self.of_model)
         bad, self.empty, self.empty_lines, good = 0, 0, [], 0
         self.groups = None if self.group is None else GroupReader(self.group)
+        self.most_candidates = 0
         for index, record in enumerate(records, 1):
             if self.most_rows is not None and index > self.most_rows:
                 message = f"more than {self.most_rows:,} labelled rows"
@@ -265,7 +258,11 @@ class ExampleSource:
                 row.refuse("", record.error, record.hint)
             else:
                 fields = {field: self._text(row, self.data.column(field)) for field in self.fields}
-                labels = () if self.labels is None else self._labels(row, self.data.column("label"), reader)
+                if self.candidates is None:
+                    labels = () if self.labels is None else self._labels(row, self.data.column("label"), reader)
+                else:
+                    own, labels = self._candidates(row, self.candidates)
+                    fields |= own
                 name = self._id(row, self.data.column("id"), f"row-{index}")
                 if self.groups is not None and (wrong := self.groups.read(good, record.values, record.line))[0]:
                     row.refuse(self.groups.column, *wrong)
@@ -278,7 +275,7 @@ class ExampleSource:
                 yield None, row.problems
                 continue
             good += 1
-            one, several = (None, labels) if self.multi else (labels[0] if labels else None, ())
+            one, several = (None, labels) if self.multi or len(labels) > 1 else (labels[0] if labels else None, ())
             yield Example(name, fields, one, record.line, several, self._kept(record.values)), row.problems
 
     def _kept(self, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -299,7 +296,7 @@ class ExampleSource:
     def _text(self, row: _Row, column: str) -> str:
         value = row.record.values.get(column)
         if column not in row.record.values:
-            row.refuse(column, _MISSING, row.near(column, row.record.values))
+            row.refuse(column, MISSING, row.near(column, row.record.values))
         elif is_missing(value) or (isinstance(value, str) and not value.strip()):
             if not self.blank:
                 row.refuse(column, _EMPTY, "remove the row or fill it in")
@@ -310,6 +307,20 @@ class ExampleSource:
         elif SURROGATE.search(value):
             row.refuse(column, LONE_SURROGATE)
         return value if isinstance(value, str) else ""
+
+    def _candidates(self, row: _Row, candidates: Candidates) -> tuple[dict[str, str], tuple[int, ...]]:
+        """Return a row's candidates by field and, where labels are read, the numbers of the right ones."""
+        values, label = row.record.values, self.data.column("label")
+        try:
+            own = candidates.read(values, [self.data.column(name) for name in candidates.columns])
+            right = () if self.labels is None else right_candidates(label, values.get(label), list(own.values()))
+        except NotCandidates as mistake:
+            near = row.near(mistake.column, values) if mistake.message == MISSING else mistake.hint
+            return {}, row.refuse(mistake.column, mistake.message, near)
+        self.most_candidates = max(self.most_candidates, len(own))
+        if right is None:
+            return own, row.refuse(label, _NO_LABEL, "" if label in values else row.near(label, values))
+        return own, right
 
     def _labels(self, row: _Row, column: str, reader: LabelReader) -> tuple[int, ...]:
         """Return the indices of a row's labels in class order; exactly one of them unless rows may have several."""

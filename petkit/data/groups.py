@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from petkit.data.labels import is_missing
+from petkit.data.cells import is_missing
 from petkit.errors import did_you_mean
 
 # The number of each row's group, rising, shape ``(rows,)``.

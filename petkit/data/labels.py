@@ -9,7 +9,6 @@ one label, an empty list are missing.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from functools import cached_property
 from typing import Any
 
 from petkit.config.rules import LONGEST_NUMBER
+from petkit.data.cells import is_missing
 from petkit.errors import did_you_mean
 
 _WHOLE = re.compile(r"(-?[0-9]+)\.0+")
@@ -133,11 +133,6 @@ class LabelReader:
     def _truths(self) -> tuple[str, ...]:
         """The labels that are called true or false."""
         return tuple(label for label in self.labels or () if label.lower() in _TRUTH)
-
-
-def is_missing(value: Any) -> bool:
-    """Say whether a cell is null or NaN, which pandas writes where there is no value."""
-    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def alike(labels: Sequence[str]) -> list[tuple[str, str]]:

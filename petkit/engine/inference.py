@@ -71,6 +71,22 @@ class ClassifierLogits(nn.Module):
         self.features = hidden[rows, self._ends] if self._causal else hidden[:, 0]  # (batch, hidden)
 
 
+class MultipleChoiceLogits(ClassifierLogits):
+    """A multiple-choice model that reads a :class:`Batch` of rows with candidates, one sequence each."""
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the logits of each row's candidates, shape ``(batch, candidates)``, float32; absent behind the last one."""
+        choices = batch.choices
+        assert choices is not None
+        rows = torch.arange(len(batch.input_ids), device=batch.input_ids.device)
+        inputs = {
+            name: value[:, None] for name, value in batch.model_inputs.items()
+        }  # (sequences, 1, length): one candidate each
+        with self._last_layer.reading(rows, torch.zeros_like(rows), batch.input_ids.shape):
+            logits: Tensor = self.model(**inputs, **self._options).logits  # (sequences, 1)
+        return choices.grid(logits[:, 0][choices.sequences])
+
+
 def label_logits(
     scorer: Callable[[Batch], Tensor],
     rows: Sequence[Encoded],

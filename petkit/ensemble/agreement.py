@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from petkit import limits
 from petkit.ensemble.combine import Ensemble, votes
 from petkit.ensemble.label_kind import FloatArray, Floats, LabelKind, log_softmax
 
@@ -53,7 +54,7 @@ class TeacherAgreement:
     def __init__(self, ensemble: Ensemble) -> None:
         self.ensemble = ensemble
         self.others = [ensemble.without([name]) for name in ensemble.members]
-        teachers, labels = len(ensemble.members), len(ensemble.labels)
+        teachers, labels = len(ensemble.members), len(ensemble.labels) or limits.CANDIDATES
         questions, answers = (labels, 2) if ensemble.kind.multi else (1, labels)
         self.rows = 0
         self._same = np.zeros((teachers, teachers, questions), np.int64)

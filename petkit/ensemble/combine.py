@@ -64,14 +64,14 @@ class Ensemble:
     [[3.0, 0.5]]
 
     Attributes:
-        labels: label names in class order.
+        labels: label names in class order; none where each row has candidates of its own, which have no priors and no bias.
         how: what is averaged over the teachers.
         members: the teachers' names, in the order of the first axis of logits.
         weights: shape ``(teachers,)``, summing to 1.
         temperatures: shape ``(teachers,)``.
-        log_priors: each teacher's log-prior over the labels, shape ``(teachers, labels)``.
+        log_priors: each teacher's log-prior over the labels, shape ``(teachers, labels)``; 0 ``(teachers, 1)`` without labels.
         dropped: which teachers were left out, shape ``(teachers,)``.
-        label_bias: shape ``(labels,)``.
+        label_bias: shape ``(labels,)``; 0 ``(1,)`` without labels.
     """
 
     labels: tuple[str, ...]
@@ -89,7 +89,7 @@ class Ensemble:
         cls, labels: Sequence[str], kind: LabelKind, how: How, members: Sequence[str], weights: Sequence[float]
     ) -> Ensemble:
         """Return an ensemble of teachers at temperature 1, without priors and bias."""
-        count, priors = len(members), np.zeros((len(members), len(labels)))
+        count, priors = len(members), np.zeros((len(members), len(labels) or 1))
         ones, kept = np.ones(count), np.zeros(count, bool)
         return cls(tuple(labels), kind, how, tuple(members), np.array(weights), ones, priors, kept, priors[0])
 
@@ -108,9 +108,9 @@ class Ensemble:
             members=tuple(data["teachers"]),
             weights=np.array([teacher["weight"] for teacher in teachers], np.float64),
             temperatures=np.array([teacher["temperature"] for teacher in teachers], np.float64),
-            log_priors=np.array([[teacher["log_prior"][label] for label in labels] for teacher in teachers], np.float64),
+            log_priors=np.array([[teacher["log_prior"][label] for label in labels] or [0] for teacher in teachers], np.float64),
             dropped=np.array([teacher["dropped"] for teacher in teachers], np.bool_),
-            label_bias=np.array([data["label_bias"][label] for label in labels], np.float64),
+            label_bias=np.array([data["label_bias"][label] for label in labels] or [0], np.float64),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -163,7 +163,7 @@ class Ensemble:
         return replace(self, members=tuple(compress(self.members, counts)), **by_teacher)
 
     def _by_label(self, values: Floats) -> dict[str, float]:
-        return dict(zip(self.labels, values.tolist(), strict=True))
+        return dict(zip(self.labels, values.tolist(), strict=bool(self.labels)))
 
 
 def normalised(weights: Sequence[float] | Floats) -> list[float]:

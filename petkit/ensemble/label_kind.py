@@ -1,4 +1,4 @@
-"""The three kinds of labels, and label logits read as answers to questions.
+"""The kinds of labels, and label logits read as answers to questions.
 
 A row of one label is one question with an answer per label; a row of any number of labels is a yes/no question per label.
 All computations of this package are written over ``(…, questions, answers)``, so that every kind shares them.
@@ -17,7 +17,7 @@ Floats: TypeAlias = NDArray[np.float64]
 
 
 class LabelKind(StrEnum):
-    """One label per row, any number of them, or one of an ordered scale; equal to its name in a pipeline file.
+    """One label per row, any number of them, one of an ordered scale, or one of the row's own candidates.
 
     >>> LabelKind("multi").class_logits(np.array([[1.5, -2.0]])).tolist()
     [[[0.0, 1.5], [0.0, -2.0]]]
@@ -28,11 +28,17 @@ class LabelKind(StrEnum):
     SINGLE = "single"
     MULTI = "multi"
     ORDINAL = "ordinal"
+    CANDIDATES = "candidates"
 
     @property
     def multi(self) -> bool:
         """Whether a row may have any number of labels."""
         return self is LabelKind.MULTI
+
+    @property
+    def fixed(self) -> bool:
+        """Whether all rows have the same labels; else a row's logits are those of its candidates, then absent ones."""
+        return self is not LabelKind.CANDIDATES
 
     def class_logits(self, logits: FloatArray) -> FloatArray:
         """Return label logits ``(…, labels)`` as logits of answers ``(…, questions, answers)``.

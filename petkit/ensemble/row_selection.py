@@ -8,10 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from petkit.ensemble.label_kind import FloatArray, Floats, LabelKind, entropy, log_softmax
+from petkit.storage.ragged import present
 
 
 def confidence_weights(combined: FloatArray, kind: LabelKind = LabelKind.SINGLE) -> FloatArray:
     """Return the confidence ``1 - H / ln C``, shape ``(rows,)``, of the ensemble's label logits ``(rows, labels)``.
+
+    C is the number of labels, or of the row's own candidates.
 
     H is the entropy at temperature 1: 1 where the ensemble is certain, 0 where all answers are equally likely. For
     multi-label rows H is the mean entropy of the yes/no answers and C is 2.
@@ -20,7 +23,8 @@ def confidence_weights(combined: FloatArray, kind: LabelKind = LabelKind.SINGLE)
     [1.0, 0.0]
     """
     answers = kind.class_logits(combined)  # (rows, questions, answers)
-    doubt = entropy(log_softmax(answers)).mean(axis=-1) / math.log(answers.shape[-1])
+    most_doubt = math.log(answers.shape[-1]) if kind.fixed else np.log(present(combined).sum(axis=-1))
+    doubt = entropy(log_softmax(answers)).mean(axis=-1) / most_doubt
     return np.asarray(np.clip(1 - doubt, 0, 1), np.float32)
 
 

@@ -52,9 +52,17 @@ class Decision:
             return self.kind.probabilities(logits) >= np.array(self.thresholds)
         return np.asarray(logits.argmax(-1)[..., None] == np.arange(logits.shape[-1]))
 
+    def right(self, logits: FloatArray, targets: FloatArray) -> Chosen:
+        """Return which rows are given their labels, all of them and no other, shape ``(rows,)``; arguments ``(rows, labels)``.
+
+        Of candidates, several of which may be right, one of these has to be given.
+        """
+        chosen, gold = self.chosen(logits), targets > 0
+        return np.asarray((chosen == gold).all(axis=-1) if self.kind.fixed else (chosen & gold).any(axis=-1))
+
     def accuracy(self, logits: FloatArray, targets: FloatArray) -> float:
-        """Return the share of rows that are given their labels, all of them and no other; arguments ``(rows, labels)``."""
-        return float((self.chosen(logits) == (targets > 0)).all(axis=-1).mean())
+        """Return the share of rows that are :meth:`right`."""
+        return float(self.right(logits, targets).mean())
 
     def named(self, chosen: Chosen, labels: Sequence[str]) -> list[Any]:
         """Return the label of each row, or the list of its labels where it may have several, from ``chosen (rows, labels)``."""

@@ -11,12 +11,41 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from petkit.prompts.choices import EncodedChoices
 from petkit.prompts.pattern import Encoded
 from petkit.prompts.tokenizer import PieceTokenizer
+from petkit.storage.ragged import ABSENT
 
 IndexArray = NDArray[np.int64]
 # Widths are rounded up to whole vector registers; fewer different shapes also keep torch's kernel caches small.
 _MULTIPLE = 8
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Where in a batch of sequences each row's candidates are read; they are numbered row after row."""
+
+    rows: int  # of which each has one or more sequences
+    width: int  # of a row of logits
+    cells: Tensor  # (candidates,) int64: row · width + number in the row
+    sequences: Tensor  # (candidates,) int64: the sequence each is read in
+    tokens: Tensor  # (candidates, longest) int64: its tokens, then 0
+    there: Tensor  # (candidates, longest) bool: which of these are its own
+
+    @property
+    def lengths(self) -> Tensor:
+        """How many tokens each candidate has, shape ``(candidates,)``."""
+        return self.there.sum(1)
+
+    def grid(self, scores: Tensor) -> Tensor:
+        """Return scores of candidates ``(candidates,)`` as logits of rows ``(rows, width)``, absent behind each row's last."""
+        logits = torch.full((self.rows * self.width,), ABSENT, device=scores.device)
+        return logits.index_put((self.cells,), scores.float()).view(self.rows, self.width)
+
+    def to(self, device: str | torch.device) -> Choices:
+        """Return the same on ``device``."""
+        moved: dict[str, Any] = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True)
@@ -28,11 +57,18 @@ class Batch:
     token_type_ids: Tensor | None  # (batch, length) int64
     mask_positions: Tensor  # (batch,) int64
     masks: int = 1
+    choices: Choices | None = None  # where rows have candidates; all the above is then of their sequences
 
     def to(self, device: str | torch.device) -> Batch:
         """Return the batch on ``device``."""
         moved: dict[str, Any] = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, **moved)
+        return replace(self, **moved, choices=None if self.choices is None else self.choices.to(device))
+
+    def sequences(self, numbers: Tensor) -> Batch:
+        """Return some sequences of the batch, some of them perhaps several times, without candidates."""
+        types = None if self.token_type_ids is None else self.token_type_ids[numbers]
+        ids, attention, positions = self.input_ids[numbers], self.attention_mask[numbers], self.mask_positions[numbers]
+        return Batch(ids, attention, types, positions, self.masks)
 
     def with_ids(self, input_ids: Tensor) -> Batch:
         """Return the batch with other token ids in the same places."""
@@ -74,7 +110,7 @@ class Batch:
     def stacked(batches: Sequence[Batch]) -> Batch:
         """Return batches of the same width as one; its rows may hold different numbers of masks."""
         tensors = [name for name, value in vars(batches[0]).items() if isinstance(value, Tensor)]
-        stacked = {name: torch.cat([getattr(batch, name) for batch in batches]) for name in tensors}
+        stacked: dict[str, Any] = {name: torch.cat([getattr(batch, name) for batch in batches]) for name in tensors}
         return replace(batches[0], **stacked, masks=max(batch.masks for batch in batches))
 
     @property
@@ -86,6 +122,8 @@ class Batch:
 
 def collate(rows: Sequence[Encoded], tokenizer: PieceTokenizer) -> Batch:
     """Pad rows on the right to the longest of them, rounded up to a multiple of 8 if their limit allows it."""
+    if isinstance(rows[0], EncodedChoices):
+        return _collate_choices([row for row in rows if isinstance(row, EncodedChoices)], tokenizer)
     lengths = np.array([len(row.ids) for row in rows])
     longest = int(lengths.max())
     width = _padded(longest)
@@ -106,6 +144,30 @@ def collate(rows: Sequence[Encoded], tokenizer: PieceTokenizer) -> Batch:
         token_type_ids=types,
         mask_positions=torch.tensor([row.mask for row in rows], dtype=torch.int64),
         masks=rows[0].masks,
+    )
+
+
+def _collate_choices(rows: Sequence[EncodedChoices], tokenizer: PieceTokenizer) -> Batch:
+    """Pad the sequences of rows with candidates."""
+    firsts = np.cumsum([0, *(len(row.sequences) for row in rows)])  # of each row, its first sequence
+    tokens = [own for row in rows for own in row.tokens]
+    lengths = np.array([len(own) for own in tokens])
+    there = np.arange(max(1, int(lengths.max()))) < lengths[:, None]  # (candidates, longest)
+    padded = np.zeros(there.shape, np.int64)
+    padded[there] = np.concatenate(tokens)
+    width = rows[0].width
+    cells = [place * width + number for place, row in enumerate(rows) for number in range(len(row.read_in))]
+    sequences = [int(first) + own for first, row in zip(firsts, rows, strict=False) for own in row.read_in]
+    return replace(
+        collate([sequence for row in rows for sequence in row.sequences], tokenizer),
+        choices=Choices(
+            rows=len(rows),
+            width=width,
+            cells=torch.tensor(cells),
+            sequences=torch.tensor(sequences),
+            tokens=torch.from_numpy(padded),
+            there=torch.from_numpy(there),
+        ),
     )
 
 

@@ -17,6 +17,8 @@ from petkit.models.mask_reader import MaskReader, SoftTokens
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+# Vocabulary rows held at once while normalising: 2^25 floats are 128 MB.
+VOCABULARY_LOGITS_AT_ONCE = 2**25
 # Labels → words → tokens.
 TokenIds: TypeAlias = Sequence[Sequence[Sequence[int]]]
 

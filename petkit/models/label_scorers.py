@@ -21,7 +21,8 @@ from torch.nn import functional
 from petkit.config.registry import LABEL_SCORER_NAMES, Registry
 from petkit.errors import ModelRefused
 from petkit.models.batch import Batch
-from petkit.models.label_scorer import LabelScorer, TokenIds, averaging_of, label_means
+from petkit.models.candidate_scorer import CandidateScorer
+from petkit.models.label_scorer import VOCABULARY_LOGITS_AT_ONCE, LabelScorer, TokenIds, averaging_of, label_means
 from petkit.models.mask_reader import MaskReader
 from petkit.models.replaced_token import ReplacedTokenScorer, is_discriminator
 from petkit.prompts.pvp import PVP
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 PROTOTYPE_TEMPERATURE = 0.1
-# Vocabulary rows held at once while normalising: 2^25 floats are 128 MB.
-_LOGITS_AT_ONCE = 2**25
 
 
 class WordScorer(LabelScorer):
@@ -161,7 +160,7 @@ class MultiTokenScorer(LabelScorer):
             return logits[:, self.tokens] - logits.logsumexp(-1, keepdim=True)
 
         def answer(hidden: Tensor) -> Tensor:  # (positions, 1, hidden)
-            at_once = max(1, _LOGITS_AT_ONCE // projection.out_features)
+            at_once = max(1, VOCABULARY_LOGITS_AT_ONCE // projection.out_features)
             blocks = torch.split(hidden, at_once)
             normaliser = torch.cat([self.reader.full(block).float().logsumexp(-1, keepdim=True) for block in blocks])
             return self.reader.columns(hidden, self.tokens) - normaliser
@@ -236,6 +235,8 @@ class VectorScorer(LabelScorer):
 
 def _of_words(model: Any, pvp: PVP, soft_tokens: int, normalised: bool) -> LabelScorer:
     words = pvp.words.token_ids
+    if pvp.verbalizer.candidates is not None:
+        return CandidateScorer(model, pvp.verbalizer.decoding, soft_tokens)
     if is_discriminator(model.model if isinstance(model, MaskReader) else model):
         return ReplacedTokenScorer(model, words, soft_tokens)
     if pvp.words.longest == 1 and not normalised:

@@ -219,34 +219,42 @@ def load_masked_lm(name: str, attention: str | None = None) -> PreTrainedModel:
     return load_language_model(name, attention, scoring="mask")
 
 
-def check_classifier(config: PretrainedConfig, name: str) -> None:
-    """Refuse architectures that cannot be a student, before any weight is read."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+def check_classifier(config: PretrainedConfig, name: str, *, chooses: bool = False) -> None:
+    """Refuse architectures that cannot be a student, or one that ``chooses`` among candidates, before any weight is read."""
+    from transformers.models.auto import modeling_auto as known
 
-    if config.model_type not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
-        why = f"a {config.model_type!r} model has no classifier form"
+    forms = known.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+    forms = known.MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES if chooses else forms
+    if config.model_type not in forms:
+        why = f"a {config.model_type!r} model has no {'multiple-choice' if chooses else 'classifier'} form"
         raise ModelRefused(f"{shown_name(name)}: {why} (name another as student.model, such as embedded)")
 
 
 def new_classifier(
-    name: str, labels: Sequence[str], attention: str | None = None, *, multi: bool = False, four_bit: FourBit | None = None
+    name: str, labels: Sequence[str] | None, attention: str | None = None, *, multi: bool = False, four_bit: FourBit | None = None
 ) -> tuple[PreTrainedModel, list[str]]:
     """Load a backbone with a new classification head, drawn from torch's current random state and never stored in 4 bits.
+
+    Args:
+        labels: None: a multiple-choice model, whose head gives one logit to each candidate.
 
     Returns:
         The model, and the names of the parameters that its checkpoint does not contain.
     """
-    from transformers import AutoModelForSequenceClassification
+    from transformers import AutoModelForMultipleChoice, AutoModelForSequenceClassification
 
-    model, new = _load_weights(
-        AutoModelForSequenceClassification,
-        name,
-        attention,
-        num_labels=len(labels),
-        id2label=dict(enumerate(labels)),
-        label2id={label: index for index, label in enumerate(labels)},
-        problem_type="multi_label_classification" if multi else "single_label_classification",
-    )
+    if labels is None:
+        model, new = _load_weights(AutoModelForMultipleChoice, name, attention)
+    else:
+        model, new = _load_weights(
+            AutoModelForSequenceClassification,
+            name,
+            attention,
+            num_labels=len(labels),
+            id2label=dict(enumerate(labels)),
+            label2id={label: index for index, label in enumerate(labels)},
+            problem_type="multi_label_classification" if multi else "single_label_classification",
+        )
     if is_causal(model.config):
         # Its head reads the last token that is not padding, and finds the padding token in the configuration.
         model.config.get_text_config().pad_token_id = load_tokenizer(name, needs_mask=False).pad_id
@@ -256,13 +264,20 @@ def new_classifier(
 
 
 def load_classifier(folder: str) -> PreTrainedModel:
-    """Load a finished classifier."""
-    from transformers import AutoModelForSequenceClassification
+    """Load a finished classifier, or a multiple-choice model, as its configuration says."""
+    from transformers import AutoModelForMultipleChoice, AutoModelForSequenceClassification
 
-    model, missing = _load_weights(AutoModelForSequenceClassification, folder)
+    chooses = is_choice_model(load_config(folder))
+    model, missing = _load_weights(AutoModelForMultipleChoice if chooses else AutoModelForSequenceClassification, folder)
     if missing:
-        raise ModelRefused(f"{shown_name(folder)}: not a sequence classifier: {missing[0]} is missing")
+        what = "multiple-choice model" if chooses else "sequence classifier"
+        raise ModelRefused(f"{shown_name(folder)}: not a {what}: {missing[0]} is missing")
     return model
+
+
+def is_choice_model(config: PretrainedConfig) -> bool:
+    """Say whether a folder's model chooses among the candidates of a row."""
+    return any(name.endswith("ForMultipleChoice") for name in config.architectures or ())
 
 
 def shown_name(name: str) -> str:

@@ -8,8 +8,8 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from petkit.data.examples import LONE_SURROGATE, SURROGATE, Example
-from petkit.data.labels import is_missing
+from petkit.data.cells import LONE_SURROGATE, SURROGATE, is_missing
+from petkit.data.examples import Example
 from petkit.data.precheck import STANDARD_INPUT
 from petkit.ensemble import LabelKind
 from petkit.errors import InvalidInput, Problem, did_you_mean, listed
@@ -49,7 +49,8 @@ class OutputColumns:
         self._id, self._label = predictor.column("id"), predictor.column("label")
         scale = ["expected"] if predictor.decision.kind is LabelKind.ORDINAL else []
         each = ["probabilities"] if kind == "jsonl" else [f"p({label})" for label in predictor.labels]
-        self.predicted = ("label", "probability", *scale, *each)
+        number = [] if predictor.candidates is None else ["candidate"]
+        self.predicted = ("label", *number, "probability", *scale, *each)
         if kind == "tsv" and any(map(_BREAKS.search, predictor.labels)):
             raise InvalidInput([Problem.of_option("--output", "a label contains a tab or a line break", "write csv or jsonl")])
 

@@ -13,15 +13,18 @@ from pydantic import BaseModel, Field, ValidationError
 from petkit import limits
 from petkit.config.schema.pipeline import ComputeSpec
 from petkit.config.schema.section import LabelName, LabelSeparator, Share
+from petkit.data.candidates import Candidates
 from petkit.engine.device import Device, choose_device, prepare_for_inference
-from petkit.engine.inference import label_logits
+from petkit.engine.inference import ClassifierLogits, label_logits
 from petkit.ensemble import Ensemble, FloatArray, LabelKind
 from petkit.errors import IncompleteRun, ModelRefused, shown_path
 from petkit.metrics import Decision
-from petkit.models.loading import load_config, load_tokenizer, longest_input
+from petkit.models.loading import is_choice_model, load_config, load_tokenizer, longest_input
 from petkit.predict.predictor import Fields, Predictor
+from petkit.prompts.choices import ChoicePattern
 from petkit.prompts.pattern import CompiledPattern, Pattern
 from petkit.prompts.pvp import tokenised
+from petkit.prompts.tokenizer import PieceTokenizer
 from petkit.runs.layout import ENSEMBLE_FILE, SOFT_LABELS, STUDENT, STUDENT_FILE
 from petkit.runs.store import RUN, RunStore
 from petkit.student.model import checked_record, load_student
@@ -77,6 +80,7 @@ class _Reading(BaseModel):
     label_names: tuple[LabelName, ...] | None = Field(None, max_length=limits.LABELS)
     label_separator: LabelSeparator | None = None
     empty: Literal["skip", "refuse"] | None = None
+    candidates: LabelName | Annotated[tuple[LabelName, ...], Field(min_length=2, max_length=limits.CANDIDATES)] | None = None
 
 
 class _Record(_Reading):
@@ -102,6 +106,9 @@ def _load_student(folder: Path, reading: Mapping[str, Any] | None, compute: Comp
         student = load_student(folder, content)
         prepare_for_inference(student, device)
     max_length = min(longest_input(config, tokenizer), record.max_length or 512)
+    reading = reading or record.model_dump()
+    if is_choice_model(config):
+        return _choosing_student(student, folder, record, max_length, tokenizer, reading, device, compute, notes)
     plain = Pattern.plain(record.fields, pairs=tokenizer.distinguishes_pairs)
     # Folders of petkit 0.1.0 are read as they were trained; all others as transformers reads them.
     pattern = CompiledPattern(plain, tokenizer, max_length, record.truncate, verbatim=record.verbatim or not content)
@@ -125,11 +132,37 @@ def _load_student(folder: Path, reading: Mapping[str, Any] | None, compute: Comp
 
     kind = record.label_kind or LabelKind("multi" if config.problem_type == "multi_label_classification" else "single")
     decision = Decision(kind) if record.thresholds is None else Decision(kind, record.thresholds)
-    # A run records how its data is read now; a folder on its own, how it was read.
-    reading = reading or record.model_dump()
     if not content and labels == [f"LABEL_{index}" for index in range(len(labels))]:
         reading = {**reading, "label_names": labels}  # the names that transformers gives are class numbers
     return Predictor(labels, record.fields, reading, score, decision, notes)
+
+
+def _choosing_student(
+    student: ClassifierLogits,
+    folder: Path,
+    record: _Record,
+    max_length: int,
+    tokenizer: PieceTokenizer,
+    reading: Mapping[str, Any],
+    device: Device,
+    compute: ComputeSpec,
+    notes: Sequence[str],
+) -> Predictor:
+    """Return the predictor of a multiple-choice model, whose rows have candidates of their own."""
+    candidates = Candidates.of(record.candidates)
+    if candidates is None:
+        where = shown_path(folder / STUDENT_FILE)
+        raise ModelRefused(f"{where}: candidates: a multiple-choice model, and nothing says which columns have the candidates")
+
+    def score(rows: Sequence[Fields]) -> FloatArray:
+        pattern = ChoicePattern(record.fields, candidates.fields_of(rows), tokenizer, max_length, record.truncate)
+        encoded = [pattern.encode(tokens) for tokens in tokenised(rows, pattern, tokenizer)]
+        with device.in_use():
+            return label_logits(student, encoded, tokenizer, device, compute.tokens_per_batch)
+
+    return Predictor(
+        (), record.fields, {**reading, "candidates": record.candidates}, score, Decision(LabelKind.CANDIDATES), notes
+    )
 
 
 def _load_ensemble(store: RunStore, reading: Mapping[str, Any] | None, compute: ComputeSpec, recorded: str | None) -> Predictor:

@@ -68,7 +68,8 @@ def kind_of(path: Path) -> str:
 
 
 def json_writer(stream: IO[str], predictor: Predictor, columns: OutputColumns | None = None) -> Writer:
-    """Return a writer of JSON Lines: the row's columns, label, probability, probabilities; ``expected`` on an ordinal scale.
+    """Return a writer of JSON Lines: the row's columns, label, probability, probabilities; ``expected`` on an ordinal scale;
+    of the row's own candidates the number of the ``candidate``.
 
     Where rows may have several labels, ``label`` is the list of them: a file of predictions reads like one of data.
     Every value comes back as it was; characters that would steer a terminal are written as ``\\u001b``.
@@ -82,6 +83,7 @@ def json_writer(stream: IO[str], predictor: Predictor, columns: OutputColumns | 
             row |= dict.fromkeys(columns.predicted)
         else:
             row["label"] = list(prediction.labels) if multi else prediction.label
+            row |= {} if prediction.candidate is None else {"candidate": prediction.candidate}
             row["probability"] = round(prediction.probability, 6)
             row |= {} if prediction.expected is None else {"expected": round(prediction.expected, 6)}
             row["probabilities"] = {label: round(value, 6) for label, value in prediction.probabilities.items()}
@@ -91,7 +93,8 @@ def json_writer(stream: IO[str], predictor: Predictor, columns: OutputColumns | 
 
 
 class _Table:
-    """A CSV or TSV file: the row's columns, label, probability, and one column ``p(label)`` per label.
+    """A CSV or TSV file: the row's columns, label, probability, and one column ``p(label)`` per label; of candidates, which every
+    row has others of, the number of the chosen one.
 
     One cell has several labels of a row, with the separator between them; an ordinal scale adds ``expected``. TSV has no
     quoting: a cell with a tab or a line break cannot be written.
@@ -121,5 +124,9 @@ class _Table:
             self._table.writerow([*cells, *[""] * len(self._columns.predicted)])
             return
         figures = [prediction.probability, *([] if prediction.expected is None else [prediction.expected])]
-        figures += prediction.probabilities.values()
-        self._table.writerow([*cells, self._columns.labels(prediction), *(f"{value:.6f}" for value in figures)])
+        label = [self._columns.labels(prediction)]
+        if prediction.candidate is None:
+            figures += prediction.probabilities.values()
+        else:  # a text of the row, whose number has a column of its own
+            label = [table_cell(prediction.label), str(prediction.candidate)]
+        self._table.writerow([*cells, *label, *(f"{value:.6f}" for value in figures)])

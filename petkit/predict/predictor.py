@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from petkit.config.schema.pipeline import ComputeSpec, DataSpec
+from petkit.data.candidates import Candidates, NotCandidates
+from petkit.data.cells import LONE_SURROGATE, SURROGATE
 from petkit.data.chunks import chunks
-from petkit.data.examples import LONE_SURROGATE, SURROGATE
 from petkit.ensemble import FloatArray, LabelKind
 from petkit.errors import InvalidInput, Problem, listed
 from petkit.metrics import Decision
@@ -33,8 +34,9 @@ class Prediction:
     Attributes:
         label: its label; where rows may have several, all it has with the separator between them (empty: none).
         probability: how probable the answer is; of several labels, that it has these and no other, each judged on its own.
-        probabilities: of each label, in class order; they sum to 1 unless rows may have several.
+        probabilities: of each label, in class order, or of each candidate of the row; they sum to 1 unless rows may have several.
         labels: the labels by themselves: one, or as many as the row has.
+        candidate: where the row has candidates of its own, the number of the answer among them, from 0; its text is ``label``.
         expected: the expected value ``Σ p_i v_i`` on an ordinal scale, where labels are numbers ``v_i`` or places from 1; else None.
     """
 
@@ -43,6 +45,7 @@ class Prediction:
     probabilities: dict[str, float]
     labels: tuple[str, ...]
     expected: float | None = None
+    candidate: int | None = None
 
 
 class Predictor:
@@ -53,8 +56,9 @@ class Predictor:
     True
 
     Attributes:
-        labels: label names in class order.
+        labels: label names in class order; none where each row has candidates of its own.
         fields: the fields a row must have.
+        candidates: where rows have candidates of their own, their columns.
         columns: field name → column name, as in the pipeline's data.
         exact: fields that are read from their columns alone, and never from one of their own name.
         label_names: label of each class number, where the pipeline's data has numbers.
@@ -81,6 +85,7 @@ class Predictor:
         self.label_names: tuple[str, ...] | None = tuple(reading.get("label_names") or ()) or None
         self.label_separator: str = reading.get("label_separator") or DataSpec.model_fields["label_separator"].default
         self.empty: Literal["skip", "refuse"] | None = reading.get("empty")
+        self.candidates = Candidates.of(reading.get("candidates"))
         self.decision = decision
         self.notes = tuple(notes)
         self.score = score
@@ -124,8 +129,14 @@ class Predictor:
 
     def predictions(self, rows: Sequence[Fields]) -> Iterator[Prediction]:
         """Predict checked rows all at once: the texts of each by field, and never by column."""
+        if not rows:
+            return
         logits = self.score(rows)
-        yield from map(self._prediction, self.decision.kind.probabilities(logits), self.decision.chosen(logits))
+        found = self.decision.kind.probabilities(logits), self.decision.chosen(logits)
+        if self.candidates is None:
+            yield from map(self._prediction, *found)
+        else:
+            yield from map(_chosen_candidate, map(self.candidates.texts, rows), *found)
 
     def logits(self, rows: str | Iterable[str | Fields]) -> FloatArray:
         """Return label logits of shape ``(rows, labels)``."""
@@ -145,11 +156,27 @@ class Predictor:
 
     def columns_in(self, names: Collection[str]) -> dict[str, str]:
         """Return field → its column among ``names``: the recorded one, or one of the field's own name that nothing else is read from."""
-        others = self.exact | {self.column(name) for name in (*self.fields, "label", "id")}
+        others = self.exact | {self.column(name) for name in (*self.read_fields, "label", "id")}
         return {
             field: field if self.column(field) not in names and field in names and field not in others else self.column(field)
-            for field in self.fields
+            for field in self.read_fields
         }
+
+    @property
+    def read_fields(self) -> tuple[str, ...]:
+        """The fields of texts, then those of candidates."""
+        more = () if self.candidates is None else self.candidates.columns
+        return (*self.fields, *(name for name in more if name not in self.fields))
+
+    def own_candidates(self, row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, str]:
+        """Return the candidates of a row by field, from its ``columns`` by field; none of a model with fixed labels.
+
+        Raises:
+            NotCandidates: the row has none, or none to choose among.
+        """
+        if self.candidates is None:
+            return {}
+        return self.candidates.read(row, [columns[name] for name in self.candidates.columns])
 
     def _each(self, rows: Any) -> Iterator[tuple[Fields, list[Problem]]]:
         """Yield the fields of each row and what is wrong with it."""
@@ -160,14 +187,26 @@ class Predictor:
                 continue
             given = {self.column(self.fields[0]): row} if isinstance(row, str) else row
             columns = self.columns_in(given)
-            values: dict[str, Any] = {name: given.get(column) for name, column in columns.items()}
+            values: dict[str, Any] = {name: given.get(columns[name]) for name in self.fields}
             missing = [columns[name] for name, value in values.items() if _is_missing(value)]
             mistakes = [f"{columns[name]}: {text_mistake(value)}" for name, value in values.items() if text_mistake(value)]
             if missing:
                 mistakes = [f"a row needs the fields {', '.join(columns.values())}; missing: {', '.join(missing)}"]
+            else:
+                try:
+                    values |= self.own_candidates(given, columns)
+                except NotCandidates as mistake:
+                    mistakes.append(f"{mistake.column}: {mistake.message}")
             absent = isinstance(row, Mapping) and any(column not in row for column in missing)
             hint = f"it has: {listed(list(map(str, given)))}" if absent else ""
             yield values, [Problem.of_option(f"row {number}", mistake, hint) for mistake in mistakes]
+
+
+def _chosen_candidate(texts: Sequence[str], probabilities: NDArray[np.float64], chosen: NDArray[np.bool_]) -> Prediction:
+    """Return the record of a row with these candidates, from their probabilities and which is chosen, ``(candidates,)`` each."""
+    number = int(chosen.argmax())
+    each = dict(zip(texts, probabilities[: len(texts)].tolist(), strict=True))
+    return Prediction(texts[number], float(probabilities[number]), each, (texts[number],), candidate=number)
 
 
 def rows_of(data: Any, columns_in: Callable[[Collection[str]], dict[str, str]]) -> Iterable[Any]:

@@ -9,15 +9,17 @@ from itertools import chain
 import numpy as np
 
 from petkit.config.schema.pipeline import DataSpec
+from petkit.data.candidates import NotCandidates
+from petkit.data.cells import LONE_SURROGATE, SURROGATE, is_missing
 from petkit.data.chunks import chunks
-from petkit.data.examples import LONE_SURROGATE, NO_ROWS, SURROGATE, Example, ExampleSource, targets_of
-from petkit.data.labels import is_missing
+from petkit.data.examples import NO_ROWS, Example, ExampleSource, targets_of
 from petkit.data.precheck import STANDARD_INPUT
 from petkit.data.records import parse_json_line, read_records
 from petkit.errors import InvalidInput, Problem, did_you_mean
-from petkit.metrics import Metrics, evaluate
+from petkit.metrics import Metrics, evaluate, evaluate_candidates
 from petkit.predict.columns import OutputColumns
 from petkit.predict.predictor import Prediction, Predictor, text_mistake
+from petkit.storage.ragged import stacked
 
 
 def source_of(
@@ -37,13 +39,25 @@ def source_of(
     )
     labels = predictor.labels if labelled else None
     kind = predictor.decision.kind
-    return ExampleSource(path, data, predictor.fields, labels, kind, keep=keep, blank=not labelled, of_model=True, group=group)
+    return ExampleSource(
+        path,
+        data,
+        predictor.fields,
+        labels,
+        kind,
+        keep=keep,
+        blank=not labelled,
+        of_model=True,
+        group=group,
+        candidates=predictor.candidates,
+    )
 
 
 def _columns_of(path: str, predictor: Predictor) -> dict[str, str]:
     """Return field → column as a file has them in its first row."""
-    names = {*predictor.fields, *map(predictor.column, predictor.fields)}
-    first = next(read_records(path, names), None) if len(names) > len(predictor.fields) else None
+    fields = predictor.read_fields
+    names = {*fields, *map(predictor.column, fields)}
+    first = next(read_records(path, names), None) if len(names) > len(fields) else None
     return predictor.columns if first is None else predictor.columns | predictor.columns_in(first.values)
 
 
@@ -75,16 +89,21 @@ def evaluate_file(
         raise InvalidInput(scan.problems)
     for note in scan.notes:
         on_note(note)
-    blocks, targets = [], []
+    blocks, targets, texts = [], [], []
     for chunk in chunks(source, _size):
         blocks.append(predictor.score([example.fields for example in chunk]))
-        targets.append(targets_of(chunk, len(predictor.labels)))
-    return evaluate(np.concatenate(blocks), np.concatenate(targets), predictor.labels, predictor.decision, scan.groups)
+        targets.append(targets_of(chunk, len(predictor.labels) or scan.candidates))
+        if predictor.candidates is not None:
+            texts += [predictor.candidates.texts(example.fields) for example in chunk]
+    logits, gold = stacked(blocks), np.concatenate(targets)
+    if predictor.candidates is not None:
+        return evaluate_candidates(logits, gold, texts, scan.groups)
+    return evaluate(logits, gold, predictor.labels, predictor.decision, scan.groups)
 
 
 def argument_rows(texts: Sequence[str], predictor: Predictor) -> list[Example]:
     """Return texts given one by one as rows; refuse those that are not texts, and a model that reads several fields."""
-    if len(predictor.fields) > 1:
+    if len(predictor.read_fields) > 1:
         raise InvalidInput([Problem.of_option("", _reads_fields(predictor), "give them with --input")])
     mistakes = {f"text {number}": text_mistake(text) for number, text in enumerate(texts, 1)}
     if any(mistakes.values()):
@@ -108,7 +127,7 @@ def stream_rows(lines: Iterable[bytes], predictor: Predictor) -> Iterator[Exampl
             as_json = line.lstrip().startswith("{")
             if line.strip() == "[" or (line.lstrip().startswith("[") and _is_json(line)):
                 raise _bad_line(number, "is a list in JSON", 'send one text a line, or one object such as {"text": "…"} a line')
-            if not as_json and len(predictor.fields) > 1:
+            if not as_json and len(predictor.read_fields) > 1:
                 raise _bad_line(number, _reads_fields(predictor), "send JSON Lines")
         yield _json_row(line, number, predictor, first) if as_json else _text_row(line, number, predictor)
 
@@ -129,7 +148,7 @@ def _json_row(line: str, number: int, predictor: Predictor, first: int) -> Examp
         hint = 'rows that begin with { are read as JSON; send such a text as {"text": "…"}' if number == first else ""
         raise _bad_line(number, record.error, hint)
     columns = predictor.columns_in(record.values)
-    values = {column: record.values.get(column) for column in columns.values()}
+    values = {columns[field]: record.values.get(columns[field]) for field in predictor.fields}
     # An empty text gets no label; one that is not there is a mistake.
     mistakes = {name: text_mistake("" if value is None and name in record.values else value) for name, value in values.items()}
     if found := [(column, message) for column, message in mistakes.items() if message not in ("", "empty")]:
@@ -142,7 +161,11 @@ def _json_row(line: str, number: int, predictor: Predictor, first: int) -> Examp
     own_id = record.values.get(id_column)
     if not is_missing(own_id) and SURROGATE.search(str(own_id)):
         raise _bad_line(number, LONE_SURROGATE, key=id_column)
-    fields = {field: values[column] or "" for field, column in columns.items()}
+    fields = {field: values[columns[field]] or "" for field in predictor.fields}
+    try:
+        fields |= predictor.own_candidates(record.values, columns)
+    except NotCandidates as mistake:
+        raise _bad_line(number, mistake.message, mistake.hint, mistake.column) from None
     return Example(f"row-{number}" if is_missing(own_id) else str(own_id), fields, None, number, values=record.values)
 
 
@@ -159,7 +182,7 @@ def _text_row(text: str, number: int, predictor: Predictor) -> Example:
 
 
 def _reads_fields(predictor: Predictor) -> str:
-    return f"this model reads the fields {', '.join(predictor.fields)}"
+    return f"this model reads the fields {', '.join(predictor.read_fields)}"
 
 
 def _bad_line(number: int, message: str, hint: str = "", key: str = "") -> InvalidInput:

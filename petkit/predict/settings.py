@@ -44,7 +44,7 @@ def column_settings(overrides: Sequence[str]) -> dict[str, str]:
 
 def set_columns(predictor: Predictor, columns: dict[str, str]) -> None:
     """Let a predictor read its fields from these columns and no others; refuse fields that it does not have."""
-    known = [*predictor.fields, "label", "id"]
+    known = [*predictor.read_fields, "label", "id"]
     if unknown := [field for field in columns if field not in known]:
         option = "--set data.columns.{}"
         raise InvalidInput(Problem.of_option(option.format(name), "unknown field", did_you_mean(name, known)) for name in unknown)

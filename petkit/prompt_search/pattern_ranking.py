@@ -20,6 +20,7 @@ from petkit.data.examples import targets_of
 from petkit.engine.device import Device, choose_device
 from petkit.ensemble import FloatArray, LabelKind, batch_prior, calibrate, entropy, log_softmax
 from petkit.events import OnEvent, ignore, report_notes
+from petkit.task.checks import refuse_candidates
 from petkit.task.task import Task
 from petkit.teachers.untrained import SAMPLE, sample_logits, train_logits, untrained
 
@@ -52,6 +53,7 @@ class Ranking:
 
 def rank_patterns(pipeline: Pipeline, on_event: OnEvent = ignore) -> Ranking:
     """Rank all patterns of a pipeline; writes nothing, trains nothing and never reads test labels."""
+    refuse_candidates(pipeline, "ranks patterns by how they tell fixed labels apart")
     task = Task.checked(pipeline)
     report_notes(task.notes, on_event)
     device = choose_device(task.spec.compute)

@@ -180,17 +180,24 @@ class CompiledPattern:
         """Return how many tokens a row leaves of ``max_length``; below 0 it must be shortened."""
         return self.room - sum(len(tokens[key]) for key in self.gaps)
 
-    def encode(self, tokens: Mapping[FieldKey, IntArray], before: IntArray | None = None) -> Encoded:
-        """Assemble a row from its fields' token ids, shortened so that it fits ``max_length``, with ids ``before`` the pattern."""
-        row = self._assembled(tokens, self.room - (0 if before is None else len(before)))
+    def encode(self, tokens: Mapping[FieldKey, IntArray], before: IntArray | None = None, masks: int | None = None) -> Encoded:
+        """Assemble a row from its fields' token ids, shortened so that it fits ``max_length``, with ids ``before`` the pattern.
+
+        Args:
+            masks: in the slot of this row; default: as many as all rows have.
+        """
+        masks = self.masks if masks is None else masks
+        row = self._assembled(tokens, self.room - (0 if before is None else len(before)) - (masks - self.masks))
+        if self._mask_piece is not None and not self.open_ended and masks != self.masks:
+            row[self._mask_piece] = np.repeat(row[self._mask_piece][:1], masks)
         row[0] = row[0] if before is None else np.concatenate([row[0], before])
         starts = list(accumulate(map(len, row), initial=0))
         ids = np.concatenate(row) if starts[-1] else self._start
         if self.open_ended:
-            return Encoded(ids, len(ids), len(ids) - 1, 0, self.max_length - self.masks)
+            return Encoded(ids, len(ids), len(ids) - 1, 0, self.max_length - masks)
         second = len(ids) if self._second_piece is None else starts[self._second_piece]
         mask = -1 if self._mask_piece is None else starts[self._mask_piece]
-        return Encoded(ids, second, mask, self.masks, self.max_length)
+        return Encoded(ids, second, mask, masks, self.max_length)
 
     def filled(self, tokens: Mapping[FieldKey, IntArray], word: Sequence[int]) -> IntArray:
         """Return the row with ``word`` in the slot and without special tokens: a demonstration."""

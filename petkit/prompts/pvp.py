@@ -17,6 +17,7 @@ import numpy as np
 from petkit.config.loader import Pipeline
 from petkit.config.schema.pipeline import DemonstrationsSpec, PatternSpec, VerbalizerSpec
 from petkit.errors import Problem
+from petkit.prompts.choices import CandidateSlot
 from petkit.prompts.long_texts import used_tokens
 from petkit.prompts.pattern import CompiledPattern, Encoded, FieldKey, Pattern, Truncate
 from petkit.prompts.tokenizer import IntArray, PieceTokenizer
@@ -54,12 +55,24 @@ class PVP:
     words: LabelWords
     verbalizer: VerbalizerSpec
     demonstrations: Demonstrations | None = None
+    slot: CandidateSlot | None = None  # in place of label words: the candidates of each row
+
+    @property
+    def keys(self) -> tuple[FieldKey, ...]:
+        """How the fields that a row needs are tokenised."""
+        return self.pattern.keys if self.slot is None else tuple(dict.fromkeys((*self.pattern.keys, *self.slot.keys)))
+
+    def for_candidates(self, fields: Sequence[str], tokenizer: PieceTokenizer) -> PVP:
+        """Return the PVP for rows that have at most these candidates, given by field."""
+        return replace(self, slot=CandidateSlot.of(self.pattern, fields, tokenizer))
 
     def encode(self, tokens: Mapping[FieldKey, IntArray], own: int | None = None) -> Encoded:
         """Assemble a row of these field tokens, with demonstrations before it where the task has them.
 
         A row of the labelled set, whose number is ``own``, is never its own demonstration.
         """
+        if self.slot is not None:
+            return self.slot.encode(self.pattern, tokens)
         if self.demonstrations is None:
             return self.pattern.encode(tokens)
         content = [tokens[key] for key in self.pattern.keys]
@@ -67,15 +80,19 @@ class PVP:
 
     def encode_texts(self, rows: Sequence[Mapping[str, str]], tokenizer: PieceTokenizer) -> list[Encoded]:
         """Tokenise and assemble rows that no token store holds."""
-        return [self.encode(tokens) for tokens in tokenised(rows, self.pattern, tokenizer)]
+        return [self.encode(tokens) for tokens in tokenised(rows, self.pattern, tokenizer, self.keys)]
 
 
 def tokenised(
-    rows: Sequence[Mapping[str, str]], pattern: CompiledPattern, tokenizer: PieceTokenizer
+    rows: Sequence[Mapping[str, str]],
+    pattern: CompiledPattern,
+    tokenizer: PieceTokenizer,
+    keys: Sequence[FieldKey] | None = None,
 ) -> Iterator[dict[FieldKey, IntArray]]:
-    """Yield the field tokens of rows that no token store holds; of long texts only as many as the pattern can use."""
+    """Yield the field tokens (default: of the pattern's keys) of rows that no token store holds, as many as the pattern can use."""
     columns = {
-        key: used_tokens([key.text(row) for row in rows], key, tokenizer, pattern.room, pattern.truncate) for key in pattern.keys
+        key: used_tokens([key.text(row) for row in rows], key, tokenizer, pattern.room, pattern.truncate)
+        for key in (pattern.keys if keys is None else keys)
     }
     return ({key: np.array(ids[index], np.int32) for key, ids in columns.items()} for index in range(len(rows)))
 

@@ -35,7 +35,11 @@ def label_words(labels: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
 
 def verbalizer_inputs(verbalizer: VerbalizerSpec) -> Inputs:
     """Return the settings of a verbalizer, without its words."""
-    return {f"verbalizer.{name}": getattr(verbalizer, name) for name in ("multi_token", "decoding", "kind")}
+    found: dict[str, Value] = {f"verbalizer.{name}": getattr(verbalizer, name) for name in ("multi_token", "decoding", "kind")}
+    columns = verbalizer.candidates
+    return (
+        found if columns is None else {**found, "verbalizer.candidates": columns if isinstance(columns, str) else list(columns)}
+    )
 
 
 def untrained_inputs(spec: PipelineSpec) -> Inputs:

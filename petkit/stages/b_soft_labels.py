@@ -3,9 +3,10 @@
 Reads every teacher's logits shard by shard and writes the ensemble's: label logits, never
 probabilities, because small probabilities would be lost in rounding.
 
-    soft_labels/*.parquet   a row per unlabelled row: id; logits (labels,), before soft_labels.temperature; label (labels, a
-                            list, where there may be several); entropy at that temperature, in nats; agreement, the share
-                            of teachers with the same answer; weight in stage C, from 0 (left out) to 1
+    soft_labels/*.parquet   a row per unlabelled row: id; logits (labels,), before soft_labels.temperature, or those of the row's
+                            candidates, however many it has; label (labels, a list, where there may be several; of candidates
+                            the text); entropy at that temperature, in nats; agreement, the share of teachers with the same
+                            answer; weight in stage C, from 0 (left out) to 1
     ensemble.json           what makes the logits of new rows (petkit.ensemble.Ensemble), and figures
     agreement.json          every two teachers: share of equal answers, and Cohen's κ
 """
@@ -40,7 +41,7 @@ def steps(task: Task) -> list[Step]:
     inputs: Inputs = {
         "step.version": 2,
         **task.unlabeled_inputs(),
-        "label_kind": task.spec.label_kind,
+        "label_kind": task.label_kind.value,
         **({"data.train": task.scans["train"].sha256} if reads_train(settings) else {}),
         # Folds that are read bring the hash of their content, and the hash of the unlabelled set that of the rows drawn.
         **{f"soft_labels.{name}": value for name, value in settings.model_dump(exclude={"folds", "rows"}).items()},
@@ -57,15 +58,19 @@ def _label(job: Job, task: Task, teachers: list[str]) -> None:
     ensemble = form_ensemble(job, task, teachers)
     keep = _choose(job, task, ensemble)  # (rows,)
     pairs, tally = TeacherAgreement(ensemble), _Tally(ensemble, settings)
-    ids = (example.id for example in task.rows("unlabeled"))
+    examples = task.rows("unlabeled")
     for index, logits in enumerate(teacher_shards(job.store, teachers)):  # (teachers, rows, labels)
         combined = ensemble.combine(logits)  # (rows, labels)
         pairs.add(logits, combined)
         kept = keep[tally.rows : tally.rows + len(combined)]
-        columns = {"id": list(islice(ids, len(combined))), **tally.add(logits, combined, kept)}
+        own = list(islice(examples, len(combined)))
+        columns = {"id": [example.id for example in own], **tally.add(logits, combined, kept)}
+        if task.candidates is not None:
+            best = zip(own, combined.argmax(axis=-1), strict=True)
+            columns["label"] = [task.candidates.texts(example.fields)[number] for example, number in best]
         write_shard(job.folder / "soft_labels", index, columns)
         job.progress(tally.rows, len(keep), "rows")
-    for _ in ids:  # to the end, where the rows prove to be those of the check
+    for _ in examples:  # to the end, where the rows prove to be those of the check
         pass
     if tally.weight == 0:
         place, why = ("soft_labels", "confidence_weights"), "every row has confidence weight 0, so that none counts"
@@ -91,8 +96,9 @@ class _Tally:
 
     def __init__(self, ensemble: Ensemble, settings: SoftLabelsSpec) -> None:
         self.ensemble, self.settings, self.labels = ensemble, settings, ensemble.labels
-        self.rows, self.weight, self.entropy, self.agreement = 0, 0.0, 0.0, 0.0
-        self.won, self.kept = np.zeros((2, len(self.labels)), np.int64)
+        self.rows = self.rows_kept = 0
+        self.weight = self.entropy = self.agreement = 0.0
+        self.won, self.kept = np.zeros((2, len(self.labels)), np.int64)  # none of candidates
 
     def add(self, logits: FloatArray, combined: FloatArray, kept: NDArray[np.bool_]) -> dict[str, Any]:
         """Return the columns of some rows, without their ids.
@@ -108,14 +114,18 @@ class _Tally:
         weighted = self.settings.confidence_weights
         weight = np.where(kept, confidence_weights(combined, kind) if weighted else np.float32(1), np.float32(0))
         answers = kind.choices(combined)  # (rows, questions)
-        has = answers == 1 if kind.multi else answers == np.arange(len(self.labels))  # (rows, labels)
+        # (rows, labels), none of candidates
+        has = answers == 1 if kind.multi else answers == np.arange(len(self.labels))
+        self.rows_kept += int(kept.sum())
         self.rows += len(kept)
         self.won += has.sum(axis=0)
         self.kept += has[kept].sum(axis=0)
         self.weight += float(weight.sum(dtype=np.float64))
         self.entropy += float(row_entropy.sum(dtype=np.float64))
         self.agreement += float(row_agreement.sum(dtype=np.float64))
-        named: dict[str, Any] = {"label": [self.labels[answer] for answer in answers[:, 0]]}
+        named: dict[str, Any] = {}
+        if kind.fixed:
+            named = {"label": [self.labels[answer] for answer in answers[:, 0]]}
         if kind.multi:
             named = {"labels": [[self.labels[label] for label in np.flatnonzero(row)] for row in has]}
         return {"logits": combined, **named, "entropy": row_entropy, "agreement": row_agreement, "weight": weight}
@@ -142,7 +152,9 @@ def _choose(job: Job, task: Task, ensemble: Ensemble) -> NDArray[np.bool_]:
     winners, probability, known = np.empty(rows, np.uint32), np.empty(rows, np.float64), 0
     for combined in combined_shards(job.store, ensemble):
         here = slice(known, known + len(combined))
-        winners[here], probability[here], known = combined.argmax(axis=-1), best_probability(combined), here.stop
+        # Candidates are no labels of which each keeps its share.
+        winners[here] = combined.argmax(axis=-1) if ensemble.kind.fixed else 0
+        probability[here], known = best_probability(combined), here.stop
     keep = choose_rows(winners, probability, min_probability=settings.min_probability, top_share=settings.top_share)
     if not keep.any():
         why = f"no unlabelled row reaches it; the highest probability is {probability.max():.4f}"
@@ -161,11 +173,12 @@ def _report(job: Job, pairs: TeacherAgreement, tally: _Tally, settings: SoftLabe
             f"teacher {teacher} predicts the same label for {share:.0%} of the rows, the others together do not "
             "(soft_labels.drop_collapsed: true drops it)"
         )
-    counts, total = tally.counts(), int(tally.kept.sum())
+    counts, total = tally.counts(), tally.rows_kept
     if settings.min_probability > 0 or settings.top_share < 1:
         shown = ", ".join(f"{label} {kept / max(won, 1):.0%}" for label, won, kept in counts[:SHOWN_LABELS])
         more = f", … ({ENSEMBLE_FILE} has all {len(counts)})" if len(counts) > SHOWN_LABELS else ""
-        notice(f"{total:,} of {tally.rows:,} rows are kept ({total / tally.rows:.1%}): {shown}{more}")
+        by_label = f": {shown}{more}" if counts else ""
+        notice(f"{total:,} of {tally.rows:,} rows are kept ({total / tally.rows:.1%}){by_label}")
     for label, won, kept in counts:
         if won == 0:
             notice(

@@ -5,20 +5,21 @@ Nothing here feeds back into any stage.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from petkit.data.examples import targets_of
+from petkit.data.examples import Example, targets_of
 from petkit.data.groups import GroupNumbers
 from petkit.data.repeats import seen_in_training
 from petkit.engine.device import Device, prepare_for_inference
 from petkit.ensemble import Ensemble, FloatArray, calibrate, combine
 from petkit.ensemble.agreement import COLLAPSED_SHARE
 from petkit.events import Notice
-from petkit.metrics import Decision, compare, evaluate
+from petkit.metrics import Decision, Metrics, compare, evaluate, evaluate_candidates
 from petkit.metrics.decision import Chosen
 from petkit.models.batch import IndexArray
 from petkit.models.label_scorer import LabelScorer
@@ -65,8 +66,9 @@ def _evaluate(job: Job, task: Task, device: Device, models: TeacherModels) -> No
     student_decision = Decision(task.label_kind, tuple(map(task.spec.student.threshold, task.labels)))
     sample = task.teacher_test_rows
     groups = task.scans["test"].groups  # (rows,)
-    metrics: dict[str, Any] = {"rows": len(examples), "label_kind": task.spec.label_kind}
-    columns: dict[str, Any] = {"id": [example.id for example in examples], "gold": decision.named(targets > 0, task.labels)}
+    figures = _Figures(task, examples, targets)
+    metrics: dict[str, Any] = {"rows": len(examples), "label_kind": task.label_kind.value}
+    columns: dict[str, Any] = {"id": [example.id for example in examples], "gold": figures.named(targets > 0, decision)}
     progress, lost = _Progress(job, task, len(sample)), []
     if len(sample):
         ensemble = Ensemble.from_json(job.store.read(SOFT_LABELS, ENSEMBLE_FILE))
@@ -74,27 +76,57 @@ def _evaluate(job: Job, task: Task, device: Device, models: TeacherModels) -> No
         combined = ensemble.combine(np.stack([logits.teachers[name] for name in ensemble.members]))
         metrics |= {"teacher_rows": len(sample), **_teacher_metrics(task, ensemble, logits, targets[sample])}
         of_sample = None if groups is None else groups[sample]
-        metrics["ensemble"] = evaluate(combined, targets[sample], task.labels, decision, of_sample).to_dict()
+        metrics["ensemble"] = figures.of(combined, decision, of_sample, sample).to_dict()
         lost = _lost_by_training(task, ensemble, logits.patterns, combined, targets[sample], of_sample)
-        named = dict(zip(sample.tolist(), decision.named(decision.chosen(combined), task.labels), strict=True))
+        named = dict(zip(sample.tolist(), figures.named(decision.chosen(combined), decision, sample), strict=True))
         columns["ensemble"] = [named.get(row) for row in range(len(examples))]
         job.facts.update(ensemble_accuracy=metrics["ensemble"]["accuracy"])
     models.release()
     student = _student_logits(job, task, device, progress)
     given = student_decision.chosen(student)
-    metrics["student"] = evaluate(student, targets, task.labels, student_decision, groups).to_dict()
+    metrics["student"] = figures.of(student, student_decision, groups).to_dict()
     metrics["warnings"] = (
         seen_in_training("data.test", examples, task.train, "id", task.described)
-        + _collapsed(given, targets > 0, task.labels)
+        + (_collapsed(given, targets > 0, task.labels) if task.label_kind.fixed else [])
         + lost
     )
     for warning in metrics["warnings"]:
         job.on_event(Notice(job.step, warning))
     metrics["warnings"] += _unknown_tokens(task)
     write_json(job.folder / METRICS_FILE, metrics)
-    columns |= {"student": decision.named(given, task.labels), "probabilities": task.label_kind.probabilities(student)}
+    columns |= {"student": figures.named(given, decision), "probabilities": figures.probabilities(student)}
     write_shard(job.folder / "predictions", 0, columns)
     job.facts.update(student_accuracy=metrics["student"]["accuracy"])
+
+
+class _Figures:
+    """What all answers to the test rows are compared with: gold labels or, of each row, its right candidates."""
+
+    def __init__(self, task: Task, examples: Sequence[Example], targets: FloatArray) -> None:
+        self.kind, self.labels, self.targets = task.label_kind, task.labels, targets
+        self.texts = [] if task.candidates is None else [task.candidates.texts(example.fields) for example in examples]
+
+    def of(self, logits: FloatArray, decision: Decision, groups: GroupNumbers | None, rows: IndexArray | None = None) -> Metrics:
+        """Return the metrics of the logits of some rows (default: all), shape ``(rows, labels)``."""
+        targets = self.targets if rows is None else self.targets[rows]
+        if self.kind.fixed:
+            return evaluate(logits, targets, self.labels, decision, groups)
+        return evaluate_candidates(logits, targets, self._texts(rows), groups)
+
+    def named(self, chosen: Chosen, decision: Decision, rows: IndexArray | None = None) -> list[Any]:
+        """Return the labels that some rows are given; of candidates, their texts, as a list where several are right."""
+        if self.kind.fixed:
+            return decision.named(chosen, self.labels)
+        named = [[own[number] for number in np.flatnonzero(given)] for own, given in zip(self._texts(rows), chosen, strict=True)]
+        return [texts[0] if len(texts) == 1 else json.dumps(texts, ensure_ascii=False) for texts in named]
+
+    def probabilities(self, logits: FloatArray) -> Any:
+        """Return the probabilities of every row's labels, or of as many candidates as it has."""
+        found = self.kind.probabilities(logits)
+        return found if self.kind.fixed else [row[: len(own)].tolist() for row, own in zip(found, self.texts, strict=True)]
+
+    def _texts(self, rows: IndexArray | None) -> list[list[str]]:
+        return self.texts if rows is None else [self.texts[row] for row in rows]
 
 
 class _Progress:
@@ -130,6 +162,8 @@ def _teacher_logits(
 
     def of_pattern(pvp: PVP, scorer: LabelScorer) -> dict[str, FloatArray]:
         raw = logits_of(scorer, pvp, f"{pvp.id}, untrained")
+        if not task.label_kind.fixed:  # candidates have no prior
+            return {"raw": raw}
         priors = priors_of(
             task, content_free_logits(task, pvp, scorer, device), sample_logits(task, pvp, scorer, device, CALIBRATION_ROWS)
         )
@@ -164,7 +198,7 @@ def _teacher_metrics(task: Task, ensemble: Ensemble, logits: _TeacherLogits, tar
             teacher.name: {
                 "pattern": task.pvps[teacher.pattern].id,
                 "untrained_accuracy": patterns[teacher.pattern]["raw"],
-                "calibrated_accuracy": patterns[teacher.pattern]["batch"],
+                "calibrated_accuracy": patterns[teacher.pattern].get("batch"),
                 "accuracy": decision.accuracy(logits.teachers[teacher.name], targets),
                 "trained": teacher.trained,
             }
@@ -205,7 +239,7 @@ def _lost_by_training(
     pattern_of = {teacher.name: patterns[teacher.pattern] for teacher in task.teachers}
     alike = np.stack([pattern_of[name].get(way, pattern_of[name]["raw"]) for name in ensemble.members])
     untrained_logits = combine(alike, ensemble.weights.astype(np.float32), ensemble.how, ensemble.kind)
-    trained, before = ((decision.chosen(logits) == (targets > 0)).all(axis=-1) for logits in (combined, untrained_logits))
+    trained, before = (decision.right(logits, targets) for logits in (combined, untrained_logits))
     found = compare(trained, before, groups)
     low, high = found.interval
     if high >= 0:

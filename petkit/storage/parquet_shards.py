@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 from petkit.storage.atomic import naming
 from petkit.storage.fault_points import crash_point
 from petkit.storage.integrity import read_record
+from petkit.storage.ragged import from_rows, present, stacked
 
 SHARD_ROWS = 8192
 
 
 def write_shard(folder: Path, index: int, columns: Mapping[str, Any]) -> None:
-    """Write one shard. Two-dimensional arrays become lists of fixed size, other values plain columns."""
+    """Write one shard. Two-dimensional arrays become lists, of fixed size unless some rows are shorter; others plain columns."""
     arrays = dict(columns)
     for name, values in columns.items():
         if isinstance(values, np.ndarray) and values.ndim == 2:
-            flat = pa.array(np.ascontiguousarray(values, np.float32).reshape(-1))
-            arrays[name] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+            arrays[name] = _lists(np.ascontiguousarray(values, np.float32))
     path = folder / f"part-{index:05d}.parquet"
     with naming(path):
         crash_point("shard: before write")
@@ -48,11 +48,22 @@ def read_shards(folder: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
 
 def read_matrix(folder: Path, column: str) -> NDArray[np.float32]:
     """Return a float-list column of all shards as one ``(rows, width)`` array."""
-    return np.concatenate([shard[column] for shard in read_shards(folder, [column])])
+    return stacked(shard[column] for shard in read_shards(folder, [column]))
+
+
+def _lists(matrix: NDArray[np.float32]) -> pa.Array:
+    own = present(matrix)
+    if own.all():
+        return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
+    offsets = np.concatenate([[0], own.sum(axis=1).cumsum()]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(matrix[own]))
 
 
 def _values(column: pa.ChunkedArray) -> Any:
     whole = column.combine_chunks()
     if pa.types.is_fixed_size_list(whole.type):
         return whole.flatten().to_numpy(zero_copy_only=False).reshape(len(whole), whole.type.list_size)
+    if pa.types.is_list(whole.type) and pa.types.is_float32(whole.type.value_type):
+        lengths = whole.value_lengths().to_numpy(zero_copy_only=False)
+        return from_rows(whole.flatten().to_numpy(zero_copy_only=False), lengths)
     return whole.to_pylist()

@@ -20,7 +20,7 @@ from torch import Tensor
 from petkit.config.schema.adapter import AnyAdapter, TrainedAdapter
 from petkit.config.schema.section import beyond_bound
 from petkit.engine.device import Device
-from petkit.engine.inference import ClassifierLogits
+from petkit.engine.inference import ClassifierLogits, MultipleChoiceLogits
 from petkit.engine.training_loop import seed_everything
 from petkit.ensemble import LabelKind
 from petkit.errors import ModelRefused, shown_path
@@ -42,7 +42,7 @@ class _AdapterRecord(BaseModel):
     adapter: TrainedAdapter
     base: str = Field(min_length=1)
     base_sha256: str
-    labels: tuple[str, ...] = Field(min_length=2)
+    labels: tuple[str, ...]
     label_kind: LabelKind
 
 
@@ -71,17 +71,28 @@ def new_student(
 ) -> ClassifierLogits:
     """Return a backbone with a new head, or an adapter and a new head on the frozen backbone.
 
+    Without fixed labels the head is that of a multiple-choice model.
+
     Args:
         device: where it will be trained; None: only its weights are wanted.
         start: hash of the prompt the adapter starts from, as it was checked.
     """
     attention, four_bit = (None, None) if device is None else (device.training_attention, device.four_bit(spec))
-    model, head = new_classifier(name, labels, attention, multi=kind.multi, four_bit=four_bit)
+    model, head = new_classifier(name, labels if kind.fixed else None, attention, multi=kind.multi, four_bit=four_bit)
     adapter = None
     if spec is not None:
         adapter = attach(model, spec, head=head)
         start_from_folder(adapter, spec, start)
-    return ClassifierLogits(model, adapter)
+    return classifier_of(model, adapter)
+
+
+def classifier_of(model: Any, adapter: Adapter | None = None) -> ClassifierLogits:
+    """Return what reads a model's logits: of fixed labels, or of each row's candidates."""
+    return MultipleChoiceLogits(model, adapter) if _chooses(model) else ClassifierLogits(model, adapter)
+
+
+def _chooses(model: Any) -> bool:
+    return type(model).__name__.endswith("ForMultipleChoice")
 
 
 def save_student(student: ClassifierLogits, name: str, spec: AnyAdapter | None, folder: Path, *, keep: bool) -> dict[str, Any]:
@@ -113,6 +124,7 @@ def _on_full_weights(adapter: Adapter, name: str, spec: AnyAdapter) -> Adapter:
     config = adapter.model.config
     labels = [config.id2label[index] for index in range(config.num_labels)]
     kind = LabelKind.MULTI if config.problem_type == "multi_label_classification" else LabelKind.SINGLE
+    kind = LabelKind.CANDIDATES if _chooses(adapter.model) else kind
     student = _restored(name, labels, kind, spec, adapter.state(), shown_name(name))
     student.detach()
     assert student.adapter is not None
@@ -137,7 +149,7 @@ def _restored(
 def load_student(folder: Path, content: Mapping[str, Any]) -> ClassifierLogits:
     """Return a finished classifier, plain or with its adapter; ``content`` is that of its ``petkit.json``, if it has one."""
     if "adapter" not in content:
-        return ClassifierLogits(load_classifier(str(folder)))
+        return classifier_of(load_classifier(str(folder)))
     made, shown = checked_record(_AdapterRecord, content, folder), shown_path(folder)
     if model_fingerprint(made.base) != made.base_sha256:
         raise ModelRefused(f"{shown}: the adapter was trained on another model than {shown_name(made.base)} is now")

@@ -26,6 +26,7 @@ from petkit.runs.step import Job
 from petkit.runs.store import RunStore
 from petkit.storage.atomic import write_json
 from petkit.storage.parquet_shards import read_shards
+from petkit.storage.ragged import widened
 from petkit.storage.row_array import RowArray
 from petkit.student.model import save_student, untrained_student
 from petkit.student.objective import Student, StudentObjective, StudentTargets
@@ -68,7 +69,7 @@ SoftRows: TypeAlias = tuple[RowArray, RowArray, RowArray]
 def read_soft_labels(store: RunStore, task: Task) -> SoftRows:
     """Return the soft labels of a finished stage B; refuse those for other labels or other rows."""
     folder, ensemble = store.path(SOFT_LABELS), store.read(SOFT_LABELS, ENSEMBLE_FILE)
-    if tuple(ensemble["labels"]) != task.labels:
+    if tuple(ensemble["labels"]) != task.fixed_labels:
         raise IncompleteRun(f"{store.shown}: the soft labels are for labels {', '.join(ensemble['labels'])} (run petkit stage-b)")
     if ensemble["data.unlabeled"] != task.scans["unlabeled"].sha256:
         raise IncompleteRun(f"{store.shown}: the soft labels are for another unlabelled set (run petkit stage-a and stage-b)")
@@ -84,6 +85,7 @@ def read_soft_rows(folder: Path, temperature: float, labels: int, kind: LabelKin
     for shard in read_shards(folder, ["logits", "weight"]):
         logits, own = shard["logits"], np.asarray(shard["weight"], np.float32)
         kept.append(len(weights) + np.flatnonzero(own > 0))
+        logits = widened(logits, labels)
         soft.append(logits / np.float32(temperature) if kind.multi else log_softmax(logits, temperature))
         weights.append(own)
     return soft, weights, kept
@@ -96,16 +98,16 @@ def write_student(folder: Path, task: Task, device: Device, student: ClassifierL
     task.student_tokenizer.save(folder, task.student_pattern.max_length, task.spec.truncate)
     record = {
         "task": task.spec.task,
-        "labels": task.labels,
+        "labels": task.fixed_labels,
         "fields": task.fields,
         **task.reading,
         "max_length": task.student_pattern.max_length,
         "truncate": task.spec.truncate,
         "verbatim": True,
-        "label_kind": task.spec.label_kind,
+        "label_kind": task.label_kind.value,
         "precision": device.precision,
         **adapter,
-        "thresholds": [settings.threshold(label) for label in task.labels],
+        "thresholds": [settings.threshold(label) for label in task.fixed_labels],
     }
     write_json(folder / STUDENT_FILE, record)
 

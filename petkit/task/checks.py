@@ -13,6 +13,7 @@ from petkit.config.caps import too_many_teachers
 from petkit.config.loader import Pipeline
 from petkit.config.rules import in_prior, unknown_labels
 from petkit.config.schema.pipeline import PipelineSpec
+from petkit.data.candidates import Candidates
 from petkit.data.descriptions import described_rows
 from petkit.data.examples import Example, ExampleSource, Scan
 from petkit.data.label_set import labels_in
@@ -34,6 +35,8 @@ PASSES = 3
 def find_labels(pipeline: Pipeline) -> tuple[tuple[str, ...], list[Problem]]:
     """Return the labels: of the verbalizer, of ``data.label_names``, or of the labelled rows; none where they are unknown."""
     data = pipeline.spec.data
+    if pipeline.spec.verbalizer.candidates is not None:
+        return (), []
     if pipeline.spec.labels or data.label_names is not None:
         return pipeline.spec.labels or data.label_names or (), []
     try:
@@ -43,12 +46,22 @@ def find_labels(pipeline: Pipeline) -> tuple[tuple[str, ...], list[Problem]]:
         return (), [problem for problem in error.problems if problem.key]
 
 
+def refuse_candidates(pipeline: Pipeline, does: str) -> None:
+    """Refuse a task without fixed labels where something ``does`` what needs them."""
+    if pipeline.spec.verbalizer.candidates is not None:
+        message = f"each row has answers of its own, and this command {does}"
+        raise InvalidInput([pipeline.problem(("verbalizer", "candidates"), message, "petkit zero-shot compares the patterns")])
+
+
 def source_of(spec: PipelineSpec, fields: Sequence[str], labels: Sequence[str], part: str) -> ExampleSource:
     """Return ``train``, ``unlabeled`` or ``test`` as a stream of examples."""
-    known = None if part == "unlabeled" else labels or None
+    candidates = Candidates.of(spec.verbalizer.candidates)
+    known = None if part == "unlabeled" else (labels or None) if candidates is None else ()
     most = limits.LABELLED_ROWS if part == "train" else None  # they are kept in memory
     group = spec.data.group if part == "test" else None
-    return ExampleSource(getattr(spec.data, part), spec.data, fields, known, spec.label_kind, most, group=group)
+    return ExampleSource(
+        getattr(spec.data, part), spec.data, fields, known, spec.label_kind, most, group=group, candidates=candidates
+    )
 
 
 def unequal_words(pvps: Sequence[PVP]) -> list[str]:
@@ -138,7 +151,13 @@ def _field_problems(pipeline: Pipeline, columns: Sequence[str]) -> tuple[list[Pr
             if field == "soft":
                 hint = "trained tokens are written with their number: {soft:3}"
             unknown.append(pipeline.problem(("patterns", index, "text"), f"pattern {pattern.id!r}: {message}", hint, key=""))
-    known = {*task_fields(spec.patterns), "label", "id"}
+    candidates = Candidates.of(spec.verbalizer.candidates)
+    unknown += [
+        pipeline.problem(("verbalizer", "candidates"), f"the data has no column {column!r}", did_you_mean(column, columns))
+        for column in map(data.column, candidates.columns if candidates else ())
+        if column not in columns
+    ]
+    known = {*task_fields(spec.patterns), "label", "id", *(candidates.columns if candidates else ())}
     unused = [
         pipeline.problem(("data", "columns", field), "no pattern uses this field", did_you_mean(field, sorted(known)))
         for field in data.columns
@@ -155,6 +174,12 @@ def labelled_row_problems(pipeline: Pipeline, labels: Sequence[str], train: Sequ
         key = "weighting" if spec.soft_labels.weighting == "out_of_fold" else "teacher_temperature"
         message = "out_of_fold needs two labelled rows, and there is one"
         problems.append(pipeline.problem(("soft_labels", key), message, "add an example"))
+    if spec.verbalizer.candidates is not None:
+        return problems + [
+            Problem.of_file(shown, "several candidates are right", "keep one of them in a labelled row", line=example.line)
+            for example in train
+            if example.several
+        ]
     counts = Counter(label for example in train for label in example.labels)
     for index, label in enumerate(labels):
         if spec.verbalizer.auto is not None and counts[index] == 1:

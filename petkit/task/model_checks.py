@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeAlias
 
 from petkit.config.loader import Pipeline
@@ -70,7 +71,8 @@ def _backbone(section: str, pipeline: Pipeline, labels: Sequence[str]) -> tuple[
     spec, teaches = pipeline.spec, section == "teachers"
     trained = spec.teachers if teaches else spec.student
     name, place = (spec.model, ("model",)) if teaches else (spec.student_model, ("student", "model"))
-    check = loading.check_language_model if teaches else loading.check_classifier
+    chooses = spec.verbalizer.candidates is not None
+    check = loading.check_language_model if teaches else partial(loading.check_classifier, chooses=chooses)
     problems: list[Problem] = []
     try:
         config = loading.load_config(name)
@@ -92,7 +94,7 @@ def _backbone(section: str, pipeline: Pipeline, labels: Sequence[str]) -> tuple[
             if name != loading.EMBEDDED:
                 check_reading(model, loading.shown_name(name))
         elif not teaches and (name not in (loading.EMBEDDED, spec.model) or trained.adapted):
-            model, head = loading.new_classifier(name, labels)
+            model, head = loading.new_classifier(name, None if chooses else labels)
         if model is not None:
             freeze_lower(model, trained.freeze)
             if name == spec.student_model:
@@ -156,6 +158,7 @@ def teacher_setting_problems(pipeline: Pipeline, tokenizer: PieceTokenizer, pvps
         (judges and teachers.loss == "decoupled_label", ("teachers", "loss"), f"decoupled_label {no_mask}", "use cross_entropy"),
         (judges and bool(vectors), vectors_at, f"{vectors} {no_mask}", "use words"),
         (judges and spec.verbalizer.auto is not None, ("verbalizer", "auto"), no_mask, "name the words"),
+        (judges and spec.verbalizer.candidates is not None, ("model",), f"{no_mask} to read candidates", ""),
         (judges and bool(surest_first), decoding, f"max_first {no_mask}", "use parallel"),
         (causal and "setfit" in spec.baselines, ("baselines",), encoder, "leave it out"),
         (second_pattern and bool(soft), kind, shares, "use word_masking"),

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from petkit.config.loader import Pipeline
 from petkit.config.schema.pipeline import PipelineSpec, VerbalizerSpec
-from petkit.data.examples import Example, ExampleSource, Scan, drawn_numbers, targets_of
+from petkit.data.candidates import Candidates
+from petkit.data.drawing import drawn_numbers
+from petkit.data.examples import Example, ExampleSource, Scan, targets_of
 from petkit.data.groups import drawn_groups
 from petkit.data.labels import alike
 from petkit.engine.device import Device
@@ -20,6 +22,7 @@ from petkit.ensemble import LabelKind
 from petkit.errors import InvalidInput
 from petkit.events import Notice, OnEvent, ignore
 from petkit.models.loading import model_fingerprint
+from petkit.prompts.choices import ChoicePattern
 from petkit.prompts.pattern import CompiledPattern, FieldKey, Pattern
 from petkit.prompts.pvp import PVP, compile_pvps, task_fields, with_demonstrations
 from petkit.prompts.token_store import TokenStore
@@ -44,6 +47,7 @@ class Task:
     Attributes:
         pipeline: with the folders and sizes of the prompts that training starts from.
         start_inputs: per section (teachers, student) the fingerprint of that prompt.
+        labels: in class order; where rows have candidates of their own, the numbers of as many as any row has.
         fields: those of all patterns, kept when some are dropped: the hashes of the data depend on them.
         pvps: the compiled patterns with their label words.
         max_length: tokens of a row, for the teachers' model.
@@ -89,6 +93,10 @@ class Task:
         if problems or teacher is None or student is None:
             raise InvalidInput(problems)
         pipeline = with_learning_rate(pipeline)
+        if (candidates := Candidates.of(pipeline.spec.verbalizer.candidates)) is not None:
+            names = candidates.fields(max(scan.candidates for scan in scans.values()))
+            labels = tuple(map(str, range(len(names))))
+            pvps = [pvp.for_candidates(names, teacher[0]) for pvp in pvps]
         task = cls(pipeline, start_inputs, task_fields(pipeline.spec.patterns), labels, pvps, *teacher, *student, scans)
         return task._with_demonstrations()
 
@@ -162,14 +170,25 @@ class Task:
     @property
     def label_kind(self) -> LabelKind:
         """How a row's labels and label logits are read."""
-        return LabelKind(self.spec.label_kind)
+        return LabelKind(self.spec.label_kind) if self.candidates is None else LabelKind.CANDIDATES
+
+    @property
+    def candidates(self) -> Candidates | None:
+        """Where rows have candidates of their own; None: all rows have the same labels."""
+        return Candidates.of(self.spec.verbalizer.candidates)
+
+    @property
+    def fixed_labels(self) -> tuple[str, ...]:
+        """The labels that all rows have; none where they have candidates, however many those are."""
+        return self.labels if self.label_kind.fixed else ()
 
     @property
     def reading(self) -> dict[str, object]:
         """How the data's columns are read; recorded so that predictions read new files the same way."""
         data = self.spec.data
-        empty = {} if data.empty is None else {"empty": data.empty}
-        return {"columns": data.columns, "label_names": data.label_names, "label_separator": data.label_separator, **empty}
+        more: dict[str, object] = {} if data.empty is None else {"empty": data.empty}
+        more |= {} if self.candidates is None else {"candidates": self.spec.verbalizer.candidates}
+        return {"columns": data.columns, "label_names": data.label_names, "label_separator": data.label_separator, **more}
 
     @cached_property
     def model_hash(self) -> str:
@@ -184,6 +203,9 @@ class Task:
     @cached_property
     def student_pattern(self) -> CompiledPattern:
         """The maskless pattern a student reads."""
+        if self.candidates is not None:
+            names = self.candidates.fields(len(self.labels))
+            return ChoicePattern(self.fields, names, self.student_tokenizer, self.student_max_length, self.spec.truncate)
         plain = Pattern.plain(self.fields, pairs=self.student_tokenizer.distinguishes_pairs)
         return CompiledPattern(plain, self.student_tokenizer, self.student_max_length, self.spec.truncate, verbatim=True)
 
@@ -205,15 +227,15 @@ class Task:
         compute.tokens_per_batch, file names, and column names.
         """
         return {
-            "labels": list(self.labels),
-            "label_kind": self.spec.label_kind,
+            "labels": list(self.fixed_labels),
+            "label_kind": self.label_kind.value,
             "truncate": self.spec.truncate,
             "precision": device.precision,
         }
 
     def unlabeled_inputs(self) -> Inputs:
         """Return the inputs of logits on the unlabelled set: its rows, and the labels in class order."""
-        return {"labels": list(self.labels), **self.unlabeled_rows()}
+        return {"labels": list(self.fixed_labels), **self.unlabeled_rows()}
 
     def unlabeled_rows(self) -> Inputs:
         """Return the hash of the unlabelled rows and, where they are a sample, their number, which explains another hash."""
@@ -262,7 +284,7 @@ class Task:
         """
         shared = self.student_tokenizer is self.tokenizer and self.student_max_length == self.max_length
         apart = student and not shared
-        keys = [] if apart else [key for pvp in self.pvps for key in pvp.pattern.keys]
+        keys = [] if apart else [key for pvp in self.pvps for key in pvp.keys]
         keys += self.student_pattern.keys if apart or shared else []
         name = f"{part}-{'student' if apart else 'teachers'}"
         scan = self.scans[part]

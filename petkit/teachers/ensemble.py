@@ -48,7 +48,7 @@ def form_ensemble(job: Job, task: Task, teachers: Sequence[str]) -> Ensemble:
     if settings.weighting == "train_accuracy":
         paths = [store.path(teacher_model(teacher)) / TEACHER_FILE for teacher in teachers]
         accuracies = [float(json.loads(path.read_text(encoding="utf-8"))["untrained_accuracy"]) for path in paths]
-    ensemble = Ensemble.plain(task.labels, kind, settings.combine, teachers, normalised(accuracies))
+    ensemble = Ensemble.plain(task.fixed_labels, kind, settings.combine, teachers, normalised(accuracies))
     ensemble = replace(ensemble, temperatures=np.array(temperatures))
     if calibration := CALIBRATIONS[settings.calibration]:
         log_priors = [rounded(calibration(_scores(store, ensemble, index))) for index in range(len(teachers))]
@@ -78,7 +78,7 @@ def combined_shards(store: RunStore, ensemble: Ensemble) -> Iterator[FloatArray]
 
 def refuse_other_rows(store: RunStore, task: Task, made: Sequence[str], part: str) -> None:
     """Refuse logits, written by the steps ``made``, that are not of the current rows of ``part`` or have other labels."""
-    expected: Inputs = {"labels": list(task.labels), f"data.{part}": task.scans[part].sha256}
+    expected: Inputs = {"labels": list(task.fixed_labels), f"data.{part}": task.scans[part].sha256}
     for step in made:
         made_for = {name: store.inputs(step).get(name) for name in expected}
         if made_for != dict(expected):

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from petkit.config.schema.adapter import AdapterSpec, AnyAdapter, NoAdapter
 from petkit.config.schema.pipeline import PatternSpec, VerbalizerSpec
 from petkit.config.schema.section import beyond_bound
+from petkit.data.candidates import Candidates
 from petkit.engine.device import Device
 from petkit.engine.inference import FloatArray, label_logits
 from petkit.errors import IncompleteRun, shown_path
@@ -40,7 +41,10 @@ class LoadedTeacher:
 
     def logits(self, rows: Sequence[Mapping[str, str]], device: Device, tokens_per_batch: int) -> FloatArray:
         """Return label logits of new rows, shape ``(rows, labels)``."""
-        encoded = self.pvp.encode_texts(rows, self.tokenizer)
+        pvp, candidates = self.pvp, Candidates.of(self.pvp.verbalizer.candidates)
+        if candidates is not None:
+            pvp = pvp.for_candidates(candidates.fields_of(rows), self.tokenizer)
+        encoded = pvp.encode_texts(rows, self.tokenizer)
         with self.lend() as scorer:
             return label_logits(scorer, encoded, self.tokenizer, device, tokens_per_batch)
 

@@ -71,7 +71,7 @@ class TeacherObjective:
         on_device = batch.to(device)
         targets = self.data.targets[step.rows].to(device)
         logits = scorer(on_device)  # (batch, labels)
-        features = scorer.features  # (batch, hidden), of the pass above
+        features = scorer.features if settings.contrastive.weight else None  # (batch, hidden), of the pass above
         apart = self.data.multi or scorer.answers_apart
         main = self._main(logits, targets, apart=apart)
         again = scorer(on_device) if settings.r_drop_weight else None
@@ -85,7 +85,7 @@ class TeacherObjective:
         if settings.consistency.kind != "none":
             perturbed = self._perturbed(scorer, batch, step)
             loss = loss + settings.consistency.weight * losses.consistency(logits, perturbed, binary=self.data.multi)
-        if settings.contrastive.weight:
+        if features is not None:
             loss = loss + settings.contrastive.weight * self._contrast(scorer, batch, features, targets, step)
         if settings.label_conditioning_weight:
             loss = loss + settings.label_conditioning_weight * self._label_conditioning(scorer, step)

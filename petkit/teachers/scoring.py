@@ -35,8 +35,9 @@ def write_logits(job: Job, task: Task, device: Device, models: TeacherModels, te
             write_shard(job.folder, index, {"logits": logits})
             if (index + 1) * SHARD_ROWS < total:  # the last is soon published with all of them
                 parts.save(index, logits)
-        content_free = content_free_logits(task, pvp, scorer, device)
-        write_json(job.folder / CONTENT_FREE_FILE, {"texts": list(CONTENT_FREE), "logits": content_free.tolist()})
+        if task.candidates is None:
+            content_free = content_free_logits(task, pvp, scorer, device)
+            write_json(job.folder / CONTENT_FREE_FILE, {"texts": list(CONTENT_FREE), "logits": content_free.tolist()})
     if not teacher.trained:
         write_json(job.folder / TEACHER_FILE, describe(task, teacher))
 

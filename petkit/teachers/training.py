@@ -35,6 +35,7 @@ from petkit.runs.layout import TEACHER_FILE, teacher_logits
 from petkit.runs.step import Job
 from petkit.storage.atomic import write_json
 from petkit.storage.parquet_shards import read_matrix, write_shard
+from petkit.storage.ragged import ABSENT, widened
 from petkit.task.checks import DESCRIPTIONS
 from petkit.task.task import Task
 from petkit.task.teacher_list import Teacher
@@ -147,9 +148,9 @@ class TeacherTraining:
                 self._fit(scorer, rows, targets, job, kept, number, len(held_out))
                 fold_logits.append(self._logits(scorer, [rows[index] for index in fold]))
             parts.save(number, fold_logits[-1])
-        logits = np.zeros((len(self.task.train), len(self.task.labels)), np.float32)
+        logits = np.full((len(self.task.train), len(self.task.labels)), ABSENT, np.float32)
         for fold, own in zip(held_out, fold_logits, strict=True):
-            logits[fold] = own
+            logits[fold] = widened(own, logits.shape[1])
         write_shard(job.folder, 0, {"logits": logits})
 
     # -- rows ------------------------------------------------------------------------------------

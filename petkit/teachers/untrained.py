@@ -27,7 +27,7 @@ def untrained(
     task: Task, device: Device, on_event: OnEvent = ignore, models: TeacherModels | None = None
 ) -> Iterator[tuple[PVP, LabelScorer]]:
     """Yield every pattern with the untrained model (of ``models``, else loaded for this) until the next one is requested."""
-    if any(sum(map(bool, pvp.words.words)) < len(task.labels) for pvp in task.pvps):
+    if task.candidates is None and any(sum(map(bool, pvp.words.words)) < len(task.labels) for pvp in task.pvps):
         message = "untrained patterns have no words to read before they are found"
         hint = "petkit search-verbalizer writes them into a file to name here"
         raise InvalidInput([task.pipeline.problem(("verbalizer", "auto"), message, hint)])

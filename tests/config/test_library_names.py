@@ -12,7 +12,7 @@ from petkit.config import library
 from petkit.config.loader import dump_spec, load_pipeline
 from petkit.errors import InvalidInput
 from tests.cli import project
-from tests.library import EXAMPLE, ROOT
+from tests.library import EXAMPLES, ROOT
 
 SETTINGS = ["patterns=petkit:topic", "verbalizer=petkit:ag_news"]
 
@@ -79,7 +79,7 @@ def test_every_file_is_listed_with_a_description() -> None:
     listed = {(entry.kind, entry.name.removeprefix("petkit:")) for entry in library.entries()}
     folders = [(kind, ROOT / kind) for kind in ("patterns", "verbalizers", "pipelines")]
 
-    assert listed - {("examples", EXAMPLE.name)} == {
+    assert listed - {("examples", path.parent.name) for path in EXAMPLES} == {
         (kind, str(path.relative_to(folder))[: -len(".yaml")]) for kind, folder in folders for path in folder.rglob("*.yaml")
     }
     assert all(10 < len(entry.description) < 200 and "\n" not in entry.description for entry in library.entries())

@@ -222,7 +222,7 @@ def test_normalising_in_pieces_changes_nothing(decoding: Any, masked_lm: Folder,
     with torch.no_grad():
         expected = scorer(batch)
         for at_once in (1, model.config.vocab_size * 5):
-            monkeypatch.setattr(label_scorer, "_LOGITS_AT_ONCE", at_once)
+            monkeypatch.setattr(label_scorer, "VOCABULARY_LOGITS_AT_ONCE", at_once)
             close(scorer(batch), expected)
 
 

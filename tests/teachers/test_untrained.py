@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from petkit.data.examples import drawn_numbers
+from petkit.data.drawing import drawn_numbers
 from petkit.engine.device import Device
 from petkit.engine.inference import FloatArray, label_logits
 from petkit.ensemble import batch_prior, contextual_prior

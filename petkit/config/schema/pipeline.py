@@ -8,9 +8,10 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field, StringConstraints
 
 from petkit import limits
+from petkit.config.mistakes import Mistakes
 from petkit.config.pattern_syntax import field_names, parse_pattern
 from petkit.config.registry import BASELINE_NAMES, LABEL_SCORER_NAMES
-from petkit.config.rules import Mistakes, in_pattern, in_pipeline, in_verbalizer
+from petkit.config.rules import in_pattern, in_pipeline, in_verbalizer
 from petkit.config.schema import training
 from petkit.config.schema.section import (
     Counts,
@@ -88,6 +89,11 @@ class VerbalizerSpec(Section):
         default_factory=dict,
         max_length=limits.LABELS,
         description="label → its words, in the order of class numbers; left out with auto",
+    )
+    candidates: LabelName | Annotated[tuple[LabelName, ...], Field(max_length=limits.CANDIDATES)] | None = Field(
+        None,
+        description="instead of labels: every row has candidate answers of its own, in these columns, or in one column of lists; "
+        "its label is the number of the right one, from 0, or its text",
     )
     multi_token: bool = Field(False, description="allow words of several tokens; each token gets a mask of its own")
     decoding: Literal["parallel", "max_first"] = Field(
@@ -179,7 +185,7 @@ class PipelineSpec(Section):
     )
     verbalizer: VerbalizerSpec = Field(
         description="a verbalizer file, or the verbalizer itself; in its place verbalizers: a list of files, each of which goes "
-        "with every pattern"
+        "with every pattern; or candidates: the columns of each row's own answers"
     )
     model: str = Field(
         "embedded",

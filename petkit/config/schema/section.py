@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from pydantic_core import PydanticCustomError
 
 from petkit import limits
-from petkit.config.rules import Mistakes
+from petkit.config.mistakes import Mistakes
 
 # Windows keeps these for devices, in every folder.
 _DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))})
