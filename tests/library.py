@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "support-tickets"
 CHINESE = tuple(sorted((ROOT / "pipelines").glob("*_zh.yaml")))
 PAPER = tuple(sorted((ROOT / "pipelines" / "paper").glob("*.yaml")))
-EMBEDDED = (*sorted({*(ROOT / "pipelines").glob("*.yaml")} - {*CHINESE}), EXAMPLE / "pipeline.yaml")
+EXAMPLES = tuple(sorted((ROOT / "examples").glob("*/pipeline.yaml")))
+EMBEDDED = (*sorted({*(ROOT / "pipelines").glob("*.yaml")} - {*CHINESE}), *EXAMPLES)
 PIPELINES = (*EMBEDDED, *CHINESE, *PAPER)
 PARTS = (
     *sorted((ROOT / "patterns").glob("*.yaml")),

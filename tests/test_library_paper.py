@@ -10,11 +10,14 @@ import pytest
 
 from petkit.config.loader import load_pipeline
 from petkit.data.records import format_of
+from petkit.errors import InvalidInput
 from petkit.task.checks import used_rows
 from tests.library import PAPER, ROOT, opening_comment, problems_of, shown
 
 PET = ("ag_news", "mnli", "yahoo", "yelp")  # Schick & Schütze, EACL 2021
-SUPERGLUE = ("boolq", "cb", "multirc", "rte", "wic")  # Schick & Schütze, NAACL 2021
+SUPERGLUE = ("boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc")  # Schick & Schütze, NAACL 2021
+# Answers are each row's own.
+CANDIDATES: dict[str, str | tuple[str, ...]] = {"copa": ("choice1", "choice2"), "record": "options", "wsc": "options"}
 OPTIMIZER = {
     "learning_rate": 1e-5, "warmup": 0.0, "weight_decay": 0.01, "adam_epsilon": 1e-8, "max_grad_norm": 1.0,
 }  # fmt: skip
@@ -39,6 +42,9 @@ TASKS = {
     "boolq": (6, "No Yes", "hf://aps/super_glue/boolq/validation"),
     "multirc": (4, "No Yes", None),
     "wic": (3, "No Yes", "hf://aps/super_glue/wic/validation"),
+    "copa": (2, "", None),
+    "wsc": (3, "", None),
+    "record": (1, "", None),
 }
 
 
@@ -63,7 +69,8 @@ def test_settings_are_the_papers_and_written_out(path: Path) -> None:
     spec, said = load_pipeline(path).spec, written(path)
 
     assert spec.model == spec.student_model == ("roberta-large" if path.stem in PET else "albert-xxlarge-v2")
-    assert (spec.max_length, spec.truncate, spec.teachers.seeds) == (512 if path.stem == "multirc" else 256, "tail", (1, 2, 3))
+    length = 512 if path.stem in ("multirc", "record") else 256
+    assert (spec.max_length, spec.truncate, spec.teachers.seeds) == (length, "tail", (1, 2, 3))
     assert spec.teachers.model_dump() | OPTIMIZER | teachers == spec.teachers.model_dump()
     student = OPTIMIZER | {"steps": 5000, "batch_size": 16, "hard_weight": 0.0, "dropout": teachers["dropout"]}
     assert spec.student.model_dump() | student == spec.student.model_dump()
@@ -86,12 +93,27 @@ def test_patterns_words_and_test_set(name: str) -> None:
 
     assert len(pipeline.spec.patterns) == patterns
     assert [own for (own,) in pipeline.spec.verbalizer.labels.values()] == words.split()
-    assert pipeline.spec.data.label_names == pipeline.spec.labels
+    assert (pipeline.spec.data.label_names or ()) == pipeline.spec.labels
     assert test is None or (pipeline.spec.data.test == test and format_of(test) == "hf")
     assert problems_of(pipeline) == []
 
 
-@pytest.mark.parametrize("path", PAPER, ids=shown)
+@pytest.mark.parametrize("name", SUPERGLUE)
+def test_candidates_have_the_papers_loss_and_decoding(name: str) -> None:
+    spec = load_pipeline(ROOT / "pipelines" / "paper" / f"{name}.yaml").spec
+    own = name in CANDIDATES
+
+    assert spec.verbalizer.candidates == CANDIDATES.get(name)
+    assert (spec.teachers.loss, spec.verbalizer.decoding) == (("hinge", "max_first") if own else ("cross_entropy", "parallel"))
+
+
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_candidates_go_without_ipet(name: str) -> None:
+    with pytest.raises(InvalidInput, match=r"generations\.count: draws rows by label"):
+        load_pipeline(ROOT / "pipelines" / "paper" / f"{name}.yaml", ["generations.count=auto"])
+
+
+@pytest.mark.parametrize("path", [path for path in PAPER if path.stem not in CANDIDATES], ids=shown)
 def test_recipe_becomes_ipet_with_and_without_labelled_rows(path: Path) -> None:
     with_rows = load_pipeline(path, ["generations.count=auto"]).spec
     without = load_pipeline(path, ["generations.count=auto", "data.train=null", "soft_labels.weighting=uniform"]).spec

@@ -11,10 +11,14 @@ from typing import Any
 
 import pytest
 
-from benchmarks import papers
+from petkit import limits
 from petkit.config.loader import load_pipeline
 from petkit.task.task import Task
+from tests.benchmark import benchmark
 from tests.library import PAPER, ROOT
+
+candidate_rows = benchmark("candidate_rows")  # papers imports it by this name
+papers = benchmark("papers")
 
 PASSAGE = {"idx": 7, "passage": {"text": "Ann has a cat. Bob has none.", "questions": [
     {"idx": 0, "question": "Who has a cat?", "answers": [
@@ -22,6 +26,15 @@ PASSAGE = {"idx": 7, "passage": {"text": "Ann has a cat. Bob has none.", "questi
     ]},
     {"idx": 1, "question": "Who has none?", "answers": [{"idx": 0, "text": "Ann", "label": 0}, {"idx": 1, "text": "Bob", "label": 1}]},
 ]}}  # fmt: skip
+TEXT = "Ann Lee flew to Rome.\n@highlight\nAnn is back"
+
+
+def place(text: str, entity: str) -> dict[str, int]:
+    """Return an entity as ReCoRD has it: at its last mention, with the end included."""
+    start = text.rindex(entity)
+    return {"start": start, "end": start + len(entity) - 1}
+
+
 FEW_GLUE: dict[str, list[dict[str, Any]]] = {
     "BoolQ": [{"passage": f"Cat {n} purrs", "question": "do cats purr", "label": bool(n % 2), "idx": n} for n in range(4)],
     "CB": [
@@ -36,7 +49,21 @@ FEW_GLUE: dict[str, list[dict[str, Any]]] = {
         {"word": "bank", "sentence1": f"The bank {n}", "sentence2": "A bank", "label": bool(n % 2), "idx": n} for n in range(4)
     ],
     "MultiRC": [PASSAGE],
-}
+    "COPA": [
+        {"premise": "The ground shook.", "choice1": "A lorry went by.", "choice2": "It snowed!", "question": "cause", "label": 0, "idx": 0},
+        {"premise": "He ate too much.", "choice1": "He sang.", "choice2": "He felt ill.", "question": "effect", "label": 1, "idx": 1},
+    ],
+    "WSC": [
+        {"text": "The cup fell on Tom, and he cried.", "label": label, "idx": number, "target": {
+            "span1_text": span, "span1_index": 0, "span2_text": "he", "span2_index": 6,
+        }}
+        for number, (span, label) in enumerate([("tom", True), ("The cup", False), ("Tom Miller", True)])
+    ],
+    "ReCoRD": [{"idx": 3, "passage": {"text": TEXT, "entities": [place(TEXT, "Ann Lee"), place(TEXT, "Ann"), place(TEXT, "Rome")]}, "qas": [
+        {"idx": 0, "query": "@placeholder, a pilot, has left", "answers": [{"text": "Ann"}, {"text": "Ann Lee"}]},
+        {"idx": 1, "query": "She flew over @placeholder", "answers": [{"text": "Rome"}]},
+    ]}],
+}  # fmt: skip
 
 
 def lines(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -75,10 +102,11 @@ def original(here: Path) -> Path:
 @pytest.mark.parametrize("name", papers.TASKS)
 def test_converted_files_are_what_the_recipe_reads(name: str, original: Path) -> None:
     files = papers.convert(name, original, original / "data", 10)
-    overrides = [f"data.{key}={path}" for key, path in files.items()]
-    task = Task.checked(load_pipeline(ROOT / "pipelines" / "paper" / f"{name}.yaml", [*overrides, "model=embedded"]))
+    overrides = [*papers.settings(name, files), "model=embedded"]
+    task = Task.checked(load_pipeline(ROOT / "pipelines" / "paper" / f"{name}.yaml", overrides))
 
-    assert {*Counter(example.label for example in task.train)} == {*range(len(task.labels))}
+    if task.spec.verbalizer.candidates is None:
+        assert {*Counter(example.label for example in task.train)} == {*range(len(task.labels))}
     assert not task.notes
     if not papers.TASKS[name].train.startswith("FewGLUE"):
         counts = Counter(example.label for example in task.train).values()
@@ -94,6 +122,104 @@ def test_answers_of_multirc_become_rows(original: Path) -> None:
     assert [(row["question_id"], row["answer"], row["label"]) for row in rows] == [
         ("7-0", "Ann", 1), ("7-0", "Bob", 0), ("7-0", "Ann does", 1), ("7-1", "Ann", 0), ("7-1", "Bob", 1),
     ]  # fmt: skip
+
+
+def rows_of(name: str, part: str, original: Path) -> list[dict[str, Any]]:
+    """Return the rows of a converted file."""
+    return [*papers.json_rows(papers.convert(name, original, original / "data", 32)[part])]
+
+
+def test_choices_of_copa_go_on_from_the_connective(original: Path) -> None:
+    shook = {
+        "premise": "The ground shook",
+        "connective": "because",
+        "choice1": "a lorry went by",
+        "choice2": "it snowed",
+        "label": 0,
+    }
+    ate = {"premise": "He ate too much,", "connective": "so", "choice1": "he sang", "choice2": "he felt ill", "label": 1}
+
+    def exchanged(row: dict[str, Any]) -> dict[str, Any]:
+        return row | {"choice1": row["choice2"], "choice2": row["choice1"], "label": 1 - row["label"]}
+
+    assert rows_of("copa", "test", original) == [shook, ate]
+    assert rows_of("copa", "train", original) == [shook, exchanged(shook), ate, exchanged(ate)]
+
+
+def test_referents_of_wsc_are_spans_of_the_text(original: Path) -> None:
+    options = [
+        "The", "The cup", "The cup fell", "cup", "cup fell", "cup fell on", "fell", "fell on", "fell on Tom", "on", "on Tom",
+        "on Tom, and", "Tom", "Tom, and", "and", "cried",
+    ]  # fmt: skip
+    asked = {"text": "The cup fell on Tom, and *he* cried.", "pronoun": "he", "options": options}
+
+    assert rows_of("wsc", "test", original) == [
+        asked | {"span": "tom", "is_referent": True},
+        asked | {"span": "The cup", "is_referent": False},
+        asked | {"span": "Tom Miller", "is_referent": True},
+    ]
+    # Rows whose span is not the referent teach nothing, and a span that is not in the text is added.
+    assert rows_of("wsc", "train", original) == [
+        asked | {"label": "Tom"},
+        asked | {"options": [*options, "Tom Miller"], "label": "Tom Miller"},
+    ]
+
+
+@pytest.mark.parametrize(("words", "given", "found"), [("a he b", 1, 1), ("he a b", 1, 0), ("a b he", 1, 2), ("a he. b", 1, 1)])
+def test_pronoun_is_found_next_to_its_number(words: str, given: int, found: int) -> None:
+    assert candidate_rows.pronoun_place(words.split(), "he", given) == found
+
+
+def test_pronoun_that_is_elsewhere_is_refused() -> None:
+    with pytest.raises(ValueError, match="'he' is not word 0 of 'a b c he'"):
+        candidate_rows.pronoun_place(["a", "b", "c", "he"], "he", 0)
+
+
+def test_referents_of_a_long_text_are_the_first_ones() -> None:
+    found = candidate_rows.spans([f"{letter}{other}" for letter in "abcdefghij" for other in "klmnopqrst"], 99, "jt")
+
+    assert len(found) == limits.CANDIDATES and found[:4] == ["ak", "ak al", "ak al am", "al"]
+
+
+def test_referents_are_compared_as_the_authors_do() -> None:
+    rows = [{"span": "the big trophy", "is_referent": True}] * 2 + [{"span": "Tom", "is_referent": False}] * 2
+
+    assert papers.right_referents(rows, ["trophy", "suitcase", "Ann", "Tom Miller's"]) == 0.5
+
+
+def test_queries_of_record_have_a_row_for_each_answer(original: Path) -> None:
+    body = "Ann Lee flew to Rome. - Ann is"
+    first = {"passage": body, "before": "back", "rest": ", a pilot, has left"}
+    second = {"passage": body, "before": "back She flew over", "rest": "."}
+    everyone = ["Ann Lee", "Ann", "Rome"]
+
+    assert rows_of("record", "test", original) == [
+        first | {"options": everyone, "label": ["Ann Lee", "Ann"]},
+        second | {"options": everyone, "label": ["Rome"]},
+    ]
+    assert rows_of("record", "train", original) == [
+        first | {"options": ["Ann", "Rome"], "label": "Ann"},
+        first | {"options": ["Ann Lee", "Rome"], "label": "Ann Lee"},
+        second | {"options": everyone, "label": "Rome"},
+    ]
+
+
+def test_training_rows_of_record_have_ten_candidates(here: Path) -> None:
+    names = [f"N{number:02}" for number in range(30)]
+    text = " ".join(names)
+    query = {"query": "who is @placeholder ?", "answers": [{"text": "N20"}]}
+    lines(here / "train.jsonl", [{"passage": {"text": text, "entities": [place(text, name) for name in names]}, "qas": [query]}])
+    (row,) = candidate_rows.entities(here / "train.jsonl")
+
+    assert len(row["options"]) == 10 and row["label"] == "N20" in row["options"] == sorted(row["options"])
+
+
+@pytest.mark.parametrize("name", papers.WITHOUT_STUDENT)
+def test_tasks_without_ipet_refuse_it(name: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["papers.py", name, "--data", str(here), "--ipet"])
+
+    with pytest.raises(SystemExit, match="2"):
+        papers.main()
 
 
 def test_cells_of_csv_files_are_texts_again(original: Path) -> None:
@@ -124,10 +250,17 @@ def test_the_page_has_every_figure_and_recipe() -> None:
 
 
 @pytest.mark.slow
-def test_one_command_runs_a_recipe(original: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    quick = ["model=embedded", "teachers.seeds=[1]", "teachers.steps=1", "student.steps=1", "max_length=40"]
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [("multirc", "37.9 / 77.3"), ("copa", "95.0"), ("wsc", "80.1"), ("record", "86.0 / 86.5")],
+)
+def test_one_command_runs_a_recipe(
+    name: str, published: str, original: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick = ["model=embedded", "teachers.seeds=[1]", "teachers.steps=1", "student.steps=1", "max_length=80"]
     arguments = [part for override in quick for part in ("--set", override)]
-    monkeypatch.setattr("sys.argv", ["papers.py", "multirc", "--data", str(original), *arguments])
+    monkeypatch.setattr("sys.argv", ["papers.py", name, "--data", str(original), *arguments])
     papers.main()
 
-    assert re.search(r"multirc, PET, 32 labelled rows: [\d.]+ / [\d.]+ \(paper: 37.9 / 77.3\)", capsys.readouterr().out)
+    own = r" / ".join([r"[\d.]+"] * len(published.split(" / ")))
+    assert re.search(rf"{name}, PET, 32 labelled rows: {own} \(paper: {published}\)", capsys.readouterr().out)
