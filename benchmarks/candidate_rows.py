@@ -108,7 +108,7 @@ def _letters(text: str) -> set[str]:
 
 
 def right_referents(rows: Sequence[Mapping[str, Any]], answers: Sequence[str]) -> float:
-    """Return the share of WSC's rows that are told rightly whether their span is the referent, from the answers to them."""
+    """Return the share of WSC's rows for which the answers say correctly whether the span is the referent."""
     right = [is_named(answer, row["span"]) == row["is_referent"] for row, answer in zip(rows, answers, strict=True)]
     return sum(right) / len(right)
 
