@@ -17,6 +17,7 @@ from petkit.errors import listed
 from petkit.formatting import counted
 
 FEWEST = 2
+NOT_A_LIST = "must be a list of texts"
 
 
 class NotCandidates(Exception):
@@ -101,9 +102,7 @@ class Candidates:
         if is_missing(value) or value == "":
             raise NotCandidates(column, "has no candidates")
         if not isinstance(value, (list, tuple)):
-            raise NotCandidates(
-                column, f"must be a list of texts, not {value!r:.60}", "one column per candidate is written [a, b]"
-            )
+            raise NotCandidates(column, NOT_A_LIST, "one column for each candidate is written candidates: [first, second]")
         for entry in value[: limits.CANDIDATES]:
             if not isinstance(entry, str):
                 raise NotCandidates(column, f"a candidate must be text, not {entry!r:.60}")

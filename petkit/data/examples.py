@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from petkit import limits
 from petkit.config.schema.pipeline import DataSpec
-from petkit.data.candidates import Candidates, NotCandidates, right_candidates
+from petkit.data.candidates import NOT_A_LIST, Candidates, NotCandidates, right_candidates
 from petkit.data.cells import LONE_SURROGATE, MISSING, SURROGATE, is_missing
 from petkit.data.drawing import are_in, drawn_numbers
 from petkit.data.groups import GroupNumbers, GroupReader, numbers_of
@@ -187,7 +187,7 @@ class ExampleSource:
         except InvalidInput as error:
             problems += error.problems
         alike = {replace(problem, line=None) for problem in problems}
-        if bad == rows > 1 and len(alike) == 1 and problems[0].message in (MISSING, _NO_LABEL):
+        if bad == rows > 1 and len(alike) == 1 and problems[0].message in (MISSING, _NO_LABEL, NOT_A_LIST):
             only = problems[0]
             hint = "; ".join(filter(None, (only.hint, WHICH_COLUMN)))
             problems = [replace(only, line=None, message=f"{only.message}, in all {rows:,} rows", hint=hint)]
@@ -315,6 +315,8 @@ class ExampleSource:
             own = candidates.read(values, [self.data.column(name) for name in candidates.columns])
             right = () if self.labels is None else right_candidates(label, values.get(label), list(own.values()))
         except NotCandidates as mistake:
+            if any(problem.key == mistake.column for problem in row.problems):  # a pattern reads it too
+                return {}, ()
             near = row.near(mistake.column, values) if mistake.message == MISSING else mistake.hint
             return {}, row.refuse(mistake.column, mistake.message, near)
         self.most_candidates = max(self.most_candidates, len(own))

@@ -101,7 +101,7 @@ def test_what_is_wrong_with_columns(row: dict[str, Any], message: str, here: Pat
     [
         ([], "options: has 0 candidates; a choice needs at least two"),
         (["one"], "options: has 1 candidate; a choice needs at least two"),
-        ("one", "options: must be a list of texts, not 'one' (one column per candidate is written [a, b])"),
+        ("one", "options: must be a list of texts (one column for each candidate is written candidates: [first, second])"),
         (None, "options: has no candidates"),
         (["one", 2], "options: a candidate must be text, not 2"),
         ("[one", "options: not a list in JSON"),
