@@ -40,6 +40,10 @@ def evaluate_candidates(
 ) -> CandidateMetrics:
     """Compare logits of candidates with the right ones.
 
+    >>> found = evaluate_candidates(np.array([[2.0, 0.0]]), np.array([[1, 0]]), [["the cat", "a dog"]])
+    >>> found.accuracy, found.answer_f1
+    (1.0, 1.0)
+
     Args:
         logits: shape ``(rows, candidates)``, absent behind each row's last candidate.
         targets: 1 where a candidate is right, 0 elsewhere, shape ``(rows, candidates)``.

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 # In place of a logit behind a row's last one: no temperature makes its probability other than 0, and no sum makes it infinite.
-ABSENT = -1e30
+ABSENT = -1e35
 # What was ABSENT and divided by a temperature is still below.
-_BELOW = ABSENT / 1e10
+_BELOW = ABSENT / 1e4
 
 
 def present(logits: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Return which entries of a matrix of logits are a row's own, the shape of ``logits``."""
-    return np.asarray(logits > _BELOW)
+    return np.asarray(~(logits <= _BELOW))  # NaN is a row's own
 
 
 def widened(matrix: NDArray[np.float32], width: int) -> NDArray[np.float32]:
