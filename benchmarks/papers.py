@@ -171,7 +171,7 @@ def settings(name: str, files: Mapping[str, Path]) -> list[str]:
     """Return what a recipe is run with: its data files, and next to no training of a student that no figure is of."""
     # Rows of WSC do not say which candidate is right, so that this script judges the answers (see figures).
     data = [f"data.{key}={path.resolve()}" for key, path in files.items() if (name, key) != ("wsc", "test")]
-    return data + ["student.steps=1"] * (name in WITHOUT_STUDENT)
+    return data + ["student.steps=1", "student.batch_size=1"] * (name in WITHOUT_STUDENT)
 
 
 def figures(result: petkit.RunResult, name: str, test: Path) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from petkit.config.mistakes import Mistakes, Place, number, value_of
 from petkit.formatting import counted
 
+_VIRTUAL = ("prompt_tuning", "p_tuning_v1", "p_tuning_v2")
 _ANSWERS = "and with candidates each row has answers of its own"
 
 
@@ -57,6 +58,10 @@ def without_fixed_labels(data: Mapping[str, Any]) -> Mistakes:
             value("soft_labels", "prior", default="none") != "none",
             "shifts fixed labels to their shares",
         ),
+        ("soft_labels", "drop_collapsed"): (
+            value("soft_labels", "drop_collapsed") is True,
+            "looks for one label in all rows",
+        ),
         ("student", "feature_weight"): (is_set("student", "feature_weight"), "compares one vector per row"),
         ("teachers", "loss"): (loss not in ("cross_entropy", "hinge"), f"{loss} is about words of fixed labels"),
         ("teachers", "auxiliary_mlm_weight"): (is_set("teachers", "auxiliary_mlm_weight"), "reads rows with one mask"),
@@ -66,8 +71,14 @@ def without_fixed_labels(data: Mapping[str, Any]) -> Mistakes:
         by_label[section, "label_smoothing"] = is_set(section, "label_smoothing"), "gives every label a share"
         by_label[section, "class_weights"] = is_set(section, "class_weights"), "weighs fixed labels"
         by_label[section, "contrastive", "weight"] = is_set(section, "contrastive", "weight"), "compares one vector per row"
+    adapter = value("student", "adapter", default="none")
+    kind_of_adapter = adapter.get("kind") if isinstance(adapter, Mapping) else adapter
+    found = [(place, f"{message}, {_ANSWERS}") for place, (applies, message) in by_label.items() if applies]
+    if isinstance(kind_of_adapter, str) and kind_of_adapter in _VIRTUAL:
+        message = f"{kind_of_adapter} is not available for a multiple-choice model, which candidates need (use lora or ia3)"
+        found.append((("student", "adapter"), message))
     patterns = value("patterns")
     for index, pattern in enumerate(patterns if isinstance(patterns, (tuple, list)) else ()):
         own = isinstance(pattern, Mapping) and pattern.get("verbalizer") is not None
-        by_label["patterns", index, "verbalizer"] = own, "names words of fixed labels"
-    return [(place, f"{message}, {_ANSWERS}") for place, (applies, message) in by_label.items() if applies]
+        found += [(("patterns", index, "verbalizer"), f"names words of fixed labels, {_ANSWERS}")] if own else []
+    return found

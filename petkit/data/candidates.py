@@ -7,6 +7,7 @@ They are read from columns of their own, or from one column of lists. An example
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -121,10 +122,17 @@ def _refuse_no_choice(columns: Sequence[str], texts: Sequence[str]) -> None:
         column = columns[min(number, len(columns) - 1)]
         if not text:
             raise NotCandidates(column, f"candidate {number} is empty", "fill it in, or remove the row")
+        if not any(map(_is_visible, text)):
+            raise NotCandidates(column, f"candidate {number} has no visible character: {text!a:.80}", "write a word")
         if SURROGATE.search(text):
             raise NotCandidates(column, LONE_SURROGATE)
         if numbers.setdefault(text, number) != number:
             raise NotCandidates(column, f"candidate {number} is the same as candidate {numbers[text]}: {text!r:.80}", "keep one")
+
+
+def _is_visible(letter: str) -> bool:
+    """Say whether a tokenizer that cleans texts keeps a letter: neither a control character nor a space nor a lone accent."""
+    return unicodedata.category(letter)[0] not in "CZM" and letter != "\ufffd"
 
 
 def right_candidates(column: str, value: Any, texts: Sequence[str]) -> tuple[int, ...] | None:
@@ -135,10 +143,12 @@ def right_candidates(column: str, value: Any, texts: Sequence[str]) -> tuple[int
     Raises:
         NotCandidates: the cell is something else, or there is no such candidate.
     """
-    if is_missing(value) or value == "" or value == []:
+    if is_missing(value) or (isinstance(value, str) and not value.strip()):
         return None
     said = {" ".join(text.split()): number for number, text in enumerate(texts)}
     entries = _entries(value, said)
+    if not len(entries):
+        return None
     return tuple(sorted({_number(column, entry, said) for entry in entries}))
 
 
@@ -158,6 +168,8 @@ def _number(column: str, entry: Any, said: Mapping[str, int]) -> int:
         text = " ".join(entry.split())
         if text in said:
             return said[text]
+        if text.removeprefix("'") in said:  # as a table has a text that a spreadsheet would execute
+            return said[text.removeprefix("'")]
         if not text.isdecimal() or len(text) > len(str(limits.CANDIDATES)):
             raise NotCandidates(column, f"{entry!r:.80} is none of the row's candidates", f"they are: {listed(list(said))}")
         entry = int(text)  # a table has numbers as text

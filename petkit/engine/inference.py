@@ -16,6 +16,7 @@ from petkit.models.adapters.base import Adapter
 from petkit.models.architectures import forward_options, is_causal
 from petkit.models.batch import Batch, collate, inference_batches
 from petkit.models.last_layer import LastLayer
+from petkit.prompts.choices import EncodedChoices
 from petkit.prompts.pattern import Encoded
 from petkit.prompts.tokenizer import PieceTokenizer
 
@@ -87,6 +88,13 @@ class MultipleChoiceLogits(ClassifierLogits):
         return choices.grid(logits[:, 0][choices.sequences])
 
 
+def _size(row: Encoded) -> tuple[int, int]:
+    """Return the tokens of a row's longest sequence, and the number of its sequences."""
+    if not isinstance(row, EncodedChoices):
+        return len(row.ids), 1
+    return max(len(sequence.ids) for sequence in row.sequences), len(row.sequences)
+
+
 def label_logits(
     scorer: Callable[[Batch], Tensor],
     rows: Sequence[Encoded],
@@ -106,7 +114,8 @@ def label_logits(
     adapter: Adapter | None = getattr(scorer, "adapter", None)
     before = 0 if adapter is None else adapter.tokens_before
     with inference(device):
-        for indices in inference_batches([len(row.ids) for row in rows], budget, before):
+        lengths, sequences = ([own[part] for own in map(_size, rows)] for part in (0, 1))
+        for indices in inference_batches(lengths, budget, before, sequences):
             batch = collate([rows[index] for index in indices], tokenizer).to(device.name)
             values = scorer(batch).to("cpu", torch.float32).numpy()  # (batch, labels)
             if not np.isfinite(values).all():

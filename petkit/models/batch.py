@@ -175,13 +175,22 @@ def _padded(length: int) -> int:
     return -(-length // _MULTIPLE) * _MULTIPLE
 
 
-def inference_batches(lengths: Sequence[int], tokens_per_batch: int, before: int = 0) -> Iterator[IndexArray]:
+def inference_batches(
+    lengths: Sequence[int], tokens_per_batch: int, before: int = 0, sequences: Sequence[int] | None = None
+) -> Iterator[IndexArray]:
     """Yield row indices, longest rows first, so that no padded batch, with the tokens that an adapter puts before each row,
     exceeds ``tokens_per_batch`` (one row always fits).
+
+    Args:
+        lengths: tokens of each row, or of its longest sequence where it has several.
+        sequences: how many each row has; default: one.
     """
     order = np.argsort(-np.asarray(lengths), kind="stable")
     start = 0
     while start < len(order):
         rows = max(1, tokens_per_batch // max(1, _padded(int(lengths[order[start]])) + before))
+        if sequences is not None:  # of each row; all are padded to the longest
+            counts = np.cumsum([sequences[row] for row in order[start : start + rows]])
+            rows = max(1, int(np.searchsorted(counts, rows, side="right")))
         yield order[start : start + rows]
         start += rows

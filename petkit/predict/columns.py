@@ -122,7 +122,7 @@ class OutputColumns:
     def header(self, example: Example | None = None) -> list[str]:
         """Return the names of a table's columns before the predicted ones, from its first row if others are not known."""
         if not self.complete:
-            fields = list(map(self._predictor.column, self._predictor.fields))
+            fields = list(map(self._predictor.column, self._predictor.read_fields))
             self.add((fields if self.wanted is None else self.wanted) if example is None else self._values(example))
             self._add_id()
         return [name if name in self._plain else table_cell(name) for name in self.names.values()]
@@ -147,6 +147,11 @@ class OutputColumns:
         if self.kind == "jsonl":
             return []
         found = []
+        if self.kind == "tsv" and self._predictor.candidates is not None:
+            texts = self._predictor.candidates.texts(example.fields)
+            if odd := next(filter(_BREAKS.search, texts), None):
+                message = f"candidate {odd!r:.60} contains a tab or a line break, which TSV has no way to write"
+                found.append(self._problem(example, self._predictor.candidates.columns[0], message))
         if header is not None and len(self.names) > len(header):
             name, hint = list(self.names)[-1], "write jsonl, or choose with --columns"
             found.append(Problem.of_file(self.source, "the first row has no such column", hint, line=example.line, key=name))
@@ -175,7 +180,7 @@ class OutputColumns:
     @property
     def _plain(self) -> set[str]:
         """The columns that the model reads, whose names are its own."""
-        fields = self._predictor.fields
+        fields = self._predictor.read_fields
         return {self._id, *fields, *map(self._predictor.column, fields)}
 
     def _is_label(self, value: Any) -> bool:

@@ -189,6 +189,7 @@ class Predictor:
             columns = self.columns_in(given)
             values: dict[str, Any] = {name: given.get(columns[name]) for name in self.fields}
             missing = [columns[name] for name, value in values.items() if _is_missing(value)]
+            hint = ""
             mistakes = [f"{columns[name]}: {text_mistake(value)}" for name, value in values.items() if text_mistake(value)]
             if missing:
                 mistakes = [f"a row needs the fields {', '.join(columns.values())}; missing: {', '.join(missing)}"]
@@ -197,8 +198,9 @@ class Predictor:
                     values |= self.own_candidates(given, columns)
                 except NotCandidates as mistake:
                     mistakes.append(f"{mistake.column}: {mistake.message}")
-            absent = isinstance(row, Mapping) and any(column not in row for column in missing)
-            hint = f"it has: {listed(list(map(str, given)))}" if absent else ""
+                    hint = mistake.hint
+            if isinstance(row, Mapping) and any(column not in row for column in missing):
+                hint = f"it has: {listed(list(map(str, given)))}"
             yield values, [Problem.of_option(f"row {number}", mistake, hint) for mistake in mistakes]
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from petkit.config.pattern_syntax import Field, Literal
-from petkit.prompts.pattern import CompiledPattern, Encoded, FieldKey, Pattern, Truncate
+from petkit.prompts.pattern import CompiledPattern, Encoded, FieldKey, Pattern, Truncate, shorten
 from petkit.prompts.tokenizer import IntArray, PieceTokenizer
 
 # Stands for each candidate in turn in the pattern of a classifier; no column is called so.
@@ -61,6 +61,7 @@ class CandidateSlot:
 
     keys: tuple[CandidateKey, ...]
     most: int
+    unreadable: int  # the token of a candidate of which the tokenizer leaves nothing
 
     @classmethod
     def of(cls, pattern: CompiledPattern, fields: Sequence[str], tokenizer: PieceTokenizer) -> CandidateSlot:
@@ -69,11 +70,14 @@ class CandidateSlot:
         glue = tokenizer.canonical_glue(pattern.mask_context.glue)
         # Half of what a row can hold is left to its text.
         most = max(1, (pattern.room + pattern.masks) // 2)
-        return cls(tuple(CandidateKey(name, (), glue) for name in fields), most)
+        unreadable = tokenizer.pad_id if tokenizer.unknown_id is None else tokenizer.unknown_id
+        return cls(tuple(CandidateKey(name, (), glue) for name in fields), most, unreadable)
 
     def encode(self, pattern: CompiledPattern, tokens: Mapping[FieldKey, IntArray]) -> EncodedChoices:
         """Assemble a row, shortened so that its longest candidate fits; all its sequences have the same text."""
-        own = [tokens[key][: self.most] for key in self.keys if len(tokens[key])]
+        nothing = np.array([self.unreadable], np.int32)
+        found = [shorten(ids, self.most, pattern.truncate) for ids in _present(tokens, self.keys)]
+        own = [ids if len(ids) else nothing for ids in found]
         lengths = [len(candidate) for candidate in own]
         longest = pattern.encode(tokens, masks=max(lengths))
         if pattern.open_ended:
@@ -109,9 +113,16 @@ class ChoicePattern(CompiledPattern):
 
     def encode(self, tokens: Mapping[FieldKey, IntArray], before: IntArray | None = None, masks: int | None = None) -> Encoded:
         """Assemble a row: a sequence for every candidate."""
-        own = [tokens[key] for key in self._candidates if len(tokens[key])]
+        own = _present(tokens, self._candidates)
         sequences = [CompiledPattern.encode(self, {**tokens, self._answer: candidate}) for candidate in own]
         return EncodedChoices.of(sequences, range(len(own)), [ids[:0] for ids in own], len(self._candidates))
+
+
+def _present(tokens: Mapping[FieldKey, IntArray], keys: Sequence[CandidateKey]) -> list[IntArray]:
+    """Return the candidates of a row, up to the last that has tokens: there are none behind it."""
+    found = [tokens[key] for key in keys]
+    count = max(number for number, ids in enumerate(found, 1) if len(ids))
+    return found[:count]
 
 
 def _with_masks(row: Encoded, masks: int) -> Encoded:

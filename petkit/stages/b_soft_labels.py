@@ -68,7 +68,7 @@ def _label(job: Job, task: Task, teachers: list[str]) -> None:
         if task.candidates is not None:
             best = zip(own, combined.argmax(axis=-1), strict=True)
             columns["label"] = [task.candidates.texts(example.fields)[number] for example, number in best]
-        write_shard(job.folder / "soft_labels", index, columns)
+        write_shard(job.folder / "soft_labels", index, columns, ragged=not task.label_kind.fixed)
         job.progress(tally.rows, len(keep), "rows")
     for _ in examples:  # to the end, where the rows prove to be those of the check
         pass
@@ -168,7 +168,8 @@ def _report(job: Job, pairs: TeacherAgreement, tally: _Tally, settings: SoftLabe
     def notice(message: str) -> None:
         job.on_event(Notice(job.step, message))
 
-    for teacher, share in pairs.collapsed().items() if not settings.drop_collapsed else ():
+    fixed = tally.ensemble.kind.fixed  # the same number of a candidate is not the same answer
+    for teacher, share in pairs.collapsed().items() if fixed and not settings.drop_collapsed else ():
         notice(
             f"teacher {teacher} predicts the same label for {share:.0%} of the rows, the others together do not "
             "(soft_labels.drop_collapsed: true drops it)"

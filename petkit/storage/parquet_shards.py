@@ -19,12 +19,16 @@ from petkit.storage.ragged import from_rows, present, stacked
 SHARD_ROWS = 8192
 
 
-def write_shard(folder: Path, index: int, columns: Mapping[str, Any]) -> None:
-    """Write one shard. Two-dimensional arrays become lists, of fixed size unless some rows are shorter; others plain columns."""
+def write_shard(folder: Path, index: int, columns: Mapping[str, Any], *, ragged: bool = False) -> None:
+    """Write one shard. Two-dimensional arrays become lists of fixed size, other values plain columns.
+
+    Args:
+        ragged: rows have numbers of their own, and lists as many as are not absent.
+    """
     arrays = dict(columns)
     for name, values in columns.items():
         if isinstance(values, np.ndarray) and values.ndim == 2:
-            arrays[name] = _lists(np.ascontiguousarray(values, np.float32))
+            arrays[name] = _lists(np.ascontiguousarray(values, np.float32), ragged=ragged)
     path = folder / f"part-{index:05d}.parquet"
     with naming(path):
         crash_point("shard: before write")
@@ -51,10 +55,10 @@ def read_matrix(folder: Path, column: str) -> NDArray[np.float32]:
     return stacked(shard[column] for shard in read_shards(folder, [column]))
 
 
-def _lists(matrix: NDArray[np.float32]) -> pa.Array:
-    own = present(matrix)
-    if own.all():
+def _lists(matrix: NDArray[np.float32], *, ragged: bool) -> pa.Array:
+    if not ragged:
         return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
+    own = present(matrix)
     offsets = np.concatenate([[0], own.sum(axis=1).cumsum()]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(matrix[own]))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 from torch import Tensor
 
 from petkit.config.schema.adapter import AnyAdapter, TrainedAdapter
@@ -44,6 +44,13 @@ class _AdapterRecord(BaseModel):
     base_sha256: str
     labels: tuple[str, ...]
     label_kind: LabelKind
+
+    @field_validator("label_kind")
+    @classmethod
+    def _has_labels(cls, kind: LabelKind, info: ValidationInfo) -> LabelKind:
+        if kind.fixed and len(info.data.get("labels", ())) < 2:
+            raise ValueError("fixed labels are two or more")
+        return kind
 
 
 def checked_record(kind: type[Record], content: Mapping[str, Any], folder: Path) -> Record:

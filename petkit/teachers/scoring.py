@@ -29,10 +29,10 @@ def write_logits(job: Job, task: Task, device: Device, models: TeacherModels, te
     with teacher_scorer(job.store, task, models, teacher) as scorer:
         parts, kept = job.parts(), 0
         for kept, logits in enumerate(parts.load(), 1):
-            write_shard(job.folder, kept - 1, {"logits": logits})
+            write_shard(job.folder, kept - 1, {"logits": logits}, ragged=not task.label_kind.fixed)
         shards = shard_logits(scorer, pvp, task, "unlabeled", device, lambda done: job.progress(done, total, "rows"), first=kept)
         for index, logits in enumerate(shards, kept):
-            write_shard(job.folder, index, {"logits": logits})
+            write_shard(job.folder, index, {"logits": logits}, ragged=not task.label_kind.fixed)
             if (index + 1) * SHARD_ROWS < total:  # the last is soon published with all of them
                 parts.save(index, logits)
         if task.candidates is None:

@@ -151,7 +151,7 @@ class TeacherTraining:
         logits = np.full((len(self.task.train), len(self.task.labels)), ABSENT, np.float32)
         for fold, own in zip(held_out, fold_logits, strict=True):
             logits[fold] = widened(own, logits.shape[1])
-        write_shard(job.folder, 0, {"logits": logits})
+        write_shard(job.folder, 0, {"logits": logits}, ragged=not self.task.label_kind.fixed)
 
     # -- rows ------------------------------------------------------------------------------------
 

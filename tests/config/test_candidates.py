@@ -70,6 +70,7 @@ def test_what_is_wrong_with_candidates(written: str, message: str, here: Path) -
         ("keep_patterns: 1", "keep_patterns", "ranks patterns by how they tell labels apart"),
         ("baselines: [majority]", "baselines", "answer with fixed labels"),
         ("soft_labels: {calibration: batch}", "soft_labels.calibration", "subtracts a prior of fixed labels"),
+        ("soft_labels: {drop_collapsed: true}", "soft_labels.drop_collapsed", "looks for one label in all rows"),
         ("soft_labels: {prior: uniform}", "soft_labels.prior", "shifts fixed labels to their shares"),
         ("student: {feature_weight: 1}", "student.feature_weight", "compares one vector per row"),
         ("student: {hard_weight: 0.5, label_smoothing: 0.1}", "student.label_smoothing", "gives every label a share"),
@@ -97,6 +98,12 @@ def test_settings_that_need_fixed_labels(more: str, key: str, why: str, here: Pa
 def test_settings_of_teachers_that_need_fixed_labels(setting: str, why: str, here: Path) -> None:
     (found,) = mistakes(with_candidates(here), f"teachers.{setting}")
     assert f"{why}, {ANSWERS}" in found
+
+
+@pytest.mark.parametrize("kind", ["prompt_tuning", "p_tuning_v2"])
+def test_students_with_virtual_tokens(kind: str, here: Path) -> None:
+    (found,) = mistakes(with_candidates(here), f"student.adapter={kind}")
+    assert f"{kind} is not available for a multiple-choice model, which candidates need (use lora or ia3)" in found
 
 
 def test_a_pattern_has_no_words_of_its_own(here: Path) -> None:

@@ -68,6 +68,7 @@ def test_a_text_that_looks_like_a_number_is_that_candidate() -> None:
     assert right_candidates("label", "1", ["7", "8"]) == (1,)
     assert right_candidates("label", 1.0, ["7", "8"]) == (1,)
     assert right_candidates("label", None, ["7", "8"]) is None
+    assert right_candidates("label", "[]", ["7", "8"]) is right_candidates("label", [], ["7", "8"]) is None
     assert right_candidates("label", " a  b ", ["a b", "c"]) == (0,)
 
 
@@ -103,6 +104,7 @@ def test_what_is_wrong_with_columns(row: dict[str, Any], message: str, here: Pat
         (["one"], "options: has 1 candidate; a choice needs at least two"),
         ("one", "options: must be a list of texts (one column for each candidate is written candidates: [first, second])"),
         (None, "options: has no candidates"),
+        (["\u00ad", "two"], "options: candidate 0 has no visible character: '\\xad' (write a word)"),
         (["one", 2], "options: a candidate must be text, not 2"),
         ("[one", "options: not a list in JSON"),
         ([str(number) for number in range(201)], "options: has 201 candidates; at most 200"),

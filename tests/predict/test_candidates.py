@@ -81,6 +81,24 @@ def test_tables_have_the_number_and_no_column_per_label(kind: str, predictor: Pr
     assert second["label"] == "'=SUM(A1)"  # a text of the row, which a spreadsheet would execute
 
 
+def test_tsv_refuses_candidates_that_it_cannot_write(predictor: Predictor, here: Path) -> None:
+    columns = OutputColumns(predictor, "tsv", [])
+    row = {"text": "x", "options": ["foot\tball", "science"]}
+    with pytest.raises(InvalidInput, match=r"1: options: candidate 'foot\\tball' contains a tab or a line break"):
+        file_rows(written(here / "in.jsonl", [row]), predictor, columns)
+
+
+def test_tables_of_predictions_are_read_back(predictor: Predictor, here: Path) -> None:
+    row = {"text": "x", "options": ["-5 football team", "b"], "label": "-5 football team"}
+    columns = OutputColumns(predictor, "csv")
+    rows = file_rows(written(here / "in.jsonl", [row]), predictor, columns)
+    with output_file(here / "out.csv", predictor, columns) as write:
+        for example, prediction in predict_rows(rows, predictor):
+            write(example, prediction)
+    assert "'-5 football team" in (here / "out.csv").read_text()
+    assert evaluate_file(predictor, str(here / "out.csv")).accuracy == 1
+
+
 def test_standard_input_is_read_as_json(predictor: Predictor) -> None:
     lines = [json.dumps(row).encode() for row in ROWS]
     assert [found.candidate for _, found in predict_rows(stream_rows(lines, predictor), predictor) if found] == [1, 0]
@@ -93,7 +111,7 @@ def test_standard_input_is_read_as_json(predictor: Predictor) -> None:
     [
         ({"text": "x"}, "options: missing"),
         ({"text": "x", "options": ["a"]}, "options: has 1 candidate; a choice needs at least two"),
-        ({"text": "x", "options": ["a", " a"]}, "options: candidate 1 is the same as candidate 0: 'a'"),
+        ({"text": "x", "options": ["a", " a"]}, "options: candidate 1 is the same as candidate 0: 'a' (keep one)"),
         ("only a text", "options: missing"),
         ({"options": ["a", "b"]}, "a row needs the fields text, options; missing: text"),
     ],

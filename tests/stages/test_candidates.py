@@ -15,7 +15,7 @@ from petkit.commands.validate import check_pipeline
 from petkit.commands.zero_shot import zero_shot
 from petkit.engine.training_loop import fit
 from petkit.errors import InvalidInput
-from petkit.models.loading import load_classifier
+from petkit.models.loading import load_classifier, load_config
 from petkit.predict.predictor import Predictor
 from petkit.predict.row_io import evaluate_file
 from petkit.prompt_search.pattern_ranking import rank_patterns
@@ -135,7 +135,10 @@ def test_columns_are_answers_as_lists_are(model_folder: Folder, here: Path, pipe
 
     assert first.metrics is not None and second.metrics is not None
     assert first.metrics["student"] == second.metrics["student"] and first.metrics["ensemble"] == second.metrics["ensemble"]
-    # Where all rows have as many, lists have a fixed size.
+    # Lists of each row's own length, also where all rows have as many: the shards of a folder are of one type.
+    for folder in (first.folder, second.folder):
+        (shard,) = (folder / "stage_b" / "soft_labels").iterdir()
+        assert str(pq.read_schema(shard).field("logits").type) == "list<element: float>"
     own, other = (read_matrix(folder / "stage_b" / "soft_labels", "logits") for folder in (first.folder, second.folder))
     np.testing.assert_array_equal(own, other)
 
@@ -193,7 +196,8 @@ def test_untrained_patterns_answer_without_labelled_rows(pipeline_of_lists: Path
         ("teachers.consistency={kind: word_masking}", "student.divergence=reverse_kl"),
         ("teachers.adapter=lora", "student.adapter=lora", "student.divergence=jensen_shannon"),
         ("soft_labels.weighting=out_of_fold", "soft_labels.teacher_temperature=out_of_fold", "soft_labels.folds=2"),
-        ("soft_labels.combine=probs", "soft_labels.top_share=0.5", "soft_labels.drop_collapsed=true"),
+        ("soft_labels.combine=probs", "soft_labels.top_share=0.5", "student.adapter=ia3"),
+        ("teachers.adapter={kind: prompt_tuning, tokens: 2}",),
         ("soft_labels.combine=log_probs", "soft_labels.min_probability=0.1", "student.hard_weight=0.5"),
         ("teachers.freeze=half", "student.freeze=embeddings", "soft_labels.weighting=train_accuracy"),
     ],
@@ -212,7 +216,9 @@ def test_options_that_need_no_fixed_labels_work(options: tuple[str, ...], pipeli
 )
 def test_every_family_has_a_multiple_choice_form(arch: str, model_folder: Folder, here: Path) -> None:
     result = run_task(write_task(here / "task", model_folder(arch)), here / "run", *QUICK)
-    assert load_classifier(str(result.student)).config.model_type == load_classifier(str(result.student)).config.model_type
+    student = load_classifier(str(result.student))
+    assert type(student).__name__.endswith("ForMultipleChoice")
+    assert student.config.model_type == load_config(str(model_folder(arch))).model_type
     assert result.metrics is not None and np.isfinite(result.metrics["ensemble"]["nll"] + result.metrics["student"]["nll"])
 
 
