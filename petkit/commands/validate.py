@@ -13,9 +13,8 @@ from petkit.config.loader import Pipeline
 from petkit.config.schema.pipeline import PipelineSpec
 from petkit.data.examples import Example, ExampleSource
 from petkit.data.repeats import by_text, seen_in_training, text_key
-from petkit.prompts.choices import EncodedChoices
 from petkit.prompts.legibility import Legibility
-from petkit.prompts.pattern import Encoded, FieldKey, Pattern
+from petkit.prompts.pattern import FieldKey, Pattern
 from petkit.prompts.token_store import TokenStore
 from petkit.prompts.tokenizer import PieceTokenizer
 from petkit.prompts.verbalizer import LabelWord
@@ -137,14 +136,10 @@ def _views(task: Task, rows: Mapping[str, Sequence[Example]], tokens: Mapping[st
         yield PatternView(
             id=pvp.id,
             rendered=Pattern.from_spec(task.spec.patterns[index]).render(example.fields, mask),
-            tokens=task.tokenizer.shown(_first_sequence(pvp.encode(read, own=0 if task.train else None)).ids.tolist()),
+            tokens=task.tokenizer.shown(pvp.encode(read, own=0 if task.train else None).sequences[0].ids.tolist()),
             cut_share=cut / max(1, store.rows),
             words=dict(zip(task.fixed_labels, pvp.words.words or no_words, strict=True)),
         )
-
-
-def _first_sequence(row: Encoded) -> Encoded:
-    return row.sequences[0] if isinstance(row, EncodedChoices) else row
 
 
 def _candidates(task: Task, tokens: Mapping[str, TokenStore]) -> CandidateView | None:

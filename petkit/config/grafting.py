@@ -6,7 +6,7 @@ What is put together looks as if it had been written in one file, and every valu
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -51,11 +51,12 @@ def put_together(document: Document, folder_of: FolderOf) -> list[Problem]:
         BeyondLimit: more than a pipeline may hold.
     """
     files = _Files(document)
-    overridden = document.place(("verbalizer",))[0].startswith("--set ")
+    # Before their files are read: values then have the places of these.
+    overridden = {key for key in ("verbalizer", "verbalizers", "candidates") if document.place((key,))[0].startswith("--set ")}
     problems = _graft_patterns(files, folder_of(("patterns",)))
     problems += graft_verbalizer(document, folder_of(("verbalizer",)), files)
-    problems += _graft_candidates(document, overridden=overridden)
-    return problems + _pair_with_verbalizers(files, folder_of, overridden=overridden)
+    problems += _graft_candidates(document, overridden)
+    return problems + _pair_with_verbalizers(files, folder_of, overridden="verbalizer" in overridden)
 
 
 def graft_verbalizer(document: Document, folder: Path, files: _Files | None = None) -> list[Problem]:
@@ -68,7 +69,7 @@ def graft_verbalizer(document: Document, folder: Path, files: _Files | None = No
     return problems
 
 
-def _graft_candidates(document: Document, *, overridden: bool) -> list[Problem]:
+def _graft_candidates(document: Document, overridden: Set[str]) -> list[Problem]:
     """Replace ``candidates`` by the verbalizer that reads them."""
     location = ("candidates",)
     written = document.data.pop("candidates", None)
@@ -76,7 +77,9 @@ def _graft_candidates(document: Document, *, overridden: bool) -> list[Problem]:
         return []
     for other in ("verbalizer", "verbalizers"):
         if document.data.get(other) is not None:
-            hint = f"add --set {other}=null" if overridden else "keep one of them"
+            # What is written with --set is meant; what stands in the file has to give way.
+            in_file = {"candidates", other} - overridden
+            hint = f"add --set {in_file.pop()}=null" if len(in_file) == 1 else "keep one of them"
             return [document.problem(location, f"{other} is given too, and its labels would be the answers", hint)]
     places = {("candidates", *place[1:]): own for place, own in document.places.items() if place[:1] == location}
     _give(document, _Verbalizer({"candidates": written}, {(): document.place(location), **places}))

@@ -23,7 +23,6 @@ from petkit.formatting import duration, size
 from petkit.models.batch import Batch
 from petkit.models.loading import scoring_by
 from petkit.models.size import ModelSize, model_size
-from petkit.prompts.choices import EncodedChoices
 from petkit.prompts.pattern import Encoded
 from petkit.prompts.pvp import tokenised
 from petkit.prompts.tokenizer import PieceTokenizer
@@ -128,7 +127,7 @@ class Trained:
 
     def cost(self, loading: float, base: int) -> Cost:
         """Return the cost of a training, which writes the model or its adapter."""
-        model, settings, length = self.size, self.settings, max(map(_longest, self.rows))
+        model, settings, length = self.size, self.settings, max(row.longest for row in self.rows)
         whole = settings.adapted is None or (isinstance(settings, StudentSpec) and settings.adapted.mergeable)
         # Activations kept: Korthikanti et al. (2022), equation 1, in float32 and with attention as a matrix of its own.
         rows = settings.batch_size * self.copies
@@ -153,11 +152,11 @@ class StepCosts:
         encoded = task.pvps[0].encode_texts(texts, task.tokenizer)
         # A discriminator reads a row with each label word.
         judges = scoring_by(spec.model, spec.teachers.scoring) == "replaced_token"
-        copies = max(sum(map(len, pvp.words.words)) for pvp in task.pvps) if judges else max(map(_sequences, encoded))
+        copies = max(sum(map(len, pvp.words.words)) for pvp in task.pvps) if judges else _most_sequences(encoded)
         self.teacher = Trained(spec.teachers, model_size(spec.model), encoded, copies=copies)
         plain = [pattern.encode(tokens) for tokens in tokenised(texts, pattern, task.student_tokenizer)]
         classes = self.labels if task.label_kind.fixed else 1  # a multiple-choice model gives each candidate one logit
-        self.student = Trained(spec.student, model_size(spec.student_model, classes), plain, copies=max(map(_sequences, plain)))
+        self.student = Trained(spec.student, model_size(spec.student_model, classes), plain, copies=_most_sequences(plain))
 
     def of(self, step: str) -> Cost:
         """Return the cost of a step; of the time without a model only that of tokenising a row is counted, with 0.1 ms."""
@@ -257,13 +256,9 @@ def estimate(task: Task, store: RunStore, device: Device, steps: Sequence[Step],
     return Estimate(stages, _together(stages.values()), model.disk(store, todo), timed, device.name, left_out)
 
 
-def _sequences(row: Encoded) -> int:
-    """Return how many sequences a row is read as: several where it has candidates of its own."""
-    return len(row.sequences) if isinstance(row, EncodedChoices) else 1
-
-
-def _longest(row: Encoded) -> int:
-    return max(len(own.ids) for own in row.sequences) if isinstance(row, EncodedChoices) else len(row.ids)
+def _most_sequences(rows: Sequence[Encoded]) -> int:
+    """Return how many sequences any of these rows is read as."""
+    return max(len(row.sequences) for row in rows)
 
 
 def passes(settings: TeachersSpec | StudentSpec) -> float:

@@ -7,7 +7,6 @@ They are read from columns of their own, or from one column of lists. An example
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -122,17 +121,10 @@ def _refuse_no_choice(columns: Sequence[str], texts: Sequence[str]) -> None:
         column = columns[min(number, len(columns) - 1)]
         if not text:
             raise NotCandidates(column, f"candidate {number} is empty", "fill it in, or remove the row")
-        if not any(map(_is_visible, text)):
-            raise NotCandidates(column, f"candidate {number} has no visible character: {text!a:.80}", "write a word")
         if SURROGATE.search(text):
             raise NotCandidates(column, LONE_SURROGATE)
         if numbers.setdefault(text, number) != number:
             raise NotCandidates(column, f"candidate {number} is the same as candidate {numbers[text]}: {text!r:.80}", "keep one")
-
-
-def _is_visible(letter: str) -> bool:
-    """Say whether a tokenizer that cleans texts keeps a letter: neither a control character nor a space nor a lone accent."""
-    return unicodedata.category(letter)[0] not in "CZM" and letter != "\ufffd"
 
 
 def right_candidates(column: str, value: Any, texts: Sequence[str]) -> tuple[int, ...] | None:
@@ -147,7 +139,7 @@ def right_candidates(column: str, value: Any, texts: Sequence[str]) -> tuple[int
         return None
     said = {" ".join(text.split()): number for number, text in enumerate(texts)}
     entries = _entries(value, said)
-    if not len(entries):
+    if len(entries) == 0:
         return None
     return tuple(sorted({_number(column, entry, said) for entry in entries}))
 

@@ -16,7 +16,6 @@ from petkit.models.adapters.base import Adapter
 from petkit.models.architectures import forward_options, is_causal
 from petkit.models.batch import Batch, collate, inference_batches
 from petkit.models.last_layer import LastLayer
-from petkit.prompts.choices import EncodedChoices
 from petkit.prompts.pattern import Encoded
 from petkit.prompts.tokenizer import PieceTokenizer
 
@@ -80,19 +79,11 @@ class MultipleChoiceLogits(ClassifierLogits):
         choices = batch.choices
         assert choices is not None
         rows = torch.arange(len(batch.input_ids), device=batch.input_ids.device)
-        inputs = {
-            name: value[:, None] for name, value in batch.model_inputs.items()
-        }  # (sequences, 1, length): one candidate each
+        # One candidate each: (sequences, 1, length).
+        inputs = {name: value[:, None] for name, value in batch.model_inputs.items()}
         with self._last_layer.reading(rows, torch.zeros_like(rows), batch.input_ids.shape):
             logits: Tensor = self.model(**inputs, **self._options).logits  # (sequences, 1)
         return choices.grid(logits[:, 0][choices.sequences])
-
-
-def _size(row: Encoded) -> tuple[int, int]:
-    """Return the tokens of a row's longest sequence, and the number of its sequences."""
-    if not isinstance(row, EncodedChoices):
-        return len(row.ids), 1
-    return max(len(sequence.ids) for sequence in row.sequences), len(row.sequences)
 
 
 def label_logits(
@@ -114,7 +105,7 @@ def label_logits(
     adapter: Adapter | None = getattr(scorer, "adapter", None)
     before = 0 if adapter is None else adapter.tokens_before
     with inference(device):
-        lengths, sequences = ([own[part] for own in map(_size, rows)] for part in (0, 1))
+        lengths, sequences = [row.longest for row in rows], [len(row.sequences) for row in rows]
         for indices in inference_batches(lengths, budget, before, sequences):
             batch = collate([rows[index] for index in indices], tokenizer).to(device.name)
             values = scorer(batch).to("cpu", torch.float32).numpy()  # (batch, labels)

@@ -20,7 +20,8 @@ class CandidateScorer(LabelScorer):
 
     ``parallel`` reads all tokens of a candidate at once and takes the mean of their log-probabilities; in causal models each
     token is read after those before it. ``max_first`` is the paper's: the product of probabilities, where outside of training the
-    surest token is filled in first and the others are read again. Training reads all tokens at once.
+    surest token is filled in first and the others are read again. Training reads all tokens at once. ``features`` are the vectors
+    of the places read last: a row has none of its own, so that losses that compare rows do not go with candidates.
     """
 
     def __init__(
@@ -42,10 +43,6 @@ class CandidateScorer(LabelScorer):
                 return choices.grid(self._surest_first(batch, choices, log_probs))
         total = log_probs.sum(1)
         return choices.grid(total / choices.lengths if self.decoding == "parallel" else total)
-
-    @property
-    def features(self) -> Tensor:
-        raise NotImplementedError("a row with candidates has no vector of its own")
 
     def _at_once(self, batch: Batch, choices: Choices) -> Tensor:
         """Return the log-probability of every token while no other is filled in (causal models: after those before it), or 0."""

@@ -12,10 +12,10 @@ from pydantic import BaseModel, Field, ValidationError
 
 from petkit import limits
 from petkit.config.schema.pipeline import ComputeSpec
-from petkit.config.schema.section import LabelName, LabelSeparator, Share
+from petkit.config.schema.section import CandidateColumns, LabelName, LabelSeparator, Share
 from petkit.data.candidates import Candidates
 from petkit.engine.device import Device, choose_device, prepare_for_inference
-from petkit.engine.inference import ClassifierLogits, label_logits
+from petkit.engine.inference import label_logits
 from petkit.ensemble import Ensemble, FloatArray, LabelKind
 from petkit.errors import IncompleteRun, ModelRefused, shown_path
 from petkit.metrics import Decision
@@ -24,7 +24,6 @@ from petkit.predict.predictor import Fields, Predictor
 from petkit.prompts.choices import ChoicePattern
 from petkit.prompts.pattern import CompiledPattern, Pattern
 from petkit.prompts.pvp import tokenised
-from petkit.prompts.tokenizer import PieceTokenizer
 from petkit.runs.layout import ENSEMBLE_FILE, SOFT_LABELS, STUDENT, STUDENT_FILE
 from petkit.runs.store import RUN, RunStore
 from petkit.student.model import checked_record, load_student
@@ -80,7 +79,7 @@ class _Reading(BaseModel):
     label_names: tuple[LabelName, ...] | None = Field(None, max_length=limits.LABELS)
     label_separator: LabelSeparator | None = None
     empty: Literal["skip", "refuse"] | None = None
-    candidates: LabelName | Annotated[tuple[LabelName, ...], Field(min_length=2, max_length=limits.CANDIDATES)] | None = None
+    candidates: CandidateColumns | None = None
 
 
 class _Record(_Reading):
@@ -106,9 +105,12 @@ def _load_student(folder: Path, reading: Mapping[str, Any] | None, compute: Comp
         student = load_student(folder, content)
         prepare_for_inference(student, device)
     max_length = min(longest_input(config, tokenizer), record.max_length or 512)
-    reading = reading or record.model_dump()
-    if is_choice_model(config):
-        return _choosing_student(student, folder, record, max_length, tokenizer, reading, device, compute, notes)
+    candidates = Candidates.of(record.candidates)
+    if is_choice_model(config) != (candidates is not None):
+        where = shown_path(folder / STUDENT_FILE)
+        raise ModelRefused(
+            f"{where}: candidates: a multiple-choice model needs the columns of its candidates, and no other has any"
+        )
     plain = Pattern.plain(record.fields, pairs=tokenizer.distinguishes_pairs)
     # Folders of petkit 0.1.0 are read as they were trained; all others as transformers reads them.
     pattern = CompiledPattern(plain, tokenizer, max_length, record.truncate, verbatim=record.verbatim or not content)
@@ -116,7 +118,7 @@ def _load_student(folder: Path, reading: Mapping[str, Any] | None, compute: Comp
         where = shown_path(folder / STUDENT_FILE if record.max_length else folder)
         why = f"max_length: {max_length} tokens leave no room for a text between {pattern.fixed} special ones"
         raise ModelRefused(f"{where}: {why} (raise it)")
-    names: Any = config.id2label
+    names: Any = config.id2label if candidates is None else {}
     labels = [str(names.get(index, "")) for index in range(len(names))]
     if not all(labels) or len(set(labels)) != len(labels):
         raise ModelRefused(f"{shown_path(folder)}: config.json: id2label: must name every class, each by a name of its own")
@@ -126,43 +128,20 @@ def _load_student(folder: Path, reading: Mapping[str, Any] | None, compute: Comp
         raise ModelRefused(f"{shown_path(folder / STUDENT_FILE)}: thresholds: one for each of {len(labels)} labels is needed")
 
     def score(rows: Sequence[Fields]) -> FloatArray:
-        encoded = [pattern.encode(tokens) for tokens in tokenised(rows, pattern, tokenizer)]
+        read = pattern
+        if candidates is not None:
+            read = ChoicePattern(record.fields, candidates.fields_of(rows), tokenizer, max_length, record.truncate)
+        encoded = [read.encode(tokens) for tokens in tokenised(rows, read, tokenizer)]
         with device.in_use():
             return label_logits(student, encoded, tokenizer, device, compute.tokens_per_batch)
 
     kind = record.label_kind or LabelKind("multi" if config.problem_type == "multi_label_classification" else "single")
     decision = Decision(kind) if record.thresholds is None else Decision(kind, record.thresholds)
+    # A run records how its data is read now; a folder on its own, how it was read.
+    reading = {**(reading or record.model_dump()), "candidates": record.candidates}
     if not content and labels == [f"LABEL_{index}" for index in range(len(labels))]:
         reading = {**reading, "label_names": labels}  # the names that transformers gives are class numbers
     return Predictor(labels, record.fields, reading, score, decision, notes)
-
-
-def _choosing_student(
-    student: ClassifierLogits,
-    folder: Path,
-    record: _Record,
-    max_length: int,
-    tokenizer: PieceTokenizer,
-    reading: Mapping[str, Any],
-    device: Device,
-    compute: ComputeSpec,
-    notes: Sequence[str],
-) -> Predictor:
-    """Return the predictor of a multiple-choice model, whose rows have candidates of their own."""
-    candidates = Candidates.of(record.candidates)
-    if candidates is None:
-        where = shown_path(folder / STUDENT_FILE)
-        raise ModelRefused(f"{where}: candidates: a multiple-choice model, and nothing says which columns have the candidates")
-
-    def score(rows: Sequence[Fields]) -> FloatArray:
-        pattern = ChoicePattern(record.fields, candidates.fields_of(rows), tokenizer, max_length, record.truncate)
-        encoded = [pattern.encode(tokens) for tokens in tokenised(rows, pattern, tokenizer)]
-        with device.in_use():
-            return label_logits(student, encoded, tokenizer, device, compute.tokens_per_batch)
-
-    return Predictor(
-        (), record.fields, {**reading, "candidates": record.candidates}, score, Decision(LabelKind.CANDIDATES), notes
-    )
 
 
 def _load_ensemble(store: RunStore, reading: Mapping[str, Any] | None, compute: ComputeSpec, recorded: str | None) -> Predictor:

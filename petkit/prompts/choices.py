@@ -25,16 +25,21 @@ class EncodedChoices(Encoded):
     """A row with candidates; ``ids`` are those of all its sequences, behind each other.
 
     Attributes:
-        sequences: what the model reads.
+        parts: the sequences that the model reads.
         read_in: the number of the sequence that each candidate is read in, one per candidate.
         tokens: each candidate's, as they are to be found in its slot; of a classifier none.
         width: candidates of the row that has most of them, and so of every row of logits.
     """
 
-    sequences: tuple[Encoded, ...] = ()
+    parts: tuple[Encoded, ...] = ()
     read_in: tuple[int, ...] = ()
     tokens: tuple[IntArray, ...] = ()
     width: int = 0
+
+    @property
+    def sequences(self) -> tuple[Encoded, ...]:
+        """What a model reads of the row."""
+        return self.parts
 
     @classmethod
     def of(cls, sequences: Sequence[Encoded], read_in: Sequence[int], tokens: Sequence[IntArray], width: int) -> EncodedChoices:
@@ -48,7 +53,9 @@ class EncodedChoices(Encoded):
 
 @dataclass(frozen=True)
 class CandidateKey(FieldKey):
-    """A candidate as it is tokenised; rows with fewer of them have no tokens here."""
+    """A candidate as it is tokenised; rows with fewer of them have no tokens here, and all others at least one."""
+
+    never_empty = True
 
     def text(self, fields: Mapping[str, str]) -> str:
         """Return the text to tokenise for a row."""
@@ -61,7 +68,6 @@ class CandidateSlot:
 
     keys: tuple[CandidateKey, ...]
     most: int
-    unreadable: int  # the token of a candidate of which the tokenizer leaves nothing
 
     @classmethod
     def of(cls, pattern: CompiledPattern, fields: Sequence[str], tokenizer: PieceTokenizer) -> CandidateSlot:
@@ -69,15 +75,11 @@ class CandidateSlot:
         assert pattern.mask_context is not None
         glue = tokenizer.canonical_glue(pattern.mask_context.glue)
         # Half of what a row can hold is left to its text.
-        most = max(1, (pattern.room + pattern.masks) // 2)
-        unreadable = tokenizer.pad_id if tokenizer.unknown_id is None else tokenizer.unknown_id
-        return cls(tuple(CandidateKey(name, (), glue) for name in fields), most, unreadable)
+        return cls(tuple(CandidateKey(name, (), glue) for name in fields), max(1, (pattern.room + pattern.masks) // 2))
 
     def encode(self, pattern: CompiledPattern, tokens: Mapping[FieldKey, IntArray]) -> EncodedChoices:
         """Assemble a row, shortened so that its longest candidate fits; all its sequences have the same text."""
-        nothing = np.array([self.unreadable], np.int32)
-        found = [shorten(ids, self.most, pattern.truncate) for ids in _present(tokens, self.keys)]
-        own = [ids if len(ids) else nothing for ids in found]
+        own = [shorten(ids, self.most, pattern.truncate) for ids in _present(tokens, self.keys)]
         lengths = [len(candidate) for candidate in own]
         longest = pattern.encode(tokens, masks=max(lengths))
         if pattern.open_ended:
@@ -119,10 +121,8 @@ class ChoicePattern(CompiledPattern):
 
 
 def _present(tokens: Mapping[FieldKey, IntArray], keys: Sequence[CandidateKey]) -> list[IntArray]:
-    """Return the candidates of a row, up to the last that has tokens: there are none behind it."""
-    found = [tokens[key] for key in keys]
-    count = max(number for number, ids in enumerate(found, 1) if len(ids))
-    return found[:count]
+    """Return the tokens of a row's candidates: each has at least one, and those that the row does not have none."""
+    return [tokens[key] for key in keys if len(tokens[key])]
 
 
 def _with_masks(row: Encoded, masks: int) -> Encoded:

@@ -42,7 +42,11 @@ def used_tokens(texts: Sequence[str], key: FieldKey, tokenizer: PieceTokenizer, 
         return encoded([text])[0] if cut is None else cut
 
     short = iter(encoded([text for text in texts if len(text) <= 2 * length]))
-    return [next(short) if len(text) <= 2 * length else used(text) for text in texts]
+    found = [next(short) if len(text) <= 2 * length else used(text) for text in texts]
+    if not key.never_empty:
+        return found
+    unknown = tokenizer.pad_id if tokenizer.unknown_id is None else tokenizer.unknown_id
+    return [ids or [unknown] * bool(text) for ids, text in zip(found, texts, strict=True)]
 
 
 def _end(text: str, characters: int, truncate: Truncate) -> str:

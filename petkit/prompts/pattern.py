@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, takewhile
+from typing import ClassVar, TypeAlias
 from typing import Literal as Choice
-from typing import TypeAlias
 
 import numpy as np
 
@@ -31,6 +31,7 @@ class FieldKey:
     filters: tuple[str, ...]
     glue: str
     verbatim: bool = False
+    never_empty: ClassVar[bool] = False  # whether a text of which the tokenizer leaves nothing is an unknown token
 
     def text(self, fields: Mapping[str, str]) -> str:
         """Return the text to tokenise for a row."""
@@ -55,6 +56,16 @@ class Encoded:
     mask: int
     masks: int = 1
     limit: int | None = None
+
+    @property
+    def sequences(self) -> tuple[Encoded, ...]:
+        """What a model reads of the row: itself, unless it has candidates of its own."""
+        return (self,)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest of its sequences."""
+        return max(len(sequence.ids) for sequence in self.sequences)
 
 
 @dataclass(frozen=True)

@@ -153,9 +153,11 @@ def _field_problems(pipeline: Pipeline, columns: Sequence[str]) -> tuple[list[Pr
             unknown.append(pipeline.problem(("patterns", index, "text"), f"pattern {pattern.id!r}: {message}", hint, key=""))
     candidates = Candidates.of(spec.verbalizer.candidates)
     unknown += [
-        pipeline.problem(("verbalizer", "candidates"), f"the data has no column {column!r}", did_you_mean(column, columns))
+        pipeline.problem(("verbalizer", "candidates"), f"column {column!r} gives the label away", "leave it out")
+        if column == data.column("label")
+        else pipeline.problem(("verbalizer", "candidates"), f"the data has no column {column!r}", did_you_mean(column, columns))
         for column in map(data.column, candidates.columns if candidates else ())
-        if column not in columns
+        if column not in columns or column == data.column("label")
     ]
     known = {*task_fields(spec.patterns), "label", "id", *(candidates.columns if candidates else ())}
     unused = [

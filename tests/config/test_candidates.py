@@ -40,8 +40,20 @@ def test_options_replace_each_other(here: Path) -> None:
     path = with_candidates(here)
     assert loaded(path, "candidates=options").verbalizer.candidates == "options"
     assert mistakes(path, "verbalizer=verbalizers/news.yaml") == [
-        "pipelines/news.yaml:6: candidates: verbalizer is given too, and its labels would be the answers (add --set verbalizer=null)"
+        "pipelines/news.yaml:6: candidates: verbalizer is given too, and its labels would be the answers (add --set candidates=null)"
     ]
+
+
+def test_what_stands_in_the_file_gives_way(here: Path) -> None:
+    """The hint can be followed, whichever of the two is written with --set."""
+    (here / "other").mkdir()
+    for name, path, given in (
+        ("candidates", with_candidates(here), "verbalizer=verbalizers/news.yaml"),
+        ("verbalizer", write(here / "other", PIPELINE), "candidates=[first, second]"),
+    ):
+        (message,) = mistakes(path, given)
+        assert message.endswith(f"(add --set {name}=null)")
+        loaded(path, given, f"{name}=null")
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,6 @@ def test_what_is_wrong_with_columns(row: dict[str, Any], message: str, here: Pat
         (["one"], "options: has 1 candidate; a choice needs at least two"),
         ("one", "options: must be a list of texts (one column for each candidate is written candidates: [first, second])"),
         (None, "options: has no candidates"),
-        (["\u00ad", "two"], "options: candidate 0 has no visible character: '\\xad' (write a word)"),
         (["one", 2], "options: a candidate must be text, not 2"),
         ("[one", "options: not a list in JSON"),
         ([str(number) for number in range(201)], "options: has 201 candidates; at most 200"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from petkit.commands.validate import check_pipeline
 from petkit.commands.zero_shot import zero_shot
 from petkit.engine.training_loop import fit
-from petkit.errors import InvalidInput
+from petkit.errors import InvalidInput, ModelRefused
 from petkit.models.loading import load_classifier, load_config
 from petkit.predict.predictor import Predictor
 from petkit.predict.row_io import evaluate_file
@@ -122,6 +123,14 @@ def test_predictions_of_new_rows_are_those_of_the_evaluation(
         assert finished_lists.metrics is not None
         assert again["accuracy"] == finished_lists.metrics["student"]["accuracy"]
         assert again["nll"] == pytest.approx(finished_lists.metrics["student"]["nll"], abs=1e-5)
+
+
+def test_a_multiple_choice_model_of_other_tools_names_no_columns(finished_lists: RunResult, here: Path) -> None:
+    shutil.copytree(finished_lists.student, here / "model")
+    for name in ("petkit.json", "step.json"):
+        (here / "model" / name).unlink()
+    with pytest.raises(ModelRefused, match="a multiple-choice model needs the columns of its candidates, and no other has any"):
+        Predictor.load(here / "model")
 
 
 def test_columns_are_answers_as_lists_are(model_folder: Folder, here: Path, pipeline_of_lists: Path) -> None:

@@ -14,6 +14,7 @@ from petkit.config.registry import BASELINE_NAMES, LABEL_SCORER_NAMES
 from petkit.config.rules import in_pattern, in_pipeline, in_verbalizer
 from petkit.config.schema import training
 from petkit.config.schema.section import (
+    CandidateColumns,
     Counts,
     LabelKindName,
     LabelName,
@@ -90,7 +91,7 @@ class VerbalizerSpec(Section):
         max_length=limits.LABELS,
         description="label → its words, in the order of class numbers; left out with auto",
     )
-    candidates: LabelName | Annotated[tuple[LabelName, ...], Field(max_length=limits.CANDIDATES)] | None = Field(
+    candidates: CandidateColumns | None = Field(
         None,
         description="instead of labels: every row has candidate answers of its own, in these columns, or in one column of lists; "
         "its label is the number of the right one, from 0, or its text",

@@ -44,6 +44,8 @@ Temperature = Annotated[float, Field(ge=1e-3, le=1e3, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False, json_schema_extra=_AT_MOST), AfterValidator(_fits_float32)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 PartialShare = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+# The columns of candidate answers, or the one column that has lists of them.
+CandidateColumns = LabelName | Annotated[tuple[LabelName, ...], Field(max_length=limits.CANDIDATES)]
 LabelSeparator = Annotated[str, StringConstraints(min_length=1, max_length=5)]
 RowTokens = Annotated[int, Field(ge=8, le=limits.ROW_TOKENS)]
 LabelKindName = Literal["single", "multi", "ordinal"]
